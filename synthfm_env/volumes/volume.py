@@ -1,0 +1,70 @@
+"""What every part of the project passes around: an image with its truth, spacing and names."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from synthfm_env.errors import InputError
+
+MODALITIES = ("CT", "MR", "US", "other")
+
+
+@dataclass(frozen=True, eq=False)
+class Volume:
+    """A 3D image, and where it is known, the truth. A 2D image is a volume with one slice.
+
+    Attributes:
+        image: float32 (D, H, W), axes (z, y, x), in the scanner's units (HU for CT).
+        label: integer array of the same shape, 0 = background, or None.
+        spacing: (z, y, x) in mm.
+        modality: one of ``MODALITIES``; picks the intensity preprocessing.
+        case_id: names the case in records; the unit of statistics.
+        structures: name of each label id, for example ``{1: "liver"}``.
+        affine: 4x4, from the (x, y, z) index of ``image`` to RAS+ mm, as NIfTI has it.
+        metadata: whatever reproduces the volume (recipe, seed, generator version, source file).
+
+    Raises:
+        InputError: the image is not 3D, or label and image differ in shape, or a spacing is not positive.
+    """
+
+    image: NDArray[np.float32]
+    label: NDArray[np.integer] | None = None
+    spacing: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    modality: str = "other"
+    case_id: str = "case"
+    structures: dict[int, str] = field(default_factory=dict)
+    affine: NDArray[np.float64] | None = None
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.image.ndim != 3 or self.image.size == 0:
+            raise InputError(f"{self.case_id}: a volume has three axes (z, y, x), got shape {self.image.shape}")
+        if self.label is not None and self.label.shape != self.image.shape:
+            raise InputError(
+                f"{self.case_id}: label grid {self.label.shape} is unlike the image's {self.image.shape} (z, y, x); "
+                "resample the label to the image's grid"
+            )
+        if len(self.spacing) != 3 or not all(np.isfinite(s) and s > 0 for s in self.spacing):
+            raise InputError(f"{self.case_id}: spacing {self.spacing} must be three positive lengths in mm (z, y, x)")
+
+    def truth(self, structure: int | str) -> NDArray[np.bool_]:
+        """Return the mask of one structure, bool (D, H, W).
+
+        Args:
+            structure: a label id, or a name from ``structures``.
+
+        Raises:
+            InputError: no label is there, or the structure is not in it.
+        """
+        if self.label is None:
+            raise InputError(f"{self.case_id}: no label was given, so structure {structure!r} has no truth")
+        ids = {name: key for key, name in self.structures.items()}
+        key = int(structure) if str(structure).lstrip("-").isdigit() else ids.get(str(structure))
+        mask = self.label == key if key else None
+        if mask is None or not mask.any():
+            present = [int(i) for i in np.unique(self.label) if i]
+            shown = ", ".join(f"{i} ({self.structures[i]})" if i in self.structures else str(i) for i in present)
+            raise InputError(f"{self.case_id}: structure {structure!r} is not in the label; it holds {shown or 'nothing'}")
+        return np.asarray(mask)
