@@ -1,0 +1,42 @@
+"""The check every segmenter makes on the image that it is given."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from synthfm_env.errors import InputError
+from synthfm_env.volumes.preprocess import check_intensities, to_uint8
+
+
+def prepare_image(image: NDArray, spacing: Sequence[float]) -> NDArray[np.uint8]:
+    """Check an image and its spacing, and return the image in 8 bits.
+
+    Args:
+        image: (D, H, W) grey or (D, H, W, 3) RGB, axes (z, y, x). uint8 is taken as it is; any other real
+            dtype is scaled as ``volumes.to_uint8(image, "other")`` does, RGB by one window for all three
+            channels.
+        spacing: (z, y, x) in mm.
+
+    Returns:
+        uint8, the shape of ``image``. It shares memory with ``image`` where that is uint8.
+
+    Raises:
+        InputError: an empty image, another number of axes, NaN or infinite voxels, a spacing that is not
+            three positive lengths.
+    """
+    if not isinstance(image, np.ndarray):
+        raise InputError(f"start: expected the image as a numpy array, got {type(image).__name__}")
+    if image.ndim == 2:
+        raise InputError(
+            f"start: the image has two axes, shape {image.shape}; "
+            "give a 2D image as a volume of one slice: image[numpy.newaxis]"
+        )
+    if image.ndim != 3 and not (image.ndim == 4 and image.shape[-1] == 3):
+        raise InputError(
+            f"start: expected an image of shape (D, H, W) or (D, H, W, 3), axes (z, y, x), got {image.shape}"
+        )
+    check_intensities(image, "start: the image")
+    if len(spacing) != 3 or not all(np.isfinite(s) and s > 0 for s in spacing):
+        raise InputError(f"start: spacing (z, y, x) must be three positive lengths in mm, got {spacing}")
+    return to_uint8(image, "other")

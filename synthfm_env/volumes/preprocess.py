@@ -1,0 +1,98 @@
+"""From scanner units to the 8 bits that promptable models take."""
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from synthfm_env.errors import InputError
+from synthfm_env.volumes.volume import MODALITIES
+
+CT_WINDOW_HU = (-160.0, 240.0)
+PERCENTILES = (0.5, 99.5)
+SAMPLE_SIZE = 1_000_000
+
+
+def to_uint8(image: NDArray, modality: str) -> NDArray[np.uint8]:
+    """Scale an image to 0..255, as MedSAM's preprocessing does (``pre_CT_MR.py``, Ma et al. 2024).
+
+    - uint8 input is returned as it is, whatever the modality: it has been windowed already.
+    - CT: Hounsfield units, window level 40 and width 400, so -160..240 HU become 0..255. A CT without a
+      single negative voxel is not in Hounsfield units (it was windowed or shifted by somebody) and is
+      treated as below.
+    - All others: the 0.5 to 99.5 percentile of the voxels that are not exactly zero become 0..255. The
+      zeros are left out because they are mostly an erased background; they still become 0 where all
+      intensities are positive. Where both percentiles coincide, the full range takes their place.
+
+    Values beyond the window are clipped, and the result is rounded. The percentiles come from all voxels of
+    an image of up to a million values, and from a fixed, evenly spread million of a larger one: the same
+    image always gives the same bytes.
+
+    Args:
+        image: (D, H, W), axes (z, y, x), or with channels behind them; any real dtype. Not changed.
+        modality: one of ``MODALITIES``.
+
+    Returns:
+        uint8, the shape of ``image``; ``image`` itself where that is uint8.
+
+    Raises:
+        InputError: an unknown modality, no voxels, a dtype that is not real, NaN or infinite voxels.
+    """
+    if modality not in MODALITIES:
+        raise InputError(f"unknown modality {modality!r}: expected one of {', '.join(MODALITIES)}")
+    check_intensities(image, "to_uint8: the image")
+    if image.dtype == np.uint8:
+        return image
+    if modality == "CT" and image.min() < 0:
+        low, high = CT_WINDOW_HU
+    else:
+        low, high = _percentile_window(image)
+    return _scale(image, low, high)
+
+
+def check_intensities(image: NDArray, what: str) -> None:
+    """Raise InputError unless ``image`` has voxels, and all of them are finite real numbers.
+
+    Args:
+        image: at least one axis.
+        what: begins the message, for example the file's name.
+    """
+    if image.size == 0:
+        raise InputError(f"{what} has no voxels (shape {image.shape})")
+    if image.dtype.kind not in "buif":
+        raise InputError(f"{what} has voxels of type {image.dtype}; expected integers or real numbers")
+    bad = sum(int(np.count_nonzero(~np.isfinite(part))) for part in image) if image.dtype.kind == "f" else 0
+    if bad:
+        raise InputError(
+            f"{what} has {bad} voxels that are NaN or infinite; give them a number first, "
+            "for example with numpy.nan_to_num"
+        )
+
+
+def spread_sample(image: NDArray) -> NDArray:
+    """Return at most about a million voxels, evenly spread over the image and always the same ones."""
+    step = max(1, image.size // SAMPLE_SIZE)
+    # A step that shares a factor with a row or a slice would visit the same columns again and again.
+    while math.gcd(step, image.size) > 1:
+        step += 1
+    return image.reshape(-1)[::step]
+
+
+def _percentile_window(image: NDArray) -> tuple[float, float]:
+    sample = spread_sample(image)
+    nonzero = sample[sample != 0]
+    if nonzero.size:
+        low, high = np.percentile(nonzero.astype(np.float64), PERCENTILES)
+        if low < high:
+            return float(low), float(high)
+    return float(image.min()), float(image.max())
+
+
+def _scale(image: NDArray, low: float, high: float) -> NDArray[np.uint8]:
+    out = np.zeros(image.shape, dtype=np.uint8)
+    if low < high:
+        for part, target in zip(image, out, strict=True):  # by slice: no float copy of a volume
+            scaled = np.subtract(part, low, dtype=np.float64)
+            scaled *= 255 / (high - low)
+            target[...] = np.rint(scaled.clip(0, 255))
+    return out
