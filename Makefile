@@ -1,0 +1,69 @@
+# `make bench` and `make test` do all their own set-up; a second call installs nothing.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+PYTHON ?= python3.11
+SUITE ?= quick
+VENV := .venv
+BIN := $(VENV)/bin
+
+# Constraints hold in the build environment too, by absolute path: without that, building sam2 pulls 5 GB of CUDA
+# packages and replaces torch. As a file: address, a folder name may hold spaces.
+, := ,
+space := $(subst ,, )
+CONSTRAINTS := file://$(subst $(space),%20,$(CURDIR))/constraints.txt
+export PIP_CONSTRAINT := $(CONSTRAINTS)
+export PIP_BUILD_CONSTRAINT := $(CONSTRAINTS)
+export SAM2_BUILD_CUDA := 0
+
+# PyPI's torch for Linux brings 3 GB of CUDA libraries; PyTorch's own index has it without them.
+TORCH_CPU := https://download.pytorch.org/whl/cpu
+define pip_install
+	index=""; \
+	if [ "$$(uname -s)" = Linux ] && ! command -v nvidia-smi > /dev/null \
+	    && curl -sfI --max-time 5 $(TORCH_CPU)/torch/ > /dev/null; then index="--extra-index-url $(TORCH_CPU)"; fi; \
+	"$(BIN)/python" -m pip install --disable-pip-version-check $$index -e '.[$(1)]'
+endef
+
+.PHONY: help
+help:  ## show this
+	@echo "make TARGET, where TARGET is one of"
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' Makefile
+
+.PHONY: bench
+bench: $(VENV)/.installed  ## install what is missing, play the suite `quick`, print the board (SUITE=... for another)
+	@"$(BIN)/synthfm" bench $(SUITE)
+
+.PHONY: test
+test: $(VENV)/.installed-dev  ## install what is missing, then lint, types and the tests that take minutes
+	"$(BIN)/ruff" check
+	"$(BIN)/ruff" format --check
+	"$(BIN)/mypy"
+	OMP_NUM_THREADS=1 "$(BIN)/python" -m pytest -n 2 -m "not slow"
+
+.PHONY: test-all
+test-all: $(VENV)/.installed-dev  ## every test, the slow ones too
+	OMP_NUM_THREADS=1 "$(BIN)/python" -m pytest -n 2
+
+.PHONY: format
+format: $(VENV)/.installed-dev  ## mend what ruff can mend
+	"$(BIN)/ruff" check --fix
+	"$(BIN)/ruff" format
+
+$(BIN)/pip:
+	@"$(PYTHON)" -c 'import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 11))' 2> /dev/null || { \
+	  echo "make: '$(PYTHON)' is missing, lacks its venv module, or is older than Python 3.11." >&2; \
+	  echo "  Install Python 3.11 (Debian, Ubuntu: apt install python3.11 python3.11-venv; macOS: brew install python@3.11;" >&2; \
+	  echo "  others: https://www.python.org/downloads/), or name a later one: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; \
+	  exit 1; }
+	"$(PYTHON)" -m venv $(VENV)
+
+$(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/pip
+	$(call pip_install,real$(,)plot)
+	@touch $@
+
+$(VENV)/.installed-dev: pyproject.toml constraints.txt | $(BIN)/pip
+	$(call pip_install,real$(,)plot$(,)dev)
+	@touch $(VENV)/.installed $@
