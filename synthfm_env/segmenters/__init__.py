@@ -1,0 +1,14 @@
+"""Promptable models behind one contract: encode once, prompt many."""
+
+from synthfm_env.segmenters.contract import Capabilities, Prediction, Seconds, Segmenter, Session
+from synthfm_env.segmenters.registry import list_segmenters, make_segmenter
+
+__all__ = [
+    "Capabilities",
+    "Prediction",
+    "Seconds",
+    "Segmenter",
+    "Session",
+    "list_segmenters",
+    "make_segmenter",
+]

@@ -1,0 +1,65 @@
+"""Segmenters by name."""
+
+import importlib
+from typing import Literal
+
+from synthfm_env.errors import InputError, unknown_name
+from synthfm_env.segmenters.contract import Segmenter
+
+_DESCRIPTIONS = {
+    "synthfm3d-nano": "the SAM 2 architecture, small, trained here on SynthFM-3D volumes alone (not Meta's weights)",
+    "geodesic": "classical: geodesic distance to positive against negative clicks over the image gradient",
+}
+
+
+def list_segmenters() -> dict[str, str]:
+    """Return each name that ``make_segmenter`` knows with one line on what it is."""
+    return dict(_DESCRIPTIONS)
+
+
+def make_segmenter(
+    name_or_path: str, device: str = "auto", mode: Literal["fast", "exact"] = "fast"
+) -> Segmenter:
+    """Build a segmenter.
+
+    Args:
+        name_or_path: a name from ``list_segmenters``, a ``.safetensors`` file that ``synthfm train`` wrote, or a
+            class of your own as ``"package.module:Class"`` (called without arguments).
+        device: where SAM 2 runs: ``"cpu"``, ``"cuda"``, or ``"auto"`` for CUDA where there is one.
+        mode: ``"exact"`` gives stock SAM 2's masks; ``"fast"`` may leave out work that hardly changes them.
+
+    Raises:
+        InputError: an unknown name, or weights that cannot be loaded.
+    """
+    if ":" in name_or_path:
+        return _own(name_or_path)
+    if name_or_path == "geodesic":
+        from synthfm_env.segmenters.geodesic import Geodesic
+
+        return Geodesic()
+    if name_or_path not in _DESCRIPTIONS and not name_or_path.endswith(".safetensors"):
+        raise unknown_name("segmenter", name_or_path, _DESCRIPTIONS)
+    return _sam2(name_or_path, device, mode)
+
+
+def _sam2(name_or_path: str, device: str, mode: Literal["fast", "exact"]) -> Segmenter:
+    # Imported here, because torch and sam2 take seconds and the other segmenters need neither.
+    from synthfm_env.segmenters.sam2 import SAM2Segmenter, load_weights, pick_device
+
+    if mode not in ("fast", "exact"):
+        raise InputError(f"make_segmenter(mode={mode!r}): expected 'fast' or 'exact'")
+    model, _ = load_weights(name_or_path)
+    return SAM2Segmenter(name_or_path, model, pick_device(device), mode)
+
+
+def _own(path: str) -> Segmenter:
+    module, _, name = path.partition(":")
+    try:
+        segmenter = getattr(importlib.import_module(module), name)()
+    except (ImportError, AttributeError) as error:
+        raise InputError(
+            f"segmenter {path!r} cannot be imported: {error}; expected package.module:Class on the Python path"
+        ) from None
+    if not isinstance(segmenter, Segmenter):
+        raise InputError(f"segmenter {path!r} is a {type(segmenter).__name__}, expected a synthfm_env Segmenter")
+    return segmenter

@@ -1,0 +1,157 @@
+"""SAM 2 built straight from the classes of the ``sam2`` package, at any width."""
+
+import json
+from dataclasses import asdict, dataclass
+
+from sam2.modeling.backbones.hieradet import Hiera
+from sam2.modeling.backbones.image_encoder import FpnNeck, ImageEncoder
+from sam2.modeling.memory_attention import MemoryAttention, MemoryAttentionLayer
+from sam2.modeling.memory_encoder import CXBlock, Fuser, MaskDownSampler, MemoryEncoder
+from sam2.modeling.position_encoding import PositionEmbeddingSine
+from sam2.modeling.sam.transformer import RoPEAttention
+from sam2.modeling.sam2_base import SAM2Base
+from sam2.sam2_video_predictor import SAM2VideoPredictor
+
+
+@dataclass(frozen=True, slots=True)
+class Architecture:
+    """The sizes of one SAM 2; the defaults are those of ``synthfm3d-nano``.
+
+    Attributes:
+        image_size: pixels along each side of the square that the encoder is fed; a multiple of 32.
+        embed_dim: channels of the first of Hiera's four stages; they double at each.
+        stages: blocks in each stage.
+        global_att_blocks: blocks that attend over the whole slice; none may open a stage.
+        window_spec: attention window of each stage, in tokens.
+        d_model: channels of the decoder; a multiple of 16 and of ``mem_dim``.
+        mem_dim: channels of a memory.
+        memory_layers: layers of memory attention.
+        feedforward: hidden width in memory attention.
+        num_maskmem: slices in the memory bank, the clicked ones not counted beyond one.
+    """
+
+    image_size: int = 128
+    embed_dim: int = 40
+    stages: tuple[int, int, int, int] = (1, 2, 4, 2)
+    global_att_blocks: tuple[int, ...] = (5, 8)
+    window_spec: tuple[int, int, int, int] = (8, 4, 8, 4)
+    d_model: int = 128
+    mem_dim: int = 32
+    memory_layers: int = 2
+    feedforward: int = 512
+    num_maskmem: int = 7
+
+    def to_json(self) -> str:
+        """Return the fields as JSON, for the header of a weights file."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> "Architecture":
+        """Read what ``to_json`` wrote."""
+        fields = json.loads(text)
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
+
+
+def _encoder(a: Architecture) -> ImageEncoder:
+    trunk = Hiera(
+        embed_dim=a.embed_dim,
+        num_heads=1,
+        stages=a.stages,
+        global_att_blocks=a.global_att_blocks,
+        window_pos_embed_bkg_spatial_size=(7, 7),
+        window_spec=a.window_spec,
+    )
+    neck = FpnNeck(
+        position_encoding=PositionEmbeddingSine(num_pos_feats=a.d_model, normalize=True, temperature=10000),
+        d_model=a.d_model,
+        backbone_channel_list=trunk.channel_list,
+        # Official SAM 2 stops the top-down path at stride 16. Running it down to stride 4 gives the few blocks
+        # of a small trunk some context where the mask is drawn.
+        fpn_top_down_levels=[0, 1, 2, 3],
+        fpn_interp_model="nearest",
+    )
+    return ImageEncoder(trunk=trunk, neck=neck, scalp=1)
+
+
+def _memory_attention(a: Architecture) -> MemoryAttention:
+    tokens = a.image_size // 16
+    rope = {
+        "rope_theta": 10000.0,
+        "feat_sizes": (tokens, tokens),
+        "embedding_dim": a.d_model,
+        "num_heads": 1,
+        "downsample_rate": 1,
+        "dropout": 0.0,
+    }
+    layer = MemoryAttentionLayer(
+        activation="relu",
+        dim_feedforward=a.feedforward,
+        dropout=0.0,
+        pos_enc_at_attn=False,
+        self_attention=RoPEAttention(**rope),
+        d_model=a.d_model,
+        pos_enc_at_cross_attn_keys=True,
+        pos_enc_at_cross_attn_queries=False,
+        cross_attention=RoPEAttention(rope_k_repeat=True, kv_in_dim=a.mem_dim, **rope),
+    )
+    return MemoryAttention(d_model=a.d_model, pos_enc_at_input=True, layer=layer, num_layers=a.memory_layers)
+
+
+def _memory_encoder(a: Architecture) -> MemoryEncoder:
+    return MemoryEncoder(
+        in_dim=a.d_model,
+        out_dim=a.mem_dim,
+        position_encoding=PositionEmbeddingSine(num_pos_feats=a.mem_dim, normalize=True, temperature=10000),
+        mask_downsampler=MaskDownSampler(embed_dim=a.d_model, kernel_size=3, stride=2, padding=1),
+        fuser=Fuser(
+            CXBlock(dim=a.d_model, kernel_size=7, padding=3, layer_scale_init_value=1e-6, use_dwconv=True),
+            num_layers=2,
+        ),
+    )
+
+
+def build_model(a: Architecture) -> SAM2VideoPredictor:
+    """Return a SAM 2 of the given sizes, randomly initialised, in evaluation mode.
+
+    Departures from Meta's configurations, beside the sizes: one mask is predicted instead of three (the choice
+    among three needs an IoU head trained for long), and no dropout. ``add_all_frames_to_correct_as_cond`` is on,
+    because without it the next propagation throws correction clicks away (facebookresearch/sam2 issue 731).
+    """
+    model = SAM2VideoPredictor(
+        add_all_frames_to_correct_as_cond=True,
+        fill_hole_area=0,
+        image_encoder=_encoder(a),
+        memory_attention=_memory_attention(a),
+        memory_encoder=_memory_encoder(a),
+        num_maskmem=a.num_maskmem,
+        image_size=a.image_size,
+        sigmoid_scale_for_mem_enc=20.0,
+        sigmoid_bias_for_mem_enc=-10.0,
+        use_mask_input_as_output_without_sam=True,
+        directly_add_no_mem_embed=True,
+        no_obj_embed_spatial=True,
+        use_high_res_features_in_sam=True,
+        multimask_output_in_sam=False,
+        iou_prediction_use_sigmoid=True,
+        use_obj_ptrs_in_encoder=True,
+        add_tpos_enc_to_obj_ptrs=True,
+        proj_tpos_enc_in_obj_ptrs=True,
+        use_signed_tpos_enc_to_obj_ptrs=True,
+        only_obj_ptrs_in_the_past_for_eval=True,
+        pred_obj_scores=True,
+        pred_obj_scores_mlp=True,
+        fixed_no_obj_ptr=True,
+        use_mlp_for_obj_ptr_proj=True,
+    )
+    return model.eval()
+
+
+def set_image_size(model: SAM2Base, size: int) -> None:
+    """Let ``model`` take ``size`` x ``size`` frames; no parameter depends on it, only a few cached sizes do."""
+    tokens = size // model.backbone_stride
+    model.image_size = size
+    model.sam_image_embedding_size = tokens
+    prompts = model.sam_prompt_encoder
+    prompts.image_embedding_size = (tokens, tokens)
+    prompts.input_image_size = (size, size)
+    prompts.mask_input_size = (4 * tokens, 4 * tokens)

@@ -1,0 +1,64 @@
+"""SAM 2 as a ``Segmenter``."""
+
+import time
+from typing import Literal
+
+import torch
+from numpy.typing import NDArray
+from sam2.modeling.sam2_base import SAM2Base
+from torch import Tensor
+
+from synthfm_env.errors import InputError
+from synthfm_env.segmenters.contract import Capabilities, Segmenter
+from synthfm_env.segmenters.image_input import prepare_image
+from synthfm_env.segmenters.sam2.features import Features
+from synthfm_env.segmenters.sam2.frames import square_frames
+from synthfm_env.segmenters.sam2.session import SAM2Session
+
+# Fast mode stops tracking once the object has been gone for so many slices; SAM 2's memory reaches six back.
+_PATIENCE = 6
+
+
+class SAM2Segmenter(Segmenter):
+    """Encode a volume once, answer each click by propagation; many sessions share one model.
+
+    Attributes:
+        model: the ``SAM2Base``, in evaluation mode.
+    """
+
+    capabilities = Capabilities()
+
+    def __init__(self, name: str, model: SAM2Base, device: torch.device, mode: Literal["fast", "exact"]) -> None:
+        self.name = name
+        self.model = model.to(device)
+        self._patience = None if mode == "exact" else _PATIENCE
+
+    def frames(self, image: NDArray) -> Tensor:
+        """Return what the encoder is fed for ``image``: float32 (D, 3, S, S), see ``Segmenter.start``."""
+        return square_frames(prepare_image(image, (1.0, 1.0, 1.0)), self.model.image_size)
+
+    def start(self, image: NDArray, spacing: tuple[float, float, float]) -> SAM2Session:
+        """Encode all slices and open a session; see ``Segmenter.start``."""
+        started = time.perf_counter()
+        prepared = prepare_image(image, spacing)
+        depth, height, width = prepared.shape[:3]
+        features = Features.encode(self.model, square_frames(prepared, self.model.image_size))
+        encode = time.perf_counter() - started
+        return SAM2Session(self.model, features, (depth, height, width), encode, self._patience)
+
+
+def pick_device(device: str) -> torch.device:
+    """Return the device for ``"auto"`` or a torch device name.
+
+    Raises:
+        InputError: torch knows no such device, or has none of that kind here.
+    """
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        picked = torch.device(device)
+    except RuntimeError as error:
+        raise InputError(f"device {device!r} is none that torch knows: {error}") from None
+    if picked.type == "cuda" and not torch.cuda.is_available():
+        raise InputError(f"device {device!r}: torch finds no CUDA device here; use device='cpu' or 'auto'")
+    return picked

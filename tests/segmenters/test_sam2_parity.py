@@ -1,0 +1,62 @@
+"""Our engine against the stock SAM2VideoPredictor: the same clicks, the same logits."""
+
+import numpy as np
+import pytest
+import sam2.sam2_video_predictor as stock
+import torch
+import torch.nn.functional as F
+
+from synthfm_env.prompts import Click
+from synthfm_env.segmenters.sam2 import Architecture, SAM2Segmenter, build_model
+
+SMALL = Architecture(embed_dim=16, stages=(1, 1, 2, 1), global_att_blocks=(3,), d_model=32, mem_dim=16, image_size=64)
+
+EPISODES = {
+    "several slices": ((9, 30, 40), "4,15,20,+ 7,5,35,- 4,12,22,- 0,20,20,+ 8,1,1,+"),
+    "one slice of many": ((6, 33, 20), "5,15,10,+ 5,1,1,- 5,30,12,+"),
+    "2D image": ((1, 48, 64), "0,20,30,+ 0,2,2,- 0,25,33,+"),
+}
+
+
+def make_model() -> stock.SAM2VideoPredictor:
+    """Return random weights whose object score is always positive: else every logit is -1024 and parity is vacuous."""
+    torch.manual_seed(3)
+    model = build_model(SMALL)
+    score = model.sam_mask_decoder.pred_obj_score_head.layers[-1]
+    torch.nn.init.zeros_(score.weight)
+    torch.nn.init.ones_(score.bias)
+    # A random SAM 2 draws almost flat masks that hardly depend on memory; larger weights make differences show.
+    with torch.no_grad():
+        for parameter in model.sam_mask_decoder.parameters():
+            parameter.mul_(1.5)
+    return model
+
+
+@pytest.mark.parametrize("episode", EPISODES)
+def test_exact_mode_gives_the_stock_predictors_logits(episode, monkeypatch):
+    shape, text = EPISODES[episode]
+    image = np.random.default_rng(1).integers(0, 256, shape, dtype=np.uint8)
+    model = make_model()
+    segmenter = SAM2Segmenter("small", model, torch.device("cpu"), "exact")
+    monkeypatch.setattr(stock, "tqdm", lambda order, **_: order)
+    monkeypatch.setattr(stock, "load_video_frames", lambda **_: (segmenter.frames(image), *shape[1:]))
+    state = model.init_state("unused")
+    session = segmenter.start(image, (2.0, 1.0, 1.0))
+    for click in map(Click.parse, text.split()):
+        ours = session.add(click)
+        z, y, x = click.zyx
+        model.add_new_points_or_box(
+            state, z, obj_id=1, points=[[float(x), float(y)]], labels=[int(click.positive)], clear_old_points=False
+        )
+        if shape[0] == 1:  # stock divides 0 by 0 when a video of one frame is propagated and clicked again
+            every = state["temp_output_dict_per_obj"][0]["cond_frame_outputs"]
+        else:
+            for reverse in (False, True):
+                list(model.propagate_in_video(state, reverse=reverse))
+            outputs = state["output_dict_per_obj"][0]
+            every = outputs["non_cond_frame_outputs"] | outputs["cond_frame_outputs"]
+        reference = torch.stack([every[t]["pred_masks"][0, 0] for t in range(shape[0])]).float().numpy()
+        assert reference.std() > 0.01
+        np.testing.assert_array_equal(ours.logits, reference)
+        full = F.interpolate(torch.from_numpy(reference)[:, None], shape[1:], mode="bilinear", align_corners=False)
+        np.testing.assert_array_equal(ours.mask, full[:, 0].numpy() > 0)

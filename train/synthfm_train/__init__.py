@@ -1,0 +1,1 @@
+"""Training SAM 2 on SynthFM-3D volumes."""

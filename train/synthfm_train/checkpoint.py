@@ -1,0 +1,43 @@
+"""Checkpoints that a kill cannot spoil, and the weights file that segmenters load."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+
+from synthfm_env.errors import InputError
+from synthfm_env.segmenters.sam2 import Architecture
+
+
+def save_checkpoint(state: dict[str, Any], path: Path) -> None:
+    """Write ``state`` (tensors and plain data) so that ``path`` always holds a whole checkpoint."""
+    part = path.with_suffix(".part")
+    torch.save(state, part)
+    os.replace(part, path)
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Read what ``save_checkpoint`` wrote.
+
+    Raises:
+        InputError: no such file, or not one of ours.
+    """
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise InputError(f"no checkpoint {str(path)!r} to resume from; start without --resume") from None
+    except Exception as error:
+        raise InputError(f"checkpoint {str(path)!r} cannot be read: {error}") from None
+    return state
+
+
+def save_weights(
+    state: dict[str, torch.Tensor], architecture: Architecture, path: Path, notes: dict[str, str]
+) -> None:
+    """Write half-precision weights with their architecture in the header, for ``make_segmenter``."""
+    half = {name: tensor.detach().half().contiguous() for name, tensor in state.items()}
+    part = path.with_suffix(".part")
+    save_file(half, part, metadata={"architecture": architecture.to_json(), **notes})
+    os.replace(part, path)

@@ -1,0 +1,52 @@
+"""Simulated clicks for training: many 2D masks at once, on the model's own grid."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+# Widths of the box that measures how deep inside an error a pixel lies: 1 is a uniform draw over the error (SAM 2's
+# training sampler), wide ones come near the centre of the largest piece (SAM 2's and RITM's evaluation click).
+_WIDTHS = (1, 5, 11, 21)
+_FROM_TRUTH = 0.1  # SAM 2 samples a tenth of the corrections from the truth, error or not
+
+
+def correction(predicted: Tensor, truth: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Draw one click per mask from where the prediction is wrong.
+
+    The side, missed or wrongly covered, is the one with the deeper pixel; the click falls at random among the
+    pixels at least a random share as deep as the deepest. An empty prediction gives a first click. Without any
+    error, and in a tenth of the cases, the click is drawn from the truth (positive), or from the background
+    (negative) where the truth is empty.
+
+    Args:
+        predicted: bool (N, H, W).
+        truth: bool (N, H, W).
+        generator: source of all draws.
+
+    Returns:
+        points: float32 (N, 1, 2), (x, y) in pixels.
+        labels: int32 (N, 1), 1 positive, 0 negative.
+    """
+    n, h, w = truth.shape
+    width = _WIDTHS[int(torch.randint(len(_WIDTHS), (1,), generator=generator))]
+    draw = torch.rand((n, h * w), generator=generator)
+    chance = torch.rand((n, 2), generator=generator)
+    missed, wrong = truth & ~predicted, predicted & ~truth
+    no_error = ~(missed | wrong).flatten(1).any(1)
+    from_truth = no_error | (chance[:, 0] < _FROM_TRUTH)
+    has_truth = truth.flatten(1).any(1)
+    missed = torch.where((from_truth & has_truth)[:, None, None], truth, missed)
+    wrong = torch.where((from_truth & has_truth)[:, None, None], torch.zeros_like(wrong), wrong)
+    background = (no_error & ~has_truth)[:, None, None]
+    wrong = torch.where(background, torch.ones_like(wrong), wrong)
+
+    sides = torch.stack((missed, wrong), 1).float()
+    depth = F.avg_pool2d(sides, width, stride=1, padding=width // 2) * sides
+    deepest = depth.flatten(2).amax(2)
+    positive = deepest[:, 0] > deepest[:, 1]
+    side = torch.where(positive[:, None, None], depth[:, 0], depth[:, 1]).flatten(1)
+    share = 0.3 + 0.7 * chance[:, 1]
+    eligible = (side > 0) & (side >= share[:, None] * side.amax(1, keepdim=True))
+    index = (draw * eligible).argmax(1)
+    points = torch.stack((index % w, index // w), -1).float()
+    return points[:, None], positive.int()[:, None]

@@ -1,0 +1,109 @@
+"""Clips for training: SynthFM-3D volumes cut along any plane, made on the fly, each from its index alone."""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch.utils.data import Dataset
+
+from synthfm_env.synthesis import SynthFM3D
+from synthfm_env.volumes import to_uint8
+from synthfm_train.recipe import Data, Phase
+
+
+class Clip(NamedTuple):
+    """Neighbouring slices of one volume.
+
+    Attributes:
+        frames: uint8 (T, S, S).
+        masks: bool (O, T, S, S), the objects to segment; each is visible on the first slice.
+        labels: int16 (T, S, S), the whole label map, for the dense task.
+        seed: of the volume.
+    """
+
+    frames: torch.Tensor
+    masks: torch.Tensor
+    labels: torch.Tensor
+    seed: int
+
+
+class Clips(Dataset[Clip]):
+    """The clip of index i comes from the volume of seed ``first + i``, whichever worker makes it."""
+
+    def __init__(self, data: Data, phase: Phase, size: int, first: int, count: int) -> None:
+        self.data, self.phase, self.size, self.first, self.count = data, phase, size, first, count
+        self._generator = SynthFM3D(shape=data.shape, recipe=data.recipe)
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> Clip:
+        seed = self.first + index
+        rng = np.random.default_rng((seed, 0xC11B))
+        for attempt in range(8):
+            # A volume may hold no object large enough on any slice; its successors in a far range stand in for it.
+            clip = self._cut(seed + attempt * 2**40, rng)
+            if clip is not None:
+                return clip
+        raise RuntimeError(f"no clip with an object of {self.data.min_pixels} pixels from seed {seed}")
+
+    def _cut(self, seed: int, rng: np.random.Generator) -> Clip | None:
+        volume = self._generator.sample(seed)
+        assert volume.label is not None
+        image, label = to_uint8(volume.image, volume.modality), volume.label
+        for _ in range(4):
+            stack = _random_stack(image, label, self.phase.slices, self.data.zoom, rng)
+            frames, labels = _resize(*stack, self.size)
+            ids, counts = np.unique(labels[0], return_counts=True)
+            targets = ids[(ids > 0) & (counts >= self.data.min_pixels)]
+            if len(targets):
+                masks = np.stack([labels == i for i in _pick(targets, self.phase.objects, rng)])
+                return Clip(torch.from_numpy(frames), torch.from_numpy(masks), torch.from_numpy(labels), seed)
+        return None
+
+
+def _pick(targets: NDArray, count: int, rng: np.random.Generator) -> NDArray:
+    """Return ``count`` ids; some twice where there are too few, so that every clip fills its place in the batch."""
+    shuffled = rng.permutation(targets)
+    return np.resize(shuffled, count)
+
+
+def _random_stack(
+    image: NDArray, label: NDArray, slices: int, zoom: tuple[float, float], rng: np.random.Generator
+) -> tuple[NDArray, NDArray]:
+    """Cut slices along a random plane, with a random stride, direction, window and flips."""
+    axis = int(rng.choice(3, p=(0.6, 0.2, 0.2))) if image.shape[0] > 1 else 0
+    image, label = np.moveaxis(image, axis, 0), np.moveaxis(label, axis, 0)
+    depth = image.shape[0]
+    stride = int(rng.integers(1, 4))
+    if slices > 1:
+        stride = max(1, min(stride, (depth - 1) // (slices - 1)))
+    span = (slices - 1) * stride
+    start = int(rng.integers(0, max(1, depth - span)))
+    picked = np.clip(start + stride * np.arange(slices), 0, depth - 1)
+    if rng.random() < 0.5:
+        picked = picked[::-1]
+    share = rng.uniform(*zoom) if rng.random() < 0.6 else 1.0
+    window = []
+    for n in image.shape[1:]:
+        side = max(min(n, 16), round(n * share))
+        low = int(rng.integers(0, n - side + 1))
+        window.append(slice(low, low + side))
+    flips = tuple(slice(None, None, -1 if rng.random() < 0.5 else 1) for _ in range(2))
+    cut = (picked, *window)
+    image, label = image[cut][:, *flips], label[cut][:, *flips]
+    if rng.random() < 0.5:
+        image, label = image.swapaxes(1, 2), label.swapaxes(1, 2)
+    return np.ascontiguousarray(image), np.ascontiguousarray(label)
+
+
+def _resize(image: NDArray, label: NDArray, size: int) -> tuple[NDArray, NDArray]:
+    frames = F.interpolate(
+        torch.from_numpy(image)[:, None].float(), size=(size, size), mode="bilinear", antialias=True
+    )
+    labels = F.interpolate(
+        torch.from_numpy(label.astype(np.int16))[:, None].float(), size=(size, size), mode="nearest-exact"
+    )
+    return frames[:, 0].round().byte().numpy(), labels[:, 0].short().numpy()

@@ -1,0 +1,50 @@
+"""The dense task: pixels of one structure shall have like embeddings, pixels of different ones unlike."""
+
+import torch
+import torch.nn.functional as F
+from sam2.modeling.sam2_base import SAM2Base
+from torch import Tensor, nn
+
+from synthfm_train.losses import contrastive_loss
+
+_PIXELS = 192  # drawn from each slice
+
+
+class DenseHead(nn.Module):
+    """Projects the encoder's three maps to one embedding a pixel at stride 4; used in training only."""
+
+    def __init__(self, channels: tuple[int, int, int], width: int = 32) -> None:
+        super().__init__()
+        self.levels = nn.ModuleList(nn.Conv2d(c, width, 1) for c in channels)
+
+    def forward(self, maps: list[Tensor]) -> Tensor:
+        """Return unit-length float32 (B, width, S/4, S/4) from the maps at stride 4, 8 and 16."""
+        size = maps[0].shape[-2:]
+        projected = [
+            F.interpolate(level(m), size=size, mode="bilinear", align_corners=False)
+            for level, m in zip(self.levels, maps, strict=True)
+        ]
+        return F.normalize(torch.stack(projected).sum(0), dim=1)
+
+
+def dense_loss(
+    model: SAM2Base, head: DenseHead, frames: Tensor, labels: Tensor, generator: torch.Generator
+) -> Tensor:
+    """Return the contrastive loss over random pixels of each slice.
+
+    Args:
+        model: whose image encoder learns.
+        head: the projection.
+        frames: float32 (B, 3, S, S), normalised.
+        labels: integer (B, S, S).
+        generator: draws the pixels.
+    """
+    embeddings = head(model.forward_image(frames)["backbone_fpn"]).flatten(2)
+    small = F.interpolate(labels[:, None].float(), scale_factor=0.25, mode="nearest-exact").flatten(1).long()
+    # Half of the pixels uniformly, half evenly over the labels, or small structures would hardly ever be drawn.
+    frequency = torch.stack([torch.bincount(row, minlength=int(small.max()) + 1) for row in small])
+    weight = 1 / frequency.gather(1, small).float().clamp(min=1)
+    weight = weight / weight.sum(1, keepdim=True) + 1 / small.shape[1]
+    picked = torch.multinomial(weight, _PIXELS, generator=generator)
+    chosen = embeddings.gather(2, picked[:, None].expand(-1, embeddings.shape[1], -1)).transpose(1, 2)
+    return contrastive_loss(chosen, small.gather(1, picked))

@@ -1,0 +1,71 @@
+"""Losses on mask logits before the object score gates them.
+
+SAM 2 writes -1024 into the logits of a slice whose object score is not positive. A loss behind that gate gives no
+gradient to the mask while a random score is negative, and the model learns to predict nothing; so the masks are
+scored in front of it and the object score by itself.
+"""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+class MaskLoss(NamedTuple):
+    """Loss of one prediction of N masks, and what it was made of (detached)."""
+
+    total: Tensor
+    dice: Tensor
+
+
+def mask_loss(logits: Tensor, truth: Tensor, iou: Tensor, score: Tensor) -> MaskLoss:
+    """Score one prediction.
+
+    Where the truth is empty only the object score learns, as in SAM 2; elsewhere soft Dice and cross-entropy
+    (weights 1 and 1), the predicted IoU (L1, 0.1) and the object score (cross-entropy, 0.2).
+
+    Args:
+        logits: float32 (N, H, W), ungated, at the truth's resolution.
+        truth: bool (N, H, W).
+        iou: float32 (N,), the model's own guess of its IoU.
+        score: float32 (N,), object score logits.
+
+    Returns:
+        The mean loss, and the hard Dice over masks whose truth is not empty.
+    """
+    target = truth.float()
+    present = truth.flatten(1).any(1).float()
+    count = present.sum().clamp(min=1)
+    probability = logits.sigmoid()
+    overlap = (probability * target).sum((1, 2))
+    soft = 1 - (2 * overlap + 1) / (probability.sum((1, 2)) + target.sum((1, 2)) + 1)
+    entropy = F.binary_cross_entropy_with_logits(logits, target, reduction="none").mean((1, 2))
+    with torch.no_grad():
+        hard = logits > 0
+        both = (hard & truth).sum((1, 2)).float()
+        sizes = (hard.sum((1, 2)) + truth.sum((1, 2))).float()
+        real_iou = both / (sizes - both).clamp(min=1)
+        hard_dice = ((2 * both / sizes.clamp(min=1)) * present).sum() / count
+    guess = (iou - real_iou).abs()
+    masks = ((soft + entropy + 0.1 * guess) * present).sum() / count
+    appears = F.binary_cross_entropy_with_logits(score, present)
+    return MaskLoss(masks + 0.2 * appears, hard_dice)
+
+
+def contrastive_loss(embeddings: Tensor, labels: Tensor, temperature: float = 0.1) -> Tensor:
+    """Supervised contrastive loss among the pixels of each image (Khosla et al. 2020, its ``L_out``).
+
+    Args:
+        embeddings: float32 (B, P, C), unit length.
+        labels: integer (B, P).
+        temperature: of the softmax over the other pixels of the image.
+    """
+    similarity = embeddings @ embeddings.transpose(1, 2) / temperature
+    itself = torch.eye(similarity.shape[1], dtype=torch.bool, device=similarity.device)
+    similarity = similarity.masked_fill(itself, -1e9)
+    same = (labels[:, :, None] == labels[:, None, :]) & ~itself
+    log_share = similarity.log_softmax(-1)
+    pairs = same.sum(-1)
+    per_pixel = -(log_share * same).sum(-1) / pairs.clamp(min=1)
+    return per_pixel[pairs > 0].mean()
