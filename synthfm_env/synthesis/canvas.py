@@ -1,0 +1,127 @@
+"""The volume while it is being drawn: mean intensity, texture strength and labels, and how a shape gets into them."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from synthfm_env.synthesis.fields import cubic_matrix, expand, spline_matrix
+from synthfm_env.synthesis.shapes import Shape, Tube
+
+Box = tuple[slice, slice, slice]
+_MOST_SAMPLES = 14000
+
+
+class Canvas:
+    """Mean intensity, texture amplitude (float32) and raw labels (int16), each (D, H, W).
+
+    Args:
+        shape: (D, H, W).
+        dz: thickness of a slice in pixels.
+        warp: amplitude in pixels of the smooth displacement that every shape is seen through.
+        generator: draws the displacement; its device is the canvas's.
+    """
+
+    def __init__(self, shape: Sequence[int], dz: float, warp: float, generator: torch.Generator) -> None:
+        self.shape = (shape[0], shape[1], shape[2])
+        self.dz = dz
+        self.device = generator.device
+        self.mean = torch.zeros(self.shape, device=self.device)
+        self.texture = torch.zeros(self.shape, device=self.device)
+        self.label = torch.zeros(self.shape, dtype=torch.int16, device=self.device)
+        self.extent = np.array([shape[0] * dz, shape[1], shape[2]], float)
+        self.warp = warp
+        self._displacement = self._draw_displacement(generator)
+
+    def _draw_displacement(self, generator: torch.Generator) -> Tensor:
+        coarse = [max(1, min(5, round(4 * e / self.extent.max()))) for e in self.extent]
+        fine = [min(n, 6 * c) for n, c in zip(self.shape, coarse, strict=True)]
+        grid = torch.randn([3, *(c + 3 for c in coarse)], generator=generator, device=self.device)
+        mz, my, mx = (spline_matrix(n, c, str(self.device)) for n, c in zip(fine, coarse, strict=True))
+        field = torch.stack([expand(g, mz, my, mx) for g in grid])
+        if self.shape[0] == 1:
+            field[0] = 0
+        return field.mul_(self.warp).unsqueeze(0)
+
+    def shift(self, at: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the displacement (pixels) at each of the points ``at`` (m, 3), in pixels of the volume."""
+        unit = torch.as_tensor(at / self.extent * 2 - 1, dtype=torch.float32, device=self.device)
+        where = unit.flip(-1).view(1, 1, 1, -1, 3)
+        moved = F.grid_sample(self._displacement, where, align_corners=False, padding_mode="border")
+        return moved.view(3, -1).T.cpu().double().numpy()
+
+    def points(self, box: Box, counts: Sequence[int], centre: NDArray[np.float64], warped: bool) -> Tensor:
+        """Return sample points (nz, ny, nx, 3) of a box, in pixels relative to ``centre``, displaced where asked."""
+        axes, unit = [], []
+        for i, (s, n) in enumerate(zip(box, counts, strict=True)):
+            step = self.dz if i == 0 else 1.0
+            line = np.linspace(s.start, s.stop - 1, n) if n > 1 else np.array([(s.start + s.stop - 1) / 2])
+            axes.append(
+                torch.as_tensor((line + 0.5) * step - centre[i], dtype=torch.float32, device=self.device)
+            )
+            unit.append(
+                torch.as_tensor((line + 0.5) / self.shape[i] * 2 - 1, dtype=torch.float32, device=self.device)
+            )
+        at = torch.stack(torch.meshgrid(*axes, indexing="ij"), -1)
+        if not warped:
+            return at
+        z, y, x = torch.meshgrid(*unit, indexing="ij")
+        where = torch.stack([x, y, z], -1)[None]
+        moved = F.grid_sample(self._displacement, where, align_corners=False, padding_mode="border")
+        return at + moved[0].permute(1, 2, 3, 0)
+
+    def bent(self, tube: Tube, centre: NDArray[np.float64]) -> Tube:
+        """Return the tube as the displacement leaves it: its path is moved, which spares moving every sample."""
+        return Tube(tube.path - self.shift(tube.path + centre), tube.radii)
+
+    def evaluate(self, shape: Shape, centre: NDArray[np.float64]) -> tuple[Box, Tensor] | None:
+        """Return the box of voxels that the shape may touch and f on it, or None where it is out of sight."""
+        offset = shape.offset if isinstance(shape, Tube) else np.zeros(3)
+        tube = isinstance(shape, Tube)
+        warped = not tube and shape.reach.max() > 3 * self.warp
+        if not (warped or tube):  # a small thing is moved as a whole
+            centre = centre - self.shift(centre[None])[0]
+        reach = shape.reach + (2.5 * self.warp if warped else 0) + 2
+        middle = centre + offset
+        step = np.array([self.dz, 1.0, 1.0])
+        low = np.maximum(np.floor((middle - reach) / step), 0).astype(int)
+        high = np.minimum(np.ceil((middle + reach) / step) + 1, self.shape).astype(int)
+        if (high - low < 1).any():
+            return None
+        box = (slice(low[0], high[0]), slice(low[1], high[1]), slice(low[2], high[2]))
+        lengths = high - low
+        cell = max(1.0, shape.finest / 5)
+        while True:
+            counts = [
+                min(int(n), max(3, math.ceil(n * s / cell) + 1)) for n, s in zip(lengths, step, strict=True)
+            ]
+            if math.prod(counts) <= _MOST_SAMPLES or cell > 8:
+                break
+            cell *= 1.25
+        f = shape(self.points(box, counts, centre, warped))
+        mz, my, mx = (cubic_matrix(int(n), c, str(self.device)) for n, c in zip(lengths, counts, strict=True))
+        return box, expand(f, mz, my, mx)
+
+    def stamp(
+        self,
+        box: Box,
+        f: Tensor,
+        *,
+        mean: float,
+        texture: float,
+        width: float = 1.0,
+        opacity: float = 1.0,
+        label: int | None = None,
+    ) -> None:
+        """Blend intensity and texture in by the soft occupancy clamp(f / width + 1/2); set the label where f > 0."""
+        occupancy = (f * (1 / width) + 0.5).clamp_(0, 1)
+        if opacity < 1:
+            occupancy.mul_(opacity)
+        self.mean[box].lerp_(torch.tensor(mean, dtype=torch.float32, device=self.device), occupancy)
+        self.texture[box].lerp_(torch.tensor(texture, dtype=torch.float32, device=self.device), occupancy)
+        if label is not None:
+            self.label[box].masked_fill_(f > 0, label)
