@@ -1,5 +1,6 @@
 """Clips for training: SynthFM-3D volumes cut along any plane, made on the fly, each from its index alone."""
 
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
@@ -12,14 +13,16 @@ from synthfm_env.synthesis import SynthFM3D
 from synthfm_env.volumes import to_uint8
 from synthfm_train.recipe import Data, Phase
 
+_FAR = 10**12
 
-class Clip(NamedTuple):
-    """Neighbouring slices of one volume.
+
+class Clips(NamedTuple):
+    """K stacks of neighbouring slices of one volume; a batch of V volumes has V before K.
 
     Attributes:
-        frames: uint8 (T, S, S).
-        masks: bool (O, T, S, S), the objects to segment; each is visible on the first slice.
-        labels: int16 (T, S, S), the whole label map, for the dense task.
+        frames: uint8 (K, T, S, S).
+        masks: bool (K, O, T, S, S), the objects to segment; each is visible on the first slice.
+        labels: int16 (K, T, S, S), the whole label map, for the dense task.
         seed: of the volume.
     """
 
@@ -29,8 +32,8 @@ class Clip(NamedTuple):
     seed: int
 
 
-class Clips(Dataset[Clip]):
-    """The clip of index i comes from the volume of seed ``first + i``, whichever worker makes it."""
+class ClipDataset(Dataset[Clips]):
+    """The clips of index i come from the volume of seed ``first + i``, whichever worker makes them."""
 
     def __init__(self, data: Data, phase: Phase, size: int, first: int, count: int) -> None:
         self.data, self.phase, self.size, self.first, self.count = data, phase, size, first, count
@@ -39,29 +42,32 @@ class Clips(Dataset[Clip]):
     def __len__(self) -> int:
         return self.count
 
-    def __getitem__(self, index: int) -> Clip:
+    def __getitem__(self, index: int) -> Clips:
         seed = self.first + index
         rng = np.random.default_rng((seed, 0xC11B))
         for attempt in range(8):
             # A volume may hold no object large enough on any slice; its successors in a far range stand in for it.
-            clip = self._cut(seed + attempt * 2**40, rng)
-            if clip is not None:
-                return clip
-        raise RuntimeError(f"no clip with an object of {self.data.min_pixels} pixels from seed {seed}")
+            stand_in = seed + attempt * _FAR
+            volume = self._generator.sample(stand_in)
+            assert volume.label is not None
+            image = to_uint8(volume.image, volume.modality)
+            tries = (self._cut(image, volume.label, rng) for _ in range(4 * self.phase.cuts))
+            good = list(islice((cut for cut in tries if cut is not None), self.phase.cuts))
+            if len(good) == self.phase.cuts:
+                frames, masks, labels = (torch.from_numpy(np.stack(part)) for part in zip(*good, strict=True))
+                return Clips(frames, masks, labels, stand_in)
+        raise RuntimeError(f"no clips with objects of {self.data.min_pixels} pixels from seed {seed}")
 
-    def _cut(self, seed: int, rng: np.random.Generator) -> Clip | None:
-        volume = self._generator.sample(seed)
-        assert volume.label is not None
-        image, label = to_uint8(volume.image, volume.modality), volume.label
-        for _ in range(4):
-            stack = _random_stack(image, label, self.phase.slices, self.data.zoom, rng)
-            frames, labels = _resize(*stack, self.size)
-            ids, counts = np.unique(labels[0], return_counts=True)
-            targets = ids[(ids > 0) & (counts >= self.data.min_pixels)]
-            if len(targets):
-                masks = np.stack([labels == i for i in _pick(targets, self.phase.objects, rng)])
-                return Clip(torch.from_numpy(frames), torch.from_numpy(masks), torch.from_numpy(labels), seed)
-        return None
+    def _cut(
+        self, image: NDArray, label: NDArray, rng: np.random.Generator
+    ) -> tuple[NDArray, NDArray, NDArray] | None:
+        stack = _random_stack(image, label, self.phase.slices, self.data.zoom, rng)
+        frames, labels = _resize(*stack, self.size)
+        ids, counts = np.unique(labels[0], return_counts=True)
+        targets = ids[(ids > 0) & (counts >= self.data.min_pixels)]
+        if not len(targets):
+            return None
+        return frames, np.stack([labels == i for i in _pick(targets, self.phase.objects, rng)]), labels
 
 
 def _pick(targets: NDArray, count: int, rng: np.random.Generator) -> NDArray:

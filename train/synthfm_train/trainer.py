@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader
 from synthfm_env.segmenters.sam2 import Architecture, build_model, load_weights, set_image_size
 from synthfm_env.segmenters.sam2.frames import normalise
 from synthfm_train.checkpoint import load_checkpoint, save_checkpoint, save_weights
-from synthfm_train.data import Clip, Clips
+from synthfm_train.data import ClipDataset, Clips
 from synthfm_train.dense import DenseHead, dense_loss
 from synthfm_train.recipe import Phase, Recipe
 from synthfm_train.rollout import Rollout
@@ -112,30 +112,30 @@ class Trainer:
                 note = " ".join(f"{k} {v:.3f}" for k, v in values.items() if v is not None)
                 bar.update(task, completed=self.at.step, note=note)
 
-    def _batches(self, phase: Phase, size: int) -> Iterator[Clip]:
-        first = self.recipe.seed * _RECIPE_STRIDE + self.at.phase * _PHASE_STRIDE + self.at.step * phase.clips
-        clips = Clips(self.recipe.data, phase, size, first, (phase.steps - self.at.step) * phase.clips)
-        loader: DataLoader[Clip] = DataLoader(
-            clips,
-            batch_size=phase.clips,
+    def _batches(self, phase: Phase, size: int) -> Iterator[Clips]:
+        first = self.recipe.seed * _RECIPE_STRIDE + self.at.phase * _PHASE_STRIDE + self.at.step * phase.volumes
+        dataset = ClipDataset(self.recipe.data, phase, size, first, (phase.steps - self.at.step) * phase.volumes)
+        loader: DataLoader[Clips] = DataLoader(
+            dataset,
+            batch_size=phase.volumes,
             num_workers=self.workers,
             prefetch_factor=4 if self.workers else None,
             worker_init_fn=_one_thread,
         )
         return iter(loader)
 
-    def _step(self, phase: Phase, clips: Clip) -> dict[str, float]:
+    def _step(self, phase: Phase, clips: Clips) -> dict[str, float]:
         generator = torch.Generator().manual_seed(
             self.recipe.seed * _RECIPE_STRIDE + self.at.phase * _PHASE_STRIDE + self.at.step
         )
         for group in self.optimizer.param_groups:
             group["lr"] = phase.lr * _schedule(phase, self.at.step)
-        frames = normalise(clips.frames[:, :, None])
+        frames = normalise(clips.frames.flatten(0, 1)[:, :, None])
         if phase.kind == "dense":
-            loss = dense_loss(self.model, self.head, frames.flatten(0, 1), clips.labels.flatten(0, 1), generator)
+            loss = dense_loss(self.model, self.head, frames.flatten(0, 1), clips.labels.flatten(0, 2), generator)
             values = {"loss": float(loss)}
         else:
-            result = Rollout(self.model, frames, clips.masks, generator).play(phase)
+            result = Rollout(self.model, frames, clips.masks.flatten(0, 1), generator).play(phase)
             loss = result.loss
             values = {"loss": float(loss), "dice1": result.first_click, "dice_last": result.last_click}
             if phase.slices > 1:
