@@ -1,6 +1,16 @@
 """Images with their truth: reading, writing, preprocessing."""
 
+from synthfm_env.volumes.bundled import bundled_volume
+from synthfm_env.volumes.nifti import load_volume, save_mask, save_volume
 from synthfm_env.volumes.preprocess import to_uint8
 from synthfm_env.volumes.volume import MODALITIES, Volume
 
-__all__ = ["MODALITIES", "Volume", "to_uint8"]
+__all__ = [
+    "MODALITIES",
+    "Volume",
+    "bundled_volume",
+    "load_volume",
+    "save_mask",
+    "save_volume",
+    "to_uint8",
+]

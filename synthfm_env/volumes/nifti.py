@@ -1,0 +1,291 @@
+"""NIfTI files in and out: read into (z, y, x) arrays, write masks back onto the input's own grid."""
+
+import base64
+import gzip
+import math
+import os
+import uuid
+import zlib
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+from nibabel.arrayproxy import ArrayProxy
+from nibabel.filebasedimages import ImageFileError
+from nibabel.spatialimages import HeaderDataError
+from numpy.typing import NDArray
+
+from synthfm_env.errors import InputError
+from synthfm_env.volumes.orientation import (
+    affine_mm,
+    corner_shift_mm,
+    from_zyx,
+    spacing_zyx,
+    spatial_shape,
+    to_zyx,
+)
+from synthfm_env.volumes.preprocess import check_intensities, spread_sample
+from synthfm_env.volumes.volume import Volume
+
+FilePath = str | os.PathLike[str]
+
+HEADER_KEY = "nifti_header"
+FREE_TEXT = ("descrip", "aux_file", "intent_name", "db_name")  # may name a patient; NIfTI-2 lacks the last
+UNREADABLE = (ImageFileError, HeaderDataError, OSError, EOFError, zlib.error, ValueError)
+# Data sets that keep each case in a folder call its image one of these; then the folder names the case.
+FOLDER_NAMES_THE_CASE = ("image", "imaging", "img", "ct", "mr", "mri", "us", "volume")
+
+
+def load_volume(
+    image_path: FilePath,
+    label_path: FilePath | None = None,
+    *,
+    modality: str | None = None,
+    case_id: str | None = None,
+) -> Volume:
+    """Read a NIfTI image, and its label map where one is given.
+
+    The image is turned to the closest canonical (RAS+) orientation, without resampling, and its axes are
+    reversed: in ``volume.image[z, y, x]`` z runs from foot to head, y from back to front, x from left to
+    right. An image of one slice keeps that slice as its z axis, however it was cut. Trailing axes of length
+    one are dropped, so (W, H), (W, H, 1) and (W, H, D, 1) files are read. RGB becomes grey by its luma
+    (ITU-R BT.601). Intensities are the file's own, slope and intercept applied; lengths that the header
+    gives in metres or microns become millimetres.
+
+    ``metadata["source"]`` is the image's path, and ``metadata["nifti_header"]`` its header without the
+    free-text fields: by it ``save_mask`` writes a mask that lies on the input file voxel by voxel.
+
+    Args:
+        image_path: a .nii or .nii.gz file (or the .img of a pair) with one volume.
+        label_path: the same grid in any orientation, whole numbers, 0 = background.
+        modality: "CT", "MR", "US" or "other". None guesses: "CT" where the voxels are whole numbers that
+            reach down to -500 or below, as air does in Hounsfield units, and "other" everywhere else.
+        case_id: names the case in records. None takes the file's name without its endings, or its folder's
+            name where the file is just called ``image``, ``imaging``, ``ct`` or the like.
+
+    Returns:
+        A Volume. ``structures`` names each label id by itself: ``{1: "1"}``.
+
+    Raises:
+        InputError: a file that is missing, truncated, corrupt or no NIfTI; several volumes in one file; NaN,
+            infinite or complex voxels; a label with other than whole numbers from 0 up, without any
+            structure, or on another grid than the image (corners more than half a voxel apart).
+    """
+    path = Path(image_path)
+    header, voxels = _read(path)
+    image = np.ascontiguousarray(to_zyx(_intensities(voxels, path), header), dtype=np.float32)
+    affine = affine_mm(header)
+    label = None if label_path is None else _load_label(Path(label_path), path, image.shape, affine)
+    return Volume(
+        image=image,
+        label=label,
+        spacing=spacing_zyx(affine),
+        modality=_guess_modality(image) if modality is None else modality,
+        case_id=case_id or _case_id(path),
+        structures={} if label is None else {i: str(i) for i in _label_ids(label)},
+        affine=affine,
+        metadata={"source": str(path), HEADER_KEY: _encode_header(header)},
+    )
+
+
+def save_mask(mask: NDArray, like: Volume, path: FilePath) -> None:
+    """Write a mask so that it overlays, in any viewer, the file that ``like`` was read from.
+
+    The mask gets that file's orientation, shape, qform, sform and units. A volume that comes from no file
+    is written in its own grid, with its affine. The file appears complete or not at all.
+
+    Args:
+        mask: (D, H, W), axes (z, y, x), the grid of ``like``; non-zero is inside. Stored as uint8 0 and 1.
+        like: the volume that was segmented.
+        path: ends in .nii or .nii.gz; its folder must exist.
+
+    Raises:
+        InputError: the mask is on another grid, or the file cannot be written.
+    """
+    if mask.shape != like.image.shape:
+        raise InputError(
+            f"save_mask: the mask's grid {mask.shape} is unlike the volume's {like.image.shape} (z, y, x)"
+        )
+    inside = (mask != 0).astype(np.uint8)
+    if HEADER_KEY not in like.metadata:
+        _write(_on_own_grid(inside, like), Path(path))
+        return
+    header = _decode_header(like.metadata[HEADER_KEY])
+    header.set_data_dtype(np.uint8)
+    header.set_intent("none")
+    header["cal_min"], header["cal_max"] = 0, 1
+    kind = nib.Nifti2Image if isinstance(header, nib.Nifti2Header) else nib.Nifti1Image
+    _write(kind(from_zyx(inside, header), None, header), Path(path))
+
+
+def save_volume(volume: Volume, image_path: FilePath, label_path: FilePath | None = None) -> None:
+    """Write a volume, and its label map where a path is given, on the volume's own grid.
+
+    ``load_volume`` reads both back with the same voxels, spacing and affine. A volume without an affine is
+    written with its first voxel at the origin. Each file appears complete or not at all.
+
+    Args:
+        volume: its image is stored as float32, its label as the smallest of int16 and int32 that holds it.
+        image_path: ends in .nii or .nii.gz; its folder must exist.
+        label_path: the same.
+
+    Raises:
+        InputError: a label path for a volume without a label, or a file that cannot be written.
+    """
+    if label_path is not None and volume.label is None:
+        raise InputError(f"save_volume: {volume.case_id} has no label to write to {label_path}")
+    _write(_on_own_grid(volume.image, volume), Path(image_path))
+    if label_path is not None and volume.label is not None:
+        _write(_on_own_grid(_compact(volume.label), volume), Path(label_path))
+
+
+def _read(path: Path) -> tuple[nib.Nifti1Header, NDArray]:
+    """Return a NIfTI file's header, and its voxels as stored, with three axes."""
+    if not path.is_file():
+        raise InputError(f"{path}: {'is a folder, not a file' if path.is_dir() else 'no such file'}")
+    try:
+        file = nib.load(path, mmap=False)
+        if not isinstance(file, nib.Nifti1Pair):
+            raise InputError(f"{path}: holds {type(file).__name__}; convert it to NIfTI (.nii.gz) first")
+        _check_header(file.header, path)
+        if path.suffix != ".gz" or not isinstance(file, nib.Nifti1Image):
+            return file.header, _voxels(file)
+        with gzip.open(path) as stream:
+            voxels = _voxels(type(file).from_stream(stream))
+            while stream.read(1 << 20):  # gzip compares its checksum at the very end
+                pass
+        return file.header, voxels
+    except InputError:
+        raise
+    except UNREADABLE as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(
+            f"{path}: cannot be read as NIfTI ({reason}); check that the file is complete and of that format"
+        ) from error
+
+
+def _check_header(header: nib.Nifti1Header, path: Path) -> None:
+    shape = header.get_data_shape()
+    if math.prod(shape[3:]) > 1:
+        raise InputError(
+            f"{path}: holds {math.prod(shape[3:])} volumes (shape {shape}), expected one; "
+            "split the file first, for example with nibabel.four_to_three, and give one of them"
+        )
+    if len(shape) < 2 or math.prod(shape) == 0:
+        raise InputError(f"{path}: has shape {shape}, expected a volume or a 2D image with voxels")
+    affine = header.get_best_affine()
+    if not np.isfinite(affine).all() or abs(np.linalg.det(affine)) == 0:
+        raise InputError(f"{path}: its affine {affine.tolist()} gives voxels no size; mend the header first")
+
+
+def _voxels(file: nib.Nifti1Pair) -> NDArray:
+    proxy = file.dataobj
+    scaled = isinstance(proxy, ArrayProxy) and (proxy.slope, proxy.inter) != (1, 0)
+    if scaled and file.get_data_dtype().kind in "iuf":
+        voxels = file.get_fdata(dtype=np.float32, caching="unchanged")
+    else:
+        voxels = np.asanyarray(proxy)
+    return np.asarray(voxels.reshape(spatial_shape(file.header), order="F"))
+
+
+def _intensities(voxels: NDArray, path: Path) -> NDArray:
+    if voxels.dtype.fields is not None:
+        return np.asarray(0.299 * voxels["R"] + 0.587 * voxels["G"] + 0.114 * voxels["B"])
+    check_intensities(voxels, str(path))
+    return voxels
+
+
+def _load_label(
+    path: Path, image_path: Path, shape: tuple[int, ...], affine: NDArray[np.float64]
+) -> NDArray[np.integer]:
+    header, voxels = _read(path)
+    check_intensities(voxels, str(path))
+    if voxels.dtype.kind == "f":
+        whole = np.rint(voxels)
+        off = np.abs(voxels - whole)
+        if off.max() > 1e-3:
+            raise InputError(
+                f"{path}: a label holds whole numbers, found {voxels.reshape(-1)[off.argmax()]:g}; "
+                "is this an image or a probability map? threshold it first"
+            )
+        voxels = whole
+    if voxels.min() < 0:
+        raise InputError(f"{path}: label ids start at 0, found {voxels.min():g}; is this an image?")
+    if not voxels.any():
+        raise InputError(f"{path}: holds no structure, every voxel is 0")
+    label = np.ascontiguousarray(to_zyx(_compact(voxels), header))
+    if label.shape != shape:
+        raise InputError(
+            f"{path}: label grid {label.shape} is unlike {shape} of {image_path} (z, y, x); "
+            "resample the label to the image's grid"
+        )
+    shift = corner_shift_mm(shape, affine, affine_mm(header))
+    if shift > 0.5 * min(spacing_zyx(affine)):
+        raise InputError(
+            f"{path}: lies elsewhere than {image_path}, their corners are up to {shift:.3g} mm apart; "
+            "resample it, for example with nilearn.image.resample_to_img(..., interpolation='nearest')"
+        )
+    return label
+
+
+def _compact(label: NDArray) -> NDArray[np.integer]:
+    return label.astype(np.int16 if label.max() <= np.iinfo(np.int16).max else np.int32, copy=False)
+
+
+def _label_ids(label: NDArray[np.integer]) -> list[int]:
+    present: set[int] = set()
+    for part in label:
+        present.update(np.unique(part).tolist())
+    return sorted(present - {0})
+
+
+def _guess_modality(image: NDArray[np.float32]) -> str:
+    sample = spread_sample(image)
+    return "CT" if image.min() <= -500 and np.array_equal(sample, np.rint(sample)) else "other"
+
+
+def _case_id(path: Path) -> str:
+    name = path.name.removesuffix(".gz").rpartition(".")[0]
+    return path.absolute().parent.name if name.lower() in FOLDER_NAMES_THE_CASE else name
+
+
+def _encode_header(header: nib.Nifti1Header) -> str:
+    kind = nib.Nifti2Header if isinstance(header, nib.Nifti2Header) else nib.Nifti1Header
+    single = kind.from_header(header, check=False)
+    for field in FREE_TEXT:
+        if field in single:
+            single[field] = b""
+    return base64.b64encode(single.binaryblock).decode("ascii")
+
+
+def _decode_header(text: str) -> nib.Nifti1Header:
+    block = base64.b64decode(text)
+    kind = nib.Nifti1Header if len(block) == nib.Nifti1Header.sizeof_hdr else nib.Nifti2Header
+    return kind(block)
+
+
+def _on_own_grid(array: NDArray, volume: Volume) -> nib.Nifti1Image:
+    affine = np.diag((*reversed(volume.spacing), 1.0)) if volume.affine is None else volume.affine
+    file = nib.Nifti1Image(array.T, affine)
+    file.set_sform(affine, code="scanner")
+    file.header.set_xyzt_units("mm")
+    return file
+
+
+def _write(file: nib.Nifti1Image, path: Path) -> None:
+    if not path.name.endswith((".nii", ".nii.gz")):
+        raise InputError(f"{path}: a NIfTI file's name ends in .nii or .nii.gz")
+    unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    try:
+        with open(unfinished, "wb") as raw:
+            if path.suffix == ".gz":
+                # Neither name nor time goes into the file: equal voxels, equal bytes.
+                with gzip.GzipFile("", "wb", compresslevel=1, fileobj=raw, mtime=0) as stream:
+                    file.to_stream(stream)
+            else:
+                file.to_stream(raw)
+        os.replace(unfinished, path)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror or error})") from error
+    finally:
+        unfinished.unlink(missing_ok=True)

@@ -1,0 +1,72 @@
+"""How the axes of a NIfTI file become (z, y, x), and back."""
+
+import itertools
+
+import nibabel as nib
+import numpy as np
+from nibabel.affines import voxel_sizes
+from nibabel.orientations import (
+    apply_orientation,
+    axcodes2ornt,
+    inv_ornt_aff,
+    io_orientation,
+    ornt_transform,
+)
+from numpy.typing import NDArray
+
+MM_PER_UNIT = {"meter": 1000.0, "micron": 0.001}
+
+
+def spatial_shape(header: nib.Nifti1Header) -> tuple[int, ...]:
+    """Return the length of the file's first three axes, 1 where it has fewer."""
+    return tuple((*header.get_data_shape(), 1, 1)[:3])
+
+
+def to_zyx(voxels: NDArray, header: nib.Nifti1Header) -> NDArray:
+    """Turn voxels as stored, (i, j, k), to (z, y, x); a view where the memory allows it."""
+    stored, wanted = _axes(header)
+    return np.asarray(apply_orientation(voxels, ornt_transform(stored, wanted))).T
+
+
+def from_zyx(array: NDArray, header: nib.Nifti1Header) -> NDArray:
+    """Undo ``to_zyx`` and give the array the file's own shape, trailing axes of length one included."""
+    stored, wanted = _axes(header)
+    turned = apply_orientation(array.T, ornt_transform(wanted, stored))
+    return np.asarray(turned).reshape(header.get_data_shape())
+
+
+def affine_mm(header: nib.Nifti1Header) -> NDArray[np.float64]:
+    """Return the affine from the turned array's (x, y, z) index to RAS+ mm."""
+    stored, wanted = _axes(header)
+    turn = inv_ornt_aff(ornt_transform(stored, wanted), spatial_shape(header))
+    affine = np.asarray(header.get_best_affine() @ turn)
+    affine[:3] *= MM_PER_UNIT.get(header.get_xyzt_units()[0], 1.0)
+    return affine
+
+
+def spacing_zyx(affine: NDArray[np.float64]) -> tuple[float, float, float]:
+    """Return the (z, y, x) voxel size in mm."""
+    x, y, z = voxel_sizes(affine)
+    return float(z), float(y), float(x)
+
+
+def corner_shift_mm(shape: tuple[int, ...], one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
+    """Return how far two affines place the corners of one (D, H, W) grid apart, at most."""
+    ends = [(0, n - 1) for n in reversed(shape)]
+    corners = np.array([(*corner, 1) for corner in itertools.product(*ends)])
+    return float(np.linalg.norm(corners @ (one - other).T, axis=1).max())
+
+
+def _axes(header: nib.Nifti1Header) -> tuple[NDArray, NDArray]:
+    """Return nibabel's orientation of the stored axes, and of the wanted (x, y, z).
+
+    Wanted is RAS+, but the normal of a single slice always comes last: a sagittal image is still one slice.
+    """
+    stored = io_orientation(header.get_best_affine())
+    lengths = np.empty(3, dtype=int)
+    lengths[stored[:, 0].astype(int)] = spatial_shape(header)
+    axes = "RAS"
+    if np.count_nonzero(lengths == 1) == 1:
+        normal = axes[int(np.argmin(lengths))]
+        axes = axes.replace(normal, "") + normal
+    return stored, axcodes2ornt(axes)
