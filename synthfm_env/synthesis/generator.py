@@ -16,7 +16,7 @@ from synthfm_env.synthesis.fields import fractal_field
 from synthfm_env.synthesis.palette import Palette
 from synthfm_env.synthesis.recipe import RECIPES, Recipe
 from synthfm_env.synthesis.shapes import Rng, Star, log_uniform
-from synthfm_env.synthesis.styles import STYLES
+from synthfm_env.synthesis.styles import STYLES, fan
 from synthfm_env.synthesis.tidy import tidy
 from synthfm_env.volumes.volume import Volume
 
@@ -98,6 +98,10 @@ class SynthFM3D:
         if style != "CT" and rng.random() < 0.25:
             image = image.neg_().add_(1).clamp_(min=0)
         image = STYLES[style](image, rng, generator, ratio, dz)
+        if style == "US":
+            view = fan(shape[1], shape[2], rng).to(self.device)
+            image = image * view
+            canvas.label.masked_fill_((view == 0).expand(*shape), 0)
         flip = rng.random(3) < (0.5, 0.5 if style != "US" else 0.0, 0.5)
         axes = [i for i in range(3) if flip[i]]
         label, structures = tidy(

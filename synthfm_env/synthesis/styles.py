@@ -57,7 +57,7 @@ def ultrasound(image: Tensor, rng: Rng, generator: torch.Generator, ratio: float
     image = noise.log_compress(speckled, rng.uniform(25, 60))
     if rng.random() < 0.5:
         image = gaussian_blur(image, (0, rng.uniform(0.3, 1), rng.uniform(0.3, 1.5)))
-    return image * fan(image.shape[1], image.shape[2], rng).to(image.device)
+    return image
 
 
 def fan(height: int, width: int, rng: Rng) -> Tensor:
