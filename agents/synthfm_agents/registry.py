@@ -1,0 +1,60 @@
+"""Clickers by name."""
+
+import importlib
+import inspect
+from typing import Any
+
+from synthfm_agents.clicker import Clicker
+from synthfm_agents.random_clicker import RandomClicker
+from synthfm_agents.ritm import Ritm3D
+from synthfm_env.errors import InputError, unknown_name
+
+_CLICKERS: dict[str, type[Clicker]] = {kind.name: kind for kind in (RandomClicker, Ritm3D)}
+
+
+def list_clickers() -> dict[str, str]:
+    """Return each name that ``make_clicker`` knows with one line on what it does."""
+    return {name: (inspect.getdoc(kind) or "").splitlines()[0] for name, kind in _CLICKERS.items()}
+
+
+def make_clicker(name: str, **params: Any) -> Clicker:
+    """Build a clicker.
+
+    Args:
+        name: a name from ``list_clickers``, or a class of your own as ``"package.module:Class"``.
+        params: what its class takes.
+
+    Raises:
+        InputError: an unknown name, a class that cannot be imported or is no ``Clicker``, or parameters that
+            it does not take.
+    """
+    if ":" in name:
+        kind = _own(name)
+    elif name in _CLICKERS:
+        kind = _CLICKERS[name]
+    else:
+        raise unknown_name("clicker", name, _CLICKERS)
+    try:
+        inspect.signature(kind).bind(**params)
+    except TypeError as error:
+        raise InputError(
+            f"make_clicker({name!r}, ...): {error}; it takes {inspect.signature(kind)}"
+        ) from None
+    return kind(**params)
+
+
+def _own(path: str) -> type[Clicker]:
+    module, _, name = path.partition(":")
+    try:
+        kind = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise InputError(
+            f"clicker {path!r} cannot be imported: {error}; expected package.module:Class on the Python path"
+        ) from None
+    if not (inspect.isclass(kind) and issubclass(kind, Clicker)) or inspect.isabstract(kind):
+        raise InputError(
+            f"clicker {path!r} is no clicker: expected a subclass of synthfm_agents.Clicker with a method act"
+        )
+    if not hasattr(kind, "name"):
+        kind.name = path
+    return kind

@@ -1,0 +1,1 @@
+"""Gymnasium environments of promptable segmentation. Import the classes from ``synthfm_env``."""

@@ -1,0 +1,140 @@
+"""The state of one episode: a task, the clicks so far, the mask that follows and what it is worth."""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from synthfm_env.metrics import dice
+from synthfm_env.prompts import Click
+from synthfm_env.segmenters.contract import Prediction
+from synthfm_env.volumes import Volume
+
+Observation = dict[str, Any]
+
+
+class Outcome(StrEnum):
+    """How an episode stands, in ``info["outcome"]``."""
+
+    RUNNING = "running"
+    STOPPED = "stopped"
+    TARGET_REACHED = "target_reached"
+    MAX_CLICKS = "max_clicks"
+    MODEL_ERROR = "model_error"
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Task:
+    """What an episode is about: a volume, and the label id or name of the structure to segment in it."""
+
+    volume: Volume
+    structure: int | str
+
+    @property
+    def structure_name(self) -> str:
+        """The structure's name, or its label id as text where it has none."""
+        key = str(self.structure)
+        return self.volume.structures.get(int(key), key) if key.isdigit() else key
+
+
+@dataclass(eq=False, slots=True)
+class Episode:
+    """One task being played. A click goes into ``clicks`` first, then its answer to ``take`` or ``fail``.
+
+    Attributes:
+        task: the volume and the structure.
+        image: uint8 (D, H, W), what the segmenter was given.
+        max_clicks: the episode ends with this many clicks.
+        target_dice: the episode ends with this Dice, or None.
+        truth: bool (D, H, W).
+        mask: bool (D, H, W), empty at the start.
+        clicks: all clicks, oldest first.
+        dice: of ``mask`` against ``truth``.
+        gain: what the newest step added to it.
+        outcome: how the episode stands.
+        prediction: the answer to the newest click, or None.
+        error: what the segmenter raised, else empty.
+    """
+
+    task: Task
+    image: NDArray[np.uint8]
+    max_clicks: int
+    target_dice: float | None
+    truth: NDArray[np.bool_] = field(init=False)
+    mask: NDArray[np.bool_] = field(init=False)
+    clicks: list[Click] = field(default_factory=list)
+    dice: float = 0.0
+    gain: float = 0.0
+    outcome: Outcome = Outcome.RUNNING
+    prediction: Prediction | None = None
+    error: str = ""
+
+    def __post_init__(self) -> None:
+        self.truth = self.task.volume.truth(self.task.structure)
+        self.mask = np.zeros(self.truth.shape, dtype=bool)
+
+    @property
+    def running(self) -> bool:
+        """Whether another click may come."""
+        return self.outcome is Outcome.RUNNING
+
+    def stop(self) -> None:
+        """End it, because the agent says so."""
+        self.gain, self.outcome = 0.0, Outcome.STOPPED
+
+    def take(self, prediction: Prediction) -> None:
+        """Judge the answer to the newest click.
+
+        Raises:
+            TypeError: the mask is not bool, or not on the image's grid.
+        """
+        mask = prediction.mask
+        if mask.dtype != np.bool_ or mask.shape != self.truth.shape:
+            raise TypeError(f"the mask must be bool {self.truth.shape}, got {mask.dtype} {mask.shape}")
+        before = self.dice
+        self.prediction, self.mask, self.dice = prediction, mask, dice(mask, self.truth)
+        self.gain = self.dice - before
+        if self.target_dice is not None and self.dice >= self.target_dice:
+            self.outcome = Outcome.TARGET_REACHED
+        elif len(self.clicks) == self.max_clicks:
+            self.outcome = Outcome.MAX_CLICKS
+
+    def fail(self, error: Exception) -> None:
+        """End it, because the segmenter failed on the newest click; mask and Dice stay and count."""
+        self.prediction, self.gain, self.outcome = None, 0.0, Outcome.MODEL_ERROR
+        self.error = f"{type(error).__name__}: {error}"
+
+    def observation(self) -> Observation:
+        """Return what the agent sees; every array is a copy."""
+        rows = np.full((self.max_clicks, 4), -1, dtype=np.int32)
+        if self.clicks:
+            rows[: len(self.clicks)] = [(*click.zyx, click.positive) for click in self.clicks]
+        return {
+            "image": self.image.copy(),
+            "mask": self.mask.astype(np.uint8),
+            "clicks": rows,
+            "spacing": np.array(self.task.volume.spacing, dtype=np.float32),
+        }
+
+    def info(self) -> dict[str, Any]:
+        """Return the numbers and names of ``info``, always the same keys."""
+        return {
+            "case_id": self.task.volume.case_id,
+            "clicks_used": len(self.clicks),
+            "dice": self.dice,
+            "error": self.error,
+            "modality": self.task.volume.modality,
+            "outcome": self.outcome.value,
+            "structure": self.task.structure_name,
+        }
+
+    def __str__(self) -> str:
+        newest = f" {self.clicks[-1]}" if self.clicks else ""
+        line = (
+            f"{self.task.volume.case_id} {self.task.structure_name} | "
+            f"click {len(self.clicks)}/{self.max_clicks}{newest} | "
+            f"Dice {self.dice:.3f} ({self.gain:+.3f}) | {self.outcome}"
+        )
+        return f"{line}: {self.error}" if self.error else line

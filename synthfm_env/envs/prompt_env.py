@@ -1,0 +1,323 @@
+"""The environment that plays one episode after another; a subclass says what each is about."""
+
+import logging
+from abc import ABC, abstractmethod
+from functools import lru_cache
+from typing import Any, NamedTuple, TypedDict
+
+import gymnasium as gym
+import numpy as np
+from gymnasium import spaces
+from gymnasium.error import ResetNeeded
+from numpy.typing import ArrayLike, NDArray
+
+from synthfm_env.envs.actions import STOP, read_action
+from synthfm_env.envs.episode import Episode, Observation, Outcome, Task
+from synthfm_env.envs.rendering import draw_frame
+from synthfm_env.envs.rewards import make_reward
+from synthfm_env.errors import InputError, unknown_name
+from synthfm_env.segmenters import make_segmenter
+from synthfm_env.segmenters.contract import Prediction, Segmenter, Session
+from synthfm_env.volumes import Volume, to_uint8
+
+_log = logging.getLogger(__name__)
+
+
+class EpisodeOptions(TypedDict, total=False):
+    """Arguments that every environment takes; ``PromptEnv`` documents them."""
+
+    segmenter: str | Segmenter
+    protocol: str | None
+    max_clicks: int
+    reward: str
+    target_dice: float | None
+    reveal_truth: bool
+    render_mode: str | None
+
+
+class _Opened(NamedTuple):
+    """A volume that a session is open on, and the image that the session was given."""
+
+    volume: Volume
+    image: NDArray[np.uint8]
+    session: Session
+
+
+@lru_cache(maxsize=4)
+def _shared_segmenter(name: str) -> Segmenter:
+    """Build a segmenter once a process, so that all environments of that name share one model."""
+    return make_segmenter(name)
+
+
+class PromptEnv(gym.Env[Observation, NDArray[np.integer]], ABC):
+    """Segment one structure of a 3D image by placing clicks.
+
+    The base of all environments here: a subclass says which task comes next (``draw_task``), this class plays
+    the episode. A 2D image is a volume with one slice. Axes are always (z, y, x), spacing is in mm.
+
+    ## Description
+
+    The agent sees a grey image and places positive ("this belongs to the structure") and negative ("this
+    does not") clicks. After each click a promptable segmenter, for example SAM 2, answers with a mask that
+    follows from all clicks so far. The image is encoded once; a click costs the propagation only. The agent
+    never draws: what is learned or compared is where to click.
+
+    ## Action Space
+
+    `MultiDiscrete([D, H, W, 3])`, four integers:
+
+    | Num | Action        | Values                         |
+    |-----|---------------|--------------------------------|
+    | 0   | z, the slice  | 0 to D - 1                     |
+    | 1   | y, the row    | 0 to H - 1                     |
+    | 2   | x, the column | 0 to W - 1                     |
+    | 3   | what to do    | 0 negative, 1 positive, 2 stop |
+
+    With "stop" the other three do not matter. A voxel may be clicked again. An action outside the space
+    raises `InputError`.
+
+    ## Observation Space
+
+    A `Dict` of arrays, every one a copy that stays as it is:
+
+    | Key       | Type and shape        | Content                                                           |
+    |-----------|-----------------------|-------------------------------------------------------------------|
+    | `image`   | uint8 (D, H, W)       | the image in 8 bits, as the segmenter is given it                 |
+    | `mask`    | uint8 (D, H, W)       | the segmenter's mask, 0 or 1                                      |
+    | `clicks`  | int32 (max_clicks, 4) | rows z, y, x, positive (1 or 0), oldest first; unused rows are -1 |
+    | `spacing` | float32 (3,)          | voxel size (z, y, x) in mm                                        |
+
+    ## Rewards
+
+    `reward="dice_gain"`: Dice after the step minus Dice before it. The mask is empty at the start, so the
+    rewards of an episode sum to its final Dice. "Stop" is worth 0.
+
+    ## Starting State
+
+    No clicks and an empty mask, so Dice is 0. `reset(options={"structure": ...})`, a label id or a name,
+    picks the structure of that episode. A repeated seed gives the same episode again.
+
+    ## Episode End
+
+    Terminated when the agent stops, when Dice reaches `target_dice`, or when the segmenter fails; truncated
+    when `max_clicks` clicks are used. Stepping on raises `gymnasium.error.ResetNeeded`.
+
+    ## Information
+
+    The same keys from every `reset` and `step`; numbers and text, no times:
+
+    | Key           | Content                                                               |
+    |---------------|-----------------------------------------------------------------------|
+    | `case_id`     | the volume's name                                                     |
+    | `clicks_used` | clicks so far                                                         |
+    | `dice`        | Dice of the mask against the truth                                    |
+    | `error`       | what the segmenter raised, else empty                                 |
+    | `modality`    | `CT`, `MR`, `US` or `other`                                           |
+    | `outcome`     | `running`, `stopped`, `target_reached`, `max_clicks` or `model_error` |
+    | `protocol`    | the argument of that name, empty for `None`                           |
+    | `structure`   | the structure's name, or its label id as text                         |
+    | `truth`       | bool (D, H, W), a copy; only with `reveal_truth=True`                 |
+
+    After `model_error` the mask and Dice of the click before stay, and count. `env.unwrapped.prediction` is
+    the segmenter's answer to the last click, with its logits and seconds; `None` before the first.
+
+    ## Arguments
+
+    | Argument       | Default            | Meaning                                                          |
+    |----------------|--------------------|------------------------------------------------------------------|
+    | `segmenter`    | `"synthfm3d-nano"` | a name, a path, or a `Segmenter`; environments share one by name |
+    | `protocol`     | `None`             | name of the click protocol being played; recorded, not executed  |
+    | `max_clicks`   | `10`               | clicks before the episode is truncated                           |
+    | `reward`       | `"dice_gain"`      | name of the reward                                               |
+    | `target_dice`  | `None`             | Dice in (0, 1] that ends the episode                             |
+    | `reveal_truth` | `False`            | puts the truth into `info`, for clickers that simulate a user    |
+    | `render_mode`  | `None`             | `"rgb_array"` or `"ansi"`                                        |
+
+    `"rgb_array"` draws the planes through the last click with mask and truth as contours, so it shows the
+    truth; `"ansi"` is one line a step. A wrong argument raises `InputError`.
+
+    ## Version History
+
+    - v0: first version.
+    """
+
+    metadata = {"render_modes": ["rgb_array", "ansi"], "render_fps": 2}  # noqa: RUF012  as gym.Env has it
+
+    def __init__(
+        self,
+        shape: tuple[int, int, int],
+        *,
+        segmenter: str | Segmenter = "synthfm3d-nano",
+        protocol: str | None = None,
+        max_clicks: int = 10,
+        reward: str = "dice_gain",
+        target_dice: float | None = None,
+        reveal_truth: bool = False,
+        render_mode: str | None = None,
+    ) -> None:
+        if max_clicks < 1:
+            raise InputError(f"max_clicks is {max_clicks}: an episode needs at least 1 click")
+        if target_dice is not None and not 0 < target_dice <= 1:
+            raise InputError(f"target_dice is {target_dice}: expected None or a Dice above 0 and up to 1")
+        if render_mode is not None and render_mode not in self.metadata["render_modes"]:
+            raise unknown_name("render mode", render_mode, self.metadata["render_modes"])
+        self.protocol = protocol
+        self.max_clicks = max_clicks
+        self.target_dice = target_dice
+        self.reveal_truth = reveal_truth
+        self.render_mode = render_mode
+        self._shape = shape
+        self._reward = make_reward(reward)
+        self._segmenter_name = None if isinstance(segmenter, Segmenter) else segmenter
+        self.segmenter = segmenter if isinstance(segmenter, Segmenter) else _shared_segmenter(segmenter)
+        self.action_space = spaces.MultiDiscrete([*shape, STOP + 1])
+        self.observation_space = _observation_space(shape, max_clicks)
+        self._opened: _Opened | None = None
+        self._episode: Episode | None = None
+
+    @abstractmethod
+    def draw_task(self, structure: int | str | None) -> Task:
+        """Return the task of the next episode, all chance taken from ``self.np_random``.
+
+        Args:
+            structure: what ``reset(options={"structure": ...})`` asks for, or None for a free choice.
+
+        Raises:
+            InputError: the structure is not there.
+        """
+
+    @property
+    def prediction(self) -> Prediction | None:
+        """The segmenter's answer to the last click, with its logits and seconds; None before the first."""
+        return self._episode.prediction if self._episode else None
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Observation, dict[str, Any]]:
+        """Start an episode.
+
+        Args:
+            seed: restarts all chance; None goes on from where it is.
+            options: ``{"structure": label id or name}``, or nothing.
+
+        Raises:
+            InputError: an unknown option, or a structure that is not in the volume.
+        """
+        super().reset(seed=seed)
+        options = options or {}
+        for name in options.keys() - {"structure"}:
+            raise unknown_name("reset option", name, ["structure"])
+        if self._episode is not None and self._episode.outcome is Outcome.MODEL_ERROR:
+            self.close()  # what the session holds is in doubt
+        self._episode = None
+        task = self.draw_task(options.get("structure"))
+        image = self._open(task.volume).image
+        episode = self._episode = Episode(task, image, self.max_clicks, self.target_dice)
+        return episode.observation(), self._info(episode)
+
+    def step(self, action: ArrayLike) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
+        """Place one click, or stop.
+
+        Args:
+            action: z, y, x and 0 negative, 1 positive, 2 stop.
+
+        Raises:
+            InputError: the action is not in the action space.
+            gymnasium.error.ResetNeeded: no episode is running.
+        """
+        episode, opened = self._episode, self._opened
+        if episode is None or opened is None or not episode.running:
+            raise ResetNeeded(
+                "no episode is running (none began, or it ended): call env.reset() before env.step()"
+            )
+        click = read_action(action, self._shape)
+        before = episode.dice
+        if click is None:
+            episode.stop()
+        else:
+            episode.clicks.append(click)
+            try:
+                episode.take(opened.session.add(click))
+            except Exception as error:  # a model's failure is an outcome with a score, never a lost row
+                _log.debug("the segmenter failed on click %s", click, exc_info=True)
+                episode.fail(error)
+        truncated = episode.outcome is Outcome.MAX_CLICKS
+        terminated = not episode.running and not truncated
+        reward = self._reward(before, episode.dice)
+        return episode.observation(), reward, terminated, truncated, self._info(episode)
+
+    def render(self) -> NDArray[np.uint8] | str | None:
+        """Return the episode as it stands: an RGB picture, uint8 (h, w, 3), or a line of text."""
+        if self.render_mode is None:
+            gym.logger.warn(
+                "env.render() was called without a render mode: make the environment with "
+                f"render_mode= one of {self.metadata['render_modes']}"
+            )
+            return None
+        if self._episode is None:
+            raise ResetNeeded("there is nothing to draw yet: call env.reset() before env.render()")
+        return str(self._episode) if self.render_mode == "ansi" else _picture(self._episode)
+
+    def close(self) -> None:
+        """Free the session. May be called twice; ``reset`` opens a new one."""
+        opened, self._opened = self._opened, None
+        if opened is not None:
+            opened.session.close()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a pickle carries: arguments and random state. An episode under way stays behind."""
+        state = {**self.__dict__, "_opened": None, "_episode": None}
+        if self._segmenter_name is not None:
+            del state["segmenter"]
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        if self._segmenter_name is not None:
+            self.segmenter = _shared_segmenter(self._segmenter_name)
+
+    def _open(self, volume: Volume) -> _Opened:
+        """Return a session without clicks; a volume that is encoded already is not encoded again."""
+        if self._opened is not None and self._opened.volume is volume:
+            self._opened.session.reset()
+            return self._opened
+        if volume.image.shape != self._shape:
+            raise InputError(
+                f"{volume.case_id} has the grid {volume.image.shape}, "
+                f"but this environment's is {self._shape} (z, y, x)"
+            )
+        self.close()
+        image = np.ascontiguousarray(to_uint8(volume.image, volume.modality))
+        self._opened = _Opened(volume, image, self.segmenter.start(image, volume.spacing))
+        return self._opened
+
+    def _info(self, episode: Episode) -> dict[str, Any]:
+        info = {**episode.info(), "protocol": self.protocol or ""}
+        if self.reveal_truth:
+            info["truth"] = episode.truth.copy()
+        return info
+
+
+def _picture(episode: Episode) -> NDArray[np.uint8]:
+    volume = episode.task.volume
+    return draw_frame(
+        episode.image,
+        episode.mask,
+        episode.truth,
+        episode.clicks,
+        volume.spacing,
+        caption=f"Dice {episode.dice:.3f}  click {len(episode.clicks)}",
+        anterior_up=volume.affine is not None,
+    )
+
+
+def _observation_space(shape: tuple[int, int, int], max_clicks: int) -> spaces.Dict:
+    last = np.array([*(n - 1 for n in shape), 1], dtype=np.int32)
+    return spaces.Dict(
+        {
+            "image": spaces.Box(0, 255, shape, np.uint8),
+            "mask": spaces.Box(0, 1, shape, np.uint8),
+            "clicks": spaces.Box(np.int32(-1), np.tile(last, (max_clicks, 1)), (max_clicks, 4), np.int32),
+            "spacing": spaces.Box(0.0, float(np.finfo(np.float32).max), (3,), np.float32),
+        }
+    )

@@ -1,0 +1,21 @@
+"""The environment ids that ``gym.make`` knows once ``synthfm_env`` is imported."""
+
+from typing import Any
+
+import gymnasium as gym
+
+_SYNTHETIC = "synthfm_env.envs.synthetic:SyntheticEnv"
+
+# Entry points are text and kwargs are JSON, so that `env.spec.to_json()` can go into every record.
+ENVS: dict[str, tuple[str, dict[str, Any]]] = {
+    "SynthFM/Synthetic3D-v0": (_SYNTHETIC, {"shape": [64, 128, 128], "recipe": "any"}),
+    "SynthFM/Synthetic2D-v0": (_SYNTHETIC, {"shape": [1, 256, 256], "recipe": "synthfm2d"}),
+    "SynthFM/Volume-v0": ("synthfm_env.envs.volume:VolumeEnv", {}),
+}
+
+
+def register_envs() -> None:
+    """Register every id with Gymnasium; ids that are registered already stay as they are."""
+    for env_id, (entry_point, kwargs) in ENVS.items():
+        if env_id not in gym.registry:
+            gym.register(id=env_id, entry_point=entry_point, kwargs=kwargs)

@@ -1,0 +1,82 @@
+"""The environment on volumes that the SynthFM-3D generator makes up."""
+
+from collections.abc import Sequence
+from typing import Any, Unpack
+
+import numpy as np
+from numpy.typing import NDArray
+
+from synthfm_env.envs.episode import Task
+from synthfm_env.envs.prompt_env import EpisodeOptions, PromptEnv
+from synthfm_env.errors import InputError
+from synthfm_env.synthesis import SynthFM3D
+
+MIN_VOXELS = 50
+"""Structures with fewer voxels are not drawn: a click more or less decides their Dice."""
+
+MAX_CASES = 20
+
+
+class SyntheticEnv(PromptEnv):
+    """Segment a structure of a synthetic volume, a new one in every episode, click by click.
+
+    ## Description
+
+    Each episode draws a case from the SynthFM-3D generator: shapes, adjacency, contrast, boundaries and noise
+    of medical images from analysis alone, with no real image or label in it. Nothing is downloaded, and fresh
+    cases never run out. A 2D image is a volume with one slice.
+
+    ```python
+    env = gym.make("synthfm_env:SynthFM/Synthetic3D-v0", segmenter="synthfm3d-nano", max_clicks=5)
+    ```
+
+    ## Starting State
+
+    A fresh case, and one of its structures with at least 50 voxels, both drawn from the seed.
+
+    ## Arguments
+
+    | Argument | Default          | Meaning                                                         |
+    |----------|------------------|-----------------------------------------------------------------|
+    | `shape`  | `(64, 128, 128)` | grid (D, H, W), the same in all episodes                        |
+    | `recipe` | `"any"`          | what the generator draws: a name from `list_recipes`, or a dict |
+
+    ## Version History
+
+    - v0: first version.
+    """
+
+    def __init__(
+        self,
+        *,
+        shape: Sequence[int] = (64, 128, 128),
+        recipe: str | dict[str, Any] = "any",
+        **episode: Unpack[EpisodeOptions],
+    ) -> None:
+        self.recipe = recipe
+        self._generator = SynthFM3D(shape=shape, recipe=recipe)
+        depth, height, width = self._generator.shape
+        super().__init__((depth, height, width), **episode)
+
+    def draw_task(self, structure: int | str | None) -> Task:
+        """Return a fresh case with one of its structures, or with the structure that is asked for."""
+        for _ in range(MAX_CASES):
+            volume = self._generator.sample(int(self.np_random.integers(2**31)))
+            if structure is not None:
+                return Task(volume, structure)
+            targets = fair_targets(volume.label)
+            if targets.size:
+                return Task(volume, int(self.np_random.choice(targets)))
+        raise InputError(
+            f"recipe {self.recipe!r} gave no structure of {MIN_VOXELS} voxels in {MAX_CASES} cases on the "
+            f"grid {self._generator.shape} (z, y, x): take a larger shape or another recipe"
+        )
+
+
+def fair_targets(label: NDArray[np.integer] | None) -> NDArray[np.intp]:
+    """Return the label ids, ascending and without 0, that at least ``MIN_VOXELS`` voxels carry."""
+    if label is None:
+        return np.empty(0, dtype=np.intp)
+    sizes = np.bincount(label.ravel())
+    sizes[0] = 0
+    return np.flatnonzero(sizes >= MIN_VOXELS)

@@ -1,0 +1,72 @@
+"""The environment on one volume of the user's own."""
+
+from pathlib import Path
+from typing import Unpack
+
+import numpy as np
+
+from synthfm_env.envs.episode import Task
+from synthfm_env.envs.prompt_env import EpisodeOptions, PromptEnv
+from synthfm_env.errors import InputError
+from synthfm_env.volumes import Volume, load_volume
+
+
+class VolumeEnv(PromptEnv):
+    """Segment a structure of a given volume on its native grid, click by click.
+
+    ## Description
+
+    The image and its truth come from NIfTI files and are neither cropped nor resampled: a click is a voxel of
+    the input. The image is encoded once and serves all episodes.
+
+    ```python
+    env = gym.make("synthfm_env:SynthFM/Volume-v0", image="ct.nii.gz", label="organs.nii.gz", structure=3)
+    ```
+
+    ## Starting State
+
+    The structure is the argument `structure`; where that is `None`, each episode draws one from the label.
+
+    ## Arguments
+
+    | Argument    | Default  | Meaning                                                                    |
+    |-------------|----------|----------------------------------------------------------------------------|
+    | `image`     | required | path of a NIfTI file, or a `Volume`, which then carries label and modality |
+    | `label`     | `None`   | path of the label map on the same grid; needed with a path                 |
+    | `structure` | `None`   | label id or name                                                           |
+    | `modality`  | `None`   | `CT`, `MR`, `US` or `other`, picks the scaling to 8 bits; `None` guesses   |
+
+    ## Version History
+
+    - v0: first version.
+    """
+
+    def __init__(
+        self,
+        *,
+        image: str | Path | Volume,
+        label: str | Path | None = None,
+        structure: int | str | None = None,
+        modality: str | None = None,
+        **episode: Unpack[EpisodeOptions],
+    ) -> None:
+        if not isinstance(image, Volume):
+            image = load_volume(image, label, modality=modality)
+        elif label is not None or modality is not None:
+            raise InputError(
+                "image is a Volume: give label and modality in it, not as arguments of their own"
+            )
+        if image.label is None:
+            raise InputError(f"{image.case_id} has no label, so no click can be judged: give label=PATH")
+        if structure is not None:
+            image.truth(structure)  # a wrong name must show now, not at the first reset
+        self.volume = image
+        self.structure = structure
+        self._label_ids = [int(i) for i in np.unique(image.label) if i] if structure is None else []
+        depth, height, width = image.image.shape
+        super().__init__((depth, height, width), **episode)
+
+    def draw_task(self, structure: int | str | None) -> Task:
+        """Return the volume with the structure that is asked for, was given, or is drawn."""
+        chosen = self.structure if structure is None else structure
+        return Task(self.volume, int(self.np_random.choice(self._label_ids)) if chosen is None else chosen)
