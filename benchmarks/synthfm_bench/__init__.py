@@ -1,0 +1,1 @@
+"""Suites, the runner, the board and the ``synthfm`` command."""

@@ -1,0 +1,346 @@
+"""The ``synthfm`` command. Heavy imports sit inside the commands, so that ``synthfm --help`` is quick."""
+
+import inspect
+import json
+import os
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from typer.exceptions import TyperException
+
+from synthfm_env.errors import InputError, unknown_name
+
+if TYPE_CHECKING:
+    from synthfm_bench.runner import Run
+    from synthfm_bench.suite import FileData
+    from synthfm_bench.tasks import Plan
+
+app = typer.Typer(
+    name="synthfm",
+    help="Benchmark promptable 3D segmentation: clickers (who clicks) with segmenters (what answers), on "
+    "synthetic volumes and on your own. Start with [bold]synthfm bench quick[/bold].",
+    epilog="Volumes are NIfTI files; clicks and shapes are z,y,x in voxels. Exit status: 0 done, 2 bad "
+    "input, 1 anything else.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+)
+
+NANO = "synthfm3d-nano"
+TRACEBACK = "SYNTHFM_TRACEBACK"
+
+Modality = Annotated[
+    str | None,
+    typer.Option("--modality", help="CT, MR, US or other: how intensities are scaled; guessed by default"),
+]
+
+
+class Kind(StrEnum):
+    """What ``synthfm list`` can list."""
+
+    MODELS = "models"
+    CLICKERS = "clickers"
+    PROTOCOLS = "protocols"
+    SUITES = "suites"
+    ENVS = "envs"
+
+
+@app.command()
+def bench(
+    suite: Annotated[
+        str, typer.Argument(help="a name from [bold]synthfm list suites[/bold], or a TOML file")
+    ],
+    image: Annotated[
+        Path | None, typer.Option(help="play on this volume of yours instead of the suite's data")
+    ] = None,
+    label: Annotated[Path | None, typer.Option(help="its label map on the same grid, 0 = background")] = None,
+    structure: Annotated[
+        list[str] | None, typer.Option(help="label id to play, may be given again; every id by default")
+    ] = None,
+    modality: Modality = None,
+    segmenter: Annotated[
+        list[str] | None, typer.Option(help="play this one instead of the suite's, may be given again")
+    ] = None,
+    clicker: Annotated[
+        list[str] | None, typer.Option(help="play this one instead of the suite's, may be given again")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="another seed draws other synthetic cases and clicks")
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="processes to play in; the results do not depend on it [default: cores]"),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="folder for the run [default: runs/SUITE-UTCTIME]", show_default=False)
+    ] = None,
+) -> None:
+    """Play every clicker with every segmenter, and print the board.
+
+    [bold]synthfm bench quick[/bold] needs no download. The same board on a volume of yours:
+    [bold]synthfm bench quick --image ct.nii.gz --label organs.nii.gz --structure 3[/bold]
+    """
+    # Before numpy loads: workers share the cores, and sums must not depend on how many there are.
+    os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+    from rich.console import Console
+
+    from synthfm_bench.pool import default_workers
+    from synthfm_bench.runner import run_suite
+    from synthfm_bench.suite import load_suite, with_choices
+    from synthfm_bench.tasks import make_plan
+
+    with _on_interrupt("stopped: nothing had been played"):
+        played = with_choices(
+            load_suite(suite),
+            segmenters=tuple(segmenter or ()),
+            clickers=tuple(clicker or ()),
+            seed=seed,
+            data=_own_volume(image, label, structure or [], modality),
+        )
+        plan = make_plan(played)
+        stderr = Console(stderr=True)
+        run = run_suite(played, plan, out=out, workers=workers or default_workers(), console=stderr)
+    _show(run, plan, suite, image is not None)
+
+
+@app.command()
+def segment(
+    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="a NIfTI file with one volume or 2D image")],
+    click: Annotated[
+        list[str],
+        typer.Option(
+            help="z,y,x,+ inside the structure or z,y,x,- outside it; may be given again", metavar="Z,Y,X,+|-"
+        ),
+    ],
+    output: Annotated[Path, typer.Option("-o", "--output", help="where the mask goes: .nii or .nii.gz")],
+    segmenter: Annotated[
+        str, typer.Option(help="a name from [bold]synthfm list models[/bold], or a file")
+    ] = NANO,
+    modality: Modality = None,
+) -> None:
+    """Segment one structure of a volume from a few clicks.
+
+    [bold]synthfm segment ct.nii.gz --click 40,120,96,+ --click 40,150,96,- -o mask.nii.gz[/bold]
+
+    A click names a voxel as the file stores it, and as 3D Slicer shows it under I, J, K: z counts along the
+    file's third axis, y along its second, x along its first, all from 0. The mask lies on the input voxel by
+    voxel.
+    """
+    from rich.console import Console
+
+    from synthfm_bench.pointing import clicks_in_volume
+    from synthfm_env.prompts import Click
+    from synthfm_env.segmenters import make_segmenter
+    from synthfm_env.volumes import load_volume, save_mask, to_uint8
+
+    _check_mask_path(output, image)
+    clicks = [Click.parse(text) for text in click]
+    with (
+        _on_interrupt(f"stopped: {output} was not written"),
+        Console(stderr=True).status(f"{segmenter}: {image}"),
+    ):
+        volume = load_volume(image, modality=_modality(modality))
+        placed = clicks_in_volume(clicks, image, volume)
+        with make_segmenter(segmenter).start(
+            to_uint8(volume.image, volume.modality), volume.spacing
+        ) as session:
+            answers = [session.add(one) for one in placed]
+        save_mask(answers[-1].mask, volume, output)
+    voxels = int(answers[-1].mask.sum())
+    millilitres = voxels * volume.spacing[0] * volume.spacing[1] * volume.spacing[2] / 1000
+    typer.echo(
+        f"{output}: {voxels} voxels, {millilitres:.3g} ml, from {len(clicks)} click{'s' * (len(clicks) > 1)}"
+    )
+    typer.echo(
+        "next: open image and mask together in a viewer, then add a --click where the mask is wrong"
+        if voxels
+        else "the mask is empty: add a positive --click inside the structure"
+    )
+
+
+@app.command("list")
+def list_(kind: Annotated[Kind, typer.Argument(help="what to list")]) -> None:
+    """List what can be named: models, clickers, protocols, suites, envs."""
+    names = _LISTS[kind]()
+    width = max(map(len, names))
+    for name, description in names.items():
+        typer.echo(f"{name:{width}}  {description}")
+
+
+@app.command()
+def train(
+    recipe: Annotated[str, typer.Argument(help="a packaged recipe such as synthfm3d-nano, or a TOML file")],
+    changes: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="change a value of the recipe; may be given again"),
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="go on from the folder's checkpoint")] = False,
+    out: Annotated[
+        Path | None, typer.Option(help="folder for the training [default: runs/train-RECIPE]")
+    ] = None,
+) -> None:
+    """Train a segmenter on SynthFM-3D volumes.
+
+    [bold]synthfm train synthfm3d-nano[/bold] is how the packaged model was made.
+    """
+    from synthfm_train.cli import train as run_training
+
+    folder = out or Path("runs") / f"train-{Path(recipe).stem}"
+    again = f"synthfm train {recipe} --resume --out {folder}"
+    with _on_interrupt(f"stopped: the last checkpoint is kept in {folder}; go on with: {again}"):
+        best = run_training(recipe, out=folder, overrides=tuple(changes or ()), resume=resume)
+    typer.echo(f"weights: {best}")
+    typer.echo(f"next: synthfm bench quick --segmenter {best} --segmenter {NANO}")
+
+
+def main() -> None:
+    """Run the command: exit status 0 when done, 2 on bad input, 130 on Ctrl-C, 1 on anything else."""
+    try:
+        status = app(standalone_mode=False) or 0
+    except (InputError, TyperException) as error:
+        _complain(error.format_message() if isinstance(error, TyperException) else str(error))
+        status = 2
+    except Exception as error:
+        if os.environ.get(TRACEBACK):
+            raise
+        _complain(f"{type(error).__name__}: {error}; to see where, run it again with {TRACEBACK}=1 in front")
+        status = 1
+    sys.exit(status)
+
+
+def _complain(message: str) -> None:
+    typer.echo(f"synthfm: {' '.join(message.split())}", err=True)
+
+
+@contextmanager
+def _on_interrupt(kept: str) -> Iterator[None]:
+    """Turn Ctrl-C into exit status 130 and one line on what was kept."""
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        _complain(str(stop) or kept)
+        raise typer.Exit(130) from None
+
+
+def _own_volume(
+    image: Path | None, label: Path | None, structures: list[str], modality: str | None
+) -> "FileData | None":
+    """Return the data that ``--image`` and what belongs to it name, None without them."""
+    from synthfm_bench.suite import FileData
+
+    given = {"--label": label, "--structure": structures, "--modality": modality}
+    if image is None:
+        for option, value in given.items():
+            if value:
+                raise InputError(f"{option} was given without --image: give both, or neither")
+        return None
+    if label is None:
+        raise InputError(f"--image {image} needs --label: the board compares masks with the truth")
+    return FileData(
+        kind="files",
+        name="own volume",
+        image=image,
+        label=label,
+        structures=tuple(structures),
+        modality=_modality(modality),
+    )
+
+
+def _modality(given: str | None) -> str | None:
+    from synthfm_env.volumes import MODALITIES
+
+    if given is None:
+        return None
+    known = {name.lower(): name for name in MODALITIES}
+    if given.lower() not in known:
+        raise unknown_name("modality", given, MODALITIES)
+    return known[given.lower()]
+
+
+def _check_mask_path(output: Path, image: Path) -> None:
+    """Raise InputError, before any work, where the mask could not be written or would replace the image."""
+    if not output.name.endswith((".nii", ".nii.gz")):
+        raise InputError(f"-o {output}: a mask is written as NIfTI, so its name ends in .nii or .nii.gz")
+    if not output.parent.is_dir():
+        raise InputError(f"-o {output}: there is no folder {output.parent}; make it first")
+    if output.resolve() == image.resolve():
+        raise InputError(f"-o {output}: is the image itself; give the mask another name")
+
+
+def _show(run: "Run", plan: "Plan", suite: str, own: bool) -> None:
+    """Print the board, where the run lies, and what to do next."""
+    from rich.console import Console
+
+    from synthfm_bench.leaderboard import print_board
+
+    console = Console()
+    if not console.is_terminal:
+        console.width = max(console.width, 120)
+    print_board(run.rows, console)
+    for note in plan.notes:
+        typer.echo(f"note: {note}")
+    typer.echo(f"\nrun: {run.folder} (leaderboard.md, leaderboard.csv, steps.jsonl, run.json)")
+    typer.echo(f"results hash: {run.results_hash}")
+    if own:
+        typer.echo(
+            "next: synthfm segment IMAGE --click z,y,x,+ -o mask.nii.gz   writes the mask of your own clicks"
+        )
+    else:
+        typer.echo(
+            f"next: synthfm bench {suite} --image IMAGE --label LABEL   plays the same board on your volume"
+        )
+
+
+def _suites() -> dict[str, str]:
+    from synthfm_bench.suite import list_suites
+
+    return list_suites()
+
+
+def _models() -> dict[str, str]:
+    from synthfm_env.segmenters import list_segmenters
+
+    return list_segmenters()
+
+
+def _clickers() -> dict[str, str]:
+    from synthfm_agents import list_clickers
+
+    return list_clickers()
+
+
+def _protocols() -> dict[str, str]:
+    """Return the clickers whose rule is fixed by a version: figures taken with one stay comparable."""
+    return {name: text for name, text in _clickers().items() if re.search(r"-v\d+$", name)}
+
+
+def _envs() -> dict[str, str]:
+    import gymnasium as gym
+    from gymnasium.envs.registration import load_env_creator
+
+    import synthfm_env  # noqa: F401 - registers the envs
+
+    specs = [spec for env_id, spec in gym.registry.items() if env_id.startswith("SynthFM/")]
+    described = {}
+    for spec in specs:
+        page = inspect.getdoc(load_env_creator(str(spec.entry_point))) or ""
+        described[spec.id] = page.splitlines()[0] + (f" {json.dumps(spec.kwargs)}" if spec.kwargs else "")
+    return described
+
+
+_LISTS = {
+    Kind.MODELS: _models,
+    Kind.CLICKERS: _clickers,
+    Kind.PROTOCOLS: _protocols,
+    Kind.SUITES: _suites,
+    Kind.ENVS: _envs,
+}
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,184 @@
+"""Episodes: a clicker and a segmenter on one structure of one case, as step records."""
+
+import hashlib
+import time
+from collections.abc import Iterator, Mapping
+from functools import cache
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from numpy.typing import NDArray
+
+from synthfm_agents import Clicker, make_clicker
+from synthfm_bench.provenance import device_of, weights_sha256
+from synthfm_bench.records import StepRecord
+from synthfm_bench.suite import Suite, SyntheticData
+from synthfm_bench.tasks import Task, clicker_seed, env_spec, open_volume
+from synthfm_env.envs.actions import read_action
+from synthfm_env.errors import InputError
+from synthfm_env.metrics import iou
+from synthfm_env.volumes import Volume
+
+_FROM_THE_TRUTH = ("truth", "dice")
+
+
+class Player:
+    """Plays the tasks of a suite in one process, one after another.
+
+    The volume and the env of the last task are kept: the next task on the same data reads no file again, and
+    with the same segmenter encodes no image again.
+
+    Args:
+        suite: what is played.
+        run_id: stands in every record.
+    """
+
+    def __init__(self, suite: Suite, run_id: str) -> None:
+        self._suite = suite
+        self._run_id = run_id
+        self._clickers = {name: make_clicker(name) for name in suite.clickers}
+        self._weights = cache(weights_sha256)
+        self._volume: tuple[str, Volume] | None = None
+        self._env: tuple[tuple[str, str], gym.Env[Any, Any]] | None = None
+
+    def play(self, task: Task) -> Iterator[StepRecord]:
+        """Play a task with every clicker, and yield each record as soon as there is one."""
+        env = self._open_env(task)
+        segmenter = env.unwrapped.segmenter  # type: ignore[attr-defined]
+        for name, clicker in self._clickers.items():
+            fixed = {
+                "run_id": self._run_id,
+                "episode_id": task.episode_id(name),
+                "env_id": env_spec(task.data, self._suite.clicks)["id"],
+                "data_id": task.data.name,
+                "case_id": task.case_id,
+                "seed": task.seed,
+                "clicker_seed": clicker_seed(self._suite, task, name),
+                "max_clicks": self._suite.clicks,
+                "clicker": name,
+                "oracle": clicker.oracle,
+                "model": task.model,
+                "model_hash": self._weights(segmenter),
+                "device": device_of(segmenter),
+            }
+            yield from play_episode(env, clicker, fixed, task.structure)
+
+    def close(self) -> None:
+        """Free the env that is kept."""
+        if self._env is not None:
+            self._env[1].close()
+            self._env = None
+
+    def _open_env(self, task: Task) -> gym.Env[Any, Any]:
+        key = (task.data.name, task.model)
+        if self._env is not None and self._env[0] == key:
+            return self._env[1]
+        self.close()
+        spec = env_spec(task.data, self._suite.clicks)
+        kwargs = spec["kwargs"]
+        if not isinstance(task.data, SyntheticData):
+            if self._volume is None or self._volume[0] != task.data.name:
+                self._volume = task.data.name, open_volume(task.data)
+            kwargs = {name: kwargs[name] for name in ("max_clicks", "reveal_truth")} | {
+                "image": self._volume[1]
+            }
+        self._env = key, gym.make(spec["id"], disable_env_checker=True, segmenter=task.model, **kwargs)
+        return self._env[1]
+
+
+def play_episode(
+    env: gym.Env[Any, Any], clicker: Clicker, fixed: Mapping[str, Any], structure: int | None
+) -> Iterator[StepRecord]:
+    """Play one episode and yield a record for each click, and for whatever else ends it.
+
+    A failure is a record too. The mask of the click before still stands then, and its score counts: 0 where
+    no click has been answered.
+
+    Args:
+        env: one that reveals the truth; it is passed on only to a clicker that is an oracle.
+        clicker: who clicks.
+        fixed: the fields of the records that the whole episode shares.
+        structure: label id for ``env.reset``, or None to let the env draw.
+    """
+    stands: dict[str, Any] = {
+        "structure": str(structure or "unknown"),
+        "modality": "unknown",
+        "dice": 0.0,
+        "iou": 0.0,
+    }
+    try:
+        options = None if structure is None else {"structure": structure}
+        observation, info = env.reset(seed=fixed["seed"], options=options)
+    except Exception as error:  # whatever a segmenter raises at an image is its outcome for this case
+        yield _failure(fixed, stands, 1, "model_error", error)
+        return
+    stands |= {"structure": info["structure"], "modality": info["modality"]}
+    clicker.reset(fixed["clicker_seed"])
+    for step in range(1, fixed["max_clicks"] + 1):
+        seen = info if clicker.oracle else {key: info[key] for key in info if key not in _FROM_THE_TRUTH}
+        began = time.perf_counter()
+        try:
+            action = clicker.act(observation, seen)
+        except Exception as error:  # a clicker of the user's own may raise anything
+            yield _failure(fixed, stands, step, "no_valid_click", error)
+            return
+        took = time.perf_counter() - began
+        try:
+            observation, reward, terminated, truncated, info = env.step(action)
+        except InputError as error:
+            yield _failure(fixed, stands, step, "invalid_prompt", error)
+            return
+        stands |= _scores(observation["mask"].view(bool), info)
+        answer = env.unwrapped.prediction if info["clicks_used"] == step else None  # type: ignore[attr-defined]
+        yield StepRecord(
+            **fixed,
+            **stands,
+            **_click(action, observation),
+            step=step,
+            outcome="no_error" if info["outcome"] == "stopped" and stands["dice"] == 1 else info["outcome"],
+            reward=float(reward),
+            terminated=terminated,
+            truncated=truncated,
+            t_click_s=took,
+            t_encode_s=answer.seconds.encode if answer else None,
+            t_predict_s=answer.seconds.predict if answer else None,
+            error=info["error"] or None,
+        )
+        if terminated or truncated:
+            return
+
+
+def _failure(
+    fixed: Mapping[str, Any], stands: Mapping[str, Any], step: int, kind: str, error: Exception
+) -> StepRecord:
+    text = " ".join(f"{type(error).__name__}: {error}".split())
+    return StepRecord(
+        **fixed, **stands, step=step, outcome=kind, terminated=True, truncated=False, error=text
+    )
+
+
+def _scores(mask: NDArray[np.bool_], info: Mapping[str, Any]) -> dict[str, Any]:
+    truth = info["truth"]
+    return {
+        "dice": float(info["dice"]),
+        "iou": float(iou(mask, truth)),
+        "fn_vox": int(np.count_nonzero(truth & ~mask)),
+        "fp_vox": int(np.count_nonzero(mask & ~truth)),
+        "mask_sha256": hashlib.sha256(mask.tobytes()).hexdigest(),
+    }
+
+
+def _click(action: NDArray[np.integer], observation: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
+    """Return the fields that tell where the click went, none for a stop."""
+    mask = observation["mask"]
+    click = read_action(action, mask.shape)
+    if click is None:
+        return {}
+    spacing = observation["spacing"].tolist()
+    return {
+        "point_zyx": click.zyx,
+        "point_mm": tuple(float(i * mm) for i, mm in zip(click.zyx, spacing, strict=True)),
+        "label": int(click.positive),
+        "complied": bool(mask[click.zyx]) == click.positive,
+    }

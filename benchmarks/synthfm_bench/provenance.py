@@ -1,0 +1,79 @@
+"""What a run was made with: versions, commit, weights, device."""
+
+import hashlib
+import os
+import platform
+import subprocess
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from synthfm_env.segmenters import Segmenter
+
+_PACKAGES = (
+    "synthfm_env",
+    "edt",
+    "gymnasium",
+    "nibabel",
+    "nilearn",
+    "numpy",
+    "sam2",
+    "scikit-image",
+    "scipy",
+    "torch",
+)
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of what results can depend on; absent packages are left out."""
+    found = {"python": platform.python_version()}
+    for name in _PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def git_commit() -> str | None:
+    """Return the commit that this package runs from, with ``+`` where files differ; None outside git."""
+    here = Path(__file__).parent
+    try:
+        _git(
+            here, "ls-files", "--error-unmatch", Path(__file__).name
+        )  # a .venv inside another project is not ours
+        return _git(here, "rev-parse", "HEAD") + ("+" if _git(here, "status", "--porcelain", "-uno") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def machine() -> dict[str, Any]:
+    """Return what the timings depend on."""
+    return {"platform": platform.platform(), "processor": platform.processor(), "cores": os.cpu_count()}
+
+
+def weights_sha256(segmenter: Segmenter) -> str | None:
+    """Return the SHA-256 of a model's parameters and buffers with their names; None where there is none."""
+    model = getattr(segmenter, "model", None)
+    if model is None:
+        return None
+    import torch  # here, because a segmenter without a model needs none of it
+
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.detach().cpu().flatten().contiguous().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def device_of(segmenter: Segmenter) -> str:
+    """Return where a segmenter's model lies, "cpu" for one without."""
+    model = getattr(segmenter, "model", None)
+    return "cpu" if model is None else str(next(model.parameters()).device)
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    done = subprocess.run(
+        ["git", *arguments], cwd=folder, check=True, capture_output=True, text=True, timeout=10
+    )
+    return done.stdout.strip()

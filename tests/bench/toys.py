@@ -1,0 +1,95 @@
+"""Small segmenters and clickers that suites can name as ``toys:Class``, in worker processes too."""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from synthfm_agents import Clicker
+from synthfm_env.envs.actions import click_action
+from synthfm_env.prompts import Click
+from synthfm_env.segmenters import Capabilities, Prediction, Seconds, Segmenter, Session
+
+
+class BallSession(Session):
+    """Paints a ball of 4 voxels around each click, later clicks over earlier ones."""
+
+    def __init__(self, segmenter: "Ball", image: NDArray) -> None:
+        self._segmenter = segmenter
+        self._shape = image.shape[:3]
+        self._clicks: list[Click] = []
+
+    @property
+    def clicks(self) -> tuple[Click, ...]:
+        return tuple(self._clicks)
+
+    def add(self, click: Click) -> Prediction:
+        self._segmenter.before_click(len(self._clicks) + 1)
+        self._clicks.append(click)
+        return self._answer()
+
+    def undo(self) -> Prediction:
+        self._clicks.pop()
+        return self._answer()
+
+    def reset(self) -> None:
+        self._clicks.clear()
+
+    def close(self) -> None:
+        pass
+
+    def _answer(self) -> Prediction:
+        mask = np.zeros(self._shape, dtype=bool)
+        grid = np.ogrid[tuple(slice(n) for n in self._shape)]
+        for click in self._clicks:
+            near = sum((axis - i) ** 2 for axis, i in zip(grid, click.zyx, strict=True)) <= 16
+            mask[near] = click.positive
+        return Prediction(mask, None, Seconds(encode=0.5, predict=0.25))
+
+
+class Ball(Segmenter):
+    name = "ball"
+    capabilities = Capabilities()
+
+    def start(self, image: NDArray, spacing: tuple[float, float, float]) -> Session:
+        return BallSession(self, image)
+
+    def before_click(self, number: int) -> None:
+        """For subclasses that fail."""
+
+
+class FailsAtThirdClick(Ball):
+    def before_click(self, number: int) -> None:
+        if number == 3:
+            raise RuntimeError("out of\nideas")
+
+
+class FailsAtStart(Ball):
+    def start(self, image: NDArray, spacing: tuple[float, float, float]) -> Session:
+        raise MemoryError("too large")
+
+
+class Blind(Clicker):
+    """Clicks the middle, and fails if it is shown anything that comes from the truth."""
+
+    name: ClassVar[str] = "toys:Blind"
+
+    def act(self, observation: Mapping[str, NDArray[Any]], info: Mapping[str, Any]) -> NDArray[np.int64]:
+        assert not {"truth", "dice"} & info.keys()
+        z, y, x = (n // 2 for n in observation["image"].shape)
+        return click_action(Click((z, y, x)))
+
+
+class Outside(Blind):
+    """Clicks outside the volume."""
+
+    def act(self, observation: Mapping[str, NDArray[Any]], info: Mapping[str, Any]) -> NDArray[np.int64]:
+        return np.array([0, 0, 10_000, 1])
+
+
+class Speechless(Blind):
+    """Has no click to offer."""
+
+    def act(self, observation: Mapping[str, NDArray[Any]], info: Mapping[str, Any]) -> NDArray[np.int64]:
+        raise LookupError("nowhere to click")
