@@ -134,6 +134,6 @@ def _text(draw: ImageDraw.ImageDraw, at: tuple[int, int], words: Sequence[tuple[
     x, y = at
     for word, colour in words:
         width = draw.textlength(word, font=font)
-        draw.rectangle((x - 3, y, x + width + 3, y + 18), fill=(0, 0, 0))
+        draw.rectangle((x - 4, y, x + width + 4, y + 18), fill=(0, 0, 0))
         draw.text((x, y), word, font=font, fill=colour)
         x += int(width) + 8

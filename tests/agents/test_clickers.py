@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from synthfm_agents import Clicker, list_clickers, make_clicker
 
+from synthfm_agents import Clicker, list_clickers, make_clicker
 from synthfm_env import InputError
 from synthfm_env.envs.actions import read_action, stop_action
 

@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import ndimage
+
 from synthfm_agents import make_clicker
 from synthfm_agents.ritm import deepest
-
 from synthfm_env import Click
 from synthfm_env.envs.actions import NEGATIVE, POSITIVE, STOP
 

@@ -6,7 +6,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from ball_segmenter import BallSegmenter, BreakingSegmenter, CroppingSegmenter
-from conftest import BALL
+from env_cases import BALL
 from gymnasium.utils.env_checker import data_equivalence
 
 from synthfm_env import InputError, VolumeEnv
