@@ -1,6 +1,6 @@
 """The SynthFM-3D generator: labelled volumes with no real image or label in them."""
 
 from synthfm_env.synthesis.generator import GENERATOR_VERSION, SynthFM3D
-from synthfm_env.synthesis.recipe import Recipe, list_recipes
+from synthfm_env.synthesis.recipe import Recipe, list_recipes, load_recipe
 
-__all__ = ["GENERATOR_VERSION", "Recipe", "SynthFM3D", "list_recipes"]
+__all__ = ["GENERATOR_VERSION", "Recipe", "SynthFM3D", "list_recipes", "load_recipe"]

@@ -6,14 +6,13 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor
 
 from synthfm_env.synthesis.fields import cubic_matrix, expand, spline_matrix
-from synthfm_env.synthesis.shapes import Shape, Tube
+from synthfm_env.synthesis.shapes import Array, Shape, Tube
 
 Box = tuple[slice, slice, slice]
-_MOST_SAMPLES = 14000
+_MOST_SAMPLES = 12000
 
 
 class Canvas:
@@ -29,6 +28,7 @@ class Canvas:
     def __init__(self, shape: Sequence[int], dz: float, warp: float, generator: torch.Generator) -> None:
         self.shape = (shape[0], shape[1], shape[2])
         self.dz = dz
+        self.generator = generator
         self.device = generator.device
         self.mean = torch.zeros(self.shape, device=self.device)
         self.texture = torch.zeros(self.shape, device=self.device)
@@ -45,66 +45,71 @@ class Canvas:
         field = torch.stack([expand(g, mz, my, mx) for g in grid])
         if self.shape[0] == 1:
             field[0] = 0
-        return field.mul_(self.warp).unsqueeze(0)
+        return field.clamp_(-1.2, 1.2).mul_(self.warp).unsqueeze(0)
 
-    def shift(self, at: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return the displacement (pixels) at each of the points ``at`` (m, 3), in pixels of the volume."""
-        unit = torch.as_tensor(at / self.extent * 2 - 1, dtype=torch.float32, device=self.device)
+    def _displaced(self, unit: Tensor) -> Tensor:
         where = unit.flip(-1).view(1, 1, 1, -1, 3)
-        moved = F.grid_sample(self._displacement, where, align_corners=False, padding_mode="border")
-        return moved.view(3, -1).T.cpu().double().numpy()
+        return F.grid_sample(self._displacement, where, align_corners=False, padding_mode="border").view(
+            3, -1
+        )
 
-    def points(self, box: Box, counts: Sequence[int], centre: NDArray[np.float64], warped: bool) -> Tensor:
+    def shift(self, at: Array) -> Array:
+        """Return the displacement, in pixels, at each of the points ``at`` (m, 3), pixels of the volume."""
+        unit = torch.as_tensor(at / self.extent * 2 - 1, dtype=torch.float32, device=self.device)
+        return np.asarray(self._displaced(unit).T.cpu().double().numpy())
+
+    def points(self, box: Box, counts: Sequence[int], centre: Array, warped: bool) -> Tensor:
         """Return sample points (nz, ny, nx, 3) of a box, in pixels relative to ``centre``, displaced where asked."""
-        axes, unit = [], []
+        at = torch.empty((*counts, 3), device=self.device)
+        unit = torch.empty((*counts, 3), device=self.device) if warped else None
         for i, (s, n) in enumerate(zip(box, counts, strict=True)):
-            step = self.dz if i == 0 else 1.0
             line = np.linspace(s.start, s.stop - 1, n) if n > 1 else np.array([(s.start + s.stop - 1) / 2])
-            axes.append(
-                torch.as_tensor((line + 0.5) * step - centre[i], dtype=torch.float32, device=self.device)
+            line = (line + 0.5) * (self.dz if i == 0 else 1.0)
+            along = [1, 1, 1]
+            along[i] = n
+            at[..., i] = torch.as_tensor(line - centre[i], dtype=torch.float32, device=self.device).view(
+                along
             )
-            unit.append(
-                torch.as_tensor((line + 0.5) / self.shape[i] * 2 - 1, dtype=torch.float32, device=self.device)
-            )
-        at = torch.stack(torch.meshgrid(*axes, indexing="ij"), -1)
-        if not warped:
-            return at
-        z, y, x = torch.meshgrid(*unit, indexing="ij")
-        where = torch.stack([x, y, z], -1)[None]
-        moved = F.grid_sample(self._displacement, where, align_corners=False, padding_mode="border")
-        return at + moved[0].permute(1, 2, 3, 0)
+            if unit is not None:
+                relative = line / self.extent[i] * 2 - 1
+                unit[..., i] = torch.as_tensor(relative, dtype=torch.float32, device=self.device).view(along)
+        return at if unit is None else at + self._displaced(unit).T.view(*counts, 3)
 
-    def bent(self, tube: Tube, centre: NDArray[np.float64]) -> Tube:
+    def bent(self, tube: Tube, centre: Array) -> Tube:
         """Return the tube as the displacement leaves it: its path is moved, which spares moving every sample."""
         return Tube(tube.path - self.shift(tube.path + centre), tube.radii)
 
-    def evaluate(self, shape: Shape, centre: NDArray[np.float64]) -> tuple[Box, Tensor] | None:
+    def evaluate(self, shape: Shape, centre: Array) -> tuple[Box, Tensor] | None:
         """Return the box of voxels that the shape may touch and f on it, or None where it is out of sight."""
-        offset = shape.offset if isinstance(shape, Tube) else np.zeros(3)
         tube = isinstance(shape, Tube)
-        warped = not tube and shape.reach.max() > 3 * self.warp
+        warped = not tube and bool(shape.reach.max() > 3 * self.warp)
         if not (warped or tube):  # a small thing is moved as a whole
             centre = centre - self.shift(centre[None])[0]
-        reach = shape.reach + (2.5 * self.warp if warped else 0) + 2
-        middle = centre + offset
+        middle = centre + shape.offset if isinstance(shape, Tube) else centre
+        reach = shape.reach + (1.2 * self.warp if warped else 0) + 2
         step = np.array([self.dz, 1.0, 1.0])
         low = np.maximum(np.floor((middle - reach) / step), 0).astype(int)
         high = np.minimum(np.ceil((middle + reach) / step) + 1, self.shape).astype(int)
         if (high - low < 1).any():
             return None
         box = (slice(low[0], high[0]), slice(low[1], high[1]), slice(low[2], high[2]))
-        lengths = high - low
-        cell = max(1.0, shape.finest / 5)
+        return box, self.sampled(shape, box, centre, warped)
+
+    def sampled(self, shape: Shape, box: Box, centre: Array, warped: bool) -> Tensor:
+        """Return f on a box, evaluated on as coarse a grid as the shape bears and expanded by cubic interpolation."""
+        lengths = [s.stop - s.start for s in box]
+        cell = max(1.0, shape.finest / 4)
         while True:
             counts = [
-                min(int(n), max(3, math.ceil(n * s / cell) + 1)) for n, s in zip(lengths, step, strict=True)
+                min(n, max(4, math.ceil(n * step / cell) + 1))
+                for n, step in zip(lengths, (self.dz, 1.0, 1.0), strict=True)
             ]
-            if math.prod(counts) <= _MOST_SAMPLES or cell > 8:
+            if math.prod(counts) <= _MOST_SAMPLES or cell > 16:
                 break
             cell *= 1.25
         f = shape(self.points(box, counts, centre, warped))
-        mz, my, mx = (cubic_matrix(int(n), c, str(self.device)) for n, c in zip(lengths, counts, strict=True))
-        return box, expand(f, mz, my, mx)
+        mz, my, mx = (cubic_matrix(n, c, str(self.device)) for n, c in zip(lengths, counts, strict=True))
+        return expand(f, mz, my, mx)
 
     def stamp(
         self,
@@ -118,7 +123,7 @@ class Canvas:
         label: int | None = None,
     ) -> None:
         """Blend intensity and texture in by the soft occupancy clamp(f / width + 1/2); set the label where f > 0."""
-        occupancy = (f * (1 / width) + 0.5).clamp_(0, 1)
+        occupancy = (f * (1 / width)).add_(0.5).clamp_(0, 1)
         if opacity < 1:
             occupancy.mul_(opacity)
         self.mean[box].lerp_(torch.tensor(mean, dtype=torch.float32, device=self.device), occupancy)

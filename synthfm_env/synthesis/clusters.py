@@ -18,7 +18,13 @@ _SLAB = 1 << 17
 
 
 def cluster_map(
-    shape: Sequence[int], count: int, size: float, rough: float, dz: float, generator: torch.Generator
+    shape: Sequence[int],
+    count: int,
+    size: float,
+    rough: float,
+    dz: float,
+    generator: torch.Generator,
+    stretch: Sequence[float] = (1, 1, 1),
 ) -> Tensor:
     """Return int32 (D, H, W) labels 0..count-1: the argmax of ``count`` smooth noise fields.
 
@@ -29,45 +35,59 @@ def cluster_map(
         rough: weight of a second octave at half the size; wrinkles the boundaries.
         dz: thickness of a slice in pixels.
         generator: source of randomness; its device is used.
+        stretch: multiplies the size along each axis, so that layers form.
     """
     device = str(generator.device)
-    cells = cells_for(shape, size / 2, dz)
+    cells = cells_for(shape, size / 2, dz, stretch)
     grid = torch.randn([count, *(c + 3 for c in cells)], generator=generator, device=device)
     smooth = F.avg_pool3d(F.pad(grid[None], (1, 1, 1, 1, 1, 1), mode="replicate"), 3, stride=1)[0] * 27**0.5
-    # The index of the field is packed into the low bits of the float, which needs positive values of one exponent.
+    # The index of a field is packed into the low bits of its value, which needs positive floats of one exponent.
     grid = (smooth + rough * grid).mul_(0.5).clamp_(-7, 7).add_(24)
     mz, my, mx = (spline_matrix(n, c, device) for n, c in zip(shape, cells, strict=True))
     planes = (my @ (grid @ mx.T)).flatten(2)
     out = torch.empty((shape[0], shape[1] * shape[2]), dtype=torch.int32, device=device)
     rows = max(1, _SLAB // (shape[1] * shape[2]))
+    value = torch.empty((min(rows, shape[0]), out.shape[1]), device=device)
     for start in range(0, shape[0], rows):
-        part = mz[start : start + rows]
-        best = torch.zeros((part.shape[0], out.shape[1]), dtype=torch.int32, device=device)
-        value = torch.empty((part.shape[0], out.shape[1]), device=device)
+        part, best = mz[start : start + rows], out[start : start + rows].zero_()
+        field = value[: part.shape[0]]
         for k in range(count):
-            torch.mm(part, planes[k], out=value)
-            packed = value.view(torch.int32).bitwise_and_(-16).bitwise_or_(k)
-            torch.maximum(best, packed, out=best)
-        out[start : start + rows] = best.bitwise_and_(15)
+            torch.mm(part, planes[k], out=field)
+            torch.maximum(best, field.view(torch.int32).bitwise_and_(-16).bitwise_or_(k), out=best)
+        best.bitwise_and_(15)
     return out.view(*shape)
 
 
 def eroded(clusters: Tensor, steps: NDArray[np.int64], across_slices: bool) -> Tensor:
-    """Return uint8 (D, H, W), 1 where cluster k was taken away by ``steps[k]`` erosions with the 6-neighbourhood."""
+    """Return uint8 (D, H, W), 1 where cluster k was taken away by ``steps[k]`` erosions with the 6-neighbourhood.
+
+    Args:
+        clusters: int32 labels 0..K-1.
+        steps: how often each cluster is eroded, (K,).
+        across_slices: whether the first step takes slices above and below as neighbours; later ones never do,
+            because a boundary is thin and slices are often thick.
+    """
+    most = int(steps.max(initial=0))
+    gone = torch.zeros(clusters.shape, dtype=torch.uint8, device=clusters.device)
+    if not most:
+        return gone
+    table = torch.as_tensor(steps, dtype=torch.uint8, device=clusters.device)
+    left = table.index_select(0, clusters.flatten()).view(clusters.shape)
     state = clusters.to(torch.uint8)
-    gone = torch.zeros_like(state)
-    for step in range(int(steps.max(initial=0))):
+    for step in range(most):
+        # After the first step the border of what is left is what touches the eroded.
         edge = torch.zeros_like(gone)
         for axis in range(3):
-            if state.shape[axis] == 1 or (axis == 0 and not (across_slices and step == 0)):
+            n = state.shape[axis]
+            if n == 1 or (axis == 0 and not (across_slices and step == 0)):
                 continue
-            a, b = state.narrow(axis, 0, state.shape[axis] - 1), state.narrow(axis, 1, state.shape[axis] - 1)
-            differs = (a != b).view(torch.uint8)
-            edge.narrow(axis, 0, state.shape[axis] - 1).bitwise_or_(differs)
-            edge.narrow(axis, 1, state.shape[axis] - 1).bitwise_or_(differs)
-        active = torch.zeros(256, dtype=torch.uint8)
-        active[: len(steps)] = torch.as_tensor((steps > step).astype(np.uint8))
-        edge.bitwise_and_(active.to(state.device)[state.int()])
-        gone.bitwise_or_(edge)
-        state.masked_fill_(edge.view(torch.bool), 255)
+            a, b = (slice(None),) * axis + (slice(0, n - 1),), (slice(None),) * axis + (slice(1, n),)
+            if step == 0:
+                differs = torch.ne(state[a], state[b]).view(torch.uint8)
+                edge[a] |= differs
+                edge[b] |= differs
+            else:
+                edge[a] |= gone[b]
+                edge[b] |= gone[a]
+        gone |= edge & (left > step).view(torch.uint8)
     return gone

@@ -14,6 +14,10 @@ import torch
 from torch import Tensor
 
 
+# The mean of the sum of squared weights of a cubic B-spline: what is left of white noise's variance along an axis.
+_SPREAD = 151 / 315
+
+
 @lru_cache(maxsize=4096)
 def spline_matrix(length: int, cells: int, device: str) -> Tensor:
     """Return the (length, cells + 3) matrix of uniform cubic B-splines over ``cells`` intervals; rows sum to 1."""
@@ -68,10 +72,17 @@ def _along_z(matrix: Tensor, grid: Tensor) -> Tensor:
     return (matrix @ grid.flatten(1)).view(matrix.shape[0], *grid.shape[1:])
 
 
-def cells_for(shape: Sequence[int], size: float, dz: float) -> tuple[int, int, int]:
-    """Return how many spline intervals of ``size`` pixels fill the volume, a slice being ``dz`` pixels thick."""
-    extent = (shape[0] * dz, shape[1], shape[2])
-    return tuple(max(1, round(e / size)) for e in extent)  # type: ignore[return-value]
+def cells_for(
+    shape: Sequence[int], size: float, dz: float, stretch: Sequence[float] = (1, 1, 1)
+) -> tuple[int, int, int]:
+    """Return how many spline intervals of ``size`` pixels fill (D, H, W), a slice being ``dz`` pixels thick.
+
+    ``stretch`` multiplies the size along each axis.
+    """
+    z, y, x = (
+        max(1, round(n / (size * s))) for n, s in zip((shape[0] * dz, *shape[1:]), stretch, strict=True)
+    )
+    return z, y, x
 
 
 def fractal_field(
@@ -79,7 +90,8 @@ def fractal_field(
     sizes: Sequence[float],
     weights: Sequence[float],
     dz: float,
-    generator: Tensor | torch.Generator,
+    generator: torch.Generator,
+    stretch: Sequence[float] = (1, 1, 1),
 ) -> Tensor:
     """Return a (D, H, W) sum of spline noise at several feature sizes (pixels), of about unit variance.
 
@@ -89,9 +101,8 @@ def fractal_field(
     norm = math.sqrt(sum(w * w for w in weights)) or 1.0
     parts, matrices = [], []
     for size, weight in zip(sizes, weights, strict=True):
-        cells = cells_for(shape, size, dz)
-        # An average spline coefficient keeps 0.479 of the variance an axis.
-        gain = weight / norm / 0.479 ** (1.5 if shape[0] > 1 else 1.0)
+        cells = cells_for(shape, size, dz, stretch)
+        gain = weight / norm / _SPREAD ** (1.5 if shape[0] > 1 else 1.0)
         grid = torch.randn([c + 3 for c in cells], generator=generator, device=device) * gain
         mz, my, mx = (spline_matrix(n, c, device) for n, c in zip(shape, cells, strict=True))
         if shape[0] == 1:

@@ -1,73 +1,93 @@
 """SynthFM-3D: labelled medical-looking volumes from analysis alone."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from synthfm_env.errors import InputError, unknown_name
-from synthfm_env.synthesis.anatomy import Anatomist
+from synthfm_env.errors import InputError
+from synthfm_env.synthesis.anatomy import populate, top_up
+from synthfm_env.synthesis.backdrop import Body, draw_body, draw_clusters, draw_phantom
 from synthfm_env.synthesis.canvas import Canvas
-from synthfm_env.synthesis.clusters import cluster_map, eroded
 from synthfm_env.synthesis.fields import fractal_field
 from synthfm_env.synthesis.palette import Palette
-from synthfm_env.synthesis.recipe import RECIPES, Recipe
-from synthfm_env.synthesis.shapes import Rng, Star, log_uniform
-from synthfm_env.synthesis.styles import STYLES, fan
+from synthfm_env.synthesis.recipe import Recipe, Style, load_recipe
+from synthfm_env.synthesis.scene import Scene
+from synthfm_env.synthesis.shapes import Array, Rng, log_uniform
+from synthfm_env.synthesis.styles import Device, field_of_view
 from synthfm_env.synthesis.tidy import tidy
 from synthfm_env.volumes.volume import Volume
 
-GENERATOR_VERSION = "0.1"
-_REGION = 1000
+GENERATOR_VERSION = "0.2"
+_TOP_UPS = 4
+_ROOM = 4  # a structure needs about this many times its smallest size around it
 
 
 @contextmanager
-def _one_thread() -> Any:
-    """Sums depend on how they are split, and small work is slower when it is: always run on one thread."""
+def _one_thread() -> Iterator[None]:
+    """Run on one thread: sums depend on how they are split, and small work is slower when it is."""
     before = torch.get_num_threads()
-    if before != 1:
-        torch.set_num_threads(1)
+    torch.set_num_threads(1)
     try:
         yield
     finally:
-        if before != 1:
-            torch.set_num_threads(before)
+        torch.set_num_threads(before)
 
 
 class SynthFM3D:
-    """The SynthFM-3D generator; the same object can draw any number of volumes.
+    """The SynthFM-3D generator: one object draws any number of volumes, each from its own seed.
 
     Args:
         shape: (D, H, W) of every volume; (1, H, W) draws 2D images as SynthFM does.
-        recipe: a name from ``list_recipes()``, a ``Recipe``, or a dict of its fields.
-        device: where to compute. Only ``cpu`` is reproducible to the byte.
+        recipe: a name from ``list_recipes()``, a TOML file, a dict of ``Recipe`` fields, or a ``Recipe``.
+        device: where to compute. Volumes are equal to the byte on ``cpu``; other devices agree statistically.
+
+    Raises:
+        InputError: the shape, the recipe or the device is not one that can be drawn with.
     """
 
-    def __init__(self, shape: Sequence[int] = (64, 128, 128), recipe: str | dict[str, Any] | Recipe = "any",
-                 device: str = "cpu") -> None:  # fmt: skip
-        self.shape = tuple(int(n) for n in shape)
-        if len(self.shape) != 3 or min(self.shape) < 1 or min(self.shape[1:]) < 16:
+    def __init__(
+        self,
+        shape: Sequence[int] = (64, 128, 128),
+        recipe: str | Path | dict[str, Any] | Recipe = "any",
+        device: str = "cpu",
+    ) -> None:
+        sizes = tuple(shape)
+        if len(sizes) != 3 or any(int(n) != n for n in sizes) or min(sizes) < 1 or min(sizes[1:]) < 16:
             raise InputError(
-                f"SynthFM3D(shape={tuple(shape)}): expected (D, H, W) with D >= 1 and H, W >= 16"
+                f"SynthFM3D(shape={sizes}): expected three integers (D, H, W) with D >= 1 and H, W >= 16; "
+                "a 2D image is (1, H, W)"
             )
-        if isinstance(recipe, str):
-            if recipe not in RECIPES:
-                raise unknown_name("recipe", recipe, RECIPES)
-            recipe = RECIPES[recipe]
-        self.recipe = recipe if isinstance(recipe, Recipe) else Recipe(**recipe)
-        self.device = torch.device(device)
+        self.shape = (int(sizes[0]), int(sizes[1]), int(sizes[2]))
+        self.recipe = load_recipe(recipe)
+        fit = int(np.prod(self.shape)) // (_ROOM * self.recipe.smallest)
+        if self.recipe.targets[0] > fit:
+            raise InputError(
+                f"SynthFM3D(shape={sizes}): {self.recipe.targets[0]} structures of {self.recipe.smallest} voxels or "
+                f"more do not fit, {fit} would; enlarge shape or lower the recipe's targets or smallest"
+            )
+        try:
+            self.device = torch.device(device)
+            torch.empty(1, device=self.device)
+        except (RuntimeError, AssertionError) as error:
+            raise InputError(f"SynthFM3D(device={device!r}): cannot be used here; try 'cpu'") from error
 
     def sample(self, seed: int) -> Volume:
-        """Return the volume of this seed: the same bytes for the same seed, recipe, shape and version on a CPU.
+        """Return the volume of this seed.
+
+        On a CPU the same seed, shape, recipe and generator version give the same bytes, for any number of threads.
+        ``label`` is int16, 0 background and 1..N, each id one 6-connected structure that ``structures`` names.
+        ``image`` is in HU for CT, about 0 to 1 otherwise. ``metadata`` holds what reproduces the volume.
 
         Raises:
-            InputError: the seed is negative.
+            InputError: the seed is not an integer of 0 or more.
         """
-        if seed < 0:
-            raise InputError(f"sample(seed={seed}): expected a seed of 0 or more")
+        if not isinstance(seed, int | np.integer) or seed < 0:
+            raise InputError(f"SynthFM3D.sample(seed={seed!r}): expected an integer of 0 or more")
         with torch.inference_mode(), _one_thread():
             return self._draw(int(seed))
 
@@ -75,124 +95,107 @@ class SynthFM3D:
         recipe, shape = self.recipe, self.shape
         rng = np.random.default_rng(seed)
         generator = torch.Generator(self.device).manual_seed(int(rng.integers(1 << 62)))
-        names = sorted(recipe.styles)
-        weights = np.array([recipe.styles[s] for s in names], float)
-        style = names[int(rng.choice(len(names), p=weights / weights.sum()))]
+        style = self._style(rng)
         ratio = 1.0 if rng.random() < recipe.isotropic else log_uniform(rng, *recipe.thickness)
-        # Long bodies: what is drawn is stretched along z, so that thick slices still share structures.
+        # A body is longer than wide: what thick slices show is stretched, so that neighbours still share structures.
         dz = ratio ** rng.uniform(0.3, 1.0)
-        size = min(shape[1:])
-        canvas = Canvas(shape, dz, size * log_uniform(rng, 0.005, 0.05), generator)
+        canvas = Canvas(shape, dz, min(shape[1:]) * log_uniform(rng, *recipe.warp), generator)
         palette = Palette.draw(rng, style, recipe.contrast)
-        kinds = self._background(canvas, palette, rng, generator)
-        people = Anatomist(canvas, palette, rng)
-        count = int(rng.integers(recipe.targets[0], recipe.targets[1] + 1))
-        body = self._body(canvas, palette, rng) if recipe.shapes else None
-        if recipe.shapes:
-            people.draw(max(4, count - 4) if recipe.clusters else count)
-        kinds.update(people.kinds)
-        if body is not None:
-            self._clip(canvas, palette, body, rng)
-        image = canvas.mean
-        image += canvas.texture.mul_(self._texture(shape, dz, rng, generator))
-        if style != "CT" and rng.random() < 0.25:
-            image = image.neg_().add_(1).clamp_(min=0)
-        image = STYLES[style](image, rng, generator, ratio, dz)
-        if style == "US":
-            view = fan(shape[1], shape[2], rng).to(self.device)
-            image = image * view
-            canvas.label.masked_fill_((view == 0).expand(*shape), 0)
-        flip = rng.random(3) < (0.5, 0.5 if style != "US" else 0.0, 0.5)
-        axes = [i for i in range(3) if flip[i]]
-        label, structures = tidy(
-            canvas.label.cpu().numpy(), kinds, recipe.targets[1], 12 if shape[0] > 1 else 6, 0.6
-        )
-        out = np.ascontiguousarray(np.flip(image.to(torch.float32).cpu().numpy(), axes))
-        pixel = log_uniform(rng, 0.3, 2.0) if style != "US" else log_uniform(rng, 0.1, 0.6)
+        scene = Scene(canvas, palette, recipe, _frame(rng, recipe.oblique), rng)
+        seen = field_of_view(style, shape[1], shape[2], rng)
+        label, structures = self._anatomy(scene, seen)
+        tissue = canvas.mean.add_(_textures(canvas, rng).mul_(canvas.texture.abs_()))
+        if style != "CT" and rng.random() < recipe.invert:
+            tissue = tissue.neg_().add_(1).clamp_(min=0)
+        unit = max(1.0, min(shape[1:]) / 192) ** rng.uniform(0.3, 1.2)
+        device = Device(rng, generator, ratio, dz, unit, log_uniform(rng, *recipe.noise))
+        image = device.image(style, tissue)
+        if seen is not None:
+            image.masked_fill_(~seen.to(self.device), -1024.0 if style == "CT" else 0.0)
+        flips = [axis for axis in range(3) if rng.random() < 0.5 and not (style == "US" and axis == 1)]
+        pixel = log_uniform(rng, 0.1, 0.8) if style == "US" else log_uniform(rng, 0.3, 2.5)
         return Volume(
-            image=out,
-            label=np.ascontiguousarray(np.flip(label, axes)),
+            image=np.ascontiguousarray(np.flip(image.to(torch.float32).cpu().numpy(), flips)),
+            label=np.ascontiguousarray(np.flip(label, flips)),
             spacing=(round(pixel * ratio, 4), round(pixel, 4), round(pixel, 4)),
             modality=style,
             case_id=f"synthfm3d-{recipe.name}-{seed}",
             structures=structures,
-            metadata={"generator": "SynthFM3D", "version": GENERATOR_VERSION, "seed": seed, "shape": list(shape),
-                      "recipe": recipe.model_dump()},
-        )  # fmt: skip
-
-    def _texture(self, shape: Sequence[int], dz: float, rng: Rng, generator: torch.Generator) -> Tensor:
-        sizes = [float(s) for s in np.exp(rng.uniform(np.log(1.5), np.log(24), int(rng.integers(2, 5))))]
-        return fractal_field(shape, sizes, [log_uniform(rng, 0.3, 1) for _ in sizes], dz, generator)
-
-    def _background(
-        self, canvas: Canvas, palette: Palette, rng: Rng, generator: torch.Generator
-    ) -> dict[int, str]:
-        canvas.mean.fill_(palette.base)
-        canvas.texture.fill_(palette.amplitude(rng))
-        if not self.recipe.clusters or (self.recipe.shapes and rng.random() < 0.25):
-            return {}
-        count = int(rng.integers(10, 16))
-        size = min(canvas.shape[1:]) * log_uniform(rng, 0.1, 0.45)
-        clusters = cluster_map(canvas.shape, count, max(6.0, size), rng.uniform(0, 0.5), canvas.dz, generator)
-        subset = rng.random(count) < rng.uniform(0.2, 1.0)
-        steps = np.where(subset, rng.integers(1, 4, count), 0)
-        gone = eroded(clusters, steps, across_slices=canvas.dz < 2.5)
-        alike = rng.random() < 0.3  # neighbours that only the boundary tells apart
-        one = palette.soft(rng)
-        means = [palette.near(rng, one) if alike else palette.any(rng) for _ in range(count)]
-        line = [palette.any(rng) for _ in range(count)] if rng.random() < 0.5 else [palette.any(rng)] * count
-        table = torch.tensor(means + line, dtype=torch.float32, device=canvas.device)
-        grain = torch.tensor(
-            [palette.amplitude(rng) for _ in range(2 * count)], dtype=torch.float32, device=canvas.device
+            metadata={
+                "generator": "SynthFM3D",
+                "generator_version": GENERATOR_VERSION,
+                "seed": seed,
+                "shape": list(shape),
+                "recipe": recipe.model_dump(mode="json"),
+            },
         )
-        index = clusters.add_(gone.int(), alpha=count)
-        canvas.mean = table[index]
-        canvas.texture = grain[index]
-        if self.recipe.shapes and rng.random() < 0.4:
-            return {}
-        labels = torch.zeros(2 * count, dtype=torch.int16)
-        labels[:count] = torch.arange(_REGION, _REGION + count)
-        canvas.label = labels.to(canvas.device)[index]
-        return {_REGION + k: "region" for k in range(count)}
 
-    def _body(self, canvas: Canvas, palette: Palette, rng: Rng) -> Tensor | None:
-        if rng.random() > (0.65 if palette.style != "US" else 0.0):
-            return None
-        size = canvas.extent[1:]
-        axes = np.array([1e3 * canvas.extent[0], *(size * rng.uniform(0.36, 0.62, 2))])
-        count = int(rng.integers(2, 6))
-        gains = rng.normal(0, 0.06, count)
-        shape = Star(axes, np.eye(3), rng.normal(0, 1.5, (3, count)), rng.uniform(0, 6.3, count), gains)
-        centre = canvas.extent * np.array([0.5, *rng.uniform(0.42, 0.58, 2)])
-        counts = [min(n, c) for n, c in zip(canvas.shape, (12, 28, 28), strict=True)]
-        box = (slice(0, canvas.shape[0]), slice(0, canvas.shape[1]), slice(0, canvas.shape[2]))
-        p = canvas.points(box, counts, centre, True)
-        q = p / torch.as_tensor(axes, dtype=torch.float32, device=canvas.device)
-        rho = (q * q).sum(-1).sqrt() + 1e-4
-        u = q / rho.unsqueeze(-1)
-        f = torch.as_tensor(shape.waves, dtype=torch.float32, device=canvas.device)
-        r = 1 + torch.cos(
-            u @ f + torch.as_tensor(shape.phases, dtype=torch.float32, device=canvas.device)
-        ) @ (torch.as_tensor(gains, dtype=torch.float32, device=canvas.device))
-        from synthfm_env.synthesis.fields import cubic_matrix, expand
+    def _style(self, rng: Rng) -> Style:
+        names = sorted(self.recipe.styles)
+        weights = np.array([self.recipe.styles[s] for s in names], float)
+        return names[int(rng.choice(len(names), p=weights / weights.sum()))]
 
-        mats = [cubic_matrix(n, c, str(canvas.device)) for n, c in zip(canvas.shape, counts, strict=True)]
-        body = expand((r - rho) * float(np.sqrt(axes[1] * axes[2])), *mats)
-        if rng.random() < 0.7:
-            depth = min(size) * log_uniform(rng, 0.01, 0.12)
-            self._shell(canvas, body, depth, palette.fat(rng), palette.amplitude(rng))
-        return body
+    def _anatomy(self, scene: Scene, seen: Tensor | None) -> tuple[np.ndarray, dict[int, str]]:
+        """Draw everything, and go on while fewer structures than asked for are left."""
+        recipe, rng, canvas, palette = self.recipe, scene.rng, scene.canvas, scene.palette
+        phantom = recipe.background == "phantom"
+        has_body = rng.random() < recipe.body and palette.style != "US"
+        body = draw_phantom(scene) if phantom else draw_body(scene) if has_body else None
+        black = phantom and body is None
+        canvas.mean.fill_(0.0 if black else palette.base)
+        canvas.texture.fill_(0.0 if black else palette.amplitude(rng))
+        regions: dict[int, str] = {}
+        if rng.random() < recipe.clusters:
+            regions = draw_clusters(canvas, palette, recipe, rng)
+        low, high = recipe.targets
+        count = int(rng.integers(low, high + 1))
+        in_front = rng.random() < 0.25
+        if body is not None and in_front:
+            body.cover(scene, layers=True)
+        if recipe.shapes:
+            populate(scene, recipe, max(low, count - 4) if regions else count)
+        for tries in range(_TOP_UPS + 1):
+            if body is not None:
+                body.cover(scene, layers=not in_front)
+            if seen is not None:
+                canvas.label.masked_fill_(~seen.to(self.device), 0)
+            kinds = {**scene.kinds, **regions}
+            label, structures = tidy(canvas.label.cpu().numpy(), kinds, high, recipe.smallest)
+            if len(structures) >= low:
+                break
+            if recipe.shapes:
+                top_up(scene, recipe, len(scene.seen) + 2 * (low - len(structures)))
+            else:
+                regions = draw_clusters(canvas, palette, recipe, rng, fineness=1.5 ** (tries + 1))
+        return label, structures
 
-    @staticmethod
-    def _shell(canvas: Canvas, body: Tensor, depth: float, mean: float, texture: float) -> None:
-        ring = (depth - body).mul_(0.5).add_(0.5).clamp_(0, 1)
-        canvas.mean.lerp_(torch.tensor(mean, dtype=torch.float32, device=canvas.device), ring)
-        canvas.texture.lerp_(torch.tensor(texture, dtype=torch.float32, device=canvas.device), ring)
-        canvas.label.masked_fill_(body < depth, 0)
 
-    @staticmethod
-    def _clip(canvas: Canvas, palette: Palette, body: Tensor, rng: Rng) -> None:
-        outside = (-body).div_(log_uniform(rng, 1, 3)).add_(0.5).clamp_(0, 1)
-        canvas.mean.lerp_(torch.tensor(palette.air, dtype=torch.float32, device=canvas.device), outside)
-        canvas.texture.lerp_(torch.tensor(0.0, dtype=torch.float32, device=canvas.device), outside)
-        canvas.label.masked_fill_(body < 0, 0)
+def _frame(rng: Rng, oblique: float) -> Array:
+    """Return the permutation that takes the body's axes to the array's: axial, sagittal or coronal slices."""
+    order = [0, 1, 2]
+    if rng.random() < oblique:
+        order = [[1, 0, 2], [2, 1, 0], [1, 2, 0], [2, 0, 1]][int(rng.integers(4))]
+    return np.eye(3)[:, order]
+
+
+def _textures(canvas: Canvas, rng: Rng) -> Tensor:
+    """Return each voxel's texture: of the volume's two, the sign of the amplitude says which."""
+    soft = _texture(canvas, rng)
+    other = _texture(canvas, rng)
+    kind = rng.random()
+    if kind < 0.25:  # ridges: septa, fibres, folds
+        other = other.abs_().mul_(-1.6).add_(1.3)
+    elif kind < 0.4:  # spots: follicles, fat lobules
+        other = other.clamp_(min=0.5).sub_(0.7).mul_(2)
+    return torch.where(canvas.texture < 0, other, soft)
+
+
+def _texture(canvas: Canvas, rng: Rng) -> Tensor:
+    count = int(rng.integers(2, 4))
+    unit = max(1.0, min(canvas.shape[1:]) / 192)
+    sizes = [float(s) * unit for s in np.exp(rng.uniform(np.log(1.5), np.log(24), count))]
+    stretch = [1.0, 1.0, 1.0]
+    if rng.random() < 0.3:
+        stretch[int(rng.integers(3))] = rng.uniform(2, 8)
+    weights = [log_uniform(rng, 0.3, 1) for _ in sizes]
+    return fractal_field(canvas.shape, sizes, weights, canvas.dz, canvas.generator, stretch)

@@ -1,9 +1,19 @@
-"""The noise library: each model a small function with its formula, parameters and source."""
+"""The noise library: each model a small function with its formula, parameters and source.
+
+Images are float32 (D, H, W) of any unit; each function returns a new tensor and draws from ``generator``, whose
+device must be the image's.
+"""
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from synthfm_env.synthesis.fields import fractal_field, gaussian_blur
+
+__all__ = ["gaussian", "gaussian_blur", "log_compress", "perlin", "poisson", "rician", "speckle"]
+
+_EXACT_POISSON_BELOW = 10.0
 
 
 def _normal(like: Tensor, generator: torch.Generator) -> Tensor:
@@ -11,51 +21,62 @@ def _normal(like: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def gaussian(image: Tensor, sigma: float, generator: torch.Generator) -> Tensor:
-    """Additive Gaussian: y = x + sigma n, n ~ N(0, 1). Variance sigma^2, whatever x is."""
-    return image + sigma * _normal(image, generator)
+    """Additive Gaussian: y = x + sigma n, n ~ N(0, 1); mean x, variance sigma^2, white spectrum."""
+    return torch.add(image, _normal(image, generator), alpha=sigma)
 
 
 def poisson(image: Tensor, photons: float, generator: torch.Generator) -> Tensor:
-    """Signal-dependent Poisson: y = k / photons, k ~ Poisson(photons x). Mean x, variance x / photons.
+    """Signal-dependent Poisson: y = k / photons, k ~ Poisson(photons x); mean x, variance x / photons.
 
-    Above a rate of 10 the normal approximation N(rate, rate) is used, twelve times as fast.
+    ``photons`` is the count at intensity 1; x below 0 counts as 0. From ten photons on, k is drawn from
+    N(photons x, photons x), which is twelve times as fast and equal in mean and variance.
     """
-    if photons < 10:
-        return torch.poisson(image.clamp(min=0) * photons, generator=generator) / photons
-    return image + (image.clamp(min=0) / photons).sqrt_() * _normal(image, generator)
+    signal = image.clamp(min=0)
+    if photons < _EXACT_POISSON_BELOW:
+        return torch.poisson(signal * photons, generator=generator) / photons
+    return signal + (signal / photons).sqrt_().mul_(_normal(image, generator))
 
 
 def perlin(
     image: Tensor, strength: float, size: float, generator: torch.Generator, dz: float = 1.0
 ) -> Tensor:
-    """Add fractal lattice noise of three octaves, of standard deviation about ``strength``."""
-    sizes = [size, size / 2, size / 4]
-    return image + strength * fractal_field(
-        image.shape, [max(2.0, s) for s in sizes], [1.0, 0.5, 0.25], dz, generator
+    """Add fractal lattice noise: y = x + strength sum_o w_o B_o, with octaves of size, size/2, size/4 pixels.
+
+    Weights 1, 1/2, 1/4, normalised to a standard deviation of about ``strength``. B_o is a cubic B-spline of normal
+    coefficients on a lattice: value noise, smooth to the second derivative, with Perlin's octaves (Perlin 1985) but
+    without the zeros at the lattice points that his gradient noise has.
+    """
+    sizes = [max(2.0, size / 2**octave) for octave in range(3)]
+    return torch.add(
+        image, fractal_field(image.shape, sizes, [1.0, 0.5, 0.25], dz, generator), alpha=strength
     )
 
 
 def rician(image: Tensor, sigma: float, generator: torch.Generator) -> Tensor:
-    """Magnitude of a complex signal: y = |x + sigma (n1 + i n2)|; E[y^2] = x^2 + 2 sigma^2 (Gudbjartsson 1995)."""
-    real = image + sigma * _normal(image, generator)
-    return torch.hypot(real, sigma * _normal(image, generator))
+    """Magnitude of a complex signal: y = |x + sigma (n1 + i n2)|, n1, n2 ~ N(0, 1).
+
+    E[y^2] = x^2 + 2 sigma^2; where x is 0, y is Rayleigh with mean sigma sqrt(pi/2) (Gudbjartsson and Patz 1995).
+    """
+    real = gaussian(image, sigma, generator)
+    return torch.hypot(real, _normal(image, generator).mul_(sigma))
 
 
 def speckle(
-    amplitude: Tensor, generator: torch.Generator, size: tuple[float, float, float], share: float
+    amplitude: Tensor, generator: torch.Generator, size: Sequence[float] = (0, 0, 0), share: float = 1.0
 ) -> Tensor:
-    """Fully developed speckle: amplitude times a Rayleigh variate, correlated over ``size`` voxels (z, y, x).
+    """Speckle: y = x ((1 - share) + share r), r = |n1 + i n2| / sqrt(2) (Goodman 1975).
 
-    y = x ((1 - share) + share r), r = |n1 + i n2| / sqrt(2), with n blurred and scaled to unit variance.
+    With ``share`` 1 it is fully developed: y / x is Rayleigh with E[r^2] = 1, mean sqrt(pi)/2. The complex field is
+    blurred by ``size`` voxels (z, y, x), the resolution cell, and brought back to unit variance. Its imaginary part
+    is the real one shifted by half the image, independent at every distance shorter than that, at half the cost.
     """
-    parts = []
-    for _ in range(2):
-        n = gaussian_blur(_normal(amplitude, generator), size)
-        parts.append(n.div_(n.std()))
-    r = torch.hypot(*parts).mul_(0.5**0.5)
-    return amplitude * ((1 - share) + share * r)
+    real = gaussian_blur(_normal(amplitude, generator), size)
+    real = real.div_(float(real.pow(2).mean().sqrt()) * 2**0.5)
+    imaginary = real.roll([n // 2 for n in real.shape], (0, 1, 2))
+    r = torch.hypot(real, imaginary)
+    return amplitude * (r if share == 1 else r.mul_(share).add_(1 - share))
 
 
 def log_compress(amplitude: Tensor, decibels: float) -> Tensor:
-    """Map amplitudes to [0, 1]: 1 + 20 log10(y) / decibels, cut at both ends."""
-    return (1 + 20 / decibels * torch.log10(amplitude.clamp(min=1e-6))).clamp_(0, 1)
+    """Map amplitudes to [0, 1] over a dynamic range: 1 + 20 log10(y) / decibels, cut at both ends."""
+    return amplitude.clamp(min=1e-6).log10_().mul_(20 / decibels).add_(1).clamp_(0, 1)

@@ -1,4 +1,4 @@
-"""Intensities of tissues in each style: Hounsfield-like units for CT, 0 to 1 for the others."""
+"""Intensities of tissues in each style: Hounsfield-like units for CT, about 0 to 1 for the others."""
 
 from dataclasses import dataclass
 
@@ -8,9 +8,12 @@ from synthfm_env.synthesis.recipe import Range, Style
 from synthfm_env.synthesis.shapes import Rng, log_uniform
 
 
-@dataclass
+@dataclass(frozen=True)
 class Palette:
-    """Draws mean intensities around one background level (SynthFM's contrast rule)."""
+    """Draws mean intensities around one background level: SynthFM's contrast rule, I = b (1 + c), c random.
+
+    The levels of fat, fluid and bone are shared by a volume, as they are in a real one.
+    """
 
     style: Style
     base: float
@@ -21,41 +24,52 @@ class Palette:
     air: float
     grain: float
 
-    @staticmethod
-    def draw(rng: Rng, style: Style, contrast: Range) -> "Palette":
+    @classmethod
+    def draw(cls, rng: Rng, style: Style, contrast: Range) -> "Palette":
         """Draw the levels that one volume shares."""
         if style == "CT":
-            return Palette(style, rng.uniform(-10, 110), contrast, rng.uniform(-140, -60), rng.uniform(-10, 25),
-                           rng.uniform(200, 1100), -1000.0, log_uniform(rng, 1.5, 22))  # fmt: skip
-        air = 0.0 if rng.random() < 0.85 else rng.uniform(0, 0.3)
-        base = rng.uniform(0.15, 0.75)
+            fat, fluid, bone = rng.uniform(-140, -60), rng.uniform(-10, 25), rng.uniform(200, 1100)
+            return cls(
+                style, rng.uniform(-20, 110), contrast, fat, fluid, bone, -1000.0, log_uniform(rng, 1.5, 25)
+            )
         if style == "US":
-            base = rng.uniform(0.12, 0.6)
-            return Palette(style, base, contrast, rng.uniform(0.2, 0.9), rng.uniform(0, 0.05),
-                           rng.uniform(0.9, 2.0), 0.0, log_uniform(rng, 0.02, 0.2))  # fmt: skip
-        if style == "other":
+            fat, fluid, bone = rng.uniform(0.2, 0.8), rng.uniform(-0.2, 0.06), rng.uniform(0.75, 1.2)
+            return cls(
+                style, rng.uniform(0.1, 0.6), contrast, fat, fluid, bone, 0.0, log_uniform(rng, 0.02, 0.15)
+            )
+        base, air = rng.uniform(0.15, 0.75), 0.0 if rng.random() < 0.85 else rng.uniform(0, 0.3)
+        if style == "other":  # dark or bright field half of the time
             if rng.random() < 0.6:
                 base = rng.uniform(0, 0.12) if rng.random() < 0.7 else rng.uniform(0.8, 1.0)
             air = base if rng.random() < 0.7 else air
-        fat, fluid = rng.uniform(0.03, 1.0), rng.choice([rng.uniform(0, 0.15), rng.uniform(0.75, 1.1)])
-        return Palette(style, base, contrast, fat, float(fluid), float(rng.choice([0.03, rng.uniform(0.1, 0.9)])),
-                       air, log_uniform(rng, 0.006, 0.12))  # fmt: skip
+        fluid = rng.uniform(0, 0.15) if rng.random() < 0.5 else rng.uniform(0.75, 1.1)
+        bone = 0.03 if rng.random() < 0.5 else rng.uniform(0.1, 0.9)
+        return cls(
+            style, base, contrast, rng.uniform(0.03, 1.0), fluid, bone, air, log_uniform(rng, 0.006, 0.12)
+        )
 
-    def soft(self, rng: Rng, around: float | None = None) -> float:
-        """Return a level near the background's (or ``around``), brighter or darker by a log-uniform contrast."""
-        c = log_uniform(rng, *self.contrast) * (1 if rng.random() < 0.5 else -1)
+    def soft(self, rng: Rng, around: float | None = None, least: float = 0.0) -> float:
+        """Return a level near the background's (or ``around``), brighter or darker by a log-uniform contrast.
+
+        ``least`` raises the smallest contrast: small things need more of it to be seen at all.
+        """
+        low, high = self.contrast
+        c = log_uniform(rng, min(max(low, least), high), high)
         level = self.base if around is None else around
+        up = rng.random() < (
+            0.5 if self.style == "CT" or 0.12 < level < 0.88 else 1.0 if level < 0.5 else 0.0
+        )
         if self.style == "CT":
-            return level + c * 150
-        if self.style == "other":
-            return float(
-                np.clip(level + c * 0.9 * (1 if level < 0.12 else -1 if level > 0.88 else 1), 0, 1.1)
-            )
-        return float(np.clip(level * (1 + c * (1.6 if c > 0 else 1.05)), 0, 1.15))
+            return level + (c if up else -c) * 150
+        if self.style == "US":
+            return float(np.clip(level + (c if up else -c) * 0.6, -0.1, 1.0))
+        if up:
+            return float(min(level + c * max(level, 0.6), 1.15))
+        return float(max(level - c * 1.05 * level, 0.0))
 
     def near(self, rng: Rng, level: float, share: float = 0.03) -> float:
         """Return a level that differs little from ``level``."""
-        return level + rng.normal(0, share * (300 if self.style == "CT" else 1))
+        return float(level + rng.normal(0, share * (300 if self.style == "CT" else 1)))
 
     def fat(self, rng: Rng) -> float:
         """Return a level of fat."""
@@ -67,19 +81,21 @@ class Palette:
 
     def bone(self, rng: Rng) -> float:
         """Return a level of compact bone."""
-        return self.bone_level * rng.uniform(0.7, 1.2)
+        return float(self.bone_level * rng.uniform(0.7, 1.2))
 
     def gas(self, rng: Rng) -> float:
         """Return a level of gas or lung."""
         if self.style == "CT":
-            return rng.choice([rng.uniform(-1000, -950), rng.uniform(-900, -650)])
-        return rng.uniform(0.8, 1.4) if self.style == "US" and rng.random() < 0.4 else rng.uniform(0, 0.08)
+            return float(rng.uniform(-1000, -950) if rng.random() < 0.5 else rng.uniform(-900, -650))
+        return float(
+            rng.uniform(0.8, 1.4) if self.style == "US" and rng.random() < 0.4 else rng.uniform(0, 0.08)
+        )
 
     def any(self, rng: Rng) -> float:
         """Return a level of whatever a structure may be made of: mostly soft tissue."""
-        kind = rng.choice(5, p=[0.72, 0.08, 0.12, 0.04, 0.04])
-        return [self.soft, self.fat, self.fluid, self.bone, self.gas][kind](rng)
+        kind = int(rng.choice(5, p=[0.72, 0.08, 0.12, 0.04, 0.04]))
+        return (self.soft, self.fat, self.fluid, self.bone, self.gas)[kind](rng)
 
     def amplitude(self, rng: Rng) -> float:
-        """Return how strong the texture inside a structure is."""
-        return self.grain * log_uniform(rng, 0.25, 2.5)
+        """Return how strong the texture inside a structure is; the sign picks one of the volume's two textures."""
+        return float(self.grain * log_uniform(rng, 0.25, 2.5) * rng.choice([-1.0, 1.0]))

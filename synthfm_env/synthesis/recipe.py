@@ -1,25 +1,56 @@
-"""Recipes: what a generator may draw, as validated data."""
+"""Recipes: what a generator may draw, as validated data (a name, a TOML file, a dict or a ``Recipe``)."""
 
-from typing import Annotated, Literal
+import tomllib
+from functools import lru_cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from synthfm_env.errors import InputError, unknown_name
 
 Style = Literal["CT", "MR", "US", "other"]
+Group = Literal[
+    "organ", "bezier", "pair", "lungs", "chamber", "shelled", "tube", "bowel", "vessels", "spine", "long bone",
+    "ribs", "lesions", "cells",
+]  # fmt: skip
 Range = tuple[float, float]
+Probability = Annotated[float, Field(ge=0, le=1)]
+
+
+def _ordered(pair: Range) -> Range:
+    if not 0 < pair[0] <= pair[1]:
+        raise ValueError(f"expected 0 < low <= high, got {list(pair)}")
+    return pair
+
+
+LogRange = Annotated[Range, AfterValidator(_ordered)]
 
 
 class Recipe(BaseModel):
-    """What one generator draws. Every range is uniform or log-uniform as said; lengths are in pixels.
+    """What one generator draws. Ranges are log-uniform; lengths are in pixels unless said otherwise.
 
     Attributes:
         name: as recorded in a volume's metadata.
         styles: weight of each imaging style.
-        shapes: draw organs, tubes, spines ... (the shape-aware module).
-        clusters: draw SynthMorph clusters (the boundary-aware module).
+        shapes: draw organs, tubes, spines (the shape-aware module).
+        groups: probability that each kind of structure appears; the first in the list fills up the count.
+        clusters: probability of SynthMorph clusters behind the organs (the boundary-aware module).
+        cluster_targets: probability that those clusters are structures to segment, too.
+        cluster_count: how many clusters, at least and at most.
+        background: "anatomy" for a body with fat, muscle or skull; "phantom" for black or one plain disc.
+        body: probability of a body outline (air around it).
         targets: how many structures a volume holds, at least and at most.
-        thickness: slice thickness over pixel size, log-uniform.
+        smallest: structures of fewer voxels are dropped.
+        thickness: slice thickness over pixel size.
         isotropic: probability that slices are as thick as pixels are wide.
-        contrast: relative contrast of a structure to the background, log-uniform, either sign.
+        oblique: probability that the body's long axis is y or x of the array (sagittal or coronal slices).
+        contrast: relative contrast of a structure to its background, of either sign.
+        sharpness: width of borders in pixels.
+        warp: amplitude of the smooth deformation over the smaller of H and W.
+        noise: factor on the strength of each style's noise.
+        invert: probability of inverted contrast (not in CT).
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -27,29 +58,107 @@ class Recipe(BaseModel):
     name: str = "custom"
     styles: dict[Style, Annotated[float, Field(ge=0)]] = {"CT": 1, "MR": 1, "US": 1, "other": 0.6}
     shapes: bool = True
-    clusters: bool = True
-    targets: tuple[int, int] = (9, 20)
-    thickness: Range = (1.0, 8.0)
-    isotropic: float = 0.4
-    contrast: Range = (0.04, 0.9)
+    groups: dict[Group, Probability] = {
+        "organ": 1.0,
+        "bezier": 0.5,
+        "lungs": 0.15,
+        "pair": 0.4,
+        "chamber": 0.3,
+        "shelled": 0.3,
+        "bowel": 0.25,
+        "tube": 0.6,
+        "vessels": 0.3,
+        "long bone": 0.2,
+        "spine": 0.25,
+        "ribs": 0.15,
+        "cells": 0.12,
+        "lesions": 0.5,
+    }
+    clusters: Probability = 0.7
+    cluster_targets: Probability = 0.5
+    cluster_count: tuple[Annotated[int, Field(ge=2)], Annotated[int, Field(le=16)]] = (10, 15)
+    background: Literal["anatomy", "phantom"] = "anatomy"
+    body: Probability = 0.6
+    targets: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(le=1000)]] = (9, 20)
+    smallest: Annotated[int, Field(ge=1)] = 12
+    thickness: LogRange = (1.0, 8.0)
+    isotropic: Probability = 0.4
+    oblique: Probability = 0.35
+    contrast: LogRange = (0.05, 0.9)
+    sharpness: LogRange = (0.7, 3.0)
+    warp: LogRange = (0.005, 0.05)
+    noise: LogRange = (0.5, 1.5)
+    invert: Probability = 0.2
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if not any(self.styles.values()):
+            raise ValueError("styles: at least one needs a weight above 0")
+        if not (self.shapes or self.clusters):
+            raise ValueError("shapes is false and clusters is 0, so there is nothing to draw")
+        if self.shapes and not self.groups:
+            raise ValueError("groups: name at least one, or set shapes to false")
+        for key in ("targets", "cluster_count"):
+            low, high = getattr(self, key)
+            if low > high:
+                raise ValueError(f"{key}: expected low <= high, got {[low, high]}")
+        if self.thickness[0] < 1 or self.thickness[1] > 16:
+            raise ValueError(f"thickness: expected 1 to 16 times the pixel size, got {list(self.thickness)}")
+        return self
 
 
-RECIPES: dict[str, Recipe] = {
-    r.name: r
-    for r in (
-        Recipe(name="any"),
-        Recipe(name="ct", styles={"CT": 1}),
-        Recipe(name="mr", styles={"MR": 1}),
-        Recipe(name="us", styles={"US": 1}),
-        Recipe(name="other", styles={"other": 1}),
-        Recipe(name="shape-only", clusters=False),
-        Recipe(name="boundary-only", shapes=False),
-        Recipe(name="both"),
-        Recipe(name="synthfm2d", thickness=(1.0, 1.0), isotropic=1.0),
-    )
-}
+@lru_cache
+def _shipped() -> dict[str, dict[str, Any]]:
+    return tomllib.loads(files("synthfm_env.synthesis").joinpath("recipes.toml").read_text("utf-8"))
 
 
 def list_recipes() -> list[str]:
     """Return the names of the recipes that ship with the package."""
-    return sorted(RECIPES)
+    return sorted(_shipped())
+
+
+def load_recipe(source: "str | Path | dict[str, Any] | Recipe") -> Recipe:
+    """Return a validated recipe.
+
+    Args:
+        source: a shipped recipe's name, the path of a TOML file, a dict of ``Recipe`` fields, or a ``Recipe``.
+            A file or dict may hold ``extends = "name"``, and then states only what differs from that one.
+
+    Raises:
+        InputError: the name or file is not known, or a key or value is not one a recipe takes.
+    """
+    if isinstance(source, Recipe):
+        return source
+    if isinstance(source, dict):
+        return _validated(dict(source), "recipe")
+    if str(source).endswith(".toml"):
+        path = Path(source)
+        try:
+            fields = tomllib.loads(path.read_text("utf-8"))
+        except OSError as error:
+            raise InputError(f"recipe {path}: cannot be read ({error.strerror}); give a TOML file") from error
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise InputError(f"recipe {path}: not a TOML file: {error}") from error
+        return _validated({"name": path.stem, **fields}, f"recipe {path}")
+    if str(source) not in _shipped():
+        raise unknown_name("recipe", str(source), _shipped())
+    return _validated({"name": str(source), **_shipped()[str(source)]}, f"recipe {str(source)!r}")
+
+
+def _validated(fields: dict[str, Any], where: str) -> Recipe:
+    base = fields.pop("extends", None)
+    if base is not None:
+        fields = {**load_recipe(str(base)).model_dump(), "name": "custom", **fields}
+    try:
+        return Recipe(**fields)
+    except ValidationError as error:
+        raise InputError(f"{where}: {_first_problem(error)}") from error
+
+
+def _first_problem(error: ValidationError) -> str:
+    problem = error.errors()[0]
+    place = ".".join(str(part) for part in problem["loc"] if part != "[key]")
+    message = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "extra_forbidden":
+        return str(unknown_name("key", place, Recipe.model_fields))
+    return f"{place}: {message}, got {problem['input']!r}" if place else message

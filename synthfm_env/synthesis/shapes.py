@@ -1,19 +1,38 @@
-"""Implicit shapes: each is a function f(points) that is positive inside, about 1 a pixel at the border.
+"""Implicit shapes: each is a function f(points), positive inside, falling by about 1 a pixel across the border.
 
 Points are (..., 3), (z, y, x) in pixels relative to the shape's centre, a slice being ``dz`` pixels thick.
+``reach`` is the half extent (z, y, x) in pixels, ``finest`` the length in pixels that sampling must resolve.
 """
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
+from typing import Protocol, Self
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
 Rng = np.random.Generator
 Array = NDArray[np.float64]
+
+
+class Shape(Protocol):
+    """What the canvas needs of a shape."""
+
+    @property
+    def reach(self) -> Array:
+        """Half extent (z, y, x) in pixels."""
+
+    @property
+    def finest(self) -> float:
+        """The length in pixels that sampling must resolve."""
+
+    def turned(self, frame: Array) -> Self:
+        """Return the shape with its axes taken to the columns of ``frame``."""
+
+    def __call__(self, p: Tensor) -> Tensor:
+        """Evaluate f at the points (..., 3)."""
 
 
 def log_uniform(rng: Rng, low: float, high: float) -> float:
@@ -30,11 +49,12 @@ def rotation(rng: Rng, tilt: float) -> Array:
     return np.asarray(plane @ about_y @ about_x)
 
 
-def _frame(turn: Array, scale: Array, device: torch.device) -> Tensor:
-    return torch.as_tensor(turn / scale, dtype=torch.float32, device=device)
+def tensor(values: Array, like: Tensor) -> Tensor:
+    """Return the values as float32 on the device of ``like``."""
+    return torch.as_tensor(values, dtype=torch.float32, device=like.device)
 
 
-@dataclass
+@dataclass(frozen=True)
 class Star:
     """A star-shaped body: an ellipsoid whose radius is modulated by waves over the direction."""
 
@@ -44,17 +64,30 @@ class Star:
     phases: Array
     gains: Array
 
-    @staticmethod
+    @classmethod
     def draw(
-        rng: Rng, radius: float, bumpy: float = 0.25, elongation: float = 1.8, tilt: float = 0.6
+        cls, rng: Rng, radius: float, bumpy: float = 0.25, elongation: float = 1.8, tilt: float = 0.6
     ) -> "Star":
         """Draw one of about ``radius`` pixels; ``bumpy`` is the relative size of its bulges."""
         axes = radius * np.exp(rng.uniform(-1, 1, 3) * math.log(elongation))
         count = int(rng.integers(3, 8))
         waves = rng.normal(0, rng.uniform(1.0, 3.0), (3, count))
         gains = rng.normal(0, 1, count)
-        gains *= bumpy * rng.uniform(0.2, 1) / max(1e-6, np.abs(gains).sum() / 1.5)
-        return Star(axes, rotation(rng, tilt), waves, rng.uniform(0, 2 * math.pi, count), gains)
+        gains *= bumpy * rng.uniform(0.2, 1) / max(1e-6, float(np.abs(gains).sum()) / 1.5)
+        return cls(axes, rotation(rng, tilt), waves, rng.uniform(0, 2 * math.pi, count), gains)
+
+    @classmethod
+    def ellipsoid(cls, axes: Array, turn: Array) -> "Star":
+        """Return a plain ellipsoid."""
+        return cls(axes, turn, np.zeros((3, 1)), np.zeros(1), np.zeros(1))
+
+    def turned(self, frame: Array) -> "Star":
+        """Return the shape in another frame."""
+        return replace(self, turn=frame @ self.turn)
+
+    def mirrored(self) -> "Star":
+        """Return the mirror image across the plane x = 0."""
+        return replace(self, turn=np.diag([1.0, 1.0, -1.0]) @ self.turn)
 
     @property
     def reach(self) -> Array:
@@ -63,30 +96,30 @@ class Star:
 
     @property
     def finest(self) -> float:
-        """The size in pixels of what sampling must resolve."""
+        """The length in pixels that sampling must resolve."""
         return float(self.axes.min())
 
     def __call__(self, p: Tensor) -> Tensor:
-        """Evaluate f."""
-        q = p @ _frame(self.turn, self.axes, p.device)
+        """Evaluate f = (R(u)^2 - |q|^2) / 2R, times the mean radius: smooth at the centre, slope 1 at the border."""
+        q = p @ tensor(self.turn / self.axes, p)
         rho2 = (q * q).sum(-1)
         u = q / (rho2.sqrt() + 1e-4).unsqueeze(-1)
-        waves = torch.as_tensor(self.waves, dtype=torch.float32, device=p.device)
-        phases = torch.as_tensor(self.phases, dtype=torch.float32, device=p.device)
-        gains = torch.as_tensor(self.gains, dtype=torch.float32, device=p.device)
-        r = 1 + torch.cos(u @ waves + phases) @ gains
-        scale = float(np.prod(self.axes) ** (1 / 3))
-        return (r * r - rho2) / (2 * r) * scale
+        r = 1 + torch.cos(u @ tensor(self.waves, p) + tensor(self.phases, p)) @ tensor(self.gains, p)
+        return (r * r - rho2) / (2 * r) * float(np.prod(self.axes) ** (1 / 3))
 
 
-@dataclass
+@dataclass(frozen=True)
 class Block:
-    """A rounded box (superellipsoid) with a waist: vertebral bodies, discs, wedges."""
+    """A rounded cylinder with a waist about its first axis: vertebral bodies, discs."""
 
     axes: Array
     turn: Array
-    power: float
+    edge: float
     waist: float
+
+    def turned(self, frame: Array) -> "Block":
+        """Return the shape in another frame."""
+        return replace(self, turn=frame @ self.turn)
 
     @property
     def reach(self) -> Array:
@@ -95,146 +128,47 @@ class Block:
 
     @property
     def finest(self) -> float:
-        """The size in pixels of what sampling must resolve."""
-        return float(self.axes.min()) * 0.5
+        """The length in pixels that sampling must resolve."""
+        return float(self.axes.min()) * 0.6
 
     def __call__(self, p: Tensor) -> Tensor:
-        """Evaluate f."""
-        q = (p @ _frame(self.turn, self.axes, p.device)).abs()
-        narrow = 1 - self.waist * (1 - q[..., 0].clamp(max=1) ** 2)
-        rho = (
-            q[..., 0] ** self.power + (q[..., 1] / narrow) ** self.power + (q[..., 2] / narrow) ** self.power
-        ) ** (1 / self.power)
-        return (1 - rho) * float(np.prod(self.axes) ** (1 / 3))
-
-
-def bezier_contour(rng: Rng, points: int = 40) -> Array:
-    """Return a closed Bezier curve (points, 2) with 4 to 12 random control points, scaled to radius 1."""
-    count = int(rng.integers(4, 13))
-    angles = (
-        np.sort(rng.uniform(0, 2 * math.pi, count)) * 0.5
-        + np.linspace(0, 2 * math.pi, count, endpoint=False) * 0.5
-    )
-    radii = np.exp(rng.uniform(-1.2, 0.0, count))
-    control = np.stack([radii * np.sin(angles), radii * np.cos(angles)], 1)
-    # A closed curve of quadratic Bezier arcs: the arcs join at the mid-points of the control polygon.
-    following = np.roll(control, -1, 0)
-    start, end = (np.roll(control, 1, 0) + control) / 2, (control + following) / 2
-    t = np.linspace(0, 1, max(4, points // count), endpoint=False)[:, None, None]
-    curve = ((1 - t) ** 2 * start + 2 * t * (1 - t) * control + t**2 * end).transpose(1, 0, 2).reshape(-1, 2)
-    curve -= curve.mean(0)
-    return np.asarray(curve / np.abs(curve).max())
-
-
-def polygon_distance(polygon: Array, size: int = 32, half: float = 1.5) -> Array:
-    """Return the signed distance (positive inside, non-zero winding) to a polygon on a square (size, size) grid."""
-    line = np.linspace(-half, half, size)
-    y, x = np.meshgrid(line, line, indexing="ij")
-    p = np.stack([y.ravel(), x.ravel()], 1).astype(np.float32)[:, None]
-    a, b = polygon.astype(np.float32)[None], np.roll(polygon, -1, 0).astype(np.float32)[None]
-    edge, rel = b - a, p - a
-    t = np.clip((rel * edge).sum(-1) / np.maximum((edge**2).sum(-1), 1e-12), 0, 1)
-    near = rel - t[..., None] * edge
-    distance = np.sqrt((near**2).sum(-1).min(1))
-    cross = edge[..., 1] * rel[..., 0] - edge[..., 0] * rel[..., 1]
-    up = (a[..., 0] <= p[..., 0]) & (b[..., 0] > p[..., 0]) & (cross > 0)
-    down = (a[..., 0] > p[..., 0]) & (b[..., 0] <= p[..., 0]) & (cross < 0)
-    winding = up.sum(1) - down.sum(1)
-    return np.asarray(np.where(winding != 0, distance, -distance).reshape(size, size))
-
-
-@dataclass
-class Loft:
-    """A Bezier contour that evolves from slice to slice: birth, growth, the slice where shrinking begins, death.
-
-    Dilating or eroding a mask by d pixels adds or takes d from its distance map, so the recursion over slices
-    has a closed form: f(z, y, x) = distance(y, x) - (growth or shrink rate) * |z - turning slice| ** power.
-    """
-
-    radius: float
-    turn: Array
-    distance: Array
-    lean: Array
-    half: float
-    rates: tuple[float, float]
-    power: float
-    turning: float
-    abrupt: bool
-    half_width: float = 1.5
-    depth: float = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.depth = float(self.distance.max())
-
-    @staticmethod
-    def draw(rng: Rng, radius: float, tilt: float = 0.25) -> "Loft":
-        """Draw one of about ``radius`` pixels."""
-        distance = polygon_distance(bezier_contour(rng))
-        half = log_uniform(rng, 0.5, 2.2)
-        turning = rng.uniform(-0.5, 0.5) * half
-        depth = float(distance.max())
-        power = rng.uniform(1.0, 2.6)
-        rates = (depth / (half + turning) ** power, depth / (half - turning) ** power)
-        return Loft(
-            radius,
-            rotation(rng, tilt),
-            distance,
-            rng.normal(0, 0.25, 2),
-            half,
-            rates,
-            power,
-            turning,
-            bool(rng.random() < 0.2),
-        )
-
-    @property
-    def reach(self) -> Array:
-        """Half extent (z, y, x) in pixels."""
-        axes = np.array([self.half, *(1 + np.abs(self.lean) * self.half)])
-        return np.asarray(np.abs(self.turn) @ axes * self.radius * 1.02)
-
-    @property
-    def finest(self) -> float:
-        """The size in pixels of what sampling must resolve."""
-        return self.radius * min(self.depth, self.half)
-
-    def __call__(self, p: Tensor) -> Tensor:
-        """Evaluate f."""
-        q = p @ _frame(self.turn, np.full(3, self.radius), p.device)
+        """Evaluate f of a superellipsoid, round in the plane, of power ``edge`` along the axis."""
+        q = (p @ tensor(self.turn / self.axes, p)).abs()
         z = q[..., 0]
-        lean = torch.as_tensor(self.lean, dtype=torch.float32, device=p.device)
-        plane = (q[..., 1:] - z.unsqueeze(-1) * lean) / self.half_width
-        table = torch.as_tensor(self.distance, dtype=torch.float32, device=p.device)[None, None]
-        flat = plane.flip(-1).reshape(1, -1, 1, 2)
-        near = F.grid_sample(table, flat, align_corners=True, padding_mode="border").view(z.shape)
-        outside = (plane.abs().amax(-1) - 1).clamp(min=0) * self.half_width
-        after = z - self.turning
-        change = (
-            torch.where(after < 0, self.rates[0], self.rates[1]) * after.abs().clamp(min=1e-4) ** self.power
-        )
-        f = near - outside - change
-        if self.abrupt:
-            f = torch.minimum(f, z + self.half * 0.6)
-        return f * self.radius
+        narrow = 1 - self.waist * (1 - z.clamp(max=1) ** 2)
+        across = ((q[..., 1] / narrow) ** 2.6 + (q[..., 2] / narrow) ** 2.6) ** (self.edge / 2.6)
+        return (1 - (across + z**self.edge) ** (1 / self.edge)) * float(np.prod(self.axes) ** (1 / 3))
 
 
-@dataclass
+@dataclass(frozen=True)
 class Tube:
-    """Balls along a curve: vessels, bowel, ribs, ducts. ``path`` (m, 3) pixels about the centre, ``radii`` (m,)."""
+    """Balls along a curve: vessels, bowel, ribs. ``path`` (m, 3) pixels about the centre, ``radii`` (m,) pixels."""
 
     path: Array
     radii: Array
 
-    @staticmethod
-    def along(control: Array, radius: tuple[float, float]) -> "Tube":
-        """Return the tube along the Bezier curve with these (n, 3) control points, its radius going linearly."""
+    @classmethod
+    def along(cls, control: Array, radius: tuple[float, float], wavy: float = 0.0) -> "Tube":
+        """Return the tube along the Bezier curve with these (n, 3) control points.
+
+        The radius goes linearly from one to the other; ``wavy`` is the relative depth of its pouches (haustra).
+        """
         n = len(control) - 1
         length = float(np.sqrt((np.diff(control, axis=0) ** 2).sum(1)).sum())
-        m = int(np.clip(math.ceil(length / (0.8 * min(radius))), 4, 160))
+        m = int(np.clip(math.ceil(length / (0.8 * min(radius))), 4, 200))
         t = np.linspace(0, 1, m)[:, None]
         k = np.arange(n + 1)
         bernstein = np.array([math.comb(n, int(i)) for i in k]) * t**k * (1 - t) ** (n - k)
-        return Tube(bernstein @ control, np.linspace(*radius, m))
+        radii = np.linspace(*radius, m) * (1 + wavy * np.sin(np.arange(m) * 1.3))
+        return cls(bernstein @ control, radii)
+
+    def turned(self, frame: Array) -> "Tube":
+        """Return the shape in another frame."""
+        return replace(self, path=self.path @ frame.T)
+
+    def scaled(self, share: float) -> "Tube":
+        """Return the tube with its radii multiplied: the lumen."""
+        return replace(self, radii=self.radii * share)
 
     def pieces(self, most: int = 16) -> list["Tube"]:
         """Cut a long tube, so that each piece is sampled in a small box of its own."""
@@ -246,30 +180,33 @@ class Tube:
         ]
 
     @property
+    def _box(self) -> tuple[Array, Array]:
+        r = self.radii[:, None]
+        return (self.path - r).min(0), (self.path + r).max(0)
+
+    @property
     def reach(self) -> Array:
         """Half extent (z, y, x) in pixels; the box is about ``offset``."""
-        low, high = (self.path - self.radii[:, None]).min(0), (self.path + self.radii[:, None]).max(0)
+        low, high = self._box
         return np.asarray((high - low) / 2)
 
     @property
     def offset(self) -> Array:
         """The middle of the box, relative to the centre."""
-        low, high = (self.path - self.radii[:, None]).min(0), (self.path + self.radii[:, None]).max(0)
+        low, high = self._box
         return np.asarray((high + low) / 2)
 
     @property
     def finest(self) -> float:
-        """The size in pixels of what sampling must resolve."""
+        """The length in pixels that sampling must resolve."""
         return float(self.radii.min()) * 0.7
 
     def __call__(self, p: Tensor) -> Tensor:
-        """Evaluate f = max over the balls of (r^2 - |p - c|^2) / 2r, quadratic so that thin tubes survive sampling."""
-        c = torch.as_tensor(self.path, dtype=torch.float32, device=p.device)
-        r = torch.as_tensor(self.radii, dtype=torch.float32, device=p.device)
+        """Evaluate f = max over the balls of (r^2 - |p - c|^2) / 2r: quadratic, so thin tubes survive sampling."""
+        c, r = tensor(self.path, p), tensor(self.radii, p)
         flat = p.reshape(-1, 3)
-        d2 = (flat * flat).sum(1, keepdim=True) - 2 * flat @ c.T + (c * c).sum(1)
-        f = ((r * r - d2) / (2 * r)).amax(1)
-        return f.view(p.shape[:-1])
-
-
-Shape = Star | Block | Loft | Tube
+        # Expanding |p - c|^2 puts the points' term into one product with four columns.
+        rows = torch.cat([flat, (flat * flat).sum(1, keepdim=True)], 1)
+        columns = torch.cat([c / r.unsqueeze(1), -0.5 / r.unsqueeze(1)], 1)
+        f = torch.addmm((r * r - (c * c).sum(1)) / (2 * r), rows, columns.T)
+        return f.amax(1).view(p.shape[:-1])

@@ -1,117 +1,145 @@
 """From mean intensities to an image: what CT, MR, ultrasound and other devices do to them."""
 
 import math
+from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from synthfm_env.synthesis import noise
 from synthfm_env.synthesis.fields import fractal_field, gaussian_blur
+from synthfm_env.synthesis.recipe import Style
 from synthfm_env.synthesis.shapes import Rng, log_uniform
 
 
-def thick_slices(image: Tensor, rng: Rng, ratio: float, sharp: float) -> Tensor:
-    """Blur by the point spread: ``sharp`` pixels in the plane, along z what thick slices overlap."""
-    across = min(1.0, sharp / ratio) if ratio > 1.5 else sharp
-    if ratio > 1.5 and rng.random() < 0.5:
-        across = rng.uniform(0.2, 0.6)
-    return gaussian_blur(image, (across, sharp, sharp))
+@dataclass(frozen=True)
+class Device:
+    """What an image is taken with.
 
+    Attributes:
+        rng: draws the parameters.
+        generator: draws the dense noise.
+        ratio: slice thickness over pixel size.
+        dz: the same as the anatomy was drawn with.
+        unit: how many pixels a detail of one pixel at 128 x 128 covers; large images are smoother.
+        noise: factor on the strength of the noise.
+    """
 
-def ct(image: Tensor, rng: Rng, generator: torch.Generator, ratio: float, dz: float) -> Tensor:
-    """Point spread and correlated noise of a CT, in HU."""
-    image = thick_slices(image, rng, ratio, log_uniform(rng, 0.3, 1.1))
-    sigma = log_uniform(rng, 2.0, 60.0)
-    grain = noise.gaussian(torch.zeros_like(image), 1.0, generator)
-    correlated = rng.choice([0.0, rng.uniform(0.4, 1.2)])
-    if correlated:
-        grain = gaussian_blur(grain, (0.3, correlated, correlated))
-        grain *= sigma / float(grain.std())
-    else:
-        grain *= sigma
-    return image.add_(grain).clamp_(-1024, 3071)
+    rng: Rng
+    generator: torch.Generator
+    ratio: float
+    dz: float
+    unit: float
+    noise: float
 
+    def image(self, style: Style, tissue: Tensor) -> Tensor:
+        """Return the image (D, H, W) of the tissue's intensities, in HU for CT, about 0 to 1 for the others."""
+        return {"CT": self._ct, "MR": self._mr, "US": self._ultrasound, "other": self._other}[style](tissue)
 
-def mr(image: Tensor, rng: Rng, generator: torch.Generator, ratio: float, dz: float) -> Tensor:
-    """Bias field, gamma, point spread and Rician noise of an MR, about 0 to 1."""
-    image = shade(image, rng, generator, dz, 0.35)
-    image = thick_slices(image, rng, ratio, log_uniform(rng, 0.3, 1.2))
-    return noise.rician(image, log_uniform(rng, 0.006, 0.12), generator)
+    def _spread(self, image: Tensor, sharp: float) -> Tensor:
+        """Blur by the point spread: ``sharp`` pixels in the plane; along z by what thick slices overlap."""
+        across = sharp
+        if self.ratio > 1.5:
+            across = self.rng.uniform(0.2, 0.6) if self.rng.random() < 0.5 else min(1.0, sharp / self.ratio)
+        return gaussian_blur(image, (across, sharp, sharp))
 
+    def _ct(self, image: Tensor) -> Tensor:
+        """Point spread and white or correlated Gaussian noise (the reconstruction kernel's)."""
+        rng = self.rng
+        image = self._spread(image, log_uniform(rng, 0.3, 1.1) * self.unit)
+        sigma = log_uniform(rng, 2.0, 50.0) * self.noise
+        if rng.random() < 0.5:
+            return noise.gaussian(image, sigma, self.generator).clamp_(-1024, 3071)
+        grain = noise.gaussian(torch.zeros_like(image), 1.0, self.generator)
+        size = rng.uniform(0.4, 1.2) * self.unit
+        grain = gaussian_blur(grain, (0.3, size, size))
+        return image.add_(grain, alpha=sigma / max(1e-6, float(grain.std()))).clamp_(-1024, 3071)
 
-def ultrasound(image: Tensor, rng: Rng, generator: torch.Generator, ratio: float, dz: float) -> Tensor:
-    """Speckle, log compression, specular walls, shadows and the fan of an ultrasound; the beam goes along y."""
-    depth = torch.linspace(0, 1, image.shape[1], device=image.device)
-    edge = torch.zeros_like(image)
-    edge[:, 1:] = (image[:, 1:] - image[:, :-1]).abs()
-    walls = rng.uniform(0, 4)
-    bright = (image - 0.8).clamp_(0, 0.3) * rng.uniform(0, 0.6)
-    shadow = torch.exp(-torch.cumsum(bright, 1) * (128 / image.shape[1]))
-    amplitude = image.clamp(min=0).add_(edge, alpha=walls).mul_(shadow)
-    amplitude *= torch.exp(-depth * rng.uniform(-0.5, 1.5))[:, None]
-    lateral = log_uniform(rng, 0.6, 2.5)
-    axial = log_uniform(rng, 0.4, 1.0)
-    speckled = noise.speckle(
-        amplitude, generator, (min(0.6, lateral / max(dz, 1)), axial, lateral), rng.uniform(0.1, 1)
-    )
-    image = noise.log_compress(speckled, rng.uniform(25, 60))
-    if rng.random() < 0.5:
-        image = gaussian_blur(image, (0, rng.uniform(0.3, 1), rng.uniform(0.3, 1.5)))
-    return image
+    def _mr(self, image: Tensor) -> Tensor:
+        """Coil shading, gamma, point spread and Rician noise."""
+        image = self._shaded(image, 0.4)
+        image = self._spread(image, log_uniform(self.rng, 0.3, 1.2) * self.unit)
+        return noise.rician(image, log_uniform(self.rng, 0.006, 0.1) * self.noise, self.generator)
 
+    def _ultrasound(self, image: Tensor) -> Tensor:
+        """Specular walls, attenuation, shadows and log-compressed speckle; the beam goes along y.
 
-def fan(height: int, width: int, rng: Rng) -> Tensor:
-    """Return the (H, W) field of view: a sector, a trapezium, or all of the image."""
-    kind = rng.choice(["sector", "trapezium", "all"], p=[0.4, 0.25, 0.35])
-    y, x = torch.meshgrid(
-        torch.linspace(0, 1, height), torch.linspace(-0.5, 0.5, width) * width / height, indexing="ij"
-    )
-    if kind == "all":
-        return torch.ones(height, width)
-    if kind == "sector":
-        apex, opening = -rng.uniform(-0.03, 0.4), rng.uniform(0.4, 0.75)
-        r = torch.sqrt((y - apex) ** 2 + x**2)
-        inside = (
-            (torch.atan2(x.abs(), y - apex) < opening)
-            & (r < 1 - apex)
-            & (r > max(0.0, -apex) * rng.uniform(0.8, 1.1))
-        )
-        return inside.float()
-    slope, top = rng.uniform(-0.1, 0.4), rng.uniform(0.25, 0.6)
-    return (x.abs() < top * width / height + slope * y).float()
+        ``image`` is what an echo of that strength shows on the screen, so it is taken back to amplitudes first.
+        """
+        rng = self.rng
+        decibels = rng.uniform(30, 65)
+        depth = torch.linspace(0, 1, image.shape[1], device=image.device).view(1, -1, 1)
+        gain = depth * -log_uniform(rng, 0.03, 0.7) + rng.uniform(-0.05, 0.2)
+        if (
+            rng.random() < 0.4
+        ):  # what reflects strongly leaves a shadow, what hardly reflects lets more through
+            loss = torch.cumsum(image.clamp(-0.1, 1.1).sub_(0.75).clamp_(min=-0.02), 1)
+            gain = gain - loss.clamp_(min=-5).mul_(log_uniform(rng, 0.3, 5) / image.shape[1])
+        walls = rng.uniform(0, 2.5) if rng.random() < 0.7 else 0.0
+        edge = (image[:, 1:] - image[:, :-1]).abs_().mul_(walls)
+        image = image + gain
+        image[:, 1:] += edge
+        amplitude = image.clamp_(-1, 1.3).sub_(1).mul_(decibels / 20 * math.log(10)).exp_()
+        axial, lateral = log_uniform(rng, 0.35, 0.9) * self.unit, log_uniform(rng, 0.5, 2.0) * self.unit
+        cell = (0.5 if self.dz < 1.5 else 0.0, axial, lateral)
+        amplitude = noise.speckle(amplitude, self.generator, cell, rng.uniform(0.25, 1) ** (1 / self.noise))
+        shown = noise.log_compress(amplitude, decibels)
+        if rng.random() < 0.5:  # the far field is blurred sideways
+            blurred = gaussian_blur(shown, (0, 0.3 * self.unit, rng.uniform(0.8, 2.0) * self.unit))
+            shown = torch.lerp(shown, blurred, depth * rng.uniform(0.5, 1))
+        return shown
 
-
-def generic(image: Tensor, rng: Rng, generator: torch.Generator, ratio: float, dz: float) -> Tensor:
-    """Any of the library's noises over a blurred image: microscopy, phantoms, drawings."""
-    image = shade(image, rng, generator, dz, 0.3) if rng.random() < 0.5 else image
-    image = thick_slices(image, rng, ratio, log_uniform(rng, 0.25, 2.0))
-    level = log_uniform(rng, 0.005, 0.2)
-    for kind in rng.permutation(["gaussian", "poisson", "perlin", "speckle", "rician"])[: rng.integers(0, 3)]:
-        if kind == "gaussian":
-            image = noise.gaussian(image, level, generator)
-        elif kind == "poisson":
-            image = noise.poisson(image, log_uniform(rng, 10, 1000), generator)
-        elif kind == "perlin":
-            image = noise.perlin(image, 2 * level, log_uniform(rng, 4, 40), generator)
-        elif kind == "speckle":
-            image = image * (
-                1 + 2 * level * torch.randn(image.shape, generator=generator, device=image.device)
-            )
-        else:
-            image = noise.rician(image, level, generator)
-    return image
-
-
-def shade(image: Tensor, rng: Rng, generator: torch.Generator, dz: float, most: float) -> Tensor:
-    """Multiply by a smooth positive field (coil sensitivity, vignetting) and bend intensities by a gamma."""
-    if rng.random() < 0.3:
+    def _other(self, image: Tensor) -> Tensor:
+        """Any of the library's noises over a blurred image: microscopy, phantoms, drawings."""
+        rng, generator = self.rng, self.generator
+        image = self._shaded(image, 0.3) if rng.random() < 0.5 else image
+        image = self._spread(image, log_uniform(rng, 0.25, 2.0) * self.unit)
+        level = log_uniform(rng, 0.005, 0.2) * self.noise
+        for kind in rng.permutation(["gaussian", "poisson", "perlin", "speckle", "rician"])[
+            : rng.integers(0, 3)
+        ]:
+            if kind == "gaussian":
+                image = noise.gaussian(image, level, generator)
+            elif kind == "poisson":
+                image = noise.poisson(image, log_uniform(rng, 10, 1000), generator)
+            elif kind == "perlin":
+                image = noise.perlin(image, level, log_uniform(rng, 4, 40) * self.unit, generator, self.dz)
+            elif kind == "speckle":
+                image = noise.speckle(image, generator, (0, 0.5, 0.5), min(1.0, 2 * level))
+            else:
+                image = noise.rician(image, level, generator)
         return image
-    size = max(image.shape) * rng.uniform(0.35, 0.8)
-    field = fractal_field(image.shape, [size], [1.0], dz, generator)
-    image = image * torch.exp(field.mul_(rng.uniform(0, most)))
-    if rng.random() < 0.4:
-        image = image.clamp_(min=0).add_(1e-6).pow_(math.exp(rng.normal(0, 0.25)))
-    return image
+
+    def _shaded(self, image: Tensor, most: float) -> Tensor:
+        """Multiply by a smooth positive field (coil sensitivity, vignetting) and bend intensities by a gamma."""
+        rng = self.rng
+        if rng.random() < 0.75:
+            size = max(image.shape) * rng.uniform(0.35, 0.8)
+            field = fractal_field(image.shape, [size], [1.0], self.dz, self.generator)
+            image = image * field.mul_(rng.uniform(0, most)).exp_()
+        if rng.random() < 0.4:
+            image = image.clamp(min=0).add_(1e-6).pow_(math.exp(rng.normal(0, 0.25)))
+        return image
 
 
-STYLES = {"CT": ct, "MR": mr, "US": ultrasound, "other": generic}
+def field_of_view(style: Style, height: int, width: int, rng: Rng) -> Tensor | None:
+    """Return what the device sees, bool (H, W): an ultrasound's sector or trapezium, a CT's circle; None for all."""
+    chances = {"US": [0.45, 0.25, 0.0, 0.3], "CT": [0, 0, 0.08, 0.92]}.get(style, [0, 0, 0, 1.0])
+    kind = rng.choice(["sector", "trapezium", "circle", "all"], p=chances)
+    if kind == "all":
+        return None
+    y, x = np.meshgrid(
+        np.linspace(0, 1, height), np.linspace(-0.5, 0.5, width) * width / height, indexing="ij"
+    )
+    if kind == "circle":
+        seen = np.hypot(y - 0.5, x) < 0.5 * min(1.0, width / height)
+    elif kind == "sector":
+        apex, opening = -rng.uniform(-0.03, 0.4), rng.uniform(0.4, 0.8)
+        r = np.hypot(y - apex, x)
+        near = max(0.0, -apex) * rng.uniform(0.8, 1.1)
+        seen = (np.arctan2(np.abs(x), y - apex) < opening) & (r < 1 - apex) & (r > near)
+    else:
+        slope, top = rng.uniform(-0.1, 0.4), rng.uniform(0.3, 0.6)
+        seen = np.abs(x) < top * width / height + slope * y
+    return torch.from_numpy(seen)

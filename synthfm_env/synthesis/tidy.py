@@ -2,36 +2,37 @@
 
 import numpy as np
 from numpy.typing import NDArray
-from skimage.measure import label as components
+from skimage.measure import label as connected_parts
+
+REGION = "region"
 
 
 def tidy(
-    raw: NDArray[np.int16], kinds: dict[int, str], most: int, smallest: int, largest: float
+    raw: NDArray[np.int16], kinds: dict[int, str], most: int, smallest: int, largest: float = 0.6
 ) -> tuple[NDArray[np.int16], dict[int, str]]:
-    """Return the label map with ids 1..N, each 6-connected, and the name of each.
+    """Return the label map with ids 1..N, each 6-connected, and the name of each, such as "organ 3".
+
+    What was cut in two becomes two structures. Where there are too many, organs go before their cut-off parts,
+    those before clusters, and what was drawn earlier before what was drawn later.
 
     Args:
         raw: (D, H, W), 0 background.
-        kinds: what each raw label is; parts of it that are cut off become structures of their own.
-        most: N at most; structures drawn first go last, clusters before organs.
-        smallest: components of fewer voxels are dropped.
-        largest: components of more than this share of the volume are dropped.
+        kinds: what each raw label is; ``REGION`` for clusters.
+        most: how many structures to keep.
+        smallest: components of fewer voxels become background.
+        largest: so do components of more than this share of the volume.
+
     """
-    parts = components(raw, background=0, connectivity=1)
+    parts = connected_parts(raw, background=0, connectivity=1)
     sizes = np.bincount(parts.ravel())
     owner = np.zeros(len(sizes), np.int64)
     owner[parts.ravel()] = raw.ravel()
-    keep = np.flatnonzero((sizes >= smallest) & (sizes <= largest * raw.size) & (owner > 0))
-    best: dict[int, int] = {}
-    for part in keep[np.argsort(-sizes[keep], kind="stable")]:
-        best.setdefault(int(owner[part]), int(part))
-    first = set(best.values())
-    is_region = np.array([kinds[int(owner[p])] == "region" for p in keep], bool)
-    is_rest = np.array([int(p) not in first for p in keep], bool)
-    order = keep[np.lexsort((owner[keep], is_rest, is_region))][:most]
+    kept = np.flatnonzero((sizes >= smallest) & (sizes <= largest * raw.size) & (owner > 0))
+    kept = kept[np.lexsort((-sizes[kept], owner[kept]))]
+    first = np.r_[True, np.diff(owner[kept]) != 0][: len(kept)]
+    region = np.array([kinds[int(k)] == REGION for k in owner[kept]], bool)
+    chosen = np.sort(np.lexsort((np.arange(len(kept)), ~first, region))[:most])
     table = np.zeros(len(sizes), np.int16)
-    names: dict[int, str] = {}
-    for new, part in enumerate(sorted(order, key=lambda p: (owner[p], p)), start=1):
-        table[part] = new
-        names[new] = f"{kinds[int(owner[part])]} {new}"
+    table[kept[chosen]] = np.arange(1, len(chosen) + 1)
+    names = {i: f"{kinds[int(owner[part])]} {i}" for i, part in enumerate(kept[chosen], start=1)}
     return table[parts], names

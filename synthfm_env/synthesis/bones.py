@@ -1,0 +1,105 @@
+"""Bones: a spine with canal and cord, long bones, ribs."""
+
+import math
+
+import numpy as np
+
+from synthfm_env.synthesis.scene import Scene
+from synthfm_env.synthesis.shapes import Array, Block, Star, Tube, log_uniform
+
+_MOST_VERTEBRAE = 12
+
+
+def spine(scene: Scene) -> None:
+    """Vertebrae with discs, processes, canal and cord, along the body and gently curved."""
+    rng, extent, palette = scene.rng, scene.extent, scene.palette
+    r = scene.size * log_uniform(rng, 0.05, 0.22)
+    pitch, disc = r * rng.uniform(1.1, 1.9), rng.uniform(0.12, 0.3)
+    face = rng.normal(0, 0.3) + (math.pi if rng.random() < 0.5 else 0.0)
+    back = np.array([0, math.cos(face), math.sin(face)])
+    side = np.array([0, -math.sin(face), math.cos(face)])
+    base = np.array([0, *(extent[1:] * rng.uniform(0.3, 0.7, 2))])
+    bow, phase = rng.normal(0, 0.1, 2) * scene.size, rng.uniform(0, 2 * math.pi)
+    frame = np.stack([np.array([1.0, 0, 0]), back, side], 1)
+
+    def at(z: float) -> Array:
+        arc = math.sin(z / max(extent[0], scene.size) * math.pi + phase)
+        return np.asarray(base + np.array([z, 0, 0]) + back * bow[0] * arc + side * bow[1] * arc)
+
+    compact, marrow, cartilage = palette.bone(rng), palette.any(rng), palette.soft(rng)
+    texture, canal = 1.5 * palette.amplitude(rng), 0.42 * r * rng.uniform(0.8, 1.2)
+    low = -rng.uniform(0, pitch)
+    count = min(_MOST_VERTEBRAE, math.ceil((extent[0] - low) / pitch) + 1)
+    edge, waist, named_disc = rng.uniform(3, 6), rng.uniform(0, 0.25), rng.random() < 0.3
+    for z in low + pitch * np.arange(count):
+        half = pitch * (1 - disc) / 2
+        between = Block(np.array([pitch * disc * 0.6, r * 0.75, r * 0.95]), frame, 4.0, 0.0)
+        name = scene.name("disc") if named_disc else None
+        scene.paint(between, at(z + pitch / 2), cartilage, name, texture=texture)
+        _vertebra(scene, at(z), frame, r, half, canal, (compact, marrow), texture, Block(
+            np.array([half, r * 0.75, r]), frame, edge, waist))  # fmt: skip
+    line = np.stack([at(z) + back * (0.75 * r + canal) for z in np.linspace(-pitch, extent[0] + pitch, 7)])
+    middle = line.mean(0)
+    fluid = palette.fluid(rng) if rng.random() < 0.6 else palette.soft(rng)
+    for share, level, label in (
+        (0.95, fluid, 0),
+        (rng.uniform(0.5, 0.7), palette.soft(rng), scene.name("cord")),
+    ):
+        scene.paint(
+            Tube.along(line - middle, (canal * share, canal * share)), middle, level, label, width=1.2
+        )
+
+
+def _vertebra(
+    scene: Scene,
+    centre: Array,
+    frame: Array,
+    r: float,
+    half: float,
+    canal: float,
+    levels: tuple[float, float],
+    texture: float,
+    body: Block,
+) -> None:
+    compact, marrow = levels
+    back, side = frame[:, 1], frame[:, 2]
+    label, arch = scene.name("vertebra"), back * (0.75 * r + canal)
+    down = np.array([0.3 * r, 0, 0])
+    tips = [(arch + back * canal, arch + back * 1.5 * r - down)]
+    tips += [(arch + side * s * canal, arch + side * s * 1.5 * r) for s in (-1, 1)]
+    for start, end in tips:
+        process = Tube.along(np.stack([start, end]), (0.22 * r, 0.13 * r))
+        scene.paint(process, centre, compact, label, texture=texture, width=1.2)
+    ring = Star.ellipsoid(np.array([half * 0.8, canal * 1.35, canal * 1.35]), frame)
+    scene.paint(ring, centre + arch, compact, label, texture=texture, width=1.2)
+    found = scene.find(body, centre)
+    if found:
+        scene.stamp(found, compact, label, texture=texture, width=1.2)
+        scene.stamp(found, marrow, label, texture=texture, width=1.5, inset=max(1.0, 0.1 * r))
+
+
+def long_bone(scene: Scene) -> None:
+    """A shaft: a compact ring around marrow, one structure."""
+    rng, length = scene.rng, scene.span[0]
+    radius = scene.size * log_uniform(rng, 0.03, 0.12)
+    centre = scene.place(radius, 0.15)
+    tilt, bow = rng.normal(0, 0.3, 2) * length, rng.normal(0, 0.1, 2) * scene.size
+    control = np.stack([[-0.7 * length, *-tilt], [0, *bow], [0.7 * length, *tilt]])
+    shaft, label = Tube.along(control, (radius, radius * rng.uniform(0.7, 1.4))), scene.name("bone")
+    scene.paint(shaft, centre, scene.palette.bone(rng), label, width=1.2)
+    scene.paint(shaft.scaled(rng.uniform(0.4, 0.8)), centre, scene.palette.fat(rng), label, width=1.5)
+
+
+def ribs(scene: Scene) -> None:
+    """Curved thin bones around the middle, each a structure."""
+    rng, extent = scene.rng, scene.extent
+    middle = extent * rng.uniform(0.4, 0.6, 3)
+    big = scene.span[1:] * rng.uniform(0.32, 0.46, 2)
+    radius = scene.size * rng.uniform(0.012, 0.025)
+    compact, drop = scene.palette.bone(rng), scene.size * rng.uniform(0.1, 0.5)
+    for k in range(int(rng.integers(3, 8))):
+        start, span = rng.uniform(0, 2 * math.pi), rng.uniform(0.6, 1.6)
+        angle = np.linspace(start, start + span, 4)
+        z = rng.uniform(0, extent[0]) + drop * np.linspace(-0.5, 0.5, 4) * (-1) ** k
+        control = np.stack([z - middle[0], big[0] * np.sin(angle), big[1] * np.cos(angle)], 1)
+        scene.paint(Tube.along(control, (radius, radius)), middle, compact, scene.name("rib"), width=1.0)
