@@ -45,6 +45,6 @@ def dense_loss(
     frequency = torch.stack([torch.bincount(row, minlength=int(small.max()) + 1) for row in small])
     weight = 1 / frequency.gather(1, small).float().clamp(min=1)
     weight = weight / weight.sum(1, keepdim=True) + 1 / small.shape[1]
-    picked = torch.multinomial(weight, _PIXELS, generator=generator)
+    picked = torch.multinomial(weight, min(_PIXELS, small.shape[1]), generator=generator)
     chosen = embeddings.gather(2, picked[:, None].expand(-1, embeddings.shape[1], -1)).transpose(1, 2)
     return contrastive_loss(chosen, small.gather(1, picked))

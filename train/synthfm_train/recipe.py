@@ -52,6 +52,7 @@ class Phase(_Strict):
     objects: int = Field(4, ge=1, description="objects a clip")
     clicks: int = Field(3, ge=1, description="most clicks on the first slice, each after a prediction")
     corrections: int = Field(0, ge=0, description="later clicks on any slice of the clip, each followed by tracking")
+    balance: float = Field(0.5, ge=0, le=1, description="of inside against outside in the cross-entropy")
     lr: float = Field(5e-4, gt=0)
     warmup: int = Field(100, ge=0)
     final_lr: float = Field(0.05, ge=0, le=1, description="share of lr left at the end of the phase")

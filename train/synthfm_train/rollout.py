@@ -47,7 +47,9 @@ class _Prediction:
 class Rollout:
     """Plays clicks on B clips of T slices with O objects each; N = B * O masks a slice."""
 
-    def __init__(self, model: SAM2Base, frames: Tensor, masks: Tensor, generator: torch.Generator) -> None:
+    def __init__(
+        self, model: SAM2Base, frames: Tensor, masks: Tensor, generator: torch.Generator, balance: float = 0.0
+    ) -> None:
         """Encode the slices.
 
         Args:
@@ -55,8 +57,9 @@ class Rollout:
             frames: float32 (B, T, 3, S, S), normalised as the engine does.
             masks: bool (B, O, T, S, S).
             generator: source of all draws.
+            balance: see ``mask_loss``.
         """
-        self.model, self.generator = model, generator
+        self.model, self.generator, self.balance = model, generator, balance
         batch, objects, self.length = masks.shape[:3]
         self.truth = masks.flatten(0, 1)
         backbone = model.forward_image(frames.flatten(0, 1))
@@ -105,7 +108,7 @@ class Rollout:
         pointer = model.obj_ptr_proj(tokens[:, 0]) * appears + (1 - appears) * model.no_obj_ptr
         self.latest[t] = _Prediction(ungated, score, iou, pointer)
         full = F.interpolate(ungated, size=self.truth.shape[-2:], mode="bilinear", align_corners=False)
-        scored = mask_loss(full[:, 0], self.truth[:, t], iou[:, 0], score[:, 0])
+        scored = mask_loss(full[:, 0], self.truth[:, t], iou[:, 0], score[:, 0], self.balance)
         self.losses.append(scored.total)
         return float(scored.dice)
 

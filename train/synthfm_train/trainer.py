@@ -135,7 +135,8 @@ class Trainer:
             loss = dense_loss(self.model, self.head, frames.flatten(0, 1), clips.labels.flatten(0, 2), generator)
             values = {"loss": float(loss)}
         else:
-            result = Rollout(self.model, frames, clips.masks.flatten(0, 1), generator).play(phase)
+            rollout = Rollout(self.model, frames, clips.masks.flatten(0, 1), generator, phase.balance)
+            result = rollout.play(phase)
             loss = result.loss
             values = {"loss": float(loss), "dice1": result.first_click, "dice_last": result.last_click}
             if phase.slices > 1:

@@ -1,0 +1,116 @@
+"""Weights files: strict, named differences, no code run, half precision kept honest."""
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from synthfm_env.errors import InputError
+from synthfm_env.prompts import Click
+from synthfm_env.segmenters import list_segmenters, make_segmenter
+from synthfm_env.segmenters.sam2 import Architecture, SAM2Segmenter, build_model, load_weights, pick_device
+from synthfm_env.segmenters.sam2.weights import weights_path
+
+SMALL = Architecture(embed_dim=16, stages=(1, 1, 2, 1), global_att_blocks=(3,), d_model=32, mem_dim=16, image_size=64)
+
+
+@pytest.fixture
+def state():
+    torch.manual_seed(0)
+    return {key: value.contiguous() for key, value in build_model(SMALL).state_dict().items()}
+
+
+def write(state, path, metadata=None):
+    save_file(state, path, metadata={"architecture": SMALL.to_json()} if metadata is None else metadata)
+    return str(path)
+
+
+def test_a_written_model_comes_back(state, tmp_path):
+    model, architecture = load_weights(write(state, tmp_path / "w.safetensors"))
+    assert architecture == SMALL
+    assert all(torch.equal(value, state[key]) for key, value in model.state_dict().items())
+    assert make_segmenter(str(tmp_path / "w.safetensors"), device="cpu").model.image_size == 64
+
+
+def test_each_difference_is_named(state, tmp_path):
+    wrong = dict(state)
+    del wrong["no_mem_embed"]
+    wrong["surplus"] = torch.zeros(1)
+    wrong["no_obj_ptr"] = torch.zeros(1, 7)
+    with pytest.raises(InputError, match=r"1 missing \(no_mem_embed\); 1 unexpected \(surplus\); 1 mis-shaped.*no_obj_ptr"):
+        load_weights(write(wrong, tmp_path / "w.safetensors"))
+
+
+def test_a_truncated_file_is_named(state, tmp_path):
+    path = tmp_path / "w.safetensors"
+    write(state, path)
+    path.write_bytes(path.read_bytes()[:-1000])
+    with pytest.raises(InputError, match="damaged"):
+        load_weights(str(path))
+
+
+def test_a_file_without_architecture_is_refused(state, tmp_path):
+    with pytest.raises(InputError, match="no architecture"):
+        load_weights(write(state, tmp_path / "w.safetensors", metadata={}))
+
+
+def test_a_pickle_runs_no_code(tmp_path):
+    class Trap:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "sprung"), "w"))
+
+    path = tmp_path / "w.safetensors"
+    torch.save(Trap(), path)
+    with pytest.raises(InputError, match="no safetensors file"):
+        make_segmenter(str(path))
+    assert not (tmp_path / "sprung").exists()
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(InputError, match=r"gone\.safetensors"):
+        make_segmenter(str(tmp_path / "gone.safetensors"))
+
+
+def test_an_unknown_segmenter_has_near_matches():
+    with pytest.raises(InputError, match="did you mean geodesic"):
+        make_segmenter("geodesik")
+
+
+def test_an_unknown_device_is_named():
+    with pytest.raises(InputError, match="quantum"):
+        pick_device("quantum")
+
+
+def test_the_embedded_file_is_small_and_half_precision_leaves_the_masks():
+    path = weights_path("synthfm3d-nano")
+    assert path.stat().st_size <= 16 * 2**20
+    assert "not Meta's weights" in list_segmenters()["synthfm3d-nano"]
+    image = np.random.default_rng(0).integers(0, 256, (4, 40, 40), dtype=np.uint8)
+    image[:, 10:30, 10:30] //= 3
+    prediction = make_segmenter("synthfm3d-nano", device="cpu").start(image, (1.0, 1.0, 1.0)).add(Click((2, 20, 20)))
+    assert prediction.mask[2, 20, 20]
+    assert not prediction.mask[2, 2, 2]
+
+
+def test_fast_mode_stops_where_the_object_is_gone_and_else_agrees(monkeypatch):
+    torch.manual_seed(3)
+    model = build_model(SMALL)
+    image = np.random.default_rng(1).integers(0, 256, (24, 30, 40), dtype=np.uint8)
+    calls = []
+    track = model.track_step
+
+    def absent_far_away(**inputs):
+        output = track(**inputs)
+        calls.append(inputs["frame_idx"])
+        near = abs(inputs["frame_idx"] - 8) < 3
+        output["pred_masks"] = torch.full_like(output["pred_masks"], 5.0 if near else -5.0)
+        return output
+
+    monkeypatch.setattr(model, "track_step", absent_far_away)
+    masks = {}
+    for mode in ("exact", "fast"):
+        calls.clear()
+        session = SAM2Segmenter("small", model, torch.device("cpu"), mode).start(image, (1.0, 1.0, 1.0))
+        masks[mode] = session.add(Click((8, 15, 20))).mask
+        assert len(calls) == (24 if mode == "exact" else 1 + 2 + 2 + 6 + 6)
+    np.testing.assert_array_equal(masks["exact"], masks["fast"])
