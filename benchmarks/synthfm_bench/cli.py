@@ -24,12 +24,11 @@ if TYPE_CHECKING:
 app = typer.Typer(
     name="synthfm",
     help="Benchmark promptable 3D segmentation: clickers (who clicks) with segmenters (what answers), on "
-    "synthetic volumes and on your own. Start with [bold]synthfm bench quick[/bold].",
+    "synthetic volumes and on your own. Start with `synthfm bench quick`.",
     epilog="Volumes are NIfTI files; clicks and shapes are z,y,x in voxels. Exit status: 0 done, 2 bad "
     "input, 1 anything else.",
-    no_args_is_help=True,
     add_completion=False,
-    rich_markup_mode="rich",
+    rich_markup_mode="markdown",
 )
 
 NANO = "synthfm3d-nano"
@@ -37,7 +36,7 @@ TRACEBACK = "SYNTHFM_TRACEBACK"
 
 Modality = Annotated[
     str | None,
-    typer.Option("--modality", help="CT, MR, US or other: how intensities are scaled; guessed by default"),
+    typer.Option(metavar="NAME", help="CT, MR, US or other: how intensities are scaled; guessed by default"),
 ]
 
 
@@ -54,37 +53,47 @@ class Kind(StrEnum):
 @app.command()
 def bench(
     suite: Annotated[
-        str, typer.Argument(help="a name from [bold]synthfm list suites[/bold], or a TOML file")
+        str,
+        typer.Argument(metavar="SUITE", help="a name from `synthfm list suites`, or a TOML file"),
     ],
     image: Annotated[
-        Path | None, typer.Option(help="play on this volume of yours instead of the suite's data")
+        Path | None,
+        typer.Option(metavar="FILE", help="play on this volume of yours, not on the suite's data"),
     ] = None,
-    label: Annotated[Path | None, typer.Option(help="its label map on the same grid, 0 = background")] = None,
+    label: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="its label map on the same grid, 0 = background")
+    ] = None,
     structure: Annotated[
-        list[str] | None, typer.Option(help="label id to play, may be given again; every id by default")
+        list[str] | None,
+        typer.Option(metavar="ID", help="label id to play, again for more; every id by default"),
     ] = None,
     modality: Modality = None,
     segmenter: Annotated[
-        list[str] | None, typer.Option(help="play this one instead of the suite's, may be given again")
+        list[str] | None,
+        typer.Option(metavar="NAME", help="play this one, again for more; the suite's by default"),
     ] = None,
     clicker: Annotated[
-        list[str] | None, typer.Option(help="play this one instead of the suite's, may be given again")
+        list[str] | None,
+        typer.Option(metavar="NAME", help="play this one, again for more; the suite's by default"),
     ] = None,
     seed: Annotated[
-        int | None, typer.Option(min=0, help="another seed draws other synthetic cases and clicks")
+        int | None,
+        typer.Option(min=0, metavar="N", help="another seed draws other synthetic cases and other clicks"),
     ] = None,
     workers: Annotated[
         int | None,
-        typer.Option(min=1, help="processes to play in; the results do not depend on it [default: cores]"),
+        typer.Option(
+            min=1, metavar="N", help="processes, as many as cores by default; results stay the same"
+        ),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="folder for the run [default: runs/SUITE-UTCTIME]", show_default=False)
+        Path | None, typer.Option(metavar="FOLDER", help="for the run, runs/SUITE-TIME by default")
     ] = None,
 ) -> None:
     """Play every clicker with every segmenter, and print the board.
 
-    [bold]synthfm bench quick[/bold] needs no download. The same board on a volume of yours:
-    [bold]synthfm bench quick --image ct.nii.gz --label organs.nii.gz --structure 3[/bold]
+    `synthfm bench quick` needs no download. The same board on a volume of yours:
+    `synthfm bench quick --image ct.nii.gz --label organs.nii.gz --structure 3`
     """
     # Before numpy loads: workers share the cores, and sums must not depend on how many there are.
     os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
@@ -114,19 +123,17 @@ def segment(
     image: Annotated[Path, typer.Argument(metavar="IMAGE", help="a NIfTI file with one volume or 2D image")],
     click: Annotated[
         list[str],
-        typer.Option(
-            help="z,y,x,+ inside the structure or z,y,x,- outside it; may be given again", metavar="Z,Y,X,+|-"
-        ),
+        typer.Option(metavar="Z,Y,X,+|-", help="inside (+) or outside (-) the structure; again for more"),
     ],
-    output: Annotated[Path, typer.Option("-o", "--output", help="where the mask goes: .nii or .nii.gz")],
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="the mask, .nii or .nii.gz")],
     segmenter: Annotated[
-        str, typer.Option(help="a name from [bold]synthfm list models[/bold], or a file")
+        str, typer.Option(metavar="NAME", help="from `synthfm list models`, or a weights file")
     ] = NANO,
     modality: Modality = None,
 ) -> None:
     """Segment one structure of a volume from a few clicks.
 
-    [bold]synthfm segment ct.nii.gz --click 40,120,96,+ --click 40,150,96,- -o mask.nii.gz[/bold]
+    `synthfm segment ct.nii.gz --click 40,120,96,+ --click 40,150,96,- -o mask.nii.gz`
 
     A click names a voxel as the file stores it, and as 3D Slicer shows it under I, J, K: z counts along the
     file's third axis, y along its second, x along its first, all from 0. The mask lies on the input voxel by
@@ -165,7 +172,9 @@ def segment(
 
 
 @app.command("list")
-def list_(kind: Annotated[Kind, typer.Argument(help="what to list")]) -> None:
+def list_(
+    kind: Annotated[Kind, typer.Argument(metavar="KIND", help="models, clickers, protocols, suites or envs")],
+) -> None:
     """List what can be named: models, clickers, protocols, suites, envs."""
     names = _LISTS[kind]()
     width = max(map(len, names))
@@ -175,19 +184,21 @@ def list_(kind: Annotated[Kind, typer.Argument(help="what to list")]) -> None:
 
 @app.command()
 def train(
-    recipe: Annotated[str, typer.Argument(help="a packaged recipe such as synthfm3d-nano, or a TOML file")],
+    recipe: Annotated[
+        str, typer.Argument(metavar="RECIPE", help="a packaged one such as synthfm3d-nano, or a TOML file")
+    ],
     changes: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="change a value of the recipe; may be given again"),
+        typer.Option("--set", metavar="KEY=VALUE", help="change the recipe, again for more"),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="go on from the folder's checkpoint")] = False,
     out: Annotated[
-        Path | None, typer.Option(help="folder for the training [default: runs/train-RECIPE]")
+        Path | None, typer.Option(metavar="FOLDER", help="for the training, runs/train-RECIPE by default")
     ] = None,
 ) -> None:
     """Train a segmenter on SynthFM-3D volumes.
 
-    [bold]synthfm train synthfm3d-nano[/bold] is how the packaged model was made.
+    `synthfm train synthfm3d-nano` is how the packaged model was made.
     """
     from synthfm_train.cli import train as run_training
 
@@ -202,9 +213,14 @@ def train(
 def main() -> None:
     """Run the command: exit status 0 when done, 2 on bad input, 130 on Ctrl-C, 1 on anything else."""
     try:
-        status = app(standalone_mode=False) or 0
-    except (InputError, TyperException) as error:
-        _complain(error.format_message() if isinstance(error, TyperException) else str(error))
+        status = app(sys.argv[1:] or ["--help"], prog_name="synthfm", standalone_mode=False) or 0
+    except InputError as error:
+        _complain(str(error))
+        status = 2
+    except TyperException as error:
+        context = getattr(error, "ctx", None)
+        see = f" See: {context.command_path} --help" if context else ""
+        _complain(error.format_message().replace("Value error, ", "") + see)
         status = 2
     except Exception as error:
         if os.environ.get(TRACEBACK):

@@ -143,7 +143,7 @@ def play_episode(
             t_click_s=took,
             t_encode_s=answer.seconds.encode if answer else None,
             t_predict_s=answer.seconds.predict if answer else None,
-            error=info["error"] or None,
+            error=" ".join(info["error"].split()) or None,
         )
         if terminated or truncated:
             return

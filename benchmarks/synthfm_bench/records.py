@@ -99,9 +99,9 @@ class StepRecord:
 _ADAPTER = TypeAdapter(StepRecord)
 
 
-def write_steps(file: TextIO, records: Iterable[StepRecord]) -> None:
-    """Append the records of an episode, one JSON line each, in one write, and flush."""
-    file.write("".join(_line(asdict(record)) + "\n" for record in records))
+def write_step(file: TextIO, record: StepRecord) -> None:
+    """Append a record as one JSON line, and flush."""
+    file.write(_line(asdict(record)) + "\n")
     file.flush()
 
 

@@ -166,8 +166,10 @@ def with_choices(
 
 
 def _explain(error: ValidationError) -> str:
-    """Return the first complaint as one line: where, what, and the near match of an unknown key."""
-    first = error.errors(include_url=False)[0]
+    """Return one complaint as one line: where, what, and the near match of an unknown key."""
+    complaints = error.errors(include_url=False)
+    # An unknown key comes first: the one that it stands for may be missing.
+    first = min(complaints, key=lambda complaint: complaint["type"] != "extra_forbidden")
     where, *rest = first["loc"] or ("",)
     model: type[_Strict] = Suite
     if where == "data" and rest:
@@ -178,6 +180,7 @@ def _explain(error: ValidationError) -> str:
     parts = [str(where), *(str(part) for part in rest if not isinstance(part, int))]
     if first["type"] == "extra_forbidden":
         return f"{'.'.join(parts[:-1]) or 'top level'}: {unknown_name('key', parts[-1], model.model_fields)}"
-    message = first["msg"].removeprefix("Value error, ")
+    too_short = first["type"] == "missing" and isinstance(first["loc"][-1], int)
+    message = "too few values" if too_short else first["msg"].removeprefix("Value error, ")
     got = "" if first["type"] in ("missing", "value_error") else f", got {str(first['input'])[:80]!r}"
     return f"{'.'.join(filter(None, parts)) or 'top level'}: {message[:1].lower()}{message[1:]}{got}"

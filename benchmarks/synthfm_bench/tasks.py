@@ -48,7 +48,7 @@ def derive_seed(*parts: int | str) -> int:
 
 
 def clicker_seed(suite: Suite, task: Task, clicker: str) -> int:
-    """Return a clicker's seed in an episode, the same for every segmenter, so that all meet the same draws."""
+    """Return a clicker's seed in an episode, the same for every segmenter: all meet the same draws."""
     return derive_seed(suite.seed, task.data.name, task.case_id, str(task.structure), clicker)
 
 

@@ -1,5 +1,7 @@
 """Small segmenters and clickers that suites can name as ``toys:Class``, in worker processes too."""
 
+import os
+import time
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -93,3 +95,18 @@ class Speechless(Blind):
 
     def act(self, observation: Mapping[str, NDArray[Any]], info: Mapping[str, Any]) -> NDArray[np.int64]:
         raise LookupError("nowhere to click")
+
+
+class Dies(Ball):
+    def before_click(self, number: int) -> None:
+        os._exit(9)
+
+
+class Waits(Ball):
+    """Opens the pipe ``waiting`` at its first click, and never answers."""
+
+    def before_click(self, number: int) -> None:
+        with open("waiting", "w") as pipe:
+            pipe.write("x")
+            pipe.flush()
+            time.sleep(3600)

@@ -1,0 +1,104 @@
+import hashlib
+
+import gymnasium as gym
+import numpy as np
+import pytest
+
+from synthfm_agents import make_clicker
+from synthfm_bench.play import play_episode
+from synthfm_env.volumes import Volume
+
+FIXED = {
+    "run_id": "run",
+    "episode_id": "e",
+    "env_id": "SynthFM/Volume-v0",
+    "data_id": "own volume",
+    "case_id": "box",
+    "seed": 0,
+    "clicker_seed": 5,
+    "max_clicks": 4,
+    "model_hash": None,
+    "device": "cpu",
+}
+
+
+@pytest.fixture
+def volume():
+    label = np.zeros((12, 20, 24), dtype=np.int16)
+    label[3:9, 5:15, 6:18] = 2
+    image = (label * 100).astype(np.float32)
+    return Volume(image, label, spacing=(3.0, 0.5, 0.25), modality="CT", case_id="box", structures={2: "box"})
+
+
+def play(volume, clicker="ritm-3d-v1", model="toys:Ball"):
+    env = gym.make(
+        "synthfm_env:SynthFM/Volume-v0", image=volume, segmenter=model, max_clicks=4, reveal_truth=True
+    )
+    who = make_clicker(clicker)
+    fixed = FIXED | {"clicker": clicker, "oracle": who.oracle, "model": model}
+    records = list(play_episode(env, who, fixed, 2))
+    env.close()
+    return records
+
+
+def test_a_record_says_what_the_click_did(volume):
+    first, *_, last = play(volume)
+    assert (first.step, first.outcome, first.structure, first.modality) == (1, "running", "box", "CT")
+    # The box is 6 x 10 x 12: its deepest voxels lie 3 from the border, the first of them at (5, 7, 8).
+    assert first.point_zyx == (5, 7, 8)
+    assert first.point_mm == (15.0, 3.5, 2.0)
+    assert (first.label, first.complied) == (1, True)
+    assert (first.t_encode_s, first.t_predict_s) == (0.5, 0.25)
+    truth = volume.label == 2
+    ball = np.sum((np.indices(truth.shape).T - (5, 7, 8)) ** 2, axis=-1).T <= 16
+    assert (first.fn_vox, first.fp_vox) == ((truth & ~ball).sum(), (ball & ~truth).sum())
+    assert first.dice == pytest.approx(2 * (truth & ball).sum() / (truth.sum() + ball.sum()))
+    assert first.iou == pytest.approx((truth & ball).sum() / (truth | ball).sum())
+    assert first.reward == pytest.approx(first.dice)
+    assert first.mask_sha256 == hashlib.sha256(ball.tobytes()).hexdigest()
+    assert (last.step, last.outcome, last.truncated, last.terminated) == (4, "max_clicks", True, False)
+
+
+def test_the_same_seeds_give_the_same_clicks(volume):
+    assert [r.point_zyx for r in play(volume, "random")] == [r.point_zyx for r in play(volume, "random")]
+
+
+def test_a_blind_clicker_is_shown_nothing_that_comes_from_the_truth(volume):
+    records = play(volume, "toys:Blind")
+    assert [(r.outcome, r.point_zyx) for r in records[:2]] == [("running", (6, 10, 12))] * 2
+    assert len(records) == 4
+
+
+def test_a_perfect_mask_ends_without_error(volume):
+    small = np.zeros(volume.image.shape, dtype=np.int16)
+    small[np.sum((np.indices(small.shape).T - (6, 10, 12)) ** 2, axis=-1).T <= 16] = 2
+    records = play(Volume(volume.image, small, case_id="ball"))
+    assert [(r.outcome, r.dice) for r in records] == [("running", 1.0), ("no_error", 1.0)]
+    assert (records[1].point_zyx, records[1].label, records[1].t_predict_s) == (None, None, None)
+    assert records[1].terminated
+
+
+def test_a_segmenter_that_fails_at_a_click_keeps_its_score(volume):
+    records = play(volume, model="toys:FailsAtThirdClick")
+    assert [r.outcome for r in records] == ["running", "running", "model_error"]
+    assert records[2].dice == records[1].dice > 0
+    assert records[2].mask_sha256 == records[1].mask_sha256
+    assert records[2].terminated
+    assert records[2].t_predict_s is None
+    assert records[2].error == "RuntimeError: out of ideas"
+
+
+@pytest.mark.parametrize(
+    ("clicker", "model", "outcome", "error"),
+    [
+        ("ritm-3d-v1", "toys:FailsAtStart", "model_error", "MemoryError: too large"),
+        ("toys:Outside", "toys:Ball", "invalid_prompt", "InputError: env.step() got action"),
+        ("toys:Speechless", "toys:Ball", "no_valid_click", "LookupError: nowhere to click"),
+    ],
+)
+def test_a_failure_before_any_answer_is_a_row_that_scores_0(volume, clicker, model, outcome, error):
+    (record,) = play(volume, clicker, model)
+    assert (record.step, record.outcome, record.dice, record.iou) == (1, outcome, 0.0, 0.0)
+    assert record.terminated
+    assert record.error.startswith(error)
+    assert "\n" not in record.error

@@ -1,0 +1,93 @@
+from pathlib import Path
+
+import pytest
+
+from synthfm_bench.suite import FileData, list_suites, load_suite, with_choices
+from synthfm_env.errors import InputError
+
+GOOD = """
+name = "mine"
+segmenters = ["geodesic"]
+clickers = ["random"]
+clicks = 3
+[[data]]
+kind = "synthetic"
+name = "small"
+shape = [8, 32, 32]
+cases = 2
+"""
+
+
+def complaint(tmp_path: Path, text: str) -> str:
+    path = tmp_path / "mine.toml"
+    path.write_text(text)
+    with pytest.raises(InputError) as error:
+        load_suite(str(path))
+    message = str(error.value)
+    assert message.startswith(f"suite {path}: ")
+    assert "\n" not in message
+    return message.removeprefix(f"suite {path}: ")
+
+
+def test_every_packaged_suite_loads_and_is_named_after_its_file():
+    assert "quick" in list_suites()
+    for name, description in list_suites().items():
+        assert load_suite(name).name == name
+        assert description
+
+
+def test_a_file_of_ones_own(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text(GOOD)
+    suite = load_suite(str(path))
+    assert (suite.clicks, suite.seed, suite.data[0].recipe) == (3, 0, "any")
+
+
+def test_an_unknown_suite_names_the_near_match():
+    with pytest.raises(InputError, match=r"unknown suite 'quik': did you mean quick\?"):
+        load_suite("quik")
+
+
+def test_a_missing_file_is_named():
+    with pytest.raises(
+        InputError, match=r"suite nowhere\.toml: cannot be read \(No such file or directory\)"
+    ):
+        load_suite("nowhere.toml")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("clicks = 3", "click = 3", "top level: unknown key 'click': did you mean clicks"),
+        ("cases = 2", "case = 2", "data[0]: unknown key 'case': did you mean cases"),
+        ("cases = 2", "", "data[0].cases: field required"),
+        ("clicks = 3", "clicks = 0", "clicks: input should be greater than or equal to 1, got '0'"),
+        ("[8, 32, 32]", "[8, 32]", "data[0].shape: too few values"),
+        ('"synthetic"', '"syntetic"', "data[0]: input tag 'syntetic' found using 'kind'"),
+        ('["geodesic"]', "[]", "segmenters: tuple should have at least 1 item"),
+        ('["geodesic"]', '["a", "b", "a"]', "segmenters: a stands there twice"),
+        ("clicks = 3", "clicks = ", "not valid TOML"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line(tmp_path, old, new, says):
+    assert old in GOOD
+    assert says in complaint(tmp_path, GOOD.replace(old, new))
+
+
+def test_two_groups_of_one_name_are_refused(tmp_path):
+    group = GOOD[GOOD.index("[[data]]") :]
+    assert "top level: small stands there twice" in complaint(tmp_path, GOOD + group)
+
+
+def test_choices_replace_what_the_suite_says():
+    suite = load_suite("quick")
+    data = FileData(kind="files", name="own volume", image="a.nii", label="b.nii", structures=("3",))
+    chosen = with_choices(suite, segmenters=("geodesic",), seed=7, data=data)
+    assert (chosen.segmenters, chosen.seed, chosen.data) == (("geodesic",), 7, (data,))
+    assert (chosen.clickers, chosen.clicks) == (suite.clickers, suite.clicks)
+    assert with_choices(suite) == suite
+
+
+def test_a_choice_given_twice_is_refused():
+    with pytest.raises(InputError, match="suite quick: clickers: random stands there twice"):
+        with_choices(load_suite("quick"), clickers=("random", "random"))
