@@ -104,16 +104,17 @@ def bench(
     from synthfm_bench.suite import load_suite, with_choices
     from synthfm_bench.tasks import make_plan
 
+    stderr = Console(stderr=True)
     with _on_interrupt("stopped: nothing had been played"):
-        played = with_choices(
-            load_suite(suite),
-            segmenters=tuple(segmenter or ()),
-            clickers=tuple(clicker or ()),
-            seed=seed,
-            data=_own_volume(image, label, structure or [], modality),
-        )
-        plan = make_plan(played)
-        stderr = Console(stderr=True)
+        with stderr.status("checking the suite, its volumes and models"):
+            played = with_choices(
+                load_suite(suite),
+                segmenters=tuple(segmenter or ()),
+                clickers=tuple(clicker or ()),
+                seed=seed,
+                data=_own_volume(image, label, structure or [], modality),
+            )
+            plan = make_plan(played)
         run = run_suite(played, plan, out=out, workers=workers or default_workers(), console=stderr)
     _show(run, plan, suite, image is not None)
 
