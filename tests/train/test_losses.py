@@ -21,7 +21,9 @@ def test_mask_loss_of_a_flat_guess_is_the_hand_computed_one():
 def test_an_absent_object_teaches_the_object_score_alone():
     logits = torch.randn(2, 4, 4, generator=torch.Generator().manual_seed(0), requires_grad=True)
     score = torch.zeros(2, requires_grad=True)
-    found = mask_loss(logits, torch.zeros(2, 4, 4, dtype=torch.bool), iou=torch.zeros(2), score=score, balance=0.5)
+    found = mask_loss(
+        logits, torch.zeros(2, 4, 4, dtype=torch.bool), iou=torch.zeros(2), score=score, balance=0.5
+    )
     found.total.backward()
     assert not logits.grad.any()
     assert (score.grad > 0).all()
@@ -29,7 +31,13 @@ def test_an_absent_object_teaches_the_object_score_alone():
 
 def test_a_negative_object_score_does_not_stop_the_masks_gradient():
     logits = torch.zeros(1, 4, 4, requires_grad=True)
-    found = mask_loss(logits, torch.ones(1, 4, 4, dtype=torch.bool), torch.zeros(1), score=torch.full((1,), -9.0), balance=0.0)
+    found = mask_loss(
+        logits,
+        torch.ones(1, 4, 4, dtype=torch.bool),
+        torch.zeros(1),
+        score=torch.full((1,), -9.0),
+        balance=0.0,
+    )
     found.total.backward()
     assert (logits.grad < 0).all()
 
@@ -45,5 +53,7 @@ def test_contrastive_loss_matches_its_formula():
             same = [j for j in others if ids[j] == ids[i]]
             if same:
                 total = sum(math.exp(float(image[i] @ image[j]) / 0.1) for j in others)
-                rows.append(-sum(float(image[i] @ image[j]) / 0.1 - math.log(total) for j in same) / len(same))
+                rows.append(
+                    -sum(float(image[i] @ image[j]) / 0.1 - math.log(total) for j in same) / len(same)
+                )
     assert contrastive_loss(z, labels).item() == pytest.approx(sum(rows) / len(rows), rel=1e-5)

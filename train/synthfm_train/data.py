@@ -92,17 +92,18 @@ def _random_stack(
     if rng.random() < 0.5:
         picked = picked[::-1]
     share = rng.uniform(*zoom) if rng.random() < 0.6 else 1.0
-    window = []
-    for n in image.shape[1:]:
-        side = max(min(n, 16), round(n * share))
-        low = int(rng.integers(0, n - side + 1))
-        window.append(slice(low, low + side))
+    rows, columns = (_random_window(n, share, rng) for n in image.shape[1:])
     flips = tuple(slice(None, None, -1 if rng.random() < 0.5 else 1) for _ in range(2))
-    cut = (picked, *window)
-    image, label = image[cut][:, *flips], label[cut][:, *flips]
+    image, label = image[picked, rows, columns][:, *flips], label[picked, rows, columns][:, *flips]
     if rng.random() < 0.5:
         image, label = image.swapaxes(1, 2), label.swapaxes(1, 2)
     return np.ascontiguousarray(image), np.ascontiguousarray(label)
+
+
+def _random_window(length: int, share: float, rng: np.random.Generator) -> slice:
+    side = max(min(length, 16), round(length * share))
+    low = int(rng.integers(0, length - side + 1))
+    return slice(low, low + side)
 
 
 def _resize(image: NDArray, label: NDArray, size: int) -> tuple[NDArray, NDArray]:

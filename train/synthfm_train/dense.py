@@ -2,7 +2,6 @@
 
 import torch
 import torch.nn.functional as F
-from sam2.modeling.sam2_base import SAM2Base
 from torch import Tensor, nn
 
 from synthfm_train.losses import contrastive_loss
@@ -27,19 +26,16 @@ class DenseHead(nn.Module):
         return F.normalize(torch.stack(projected).sum(0), dim=1)
 
 
-def dense_loss(
-    model: SAM2Base, head: DenseHead, frames: Tensor, labels: Tensor, generator: torch.Generator
-) -> Tensor:
+def dense_loss(maps: list[Tensor], head: DenseHead, labels: Tensor, generator: torch.Generator) -> Tensor:
     """Return the contrastive loss over random pixels of each slice.
 
     Args:
-        model: whose image encoder learns.
+        maps: what ``model.forward_image`` made of B slices, at stride 4, 8 and 16.
         head: the projection.
-        frames: float32 (B, 3, S, S), normalised.
         labels: integer (B, S, S).
         generator: draws the pixels.
     """
-    embeddings = head(model.forward_image(frames)["backbone_fpn"]).flatten(2)
+    embeddings = head(maps).flatten(2)
     small = F.interpolate(labels[:, None].float(), scale_factor=0.25, mode="nearest-exact").flatten(1).long()
     # Half of the pixels uniformly, half evenly over the labels, or small structures would hardly ever be drawn.
     frequency = torch.stack([torch.bincount(row, minlength=int(small.max()) + 1) for row in small])

@@ -35,7 +35,9 @@ class Data(_Strict):
     recipe: str = "any"
     shape: tuple[int, int, int] = (32, 128, 128)
     zoom: tuple[float, float] = Field((0.35, 1.0), description="side of the in-plane window cut from a slice")
-    min_pixels: int = Field(24, ge=1, description="smallest object on the prompted slice, at the model's resolution")
+    min_pixels: int = Field(
+        24, ge=1, description="smallest object on the prompted slice, at the model's resolution"
+    )
 
 
 class Phase(_Strict):
@@ -51,8 +53,11 @@ class Phase(_Strict):
     slices: int = Field(1, ge=1, description="slices a clip")
     objects: int = Field(4, ge=1, description="objects a clip")
     clicks: int = Field(3, ge=1, description="most clicks on the first slice, each after a prediction")
-    corrections: int = Field(0, ge=0, description="later clicks on any slice of the clip, each followed by tracking")
+    corrections: int = Field(
+        0, ge=0, description="later clicks on any slice of the clip, each followed by tracking"
+    )
     balance: float = Field(0.5, ge=0, le=1, description="of inside against outside in the cross-entropy")
+    dense: float = Field(0.2, ge=0, description="weight of the dense task beside the clicks")
     lr: float = Field(5e-4, gt=0)
     warmup: int = Field(100, ge=0)
     final_lr: float = Field(0.05, ge=0, le=1, description="share of lr left at the end of the phase")
@@ -109,7 +114,9 @@ def load_recipe(name_or_path: str, overrides: tuple[str, ...] = ()) -> Recipe:
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise InputError(f"recipe {str(path)!r} does not exist; `synthfm train --help` lists the packaged ones") from None
+        raise InputError(
+            f"recipe {str(path)!r} does not exist; `synthfm train --help` lists the packaged ones"
+        ) from None
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"recipe {str(path)!r} is not TOML: {error}") from None
     for override in overrides:

@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from sam2.modeling.sam2_base import SAM2Base
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
@@ -20,6 +19,7 @@ from synthfm_env.segmenters.sam2.frames import normalise
 from synthfm_train.checkpoint import load_checkpoint, save_checkpoint, save_weights
 from synthfm_train.data import ClipDataset, Clips
 from synthfm_train.dense import DenseHead, dense_loss
+from synthfm_train.initial import attend_to_clicks
 from synthfm_train.recipe import Phase, Recipe
 from synthfm_train.rollout import Rollout
 from synthfm_train.validation import Validation
@@ -53,12 +53,13 @@ class Trainer:
     def __init__(self, recipe: Recipe, out: Path, *, resume: bool, workers: int) -> None:
         self.recipe, self.out, self.workers = recipe, out, workers
         out.mkdir(parents=True, exist_ok=True)
-        torch.manual_seed(recipe.seed)  # noqa: NPY002 - torch initialises modules from its global generator only
+        torch.manual_seed(recipe.seed)  # torch initialises modules from its global generator only
         if recipe.weights:
             self.model, self.architecture = load_weights(recipe.weights)
         else:
             self.architecture = Architecture(**recipe.architecture.model_dump())
             self.model = build_model(self.architecture)
+            attend_to_clicks(self.model)
         channels = (self.architecture.d_model // 8, self.architecture.d_model // 4, self.architecture.d_model)
         self.head = DenseHead(channels)
         self.average = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema))
@@ -113,8 +114,12 @@ class Trainer:
                 bar.update(task, completed=self.at.step, note=note)
 
     def _batches(self, phase: Phase, size: int) -> Iterator[Clips]:
-        first = self.recipe.seed * _RECIPE_STRIDE + self.at.phase * _PHASE_STRIDE + self.at.step * phase.volumes
-        dataset = ClipDataset(self.recipe.data, phase, size, first, (phase.steps - self.at.step) * phase.volumes)
+        first = (
+            self.recipe.seed * _RECIPE_STRIDE + self.at.phase * _PHASE_STRIDE + self.at.step * phase.volumes
+        )
+        dataset = ClipDataset(
+            self.recipe.data, phase, size, first, (phase.steps - self.at.step) * phase.volumes
+        )
         loader: DataLoader[Clips] = DataLoader(
             dataset,
             batch_size=phase.volumes,
@@ -131,20 +136,25 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = phase.lr * _schedule(phase, self.at.step)
         frames = normalise(clips.frames.flatten(0, 1)[:, :, None])
+        labels = clips.labels.flatten(0, 2)
         if phase.kind == "dense":
-            loss = dense_loss(self.model, self.head, frames.flatten(0, 1), clips.labels.flatten(0, 2), generator)
+            maps = self.model.forward_image(frames.flatten(0, 1))["backbone_fpn"]
+            loss = dense_loss(maps, self.head, labels, generator)
             values = {"loss": float(loss)}
         else:
             rollout = Rollout(self.model, frames, clips.masks.flatten(0, 1), generator, phase.balance)
             result = rollout.play(phase)
-            loss = result.loss
-            values = {"loss": float(loss), "dice1": result.first_click, "dice_last": result.last_click}
+            values = {"loss": float(result.loss), "dice1": result.first_click, "dice_last": result.last_click}
             if phase.slices > 1:
                 values["tracked"] = result.tracked
+            maps = [level.flatten(0, 1) for level in rollout.maps]
+            dense = dense_loss(maps, self.head, labels, generator)
+            values["dense"] = float(dense)
+            loss = result.loss + phase.dense * dense
         if not math.isfinite(values["loss"]):
             raise DivergedError(
                 f"loss is {values['loss']} at phase {self.at.phase}, step {self.at.step}; "
-                f"volumes of seeds {clips.seed}; lower lr or clip_norm, or look at these volumes"  # type: ignore[str-bytes-safe]
+                f"volumes of seeds {clips.seed}; lower lr or clip_norm, or look at these volumes"
             )
         self._update(loss)
         return values
@@ -162,7 +172,9 @@ class Trainer:
             self._log({"phase": self.at.phase, "step": self.at.step, **values})
         if phase.kind == "clicks" and (self.at.step % self.recipe.evaluate_every == 0 or done):
             scores = self.validation.run(self.average.module)
-            self._log({"phase": self.at.phase, "step": self.at.step, "minutes": self.at.seconds / 60, **scores})
+            self._log(
+                {"phase": self.at.phase, "step": self.at.step, "minutes": self.at.seconds / 60, **scores}
+            )
             if scores["score"] >= self.at.best:
                 self.at.best = scores["score"]
                 self._write_weights()
@@ -176,11 +188,15 @@ class Trainer:
             "step": str(self.at.step),
             "minutes": f"{self.at.seconds / 60:.1f}",
         }
-        save_weights(self.average.module.state_dict(), self.architecture, self.out / "weights.safetensors", notes)
+        save_weights(
+            self.average.module.state_dict(), self.architecture, self.out / "weights.safetensors", notes
+        )
 
     def _log(self, row: dict[str, Any]) -> None:
         with (self.out / "metrics.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps({k: round(v, 5) if isinstance(v, float) else v for k, v in row.items()}) + "\n")
+            file.write(
+                json.dumps({k: round(v, 5) if isinstance(v, float) else v for k, v in row.items()}) + "\n"
+            )
 
     def save(self) -> None:
         """Write the checkpoint."""

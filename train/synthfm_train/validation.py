@@ -37,4 +37,9 @@ class Validation:
                 rollout.remember(0, clicked=True)
             rows.append((first, last, sum(tracked) / len(tracked)))
         dice1, dice5, track = (sum(column) / len(rows) for column in zip(*rows, strict=True))
-        return {"val_dice1": dice1, "val_dice5": dice5, "val_tracked": track, "score": (dice1 + dice5 + track) / 3}
+        return {
+            "val_dice1": dice1,
+            "val_dice5": dice5,
+            "val_tracked": track,
+            "score": (dice1 + dice5 + track) / 3,
+        }
