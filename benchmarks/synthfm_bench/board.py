@@ -16,7 +16,7 @@ VERDICT_AT = 5
 _LEVEL = 0.0005  # means closer than this read the same with three decimals
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Row:
     """How one segmenter did with one clicker on one group of data.
 

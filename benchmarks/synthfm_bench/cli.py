@@ -213,6 +213,7 @@ def train(
 
 def main() -> None:
     """Run the command: exit status 0 when done, 2 on bad input, 130 on Ctrl-C, 1 on anything else."""
+    sys.path.append(os.getcwd())  # a segmenter or clicker of the user's own, module:Class, may lie here
     try:
         status = app(sys.argv[1:] or ["--help"], prog_name="synthfm", standalone_mode=False) or 0
     except InputError as error:

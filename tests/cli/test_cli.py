@@ -209,6 +209,13 @@ def test_a_path_to_a_suite_of_ones_own(place, monkeypatch, capsys):
     assert folder.name.startswith("mine-")
 
 
+def test_a_segmenter_of_ones_own_may_lie_in_the_current_folder(place, monkeypatch):
+    Path("of_my_own.py").write_text("from toys import Ball\n\n\nclass Mine(Ball):\n    pass\n")
+    own = [*OWN, "--segmenter", "of_my_own:Mine", "--structure", "1", "--out", "mine"]
+    assert synthfm(monkeypatch, *own) == 0
+    assert "of_my_own:Mine" in Path("mine/leaderboard.md").read_text()
+
+
 @pytest.mark.parametrize(
     ("kind", "names"),
     [
