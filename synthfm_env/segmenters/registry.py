@@ -17,9 +17,7 @@ def list_segmenters() -> dict[str, str]:
     return dict(_DESCRIPTIONS)
 
 
-def make_segmenter(
-    name_or_path: str, device: str = "auto", mode: Literal["fast", "exact"] = "fast"
-) -> Segmenter:
+def make_segmenter(name_or_path: str, device: str = "auto", mode: Literal["fast", "exact"] = "fast") -> Segmenter:
     """Build a segmenter.
 
     Args:

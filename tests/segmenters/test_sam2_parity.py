@@ -46,7 +46,12 @@ def test_exact_mode_gives_the_stock_predictors_logits(episode, monkeypatch):
         ours = session.add(click)
         z, y, x = click.zyx
         model.add_new_points_or_box(
-            state, z, obj_id=1, points=[[float(x), float(y)]], labels=[int(click.positive)], clear_old_points=False
+            state,
+            z,
+            obj_id=1,
+            points=[[float(x), float(y)]],
+            labels=[int(click.positive)],
+            clear_old_points=False,
         )
         if shape[0] == 1:  # stock divides 0 by 0 when a video of one frame is propagated and clicked again
             every = state["temp_output_dict_per_obj"][0]["cond_frame_outputs"]

@@ -37,7 +37,9 @@ def test_each_difference_is_named(state, tmp_path):
     del wrong["no_mem_embed"]
     wrong["surplus"] = torch.zeros(1)
     wrong["no_obj_ptr"] = torch.zeros(1, 7)
-    with pytest.raises(InputError, match=r"1 missing \(no_mem_embed\); 1 unexpected \(surplus\); 1 mis-shaped.*no_obj_ptr"):
+    with pytest.raises(
+        InputError, match=r"1 missing \(no_mem_embed\); 1 unexpected \(surplus\); 1 mis-shaped.*no_obj_ptr"
+    ):
         load_weights(write(wrong, tmp_path / "w.safetensors"))
 
 

@@ -21,9 +21,7 @@ def test_mask_loss_of_a_flat_guess_is_the_hand_computed_one():
 def test_an_absent_object_teaches_the_object_score_alone():
     logits = torch.randn(2, 4, 4, generator=torch.Generator().manual_seed(0), requires_grad=True)
     score = torch.zeros(2, requires_grad=True)
-    found = mask_loss(
-        logits, torch.zeros(2, 4, 4, dtype=torch.bool), iou=torch.zeros(2), score=score, balance=0.5
-    )
+    found = mask_loss(logits, torch.zeros(2, 4, 4, dtype=torch.bool), iou=torch.zeros(2), score=score, balance=0.5)
     found.total.backward()
     assert not logits.grad.any()
     assert (score.grad > 0).all()
@@ -53,7 +51,5 @@ def test_contrastive_loss_matches_its_formula():
             same = [j for j in others if ids[j] == ids[i]]
             if same:
                 total = sum(math.exp(float(image[i] @ image[j]) / 0.1) for j in others)
-                rows.append(
-                    -sum(float(image[i] @ image[j]) / 0.1 - math.log(total) for j in same) / len(same)
-                )
+                rows.append(-sum(float(image[i] @ image[j]) / 0.1 - math.log(total) for j in same) / len(same))
     assert contrastive_loss(z, labels).item() == pytest.approx(sum(rows) / len(rows), rel=1e-5)

@@ -26,7 +26,9 @@ TINY = [
     "checkpoint_every=1",
 ]
 CODE = "import sys; from pathlib import Path; from synthfm_train.cli import train\n"
-CODE += "train('synthfm3d-nano', out=Path(sys.argv[1]), resume=sys.argv[2]=='1', overrides=tuple(sys.argv[3:]), workers=0)"
+CODE += (
+    "train('synthfm3d-nano', out=Path(sys.argv[1]), resume=sys.argv[2]=='1', overrides=tuple(sys.argv[3:]), workers=0)"
+)
 
 
 def start(out, resume=False):

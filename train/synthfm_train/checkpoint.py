@@ -33,9 +33,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     return state
 
 
-def save_weights(
-    state: dict[str, torch.Tensor], architecture: Architecture, path: Path, notes: dict[str, str]
-) -> None:
+def save_weights(state: dict[str, torch.Tensor], architecture: Architecture, path: Path, notes: dict[str, str]) -> None:
     """Write half-precision weights with their architecture in the header, for ``make_segmenter``."""
     half = {name: tensor.detach().half().contiguous() for name, tensor in state.items()}
     part = path.with_suffix(".part")

@@ -9,9 +9,7 @@ from synthfm_train.recipe import load_recipe
 from synthfm_train.trainer import Trainer
 
 
-def train(
-    recipe: str, *, out: Path, overrides: tuple[str, ...] = (), resume: bool = False, workers: int = 1
-) -> Path:
+def train(recipe: str, *, out: Path, overrides: tuple[str, ...] = (), resume: bool = False, workers: int = 1) -> Path:
     """Train by a recipe, in a folder, and return the path of the best weights.
 
     Args:
@@ -25,9 +23,7 @@ def train(
         InputError: a bad recipe, or a folder that holds a run already and ``resume`` was not asked for.
     """
     if not resume and (out / "checkpoint.pt").exists():
-        raise InputError(
-            f"{str(out)!r} holds a run already; add --resume to go on with it, or give another --out"
-        )
+        raise InputError(f"{str(out)!r} holds a run already; add --resume to go on with it, or give another --out")
     torch.set_num_threads(1)
     trainer = Trainer(load_recipe(recipe, overrides), out, resume=resume, workers=workers)
     try:

@@ -58,9 +58,7 @@ class ClipDataset(Dataset[Clips]):
                 return Clips(frames, masks, labels, stand_in)
         raise RuntimeError(f"no clips with objects of {self.data.min_pixels} pixels from seed {seed}")
 
-    def _cut(
-        self, image: NDArray, label: NDArray, rng: np.random.Generator
-    ) -> tuple[NDArray, NDArray, NDArray] | None:
+    def _cut(self, image: NDArray, label: NDArray, rng: np.random.Generator) -> tuple[NDArray, NDArray, NDArray] | None:
         stack = _random_stack(image, label, self.phase.slices, self.data.zoom, rng)
         frames, labels = _resize(*stack, self.size)
         ids, counts = np.unique(labels[0], return_counts=True)
@@ -107,9 +105,7 @@ def _random_window(length: int, share: float, rng: np.random.Generator) -> slice
 
 
 def _resize(image: NDArray, label: NDArray, size: int) -> tuple[NDArray, NDArray]:
-    frames = F.interpolate(
-        torch.from_numpy(image)[:, None].float(), size=(size, size), mode="bilinear", antialias=True
-    )
+    frames = F.interpolate(torch.from_numpy(image)[:, None].float(), size=(size, size), mode="bilinear", antialias=True)
     labels = F.interpolate(
         torch.from_numpy(label.astype(np.int16))[:, None].float(), size=(size, size), mode="nearest-exact"
     )

@@ -35,9 +35,7 @@ class Data(_Strict):
     recipe: str = "any"
     shape: tuple[int, int, int] = (32, 128, 128)
     zoom: tuple[float, float] = Field((0.35, 1.0), description="side of the in-plane window cut from a slice")
-    min_pixels: int = Field(
-        24, ge=1, description="smallest object on the prompted slice, at the model's resolution"
-    )
+    min_pixels: int = Field(24, ge=1, description="smallest object on the prompted slice, at the model's resolution")
 
 
 class Phase(_Strict):
@@ -53,9 +51,7 @@ class Phase(_Strict):
     slices: int = Field(1, ge=1, description="slices a clip")
     objects: int = Field(4, ge=1, description="objects a clip")
     clicks: int = Field(3, ge=1, description="most clicks on the first slice, each after a prediction")
-    corrections: int = Field(
-        0, ge=0, description="later clicks on any slice of the clip, each followed by tracking"
-    )
+    corrections: int = Field(0, ge=0, description="later clicks on any slice of the clip, each followed by tracking")
     balance: float = Field(0.5, ge=0, le=1, description="of inside against outside in the cross-entropy")
     dense: float = Field(0.2, ge=0, description="weight of the dense task beside the clicks")
     lr: float = Field(5e-4, gt=0)

@@ -92,9 +92,7 @@ class Rollout:
         )
         return features
 
-    def _decode(
-        self, t: int, features: Tensor, points: tuple[Tensor, Tensor] | None, logits: Tensor | None
-    ) -> float:
+    def _decode(self, t: int, features: Tensor, points: tuple[Tensor, Tensor] | None, logits: Tensor | None) -> float:
         """Run the prompt encoder and the mask decoder, score the masks, return their hard Dice."""
         model, n = self.model, len(self.owner)
         if points is None:
@@ -120,9 +118,7 @@ class Rollout:
     def remember(self, t: int, clicked: bool) -> None:
         """Encode slice ``t`` with its latest prediction into the memory bank."""
         prediction = self.latest[t]
-        full = F.interpolate(
-            prediction.gated, size=self.truth.shape[-2:], mode="bilinear", align_corners=False
-        )
+        full = F.interpolate(prediction.gated, size=self.truth.shape[-2:], mode="bilinear", align_corners=False)
         top = self._level(-1, t)
         features, position = self.model._encode_new_memory(
             current_vision_feats=[top.flatten(2).permute(2, 0, 1)],
@@ -132,11 +128,7 @@ class Rollout:
             is_mask_from_pts=clicked,
         )
         entry = {"maskmem_features": features, "maskmem_pos_enc": position, "obj_ptr": prediction.pointer}
-        key = (
-            "cond_frame_outputs"
-            if clicked or t in self.memory["cond_frame_outputs"]
-            else "non_cond_frame_outputs"
-        )
+        key = "cond_frame_outputs" if clicked or t in self.memory["cond_frame_outputs"] else "non_cond_frame_outputs"
         self.memory[key][t] = entry
         if key == "cond_frame_outputs":
             self.memory["non_cond_frame_outputs"].pop(t, None)

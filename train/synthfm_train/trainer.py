@@ -114,12 +114,8 @@ class Trainer:
                 bar.update(task, completed=self.at.step, note=note)
 
     def _batches(self, phase: Phase, size: int) -> Iterator[Clips]:
-        first = (
-            self.recipe.seed * _RECIPE_STRIDE + self.at.phase * _PHASE_STRIDE + self.at.step * phase.volumes
-        )
-        dataset = ClipDataset(
-            self.recipe.data, phase, size, first, (phase.steps - self.at.step) * phase.volumes
-        )
+        first = self.recipe.seed * _RECIPE_STRIDE + self.at.phase * _PHASE_STRIDE + self.at.step * phase.volumes
+        dataset = ClipDataset(self.recipe.data, phase, size, first, (phase.steps - self.at.step) * phase.volumes)
         loader: DataLoader[Clips] = DataLoader(
             dataset,
             batch_size=phase.volumes,
@@ -172,9 +168,7 @@ class Trainer:
             self._log({"phase": self.at.phase, "step": self.at.step, **values})
         if phase.kind == "clicks" and (self.at.step % self.recipe.evaluate_every == 0 or done):
             scores = self.validation.run(self.average.module)
-            self._log(
-                {"phase": self.at.phase, "step": self.at.step, "minutes": self.at.seconds / 60, **scores}
-            )
+            self._log({"phase": self.at.phase, "step": self.at.step, "minutes": self.at.seconds / 60, **scores})
             if scores["score"] >= self.at.best:
                 self.at.best = scores["score"]
                 self._write_weights()
@@ -188,15 +182,11 @@ class Trainer:
             "step": str(self.at.step),
             "minutes": f"{self.at.seconds / 60:.1f}",
         }
-        save_weights(
-            self.average.module.state_dict(), self.architecture, self.out / "weights.safetensors", notes
-        )
+        save_weights(self.average.module.state_dict(), self.architecture, self.out / "weights.safetensors", notes)
 
     def _log(self, row: dict[str, Any]) -> None:
         with (self.out / "metrics.jsonl").open("a", encoding="utf-8") as file:
-            file.write(
-                json.dumps({k: round(v, 5) if isinstance(v, float) else v for k, v in row.items()}) + "\n"
-            )
+            file.write(json.dumps({k: round(v, 5) if isinstance(v, float) else v for k, v in row.items()}) + "\n")
 
     def save(self) -> None:
         """Write the checkpoint."""

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from sam2.modeling.backbones.hieradet import Hiera
 from sam2.modeling.backbones.image_encoder import FpnNeck, ImageEncoder
@@ -48,7 +49,7 @@ class Architecture:
     @classmethod
     def from_json(cls, text: str) -> "Architecture":
         """Read what ``to_json`` wrote."""
-        fields = json.loads(text)
+        fields: dict[str, Any] = json.loads(text)
         return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
 
 

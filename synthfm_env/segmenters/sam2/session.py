@@ -32,9 +32,7 @@ class _State:
     prediction: Prediction | None = None
 
     def copy(self) -> "_State":
-        return _State(
-            self.clicks, dict(self.conditioning), dict(self.tracked), dict(self.points), dict(self.reverse)
-        )
+        return _State(self.clicks, dict(self.conditioning), dict(self.tracked), dict(self.points), dict(self.reverse))
 
     def memory(self) -> dict[str, dict[int, _Output]]:
         return {"cond_frame_outputs": self.conditioning, "non_cond_frame_outputs": self.tracked}
@@ -50,7 +48,12 @@ class SAM2Session(Session):
     """
 
     def __init__(
-        self, model: SAM2Base, features: Features, shape: tuple[int, int, int], encode: float, patience: int | None
+        self,
+        model: SAM2Base,
+        features: Features,
+        shape: tuple[int, int, int],
+        encode: float,
+        patience: int | None,
     ) -> None:
         """Take the encoded slices of an image.
 

@@ -44,7 +44,9 @@ def load_weights(name_or_path: str) -> tuple[SAM2VideoPredictor, Architecture]:
     except SafetensorError as error:
         raise InputError(f"weights {str(path)!r} are damaged or no safetensors file: {error}") from None
     except (KeyError, TypeError, json.JSONDecodeError):
-        raise InputError(f"weights {str(path)!r} name no architecture in their header; `synthfm train` writes one") from None
+        raise InputError(
+            f"weights {str(path)!r} name no architecture in their header; `synthfm train` writes one"
+        ) from None
     model = build_model(architecture)
     expected = {key: tuple(value.shape) for key, value in model.state_dict().items()}
     found = {key: tuple(value.shape) for key, value in state.items()}
@@ -57,7 +59,9 @@ def load_weights(name_or_path: str) -> tuple[SAM2VideoPredictor, Architecture]:
 def _differences(expected: dict[str, tuple[int, ...]], found: dict[str, tuple[int, ...]]) -> str:
     missing = sorted(expected.keys() - found.keys())
     unexpected = sorted(found.keys() - expected.keys())
-    shapes = [f"{k} {found[k]} for {expected[k]}" for k in sorted(expected.keys() & found.keys()) if expected[k] != found[k]]
+    shapes = [
+        f"{k} {found[k]} for {expected[k]}" for k in sorted(expected.keys() & found.keys()) if expected[k] != found[k]
+    ]
     parts = [
         f"{len(names)} {kind} ({', '.join(names[:5])}{', ...' if len(names) > 5 else ''})"
         for kind, names in (("missing", missing), ("unexpected", unexpected), ("mis-shaped", shapes))
