@@ -3,17 +3,12 @@
 import pytest
 
 from synthfm_env.errors import InputError
-from synthfm_env.segmenters.sam2 import Architecture
-from synthfm_train.recipe import ArchitectureSpec, list_recipes, load_recipe
+from synthfm_train.recipe import list_recipes, load_recipe
 
 
 @pytest.mark.parametrize("name", list_recipes())
 def test_packaged_recipes_load(name):
     assert load_recipe(name).name == name
-
-
-def test_the_specs_defaults_are_the_engines():
-    assert Architecture(**ArchitectureSpec().model_dump()) == Architecture()
 
 
 def test_overrides_reach_into_phases():
@@ -30,6 +25,7 @@ def test_overrides_reach_into_phases():
         ("phases.9.steps=1", "phases.9.steps"),
         ("phases.0.stepz=1", "stepz"),
         ("architecture.image_size=100", "image_size"),
+        ("architecture.embed_dims=8", "embed_dims"),
     ],
 )
 def test_a_bad_override_is_named(override, named):

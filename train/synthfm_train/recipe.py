@@ -8,25 +8,11 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from synthfm_env.errors import InputError, unknown_name
+from synthfm_env.segmenters.sam2 import Architecture
 
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class ArchitectureSpec(_Strict):
-    """Sizes of the model; see ``synthfm_env.segmenters.sam2.Architecture``. Left out: those of nano."""
-
-    image_size: int = Field(128, ge=32, multiple_of=32)
-    embed_dim: int = Field(40, ge=8)
-    stages: tuple[int, int, int, int] = (1, 2, 4, 2)
-    global_att_blocks: tuple[int, ...] = (5, 8)
-    window_spec: tuple[int, int, int, int] = (8, 4, 8, 4)
-    d_model: int = Field(128, multiple_of=16)
-    mem_dim: int = Field(32, ge=8)
-    memory_layers: int = Field(2, ge=1)
-    feedforward: int = Field(512, ge=16)
-    num_maskmem: int = Field(7, ge=1)
 
 
 class Data(_Strict):
@@ -65,7 +51,7 @@ class Recipe(_Strict):
     name: str
     seed: int = Field(0, ge=0)
     weights: str | None = Field(None, description="start from a segmenter's weights instead of random ones")
-    architecture: ArchitectureSpec = ArchitectureSpec()
+    architecture: Architecture = Architecture()
     data: Data = Data()
     phases: tuple[Phase, ...] = Field(min_length=1)
     weight_decay: float = Field(0.05, ge=0)

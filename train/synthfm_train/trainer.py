@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 
-from synthfm_env.segmenters.sam2 import Architecture, build_model, load_weights, set_image_size
+from synthfm_env.segmenters.sam2 import build_model, load_weights, set_image_size
 from synthfm_env.segmenters.sam2.frames import normalise
 from synthfm_train.checkpoint import load_checkpoint, save_checkpoint, save_weights
 from synthfm_train.data import ClipDataset, Clips
@@ -57,7 +57,7 @@ class Trainer:
         if recipe.weights:
             self.model, self.architecture = load_weights(recipe.weights)
         else:
-            self.architecture = Architecture(**recipe.architecture.model_dump())
+            self.architecture = recipe.architecture
             self.model = build_model(self.architecture)
             attend_to_clicks(self.model)
         channels = (self.architecture.d_model // 8, self.architecture.d_model // 4, self.architecture.d_model)

@@ -1,9 +1,9 @@
 """SAM 2 built straight from the classes of the ``sam2`` package, at any width."""
 
-import json
-from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Annotated
 
+from pydantic import ConfigDict, Field, TypeAdapter
+from pydantic.dataclasses import dataclass
 from sam2.modeling.backbones.hieradet import Hiera
 from sam2.modeling.backbones.image_encoder import FpnNeck, ImageEncoder
 from sam2.modeling.memory_attention import MemoryAttention, MemoryAttentionLayer
@@ -14,43 +14,45 @@ from sam2.modeling.sam2_base import SAM2Base
 from sam2.sam2_video_predictor import SAM2VideoPredictor
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class Architecture:
     """The sizes of one SAM 2; the defaults are those of ``synthfm3d-nano``.
 
     Attributes:
-        image_size: pixels along each side of the square that the encoder is fed; a multiple of 32.
+        image_size: pixels along each side of the square that the encoder is fed.
         embed_dim: channels of the first of Hiera's four stages; they double at each.
         stages: blocks in each stage.
         global_att_blocks: blocks that attend over the whole slice; none may open a stage.
         window_spec: attention window of each stage, in tokens.
-        d_model: channels of the decoder; a multiple of 16 and of ``mem_dim``.
+        d_model: channels of the decoder; a multiple of ``mem_dim``.
         mem_dim: channels of a memory.
         memory_layers: layers of memory attention.
         feedforward: hidden width in memory attention.
         num_maskmem: slices in the memory bank, the clicked ones not counted beyond one.
     """
 
-    image_size: int = 128
-    embed_dim: int = 40
+    image_size: Annotated[int, Field(ge=32, multiple_of=32)] = 128
+    embed_dim: Annotated[int, Field(ge=8)] = 40
     stages: tuple[int, int, int, int] = (1, 2, 4, 2)
     global_att_blocks: tuple[int, ...] = (5, 8)
     window_spec: tuple[int, int, int, int] = (8, 4, 8, 4)
-    d_model: int = 128
-    mem_dim: int = 32
-    memory_layers: int = 2
-    feedforward: int = 512
-    num_maskmem: int = 7
+    d_model: Annotated[int, Field(multiple_of=16)] = 128
+    mem_dim: Annotated[int, Field(ge=8)] = 32
+    memory_layers: Annotated[int, Field(ge=1)] = 2
+    feedforward: Annotated[int, Field(ge=16)] = 512
+    num_maskmem: Annotated[int, Field(ge=1)] = 7
 
     def to_json(self) -> str:
         """Return the fields as JSON, for the header of a weights file."""
-        return json.dumps(asdict(self))
+        return _PLAIN.dump_json(self).decode()
 
     @classmethod
     def from_json(cls, text: str) -> "Architecture":
-        """Read what ``to_json`` wrote."""
-        fields: dict[str, Any] = json.loads(text)
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
+        """Read what ``to_json`` wrote; raises pydantic's ValidationError on anything else."""
+        return _PLAIN.validate_json(text)
+
+
+_PLAIN = TypeAdapter(Architecture)
 
 
 def _encoder(a: Architecture) -> ImageEncoder:

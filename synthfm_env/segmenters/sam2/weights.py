@@ -1,9 +1,9 @@
 """Loading weights: strictly, and without ever running code from a file."""
 
-import json
 from importlib.resources import files
 from pathlib import Path
 
+from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from sam2.sam2_video_predictor import SAM2VideoPredictor
 
@@ -43,7 +43,7 @@ def load_weights(name_or_path: str) -> tuple[SAM2VideoPredictor, Architecture]:
         architecture = Architecture.from_json(header["architecture"])
     except SafetensorError as error:
         raise InputError(f"weights {str(path)!r} are damaged or no safetensors file: {error}") from None
-    except (KeyError, TypeError, json.JSONDecodeError):
+    except (KeyError, ValidationError):
         raise InputError(
             f"weights {str(path)!r} name no architecture in their header; `synthfm train` writes one"
         ) from None
