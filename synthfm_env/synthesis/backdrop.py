@@ -18,9 +18,7 @@ _FIRST_REGION = 10_000
 _PER_PIXEL = 4
 
 
-def draw_clusters(
-    canvas: Canvas, palette: Palette, recipe: Recipe, rng: Rng, fineness: float = 1.0
-) -> dict[int, str]:
+def draw_clusters(canvas: Canvas, palette: Palette, recipe: Recipe, rng: Rng, fineness: float = 1.0) -> dict[int, str]:
     """Fill the canvas with clusters and the boundaries eroded between them; return the kinds of their labels.
 
     One time in three all clusters are nearly alike, so that only the boundaries tell them apart (SynthFM 3.1.2).
@@ -28,12 +26,12 @@ def draw_clusters(
     count = int(rng.integers(recipe.cluster_count[0], recipe.cluster_count[1] + 1))
     size = max(6.0, min(canvas.shape[1:]) * log_uniform(rng, 0.1, 0.5) / fineness)
     stretch = np.ones(3)
-    if rng.random() < 0.3:
-        stretch[int(rng.integers(3))] = rng.uniform(2, 5)
+    if rng.random() < 0.3:  # layers: muscles and fasciae, which an ultrasound probe lies parallel to
+        stretch[2 if palette.style == "US" else int(rng.integers(3))] = rng.uniform(2, 5)
     clusters = cluster_map(
         canvas.shape, count, size, rng.uniform(0, 0.6), canvas.dz, canvas.generator, stretch.tolist()
     )
-    alike = rng.random() < 0.35
+    alike = rng.random() < 0.25
     subset = np.ones(count, bool) if alike else rng.random(count) < rng.uniform(0, 0.9)
     unit = max(1.0, min(canvas.shape[1:]) / 192)
     steps = np.where(subset, np.ceil(rng.integers(1, 4, count) * unit), 0).astype(np.int64)

@@ -36,9 +36,7 @@ def bezier_contour(rng: Rng, points: int = 40) -> Array:
     else:
         start, end = (np.roll(control, 1, 0) + control) / 2, (control + np.roll(control, -1, 0)) / 2
         t = np.linspace(0, 1, max(4, points // count), endpoint=False)[:, None, None]
-        curve = (
-            ((1 - t) ** 2 * start + 2 * t * (1 - t) * control + t**2 * end).transpose(1, 0, 2).reshape(-1, 2)
-        )
+        curve = ((1 - t) ** 2 * start + 2 * t * (1 - t) * control + t**2 * end).transpose(1, 0, 2).reshape(-1, 2)
     curve = curve - curve.mean(0)
     return np.asarray(curve / np.abs(curve).max())
 
@@ -109,9 +107,7 @@ class Loft:
         z = q[..., 0]
         plane = (q[..., 1:] - z.unsqueeze(-1) * tensor(self.lean, p)) / _HALF_WIDTH
         table = tensor(self.distance, p)[None, None]
-        near = F.grid_sample(
-            table, plane.flip(-1).reshape(1, -1, 1, 2), align_corners=True, padding_mode="border"
-        )
+        near = F.grid_sample(table, plane.flip(-1).reshape(1, -1, 1, 2), align_corners=True, padding_mode="border")
         beyond = (plane.abs().amax(-1) - 1).clamp_(min=0).mul_(_HALF_WIDTH)
         after = z - self.turning
         rate = torch.where(after < 0, self.rates[0], self.rates[1])

@@ -45,9 +45,7 @@ def spine(scene: Scene) -> None:
         (0.95, fluid, 0),
         (rng.uniform(0.5, 0.7), palette.soft(rng), scene.name("cord")),
     ):
-        scene.paint(
-            Tube.along(line - middle, (canal * share, canal * share)), middle, level, label, width=1.2
-        )
+        scene.paint(Tube.along(line - middle, (canal * share, canal * share)), middle, level, label, width=1.2)
 
 
 def _vertebra(

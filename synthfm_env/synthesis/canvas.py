@@ -49,9 +49,7 @@ class Canvas:
 
     def _displaced(self, unit: Tensor) -> Tensor:
         where = unit.flip(-1).view(1, 1, 1, -1, 3)
-        return F.grid_sample(self._displacement, where, align_corners=False, padding_mode="border").view(
-            3, -1
-        )
+        return F.grid_sample(self._displacement, where, align_corners=False, padding_mode="border").view(3, -1)
 
     def shift(self, at: Array) -> Array:
         """Return the displacement, in pixels, at each of the points ``at`` (m, 3), pixels of the volume."""
@@ -67,9 +65,7 @@ class Canvas:
             line = (line + 0.5) * (self.dz if i == 0 else 1.0)
             along = [1, 1, 1]
             along[i] = n
-            at[..., i] = torch.as_tensor(line - centre[i], dtype=torch.float32, device=self.device).view(
-                along
-            )
+            at[..., i] = torch.as_tensor(line - centre[i], dtype=torch.float32, device=self.device).view(along)
             if unit is not None:
                 relative = line / self.extent[i] * 2 - 1
                 unit[..., i] = torch.as_tensor(relative, dtype=torch.float32, device=self.device).view(along)

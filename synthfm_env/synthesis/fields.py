@@ -79,9 +79,7 @@ def cells_for(
 
     ``stretch`` multiplies the size along each axis.
     """
-    z, y, x = (
-        max(1, round(n / (size * s))) for n, s in zip((shape[0] * dz, *shape[1:]), stretch, strict=True)
-    )
+    z, y, x = (max(1, round(n / (size * s))) for n, s in zip((shape[0] * dz, *shape[1:]), stretch, strict=True))
     return z, y, x
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from synthfm_env.errors import InputError
@@ -20,9 +21,10 @@ from synthfm_env.synthesis.scene import Scene
 from synthfm_env.synthesis.shapes import Array, Rng, log_uniform
 from synthfm_env.synthesis.styles import Device, field_of_view
 from synthfm_env.synthesis.tidy import tidy
+from synthfm_env.synthesis.visibility import border_contrast, without
 from synthfm_env.volumes.volume import Volume
 
-GENERATOR_VERSION = "0.2"
+GENERATOR_VERSION = "0.3"
 _TOP_UPS = 4
 _ROOM = 4  # a structure needs about this many times its smallest size around it
 
@@ -112,10 +114,10 @@ class SynthFM3D:
         image = device.image(style, tissue)
         if seen is not None:
             image.masked_fill_(~seen.to(self.device), -1024.0 if style == "CT" else 0.0)
-        flips = [axis for axis in range(3) if rng.random() < 0.5 and not (style == "US" and axis == 1)]
+        flips = tuple(axis for axis in range(3) if rng.random() < 0.5 and not (style == "US" and axis == 1))
         pixel = log_uniform(rng, 0.1, 0.8) if style == "US" else log_uniform(rng, 0.3, 2.5)
         return Volume(
-            image=np.ascontiguousarray(np.flip(image.to(torch.float32).cpu().numpy(), flips)),
+            image=np.ascontiguousarray(np.flip(image.cpu().numpy(), flips)),
             label=np.ascontiguousarray(np.flip(label, flips)),
             spacing=(round(pixel * ratio, 4), round(pixel, 4), round(pixel, 4)),
             modality=style,
@@ -135,7 +137,7 @@ class SynthFM3D:
         weights = np.array([self.recipe.styles[s] for s in names], float)
         return names[int(rng.choice(len(names), p=weights / weights.sum()))]
 
-    def _anatomy(self, scene: Scene, seen: Tensor | None) -> tuple[np.ndarray, dict[int, str]]:
+    def _anatomy(self, scene: Scene, seen: Tensor | None) -> tuple[NDArray[np.int16], dict[int, str]]:
         """Draw everything, and go on while fewer structures than asked for are left."""
         recipe, rng, canvas, palette = self.recipe, scene.rng, scene.canvas, scene.palette
         phantom = recipe.background == "phantom"
@@ -161,6 +163,7 @@ class SynthFM3D:
                 canvas.label.masked_fill_(~seen.to(self.device), 0)
             kinds = {**scene.kinds, **regions}
             label, structures = tidy(canvas.label.cpu().numpy(), kinds, high, recipe.smallest)
+            label, structures = self._visible(scene, label, structures)
             if len(structures) >= low:
                 break
             if recipe.shapes:
@@ -168,6 +171,15 @@ class SynthFM3D:
             else:
                 regions = draw_clusters(canvas, palette, recipe, rng, fineness=1.5 ** (tries + 1))
         return label, structures
+
+    def _visible(
+        self, scene: Scene, label: NDArray[np.int16], structures: dict[int, str]
+    ) -> tuple[NDArray[np.int16], dict[int, str]]:
+        canvas, lag = scene.canvas, max(2, round(scene.size / 64))
+        mean, texture = canvas.mean.cpu().numpy(), canvas.texture.cpu().numpy()
+        contrast = border_contrast(label, mean, texture, lag, scene.palette.style)
+        gone = contrast < self.recipe.visible
+        return without(label, structures, gone) if gone[1:].any() else (label, structures)
 
 
 def _frame(rng: Rng, oblique: float) -> Array:

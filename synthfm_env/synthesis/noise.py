@@ -37,9 +37,7 @@ def poisson(image: Tensor, photons: float, generator: torch.Generator) -> Tensor
     return signal + (signal / photons).sqrt_().mul_(_normal(image, generator))
 
 
-def perlin(
-    image: Tensor, strength: float, size: float, generator: torch.Generator, dz: float = 1.0
-) -> Tensor:
+def perlin(image: Tensor, strength: float, size: float, generator: torch.Generator, dz: float = 1.0) -> Tensor:
     """Add fractal lattice noise: y = x + strength sum_o w_o B_o, with octaves of size, size/2, size/4 pixels.
 
     Weights 1, 1/2, 1/4, normalised to a standard deviation of about ``strength``. B_o is a cubic B-spline of normal
@@ -47,9 +45,7 @@ def perlin(
     without the zeros at the lattice points that his gradient noise has.
     """
     sizes = [max(2.0, size / 2**octave) for octave in range(3)]
-    return torch.add(
-        image, fractal_field(image.shape, sizes, [1.0, 0.5, 0.25], dz, generator), alpha=strength
-    )
+    return torch.add(image, fractal_field(image.shape, sizes, [1.0, 0.5, 0.25], dz, generator), alpha=strength)
 
 
 def rician(image: Tensor, sigma: float, generator: torch.Generator) -> Tensor:

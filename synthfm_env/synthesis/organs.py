@@ -33,9 +33,7 @@ def layered(scene: Scene, shape: Shape, centre: Array, radius: float, kind: str)
         if rng.random() < 0.6:
             scene.stamp(found, palette.any(rng), label, texture=texture, width=width)
             inset = rng.uniform(1.5, max(2.0, 0.12 * radius))
-        scene.stamp(
-            found, level, label, texture=2 * texture, width=width, inset=inset, opacity=rng.uniform(0.3, 0.8)
-        )
+        scene.stamp(found, level, label, texture=2 * texture, width=width, inset=inset, opacity=rng.uniform(0.3, 0.8))
         contents(scene, centre, radius, label)
     else:
         thick = {"capsule": rng.uniform(1.0, 2.5), "wall": rng.uniform(0.12, 0.35) * radius}.get(
@@ -61,7 +59,7 @@ def contents(scene: Scene, centre: Array, radius: float, label: int) -> None:
 def organ(scene: Scene) -> None:
     """One organ of any size, perhaps with lesions or vessels in it."""
     rng = scene.rng
-    radius = scene.size * log_uniform(rng, 0.05, 0.42)
+    radius = scene.size * log_uniform(rng, scene.smallest_organ, 0.42)
     centre = scene.place(radius)
     level = layered(scene, lump(scene, radius), centre, radius, "organ")
     if level is None:
@@ -113,7 +111,7 @@ def mirrored(scene: Scene, radius: float, apart: float, level: float, kind: str,
 def shelled(scene: Scene) -> None:
     """A bright or dark shell around uneven contents, all of it one structure: a fetal head, a cyst, an egg."""
     rng, palette = scene.rng, scene.palette
-    radius = scene.size * log_uniform(rng, 0.08, 0.42)
+    radius = scene.size * log_uniform(rng, 0.1, 0.45)
     centre = scene.place(radius, 0.2)
     found = scene.find(Star.draw(rng, radius, 0.08, 1.4), centre)
     if not found:
@@ -124,9 +122,7 @@ def shelled(scene: Scene) -> None:
     shell = palette.bone(rng) if rng.random() < 0.7 else palette.any(rng)
     scene.stamp(found, shell, label, texture=texture, width=1.5)
     inset = max(1.2, radius * rng.uniform(0.03, 0.14))
-    scene.stamp(
-        found, palette.soft(rng), label, texture=3 * texture, inset=inset, opacity=rng.uniform(0.4, 1.0)
-    )
+    scene.stamp(found, palette.soft(rng), label, texture=3 * texture, inset=inset, opacity=rng.uniform(0.4, 1.0))
     contents(scene, centre, radius, label)
 
 
@@ -169,9 +165,7 @@ def focal(scene: Scene, centre: Array, spread: float, level: float | None, most:
         shape = Star.draw(rng, radius, 0.3, 1.5)
         if scene.extent.min() < 2 * radius:
             at[scene.extent < 2 * radius] = 0.5 * scene.extent.min()
-        scene.paint(
-            shape, at, mean, scene.name("lesion"), texture=texture, width=min(scene.width(), 0.8 * radius)
-        )
+        scene.paint(shape, at, mean, scene.name("lesion"), texture=texture, width=min(scene.width(), 0.8 * radius))
 
 
 def cells(scene: Scene) -> None:

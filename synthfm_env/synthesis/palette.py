@@ -29,14 +29,12 @@ class Palette:
         """Draw the levels that one volume shares."""
         if style == "CT":
             fat, fluid, bone = rng.uniform(-140, -60), rng.uniform(-10, 25), rng.uniform(200, 1100)
-            return cls(
-                style, rng.uniform(-20, 110), contrast, fat, fluid, bone, -1000.0, log_uniform(rng, 1.5, 25)
-            )
+            base, grain = fat if rng.random() < 0.25 else rng.uniform(-20, 110), log_uniform(rng, 1.5, 25)
+            return cls(style, base, contrast, fat, fluid, bone, -1000.0, grain)
         if style == "US":
-            fat, fluid, bone = rng.uniform(0.2, 0.8), rng.uniform(-0.2, 0.06), rng.uniform(0.75, 1.2)
-            return cls(
-                style, rng.uniform(0.1, 0.6), contrast, fat, fluid, bone, 0.0, log_uniform(rng, 0.02, 0.15)
-            )
+            fat, fluid, bone = rng.uniform(0.15, 0.6), rng.uniform(-0.2, 0.06), rng.uniform(0.7, 1.1)
+            base, grain = rng.uniform(0.06, 0.5), log_uniform(rng, 0.02, 0.15)
+            return cls(style, base, contrast, fat, fluid, bone, 0.0, grain)
         base, air = rng.uniform(0.15, 0.75), 0.0 if rng.random() < 0.85 else rng.uniform(0, 0.3)
         if style == "other":  # dark or bright field half of the time
             if rng.random() < 0.6:
@@ -44,9 +42,7 @@ class Palette:
             air = base if rng.random() < 0.7 else air
         fluid = rng.uniform(0, 0.15) if rng.random() < 0.5 else rng.uniform(0.75, 1.1)
         bone = 0.03 if rng.random() < 0.5 else rng.uniform(0.1, 0.9)
-        return cls(
-            style, base, contrast, rng.uniform(0.03, 1.0), fluid, bone, air, log_uniform(rng, 0.006, 0.12)
-        )
+        return cls(style, base, contrast, rng.uniform(0.03, 1.0), fluid, bone, air, log_uniform(rng, 0.006, 0.12))
 
     def soft(self, rng: Rng, around: float | None = None, least: float = 0.0) -> float:
         """Return a level near the background's (or ``around``), brighter or darker by a log-uniform contrast.
@@ -56,13 +52,11 @@ class Palette:
         low, high = self.contrast
         c = log_uniform(rng, min(max(low, least), high), high)
         level = self.base if around is None else around
-        up = rng.random() < (
-            0.5 if self.style == "CT" or 0.12 < level < 0.88 else 1.0 if level < 0.5 else 0.0
-        )
+        up = rng.random() < (0.5 if self.style == "CT" or 0.12 < level < 0.88 else 1.0 if level < 0.5 else 0.0)
         if self.style == "CT":
             return level + (c if up else -c) * 150
         if self.style == "US":
-            return float(np.clip(level + (c if up else -c) * 0.6, -0.1, 1.0))
+            return float(np.clip(level + (c * 0.5 if up else -c * 0.35), -0.1, 0.9))
         if up:
             return float(min(level + c * max(level, 0.6), 1.15))
         return float(max(level - c * 1.05 * level, 0.0))
@@ -87,13 +81,11 @@ class Palette:
         """Return a level of gas or lung."""
         if self.style == "CT":
             return float(rng.uniform(-1000, -950) if rng.random() < 0.5 else rng.uniform(-900, -650))
-        return float(
-            rng.uniform(0.8, 1.4) if self.style == "US" and rng.random() < 0.4 else rng.uniform(0, 0.08)
-        )
+        return float(rng.uniform(0.8, 1.4) if self.style == "US" and rng.random() < 0.4 else rng.uniform(0, 0.08))
 
     def any(self, rng: Rng) -> float:
         """Return a level of whatever a structure may be made of: mostly soft tissue."""
-        kind = int(rng.choice(5, p=[0.72, 0.08, 0.12, 0.04, 0.04]))
+        kind = int(rng.choice(5, p=[0.66, 0.09, 0.14, 0.05, 0.06]))
         return (self.soft, self.fat, self.fluid, self.bone, self.gas)[kind](rng)
 
     def amplitude(self, rng: Rng) -> float:

@@ -47,6 +47,7 @@ class Recipe(BaseModel):
         isotropic: probability that slices are as thick as pixels are wide.
         oblique: probability that the body's long axis is y or x of the array (sagittal or coronal slices).
         contrast: relative contrast of a structure to its background, of either sign.
+        visible: structures whose border shows less contrast than this share of the display window are dropped.
         sharpness: width of borders in pixels.
         warp: amplitude of the smooth deformation over the smaller of H and W.
         noise: factor on the strength of each style's noise.
@@ -84,7 +85,8 @@ class Recipe(BaseModel):
     thickness: LogRange = (1.0, 8.0)
     isotropic: Probability = 0.4
     oblique: Probability = 0.35
-    contrast: LogRange = (0.05, 0.9)
+    contrast: LogRange = (0.06, 1.2)
+    visible: Annotated[float, Field(ge=0, lt=1)] = 0.02
     sharpness: LogRange = (0.7, 3.0)
     warp: LogRange = (0.005, 0.05)
     noise: LogRange = (0.5, 1.5)

@@ -31,6 +31,8 @@ class Scene:
         self.span: Array = np.maximum(self.extent, self.size)
         self.kinds: dict[int, str] = {}
         self.seen: set[int] = set()
+        # Echoes come from close by: an ultrasound shows fewer and larger things.
+        self.smallest_organ = 0.1 if palette.style == "US" else 0.06
         self._sharpness = log_uniform(rng, *recipe.sharpness) * min(2.0, max(1.0, self.size / 192))
         self._smallest = recipe.smallest
         self._taken: list[tuple[Array, float]] = []

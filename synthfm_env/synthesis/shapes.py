@@ -65,9 +65,7 @@ class Star:
     gains: Array
 
     @classmethod
-    def draw(
-        cls, rng: Rng, radius: float, bumpy: float = 0.25, elongation: float = 1.8, tilt: float = 0.6
-    ) -> "Star":
+    def draw(cls, rng: Rng, radius: float, bumpy: float = 0.25, elongation: float = 1.8, tilt: float = 0.6) -> "Star":
         """Draw one of about ``radius`` pixels; ``bumpy`` is the relative size of its bulges."""
         axes = radius * np.exp(rng.uniform(-1, 1, 3) * math.log(elongation))
         count = int(rng.integers(3, 8))
@@ -174,10 +172,7 @@ class Tube:
         """Cut a long tube, so that each piece is sampled in a small box of its own."""
         count = math.ceil(len(self.path) / most)
         cuts = np.linspace(0, len(self.path) - 1, count + 1).astype(int)
-        return [
-            Tube(self.path[a : b + 1], self.radii[a : b + 1])
-            for a, b in zip(cuts[:-1], cuts[1:], strict=True)
-        ]
+        return [Tube(self.path[a : b + 1], self.radii[a : b + 1]) for a, b in zip(cuts[:-1], cuts[1:], strict=True)]
 
     @property
     def _box(self) -> tuple[Array, Array]:

@@ -48,7 +48,7 @@ class Device:
         """Point spread and white or correlated Gaussian noise (the reconstruction kernel's)."""
         rng = self.rng
         image = self._spread(image, log_uniform(rng, 0.3, 1.1) * self.unit)
-        sigma = log_uniform(rng, 2.0, 50.0) * self.noise
+        sigma = log_uniform(rng, 3.0, 60.0) * self.noise
         if rng.random() < 0.5:
             return noise.gaussian(image, sigma, self.generator).clamp_(-1024, 3071)
         grain = noise.gaussian(torch.zeros_like(image), 1.0, self.generator)
@@ -70,10 +70,10 @@ class Device:
         rng = self.rng
         decibels = rng.uniform(30, 65)
         depth = torch.linspace(0, 1, image.shape[1], device=image.device).view(1, -1, 1)
-        gain = depth * -log_uniform(rng, 0.03, 0.7) + rng.uniform(-0.05, 0.2)
-        if (
-            rng.random() < 0.4
-        ):  # what reflects strongly leaves a shadow, what hardly reflects lets more through
+        # The operator turns the gain until the picture is neither black nor white.
+        level = float(image.clamp(0, 1).mean())
+        gain = min(0.3, max(-0.4, rng.uniform(0.1, 0.42) - level)) + (0.5 - depth) * log_uniform(rng, 0.03, 0.6)
+        if rng.random() < 0.4:  # what reflects strongly leaves a shadow, what hardly reflects lets more through
             loss = torch.cumsum(image.clamp(-0.1, 1.1).sub_(0.75).clamp_(min=-0.02), 1)
             gain = gain - loss.clamp_(min=-5).mul_(log_uniform(rng, 0.3, 5) / image.shape[1])
         walls = rng.uniform(0, 2.5) if rng.random() < 0.7 else 0.0
@@ -81,12 +81,15 @@ class Device:
         image = image + gain
         image[:, 1:] += edge
         amplitude = image.clamp_(-1, 1.3).sub_(1).mul_(decibels / 20 * math.log(10)).exp_()
-        axial, lateral = log_uniform(rng, 0.35, 0.9) * self.unit, log_uniform(rng, 0.5, 2.0) * self.unit
+        axial = log_uniform(rng, 0.4, 1.8) * self.unit
+        lateral = axial * log_uniform(rng, 0.9, 3.0)
         cell = (0.5 if self.dz < 1.5 else 0.0, axial, lateral)
         amplitude = noise.speckle(amplitude, self.generator, cell, rng.uniform(0.25, 1) ** (1 / self.noise))
         shown = noise.log_compress(amplitude, decibels)
-        if rng.random() < 0.5:  # the far field is blurred sideways
-            blurred = gaussian_blur(shown, (0, 0.3 * self.unit, rng.uniform(0.8, 2.0) * self.unit))
+        smooth = log_uniform(rng, 0.25, 1.2) * self.unit  # scan conversion, and what the machine does to look better
+        shown = gaussian_blur(shown, (0, smooth, smooth))
+        if rng.random() < 0.3:  # the far field is blurred sideways
+            blurred = gaussian_blur(shown, (0, 0, rng.uniform(1.0, 2.5) * self.unit))
             shown = torch.lerp(shown, blurred, depth * rng.uniform(0.5, 1))
         return shown
 
@@ -96,9 +99,7 @@ class Device:
         image = self._shaded(image, 0.3) if rng.random() < 0.5 else image
         image = self._spread(image, log_uniform(rng, 0.25, 2.0) * self.unit)
         level = log_uniform(rng, 0.005, 0.2) * self.noise
-        for kind in rng.permutation(["gaussian", "poisson", "perlin", "speckle", "rician"])[
-            : rng.integers(0, 3)
-        ]:
+        for kind in rng.permutation(["gaussian", "poisson", "perlin", "speckle", "rician"])[: rng.integers(0, 3)]:
             if kind == "gaussian":
                 image = noise.gaussian(image, level, generator)
             elif kind == "poisson":
@@ -129,9 +130,7 @@ def field_of_view(style: Style, height: int, width: int, rng: Rng) -> Tensor | N
     kind = rng.choice(["sector", "trapezium", "circle", "all"], p=chances)
     if kind == "all":
         return None
-    y, x = np.meshgrid(
-        np.linspace(0, 1, height), np.linspace(-0.5, 0.5, width) * width / height, indexing="ij"
-    )
+    y, x = np.meshgrid(np.linspace(0, 1, height), np.linspace(-0.5, 0.5, width) * width / height, indexing="ij")
     if kind == "circle":
         seen = np.hypot(y - 0.5, x) < 0.5 * min(1.0, width / height)
     elif kind == "sector":

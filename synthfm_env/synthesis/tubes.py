@@ -17,9 +17,7 @@ def tree(scene: Scene, centre: Array, radius: float, level: float, label: int | 
         at, way, thick = twigs.pop(0)
         length = radius * rng.uniform(0.4, 1.0)
         bend = rng.normal(0, 0.25, (2, 3)) * length
-        control = np.stack(
-            [0 * way, way * length / 3 + bend[0], way * length * 2 / 3 + bend[1], way * length]
-        )
+        control = np.stack([0 * way, way * length / 3 + bend[0], way * length * 2 / 3 + bend[1], way * length])
         thin = max(0.9, 0.72 * thick)
         scene.paint(Tube.along(control, (thick, thin)), at, level, label, texture=texture, width=1.2)
         for _ in range(2):
