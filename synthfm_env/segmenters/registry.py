@@ -12,6 +12,11 @@ _DESCRIPTIONS = {
 }
 
 
+# Spelled out, so that listing them does not import torch; a test compares them with the sam2 package's.
+_OFFICIAL = tuple(f"{v}-hiera-{size}" for v in ("sam2.1", "sam2") for size in ("tiny", "small", "base-plus", "large"))
+_DESCRIPTIONS |= {name: "Meta's SAM 2; its checkpoint is placed by you or fetched from the hub" for name in _OFFICIAL}
+
+
 def list_segmenters() -> dict[str, str]:
     """Return each name that ``make_segmenter`` knows with one line on what it is."""
     return dict(_DESCRIPTIONS)
@@ -21,8 +26,9 @@ def make_segmenter(name_or_path: str, device: str = "auto", mode: Literal["fast"
     """Build a segmenter.
 
     Args:
-        name_or_path: a name from ``list_segmenters``, a ``.safetensors`` file that ``synthfm train`` wrote, or a
-            class of your own as ``"package.module:Class"`` (called without arguments).
+        name_or_path: a name from ``list_segmenters``, a file that ``synthfm train`` wrote or an official checkpoint
+            (``.safetensors``, ``.pt``), or a class of your own as ``"package.module:Class"``, called without
+            arguments.
         device: where SAM 2 runs: ``"cpu"``, ``"cuda"``, or ``"auto"`` for CUDA where there is one.
         mode: ``"exact"`` gives stock SAM 2's masks; ``"fast"`` may leave out work that hardly changes them.
 
@@ -35,7 +41,7 @@ def make_segmenter(name_or_path: str, device: str = "auto", mode: Literal["fast"
         from synthfm_env.segmenters.geodesic import Geodesic
 
         return Geodesic()
-    if name_or_path not in _DESCRIPTIONS and not name_or_path.endswith(".safetensors"):
+    if name_or_path not in _DESCRIPTIONS and not name_or_path.endswith((".safetensors", ".pt")):
         raise unknown_name("segmenter", name_or_path, _DESCRIPTIONS)
     return _sam2(name_or_path, device, mode)
 
@@ -46,8 +52,7 @@ def _sam2(name_or_path: str, device: str, mode: Literal["fast", "exact"]) -> Seg
 
     if mode not in ("fast", "exact"):
         raise InputError(f"make_segmenter(mode={mode!r}): expected 'fast' or 'exact'")
-    model, _ = load_weights(name_or_path)
-    return SAM2Segmenter(name_or_path, model, pick_device(device), mode)
+    return SAM2Segmenter(name_or_path, load_weights(name_or_path), pick_device(device), mode)
 
 
 def _own(path: str) -> Segmenter:

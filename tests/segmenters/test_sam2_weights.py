@@ -1,5 +1,7 @@
 """Weights files: strict, named differences, no code run, half precision kept honest."""
 
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +10,15 @@ from safetensors.torch import save_file
 from synthfm_env.errors import InputError
 from synthfm_env.prompts import Click
 from synthfm_env.segmenters import list_segmenters, make_segmenter
-from synthfm_env.segmenters.sam2 import Architecture, SAM2Segmenter, build_model, load_weights, pick_device
+from synthfm_env.segmenters.sam2 import (
+    OFFICIAL,
+    Architecture,
+    SAM2Segmenter,
+    build_model,
+    build_official,
+    load_weights,
+    pick_device,
+)
 from synthfm_env.segmenters.sam2.weights import weights_path
 
 SMALL = Architecture(embed_dim=16, stages=(1, 1, 2, 1), global_att_blocks=(3,), d_model=32, mem_dim=16, image_size=64)
@@ -26,8 +36,7 @@ def write(state, path, metadata=None):
 
 
 def test_a_written_model_comes_back(state, tmp_path):
-    model, architecture = load_weights(write(state, tmp_path / "w.safetensors"))
-    assert architecture == SMALL
+    model = load_weights(write(state, tmp_path / "w.safetensors"))
     assert all(torch.equal(value, state[key]) for key, value in model.state_dict().items())
     assert make_segmenter(str(tmp_path / "w.safetensors"), device="cpu").model.image_size == 64
 
@@ -52,7 +61,7 @@ def test_a_truncated_file_is_named(state, tmp_path):
 
 
 def test_a_file_without_architecture_is_refused(state, tmp_path):
-    with pytest.raises(InputError, match="no architecture"):
+    with pytest.raises(InputError, match="of no official SAM 2"):
         load_weights(write(state, tmp_path / "w.safetensors", metadata={}))
 
 
@@ -61,16 +70,51 @@ def test_a_pickle_runs_no_code(tmp_path):
         def __reduce__(self):
             return (open, (str(tmp_path / "sprung"), "w"))
 
-    path = tmp_path / "w.safetensors"
-    torch.save(Trap(), path)
-    with pytest.raises(InputError, match="no safetensors file"):
-        make_segmenter(str(path))
+    for name in ("w.safetensors", "w.pt"):
+        torch.save(Trap(), tmp_path / name)
+        with pytest.raises(InputError, match=r"no safetensors file|more than tensors"):
+            make_segmenter(str(tmp_path / name))
     assert not (tmp_path / "sprung").exists()
 
 
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(InputError, match=r"gone\.safetensors"):
         make_segmenter(str(tmp_path / "gone.safetensors"))
+
+
+def test_a_truncated_checkpoint_is_named(state, tmp_path):
+    path = tmp_path / "w.pt"
+    torch.save({"model": state}, path)
+    path.write_bytes(path.read_bytes()[:-2000])
+    with pytest.raises(InputError, match="damaged"):
+        make_segmenter(str(path))
+
+
+def test_an_official_checkpoint_is_known_by_its_tensors_and_loads_strictly(tmp_path, monkeypatch):
+    torch.manual_seed(0)
+    state = build_official("sam2.1-hiera-tiny", image_size=64).state_dict()
+    torch.save({"model": state}, tmp_path / "sam2.1_hiera_tiny.pt")
+    monkeypatch.setenv("SYNTHFM_WEIGHTS", str(tmp_path))
+    by_name, by_path = load_weights("sam2.1-hiera-tiny"), load_weights(str(tmp_path / "sam2.1_hiera_tiny.pt"))
+    for model in (by_name, by_path):
+        assert model.image_size == 1024
+        assert model.add_all_frames_to_correct_as_cond
+        assert all(torch.equal(value, state[key]) for key, value in model.state_dict().items())
+    del state["no_obj_ptr"]
+    torch.save({"model": state}, tmp_path / "sam2.1_hiera_tiny.pt")
+    with pytest.raises(InputError, match=r"1 missing \(no_obj_ptr\)"):
+        load_weights("sam2.1-hiera-tiny")
+
+
+def test_without_hub_the_message_names_the_file_and_where_to_place_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("SYNTHFM_WEIGHTS", str(tmp_path))
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    with pytest.raises(InputError, match=r"sam2\.1_hiera_large\.pt at .*sam2\.1_hiera_large\.pt"):
+        make_segmenter("sam2.1-hiera-large")
+
+
+def test_every_official_model_is_listed():
+    assert set(OFFICIAL) == set(list_segmenters()) - {"synthfm3d-nano", "geodesic"}
 
 
 def test_an_unknown_segmenter_has_near_matches():

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 
-from synthfm_env.segmenters.sam2 import build_model, load_weights, set_image_size
+from synthfm_env.segmenters.sam2 import build_model, fill, load_weights, set_image_size
 from synthfm_env.segmenters.sam2.frames import normalise
 from synthfm_train.checkpoint import load_checkpoint, save_checkpoint, save_weights
 from synthfm_train.data import ClipDataset, Clips
@@ -54,11 +54,11 @@ class Trainer:
         self.recipe, self.out, self.workers = recipe, out, workers
         out.mkdir(parents=True, exist_ok=True)
         torch.manual_seed(recipe.seed)  # torch initialises modules from its global generator only
+        self.architecture = recipe.architecture
+        self.model = build_model(self.architecture)
         if recipe.weights:
-            self.model, self.architecture = load_weights(recipe.weights)
+            fill(self.model, load_weights(recipe.weights).state_dict(), Path(recipe.weights))
         else:
-            self.architecture = recipe.architecture
-            self.model = build_model(self.architecture)
             attend_to_clicks(self.model)
         channels = (self.architecture.d_model // 8, self.architecture.d_model // 4, self.architecture.d_model)
         self.head = DenseHead(channels)

@@ -2,15 +2,20 @@
 
 from importlib.resources import files
 from pathlib import Path
+from pickle import UnpicklingError
 
+import torch
 from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from sam2.sam2_video_predictor import SAM2VideoPredictor
+from torch import Tensor
 
 from synthfm_env.errors import InputError
 from synthfm_env.segmenters.sam2.model import Architecture, build_model
+from synthfm_env.segmenters.sam2.official import OFFICIAL, build_official, official_checkpoint
 
 EMBEDDED = {"synthfm3d-nano": "synthfm3d-nano.safetensors"}
+_TRUNKS = {(96, 12): "tiny", (96, 16): "small", (112, 24): "base-plus", (144, 48): "large"}  # width, blocks
 
 
 def weights_path(name_or_path: str) -> Path:
@@ -20,40 +25,99 @@ def weights_path(name_or_path: str) -> Path:
     return Path(name_or_path)
 
 
-def load_weights(name_or_path: str) -> tuple[SAM2VideoPredictor, Architecture]:
-    """Build the model that a ``.safetensors`` file describes in its header, and fill it.
+def load_weights(name_or_path: str) -> SAM2VideoPredictor:
+    """Build a SAM 2 and fill it, strictly.
 
     Args:
-        name_or_path: an embedded model (``"synthfm3d-nano"``) or a file that ``synthfm train`` wrote.
+        name_or_path: the embedded model (``"synthfm3d-nano"``); an official one (``"sam2.1-hiera-tiny"``); or a
+            file: a ``.safetensors`` that ``synthfm train`` wrote, with its architecture in the header, or an
+            official checkpoint (``.pt`` as Meta publishes it, or its tensors as ``.safetensors``).
 
     Returns:
-        The model in evaluation mode, float32, on the CPU, and its sizes.
+        The model in evaluation mode, float32, on the CPU.
 
     Raises:
-        InputError: the file is missing, damaged, has no architecture in its header, or its tensors are not those
-            of that architecture; each missing, unexpected or mis-shaped one is named.
+        InputError: the file is missing or damaged, holds more than tensors, or its tensors are not those of the
+            model; each missing, unexpected or mis-shaped one is named.
     """
+    if name_or_path in OFFICIAL:
+        return _official(official_checkpoint(name_or_path), name_or_path)
     path = weights_path(name_or_path)
     if not path.is_file():
-        raise InputError(f"weights {str(path)!r} do not exist; give a .safetensors file that `synthfm train` wrote")
+        raise InputError(
+            f"weights {str(path)!r} do not exist; give a .safetensors file that `synthfm train` wrote, "
+            "or an official SAM 2 checkpoint"
+        )
+    if path.suffix == ".safetensors":
+        header, state = _read_safetensors(path)
+        if "architecture" in header:
+            return fill(_build(header["architecture"], path), state, path)
+    return _official(path, None)
+
+
+def _build(architecture: str, path: Path) -> SAM2VideoPredictor:
+    try:
+        return build_model(Architecture.from_json(architecture))
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise InputError(
+            f"weights {str(path)!r} name no architecture of ours: {first['loc']}: {first['msg']}"
+        ) from None
+
+
+def _official(path: Path, name: str | None) -> SAM2VideoPredictor:
+    state = _read_safetensors(path)[1] if path.suffix == ".safetensors" else _read_checkpoint(path)
+    if name is None:
+        name = _guess(path, state)
+    return fill(build_official(name), state, path)
+
+
+def _guess(path: Path, state: dict[str, Tensor]) -> str:
+    """Tell which official model a checkpoint is of, by the width and depth of its trunk and what 2.1 added."""
+    width = state.get("image_encoder.trunk.patch_embed.proj.weight")
+    depth = len({key.split(".")[3] for key in state if key.startswith("image_encoder.trunk.blocks.")})
+    size = None if width is None else _TRUNKS.get((width.shape[0], depth))
+    if size is None:
+        raise InputError(
+            f"weights {str(path)!r} are of no official SAM 2, and name no architecture in their header; "
+            "`synthfm train` writes one"
+        )
+    return f"sam2.1-hiera-{size}" if "no_obj_embed_spatial" in state else f"sam2-hiera-{size}"
+
+
+def _read_safetensors(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
     try:
         with safe_open(path, framework="pt") as file:
-            header = file.metadata() or {}
             state = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118 - not a mapping
-        architecture = Architecture.from_json(header["architecture"])
+            return file.metadata() or {}, state
     except SafetensorError as error:
         raise InputError(f"weights {str(path)!r} are damaged or no safetensors file: {error}") from None
-    except (KeyError, ValidationError):
-        raise InputError(
-            f"weights {str(path)!r} name no architecture in their header; `synthfm train` writes one"
-        ) from None
-    model = build_model(architecture)
+
+
+def _read_checkpoint(path: Path) -> dict[str, Tensor]:
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (UnpicklingError, EOFError, OSError, RuntimeError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"checkpoint {str(path)!r} is damaged, or holds more than tensors: {reason}") from None
+    state = content.get("model", content) if isinstance(content, dict) else None
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise InputError(f"checkpoint {str(path)!r} holds no state dict: expected tensors by name under 'model'")
+    return state
+
+
+def fill(model: SAM2VideoPredictor, state: dict[str, Tensor], path: Path) -> SAM2VideoPredictor:
+    """Load ``state`` into ``model`` and return it.
+
+    Raises:
+        InputError: names and shapes are not exactly the model's; names the first of each kind and ``path``.
+    """
     expected = {key: tuple(value.shape) for key, value in model.state_dict().items()}
     found = {key: tuple(value.shape) for key, value in state.items()}
     if expected != found:
-        raise InputError(f"weights {str(path)!r} do not fit their architecture: {_differences(expected, found)}")
+        raise InputError(f"weights {str(path)!r} do not fit the model: {_differences(expected, found)}")
     model.load_state_dict(state)
-    return model, architecture
+    return model
 
 
 def _differences(expected: dict[str, tuple[int, ...]], found: dict[str, tuple[int, ...]]) -> str:
