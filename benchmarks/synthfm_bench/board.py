@@ -77,9 +77,7 @@ def make_board(records: Iterable[StepRecord]) -> list[Row]:
         steps.sort(key=lambda record: record.step)
         rows[(steps[0].data_id, steps[0].model, steps[0].clicker)].append(steps)
     board = [_row(played) for played in rows.values()]
-    return sorted(
-        board, key=lambda row: (-len(row.case_curves), row.data_id, row.clicker, -row.nauc, row.model)
-    )
+    return sorted(board, key=lambda row: (-len(row.case_curves), row.data_id, row.clicker, -row.nauc, row.model))
 
 
 def episode_curve(steps: Sequence[StepRecord]) -> NDArray[np.float64]:
@@ -89,12 +87,8 @@ def episode_curve(steps: Sequence[StepRecord]) -> NDArray[np.float64]:
         InputError: a step is missing, or the episode has no end.
     """
     last = steps[-1]
-    if [record.step for record in steps] != list(range(1, len(steps) + 1)) or not (
-        last.terminated or last.truncated
-    ):
-        raise InputError(
-            f"episode {last.episode_id}: steps are missing; its run was stopped, or the file was cut"
-        )
+    if [record.step for record in steps] != list(range(1, len(steps) + 1)) or not (last.terminated or last.truncated):
+        raise InputError(f"episode {last.episode_id}: steps are missing; its run was stopped, or the file was cut")
     scores = [record.dice for record in steps]
     return np.array(scores + scores[-1:] * (last.max_clicks - len(scores)))
 
@@ -105,9 +99,7 @@ def verdict(group: Sequence[Row]) -> str:
     at = min(VERDICT_AT, *(len(row.curve) for row in group))
     clickers = list(dict.fromkeys(row.clicker for row in group))
     parts = [f"with {name}, {_ahead([row for row in group if row.clicker == name], at)}" for name in clickers]
-    parts += [
-        f"{row.model} failed in {n} of {row.episodes} episodes of {row.clicker}" for row, n in _failed(group)
-    ]
+    parts += [f"{row.model} failed in {n} of {row.episodes} episodes of {row.clicker}" for row, n in _failed(group)]
     caveat = " One case is an example, not a ranking." if cases == 1 else ""
     return f"{group[0].data_id}, after {at} click{'s' * (at > 1)}: {'; '.join(parts)}.{caveat}"
 
@@ -123,9 +115,7 @@ def by_group(rows: Iterable[Row]) -> dict[str, list[Row]]:
 def _row(played: Sequence[Sequence[StepRecord]]) -> Row:
     first = played[0][0]
     if len({steps[0].max_clicks for steps in played}) > 1:
-        raise InputError(
-            f"{first.data_id}, {first.model}, {first.clicker}: episodes differ in their click budget"
-        )
+        raise InputError(f"{first.data_id}, {first.model}, {first.clicker}: episodes differ in their click budget")
     curves: dict[str, list[NDArray[np.float64]]] = defaultdict(list)
     for steps in played:
         curves[steps[0].case_id].append(episode_curve(steps))

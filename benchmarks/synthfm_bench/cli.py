@@ -82,13 +82,9 @@ def bench(
     ] = None,
     workers: Annotated[
         int | None,
-        typer.Option(
-            min=1, metavar="N", help="processes, as many as cores by default; results stay the same"
-        ),
+        typer.Option(min=1, metavar="N", help="processes, as many as cores by default; results stay the same"),
     ] = None,
-    out: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="for the run, runs/SUITE-TIME by default")
-    ] = None,
+    out: Annotated[Path | None, typer.Option(metavar="FOLDER", help="for the run, runs/SUITE-TIME by default")] = None,
 ) -> None:
     """Play every clicker with every segmenter, and print the board.
 
@@ -155,16 +151,12 @@ def segment(
     ):
         volume = load_volume(image, modality=_modality(modality))
         placed = clicks_in_volume(clicks, image, volume)
-        with make_segmenter(segmenter).start(
-            to_uint8(volume.image, volume.modality), volume.spacing
-        ) as session:
+        with make_segmenter(segmenter).start(to_uint8(volume.image, volume.modality), volume.spacing) as session:
             answers = [session.add(one) for one in placed]
         save_mask(answers[-1].mask, volume, output)
     voxels = int(answers[-1].mask.sum())
     millilitres = voxels * volume.spacing[0] * volume.spacing[1] * volume.spacing[2] / 1000
-    typer.echo(
-        f"{output}: {voxels} voxels, {millilitres:.3g} ml, from {len(clicks)} click{'s' * (len(clicks) > 1)}"
-    )
+    typer.echo(f"{output}: {voxels} voxels, {millilitres:.3g} ml, from {len(clicks)} click{'s' * (len(clicks) > 1)}")
     typer.echo(
         "next: open image and mask together in a viewer, then add a --click where the mask is wrong"
         if voxels
@@ -306,13 +298,9 @@ def _show(run: "Run", plan: "Plan", suite: str, own: bool) -> None:
     typer.echo(f"\nrun: {run.folder} (leaderboard.md, leaderboard.csv, steps.jsonl, run.json)")
     typer.echo(f"results hash: {run.results_hash}")
     if own:
-        typer.echo(
-            "next: synthfm segment IMAGE --click z,y,x,+ -o mask.nii.gz   writes the mask of your own clicks"
-        )
+        typer.echo("next: synthfm segment IMAGE --click z,y,x,+ -o mask.nii.gz   writes the mask of your own clicks")
     else:
-        typer.echo(
-            f"next: synthfm bench {suite} --image IMAGE --label LABEL   plays the same board on your volume"
-        )
+        typer.echo(f"next: synthfm bench {suite} --image IMAGE --label LABEL   plays the same board on your volume")
 
 
 def _suites() -> dict[str, str]:

@@ -63,9 +63,7 @@ def csv_board(rows: Sequence[Row]) -> str:
     text = io.StringIO()
     out = csv.writer(text, lineterminator="\n")
     dice = [f"dice@{n}" for n in clicks]
-    out.writerow(
-        ["data", "segmenter", "clicker", "clicker_kind", "cases", "episodes", *dice, "nauc", *_CSV_TAIL]
-    )
+    out.writerow(["data", "segmenter", "clicker", "clicker_kind", "cases", "episodes", *dice, "nauc", *_CSV_TAIL])
     for row in rows:
         kind = "oracle" if row.oracle else "blind"
         scores = [*(row.dice_at.get(n) for n in clicks), row.nauc]
@@ -89,8 +87,6 @@ def _headings(group: Sequence[Row]) -> list[str]:
 
 def _cells(row: Row) -> list[str]:
     figures = [f"{value:.3f}" for value in (*row.dice_at.values(), row.nauc)]
-    seconds = [
-        "-" if value is None else f"{value:.2f}" for value in (row.seconds_per_click, row.encode_seconds)
-    ]
+    seconds = ["-" if value is None else f"{value:.2f}" for value in (row.seconds_per_click, row.encode_seconds)]
     failed = ", ".join(f"{count} {kind}" for kind, count in row.failures.items()) or "0"
     return [row.model, f"{row.clicker} ({'oracle' if row.oracle else 'blind'})", *figures, *seconds, failed]

@@ -80,9 +80,7 @@ class Player:
         if not isinstance(task.data, SyntheticData):
             if self._volume is None or self._volume[0] != task.data.name:
                 self._volume = task.data.name, open_volume(task.data)
-            kwargs = {name: kwargs[name] for name in ("max_clicks", "reveal_truth")} | {
-                "image": self._volume[1]
-            }
+            kwargs = {name: kwargs[name] for name in ("max_clicks", "reveal_truth")} | {"image": self._volume[1]}
         self._env = key, gym.make(spec["id"], disable_env_checker=True, segmenter=task.model, **kwargs)
         return self._env[1]
 
@@ -149,13 +147,9 @@ def play_episode(
             return
 
 
-def _failure(
-    fixed: Mapping[str, Any], stands: Mapping[str, Any], step: int, kind: str, error: Exception
-) -> StepRecord:
+def _failure(fixed: Mapping[str, Any], stands: Mapping[str, Any], step: int, kind: str, error: Exception) -> StepRecord:
     text = " ".join(f"{type(error).__name__}: {error}".split())
-    return StepRecord(
-        **fixed, **stands, step=step, outcome=kind, terminated=True, truncated=False, error=text
-    )
+    return StepRecord(**fixed, **stands, step=step, outcome=kind, terminated=True, truncated=False, error=text)
 
 
 def _scores(mask: NDArray[np.bool_], info: Mapping[str, Any]) -> dict[str, Any]:

@@ -33,7 +33,4 @@ def clicks_in_volume(clicks: list[Click], path: Path, volume: Volume) -> list[Cl
     turn = np.where(np.abs(turn) == np.abs(turn).max(axis=0), np.sign(turn), 0).astype(int)
     first = np.where(turn.sum(axis=1) < 0, np.abs(turn) @ (shape - 1), 0)
     moved = [turn @ np.array(click.zyx[::-1]) + first for click in clicks]
-    return [
-        Click((int(z), int(y), int(x)), click.positive)
-        for click, (x, y, z) in zip(clicks, moved, strict=True)
-    ]
+    return [Click((int(z), int(y), int(x)), click.positive) for click, (x, y, z) in zip(clicks, moved, strict=True)]

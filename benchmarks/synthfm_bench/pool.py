@@ -76,9 +76,7 @@ def _in_many(suite: Suite, run_id: str, tasks: Sequence[Task], workers: int) -> 
         for child in set(multiprocessing.active_children()) - others:
             child.terminate()
         if isinstance(error, BrokenProcessPool):
-            raise RuntimeError(
-                "a worker process died, perhaps for want of memory; try --workers 1"
-            ) from error
+            raise RuntimeError("a worker process died, perhaps for want of memory; try --workers 1") from error
         raise
     finally:
         pool.shutdown(cancel_futures=True)

@@ -39,9 +39,7 @@ def git_commit() -> str | None:
     """Return the commit that this package runs from, with ``+`` where files differ; None outside git."""
     here = Path(__file__).parent
     try:
-        _git(
-            here, "ls-files", "--error-unmatch", Path(__file__).name
-        )  # a .venv inside another project is not ours
+        _git(here, "ls-files", "--error-unmatch", Path(__file__).name)  # a .venv inside another project is not ours
         return _git(here, "rev-parse", "HEAD") + ("+" if _git(here, "status", "--porcelain", "-uno") else "")
     except (OSError, subprocess.CalledProcessError):
         return None
@@ -73,7 +71,5 @@ def device_of(segmenter: Segmenter) -> str:
 
 
 def _git(folder: Path, *arguments: str) -> str:
-    done = subprocess.run(
-        ["git", *arguments], cwd=folder, check=True, capture_output=True, text=True, timeout=10
-    )
+    done = subprocess.run(["git", *arguments], cwd=folder, check=True, capture_output=True, text=True, timeout=10)
     return done.stdout.strip()

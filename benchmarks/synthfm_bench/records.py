@@ -114,9 +114,7 @@ def read_steps(path: Path) -> list[StepRecord]:
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
-        raise InputError(
-            f"{path}: cannot be read ({error.strerror}); expected the step records of a run"
-        ) from None
+        raise InputError(f"{path}: cannot be read ({error.strerror}); expected the step records of a run") from None
     lines = text.split("\n")[:-1]
     records = []
     for number, line in enumerate(lines, start=1):
@@ -128,9 +126,7 @@ def read_steps(path: Path) -> list[StepRecord]:
                 f"{path}, line {number}: no step record ({where or 'not JSON'}: {error.errors()[0]['msg']})"
             ) from None
         if record.schema != SCHEMA:
-            raise InputError(
-                f"{path}, line {number}: schema {record.schema}, this version reads schema {SCHEMA}"
-            )
+            raise InputError(f"{path}, line {number}: schema {record.schema}, this version reads schema {SCHEMA}")
         records.append(record)
     return records
 

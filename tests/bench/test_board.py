@@ -34,9 +34,7 @@ def test_figures_of_ten_clicks_by_hand():
     assert row.failures == {}
 
 
-@pytest.mark.parametrize(
-    ("budget", "clicks"), [(1, [1]), (4, [1, 3, 4]), (5, [1, 3, 5]), (12, [1, 3, 5, 10, 12])]
-)
+@pytest.mark.parametrize(("budget", "clicks"), [(1, [1]), (4, [1, 3, 4]), (5, [1, 3, 5]), (12, [1, 3, 5, 10, 12])])
 def test_the_last_click_is_always_a_column(budget, clicks):
     (row,) = make_board(episode([0.5] * budget, budget=budget))
     assert list(row.dice_at) == clicks

@@ -31,9 +31,7 @@ def volume():
 
 
 def play(volume, clicker="ritm-3d-v1", model="toys:Ball"):
-    env = gym.make(
-        "synthfm_env:SynthFM/Volume-v0", image=volume, segmenter=model, max_clicks=4, reveal_truth=True
-    )
+    env = gym.make("synthfm_env:SynthFM/Volume-v0", image=volume, segmenter=model, max_clicks=4, reveal_truth=True)
     who = make_clicker(clicker)
     fixed = FIXED | {"clicker": clicker, "oracle": who.oracle, "model": model}
     records = list(play_episode(env, who, fixed, 2))

@@ -15,9 +15,7 @@ def segmenter(**tensors):
 
 def test_the_hash_of_weights_sees_values_names_shapes_and_types():
     base = segmenter(a=torch.tensor([1.0, 2.0]), count=torch.tensor(3))
-    assert weights_sha256(base) == weights_sha256(
-        segmenter(count=torch.tensor(3), a=torch.tensor([1.0, 2.0]))
-    )
+    assert weights_sha256(base) == weights_sha256(segmenter(count=torch.tensor(3), a=torch.tensor([1.0, 2.0])))
     others = [
         segmenter(a=torch.tensor([1.0, 2.5]), count=torch.tensor(3)),
         segmenter(b=torch.tensor([1.0, 2.0]), count=torch.tensor(3)),

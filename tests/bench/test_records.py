@@ -17,13 +17,9 @@ def written(path, records):
     return path
 
 
-@given(
-    dice=st.floats(0, 1), seconds=st.floats(0, 1e6), point=st.none() | st.tuples(*[st.integers(0, 4000)] * 3)
-)
+@given(dice=st.floats(0, 1), seconds=st.floats(0, 1e6), point=st.none() | st.tuples(*[st.integers(0, 4000)] * 3))
 def test_a_record_comes_back_bit_for_bit(tmp_path_factory, dice, seconds, point):
-    (record,) = episode(
-        [dice], budget=1, point_zyx=point, t_predict_s=seconds, structure="Leber “links”", label=1
-    )
+    (record,) = episode([dice], budget=1, point_zyx=point, t_predict_s=seconds, structure="Leber “links”", label=1)
     path = tmp_path_factory.mktemp("run") / "steps.jsonl"
     assert read_steps(written(path, [record])) == [record]
 
@@ -86,21 +82,14 @@ def test_the_hash_leaves_out_timings_device_run_and_the_order_of_episodes():
 
 # Everything that is not left out on purpose counts, fields that come later too.
 COUNTED = sorted(
-    set(StepRecord.__dataclass_fields__)
-    - {"run_id", "device", "error", "t_click_s", "t_encode_s", "t_predict_s"}
+    set(StepRecord.__dataclass_fields__) - {"run_id", "device", "error", "t_click_s", "t_encode_s", "t_predict_s"}
 )
 
 
 @pytest.mark.parametrize("field", COUNTED)
 def test_the_hash_sees_every_other_field(field):
     value = getattr(RECORDS[0], field)
-    other = (
-        value + 1
-        if isinstance(value, int | float)
-        else (1, 2, 3)
-        if field.startswith("point")
-        else f"{value}x"
-    )
+    other = value + 1 if isinstance(value, int | float) else (1, 2, 3) if field.startswith("point") else f"{value}x"
     assert results_hash([replace(RECORDS[0], **{field: other}), *RECORDS[1:]]) != results_hash(RECORDS)
 
 

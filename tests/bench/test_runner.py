@@ -24,9 +24,7 @@ def own(tmp_path):
     label[2:6, 14:22, 14:22] = 4
     volume = Volume((label * 50).astype(np.float32), label)
     save_volume(volume, tmp_path / "scan.nii.gz", tmp_path / "truth.nii.gz")
-    return FileData(
-        kind="files", name="own volume", image=tmp_path / "scan.nii.gz", label=tmp_path / "truth.nii.gz"
-    )
+    return FileData(kind="files", name="own volume", image=tmp_path / "scan.nii.gz", label=tmp_path / "truth.nii.gz")
 
 
 def suite(*data, segmenters=("toys:Ball", "toys:FailsAtThirdClick"), seed=0) -> Suite:

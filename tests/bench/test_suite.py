@@ -49,9 +49,7 @@ def test_an_unknown_suite_names_the_near_match():
 
 
 def test_a_missing_file_is_named():
-    with pytest.raises(
-        InputError, match=r"suite nowhere\.toml: cannot be read \(No such file or directory\)"
-    ):
+    with pytest.raises(InputError, match=r"suite nowhere\.toml: cannot be read \(No such file or directory\)"):
         load_suite("nowhere.toml")
 
 

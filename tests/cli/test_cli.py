@@ -247,8 +247,7 @@ def test_an_unexpected_error_is_one_line_that_says_how_to_see_more(monkeypatch, 
     assert synthfm(monkeypatch, *OWN) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line == (
-        "synthfm: ZeroDivisionError: division by zero; "
-        "to see where, run it again with SYNTHFM_TRACEBACK=1 in front"
+        "synthfm: ZeroDivisionError: division by zero; to see where, run it again with SYNTHFM_TRACEBACK=1 in front"
     )
     monkeypatch.setenv("SYNTHFM_TRACEBACK", "1")
     monkeypatch.setattr(sys, "argv", ["synthfm", *OWN])
@@ -286,9 +285,7 @@ def test_ctrl_c_ends_with_130_and_says_what_was_kept(place):
 
 
 def run_python(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, *arguments], env=environment(), capture_output=True, text=True, check=True
-    )
+    return subprocess.run([sys.executable, *arguments], env=environment(), capture_output=True, text=True, check=True)
 
 
 def environment() -> dict[str, str]:
