@@ -65,3 +65,25 @@ def test_exact_mode_gives_the_stock_predictors_logits(episode, monkeypatch):
         np.testing.assert_array_equal(ours.logits, reference)
         full = F.interpolate(torch.from_numpy(reference)[:, None], shape[1:], mode="bilinear", align_corners=False)
         np.testing.assert_array_equal(ours.mask, full[:, 0].numpy() > 0)
+
+
+def test_features_beyond_the_budget_are_encoded_again_and_nothing_changes():
+    image = np.random.default_rng(1).integers(0, 256, (20, 30, 40), dtype=np.uint8)
+    clicks = [Click((9, 15, 20)), Click((17, 3, 5), False), Click((2, 20, 30))]
+    segmenter = SAM2Segmenter("small", make_model(), torch.device("cpu"), "exact")
+    answers, peaks, encoded = {}, {}, {}
+    for budget in (2**30, 1):
+        segmenter.feature_budget = budget
+        session = segmenter.start(image, (1.0, 1.0, 1.0))
+        calls = []
+        forward = segmenter.model.forward_image
+        segmenter.model.forward_image = lambda batch, calls=calls, forward=forward: (
+            calls.append(len(batch)) or forward(batch)
+        )
+        answers[budget] = [session.add(click).logits for click in clicks]
+        segmenter.model.forward_image = forward
+        peaks[budget], encoded[budget] = session._features.peak_bytes, sum(calls)
+    assert encoded[2**30] == 20  # each slice once, for all clicks
+    assert encoded[1] > 3 * 20
+    assert peaks[1] * 2 < peaks[2**30]
+    np.testing.assert_array_equal(answers[1], answers[2**30])

@@ -1,61 +1,84 @@
-"""The encoded slices of one volume."""
+"""The encoded slices of one volume, as many as a memory budget holds."""
 
-from dataclasses import dataclass, field
+import time
+from collections import OrderedDict
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from sam2.modeling.sam2_base import SAM2Base
 from torch import Tensor
+
+from synthfm_env.segmenters.sam2.frames import square_frames
 
 _BATCH = 8  # slices encoded at once
 
 
-@dataclass(slots=True)
 class Features:
-    """What the image encoder made of each slice; position encodings are the same for all and kept once.
+    """What the image encoder makes of each slice: encoded when first asked for, in batches of neighbours, and kept.
+
+    Beyond the budget the batch that was asked for longest ago is dropped, and encoded again when it is needed.
+    Position encodings are the same for all slices and kept once.
 
     Attributes:
-        maps: three tensors (D, C, h, w), at stride 4, 8 and 16.
+        sizes: (h, w) of the three maps, at stride 4, 8 and 16.
         positions: three tensors (h * w, 1, C).
-        sizes: (h, w) of the three.
+        seconds: spent on encoding so far.
+        peak_bytes: the most memory that the maps have taken.
     """
 
-    maps: list[Tensor]
-    positions: list[Tensor]
-    sizes: list[tuple[int, int]]
-    _memory_position: list[Tensor] = field(default_factory=list)
+    def __init__(self, model: SAM2Base, image: NDArray[np.uint8], budget: int, dtype: torch.dtype) -> None:
+        """Take an image, encode nothing yet.
 
-    @classmethod
-    def empty(cls) -> "Features":
-        """Return features of nothing, for a closed session."""
-        return cls([], [], [])
-
-    @classmethod
-    @torch.inference_mode()
-    def encode(cls, model: SAM2Base, frames: Tensor) -> "Features":
-        """Encode (D, 3, S, S) frames in batches."""
-        maps: list[Tensor] = []
-        positions: list[Tensor] = []
-        for start in range(0, len(frames), _BATCH):
-            batch = frames[start : start + _BATCH].to(model.device)
-            backbone = model.forward_image(batch)
-            if not maps:
-                maps = [level.new_empty((len(frames), *level.shape[1:])) for level in backbone["backbone_fpn"]]
-                positions = [p[:1].flatten(2).permute(2, 0, 1).clone() for p in backbone["vision_pos_enc"]]
-            for whole, level in zip(maps, backbone["backbone_fpn"], strict=True):
-                whole[start : start + len(batch)] = level
-        return cls(maps, positions, [(level.shape[-2], level.shape[-1]) for level in maps])
-
-    @property
-    def device(self) -> torch.device:
-        """Where the features lie."""
-        return self.maps[0].device
+        Args:
+            model: whose encoder is used.
+            image: uint8 (D, H, W) or (D, H, W, 3), kept by reference.
+            budget: bytes that the maps may take; one batch is always kept.
+            dtype: that the maps are kept in.
+        """
+        self._model, self._image, self._budget, self._dtype = model, image, budget, dtype
+        self._batches: OrderedDict[int, list[Tensor]] = OrderedDict()
+        self._bytes = 0
+        self._memory_position: list[Tensor] = []
+        self.sizes: list[tuple[int, int]] = []
+        self.positions: list[Tensor] = []
+        self.seconds = 0.0
+        self.peak_bytes = 0
 
     def levels(self, z: int) -> list[Tensor]:
-        """Return the three maps of slice ``z`` as (h * w, 1, C), the form that SAM 2 tracks with."""
-        return [level[z : z + 1].flatten(2).permute(2, 0, 1) for level in self.maps]
+        """Return the three maps of slice ``z`` as float32 (h * w, 1, C), the form that SAM 2 tracks with."""
+        batch, offset = divmod(z, _BATCH)
+        if batch in self._batches:
+            self._batches.move_to_end(batch)
+        else:
+            self._encode(batch)
+        maps = self._batches[batch]
+        return [level[offset : offset + 1].float().flatten(2).permute(2, 0, 1) for level in maps]
 
     def memory_position(self, position: list[Tensor]) -> list[Tensor]:
         """Return the one kept copy of a memory's position encoding, the same for every slice."""
         if not self._memory_position:
             self._memory_position = [p.clone() for p in position]
         return self._memory_position
+
+    def clear(self) -> None:
+        """Drop all maps."""
+        self._batches.clear()
+        self._bytes = 0
+
+    def _encode(self, batch: int) -> None:
+        started = time.perf_counter()
+        slices = self._image[batch * _BATCH : (batch + 1) * _BATCH]
+        backbone = self._model.forward_image(square_frames(slices, self._model.image_size).to(self._model.device))
+        maps = [level.to(self._dtype) for level in backbone["backbone_fpn"]]
+        if not self.sizes:
+            self.sizes = [(level.shape[-2], level.shape[-1]) for level in maps]
+            self.positions = [p[:1].flatten(2).permute(2, 0, 1).clone() for p in backbone["vision_pos_enc"]]
+        size = sum(level.nbytes for level in maps)
+        while self._batches and self._bytes + size > self._budget:
+            _, dropped = self._batches.popitem(last=False)
+            self._bytes -= sum(level.nbytes for level in dropped)
+        self._batches[batch] = maps
+        self._bytes += size
+        self.peak_bytes = max(self.peak_bytes, self._bytes)
+        self.seconds += time.perf_counter() - started

@@ -1,6 +1,5 @@
 """SAM 2 as a ``Segmenter``."""
 
-import time
 from typing import Literal
 
 import torch
@@ -24,7 +23,10 @@ class SAM2Segmenter(Segmenter):
 
     Attributes:
         model: the ``SAM2Base``, in evaluation mode.
+        feature_budget: bytes that the encoded slices of one session may take; beyond it they are encoded again.
     """
+
+    feature_budget = 2 * 2**30
 
     capabilities = Capabilities()
 
@@ -32,19 +34,18 @@ class SAM2Segmenter(Segmenter):
         self.name = name
         self.model = model.to(device)
         self._patience = None if mode == "exact" else _PATIENCE
+        self._dtype = torch.float32 if mode == "exact" else torch.float16
 
     def frames(self, image: NDArray) -> Tensor:
         """Return what the encoder is fed for ``image``: float32 (D, 3, S, S), see ``Segmenter.start``."""
         return square_frames(prepare_image(image, (1.0, 1.0, 1.0)), self.model.image_size)
 
     def start(self, image: NDArray, spacing: tuple[float, float, float]) -> SAM2Session:
-        """Encode all slices and open a session; see ``Segmenter.start``."""
-        started = time.perf_counter()
+        """Open a session; slices are encoded as tracking reaches them; see ``Segmenter.start``."""
         prepared = prepare_image(image, spacing)
         depth, height, width = prepared.shape[:3]
-        features = Features.encode(self.model, square_frames(prepared, self.model.image_size))
-        encode = time.perf_counter() - started
-        return SAM2Session(self.model, features, (depth, height, width), encode, self._patience)
+        features = Features(self.model, prepared, self.feature_budget, self._dtype)
+        return SAM2Session(self.model, features, (depth, height, width), self._patience)
 
 
 def pick_device(device: str) -> torch.device:

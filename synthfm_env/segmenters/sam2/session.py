@@ -52,21 +52,19 @@ class SAM2Session(Session):
         model: SAM2Base,
         features: Features,
         shape: tuple[int, int, int],
-        encode: float,
         patience: int | None,
     ) -> None:
         """Take the encoded slices of an image.
 
         Args:
             model: shared, never changed.
-            features: of all slices.
+            features: of the image's slices.
             shape: (D, H, W) of the image.
-            encode: seconds that the encoding took, charged to the first click.
             patience: stop tracking in a direction after so many slices without the object and with no clicked slice
                 ahead; None tracks every slice.
         """
         self._model, self._features, self._shape = model, features, shape
-        self._encode, self._patience = encode, patience
+        self._patience = patience
         self._history = [_State()]
         self._closed = False
 
@@ -84,7 +82,7 @@ class SAM2Session(Session):
         """Take one more click; see ``Session.add``."""
         self._check_open()
         click.check_inside(self._shape)
-        started = time.perf_counter()
+        started, encoded = time.perf_counter(), self._features.seconds
         state = self._history[-1].copy()
         state.clicks += (click,)
         self._click(state, click)
@@ -94,8 +92,8 @@ class SAM2Session(Session):
             self._propagate(state)
         logits = self._logits(state)
         mask = self._native_mask(logits)
-        encode = self._encode if len(self._history) == 1 else 0.0
-        seconds = Seconds(encode=encode, predict=time.perf_counter() - started)
+        encode = self._features.seconds - encoded
+        seconds = Seconds(encode=encode, predict=time.perf_counter() - started - encode)
         state.prediction = Prediction(mask, logits[:, 0].numpy(), seconds)
         self._history.append(state)
         return state.prediction
@@ -120,13 +118,13 @@ class SAM2Session(Session):
         """Free the encoded slices and all masks."""
         self._closed = True
         self._history = [_State()]
-        self._features = Features.empty()
+        self._features.clear()
 
     def _click(self, state: _State, click: Click) -> None:
         """Decode the clicked slice with all its points and make it conditioning."""
         z, y, x = click.zyx
         size = self._model.image_size
-        device = self._features.device
+        device = self._model.device
         point = torch.tensor([[[x / self._shape[2] * size, y / self._shape[1] * size]]], device=device)
         label = torch.tensor([[int(click.positive)]], dtype=torch.int32, device=device)
         state.points[z] = concat_points(state.points.get(z), point, label)
