@@ -41,7 +41,8 @@ def correction(predicted: Tensor, truth: Tensor, generator: torch.Generator) -> 
     wrong = torch.where(background, torch.ones_like(wrong), wrong)
 
     sides = torch.stack((missed, wrong), 1).float()
-    depth = F.avg_pool2d(sides, width, stride=1, padding=width // 2) * sides
+    columns = F.avg_pool2d(sides, (width, 1), stride=1, padding=(width // 2, 0))
+    depth = F.avg_pool2d(columns, (1, width), stride=1, padding=(0, width // 2)) * sides
     deepest = depth.flatten(2).amax(2)
     positive = deepest[:, 0] > deepest[:, 1]
     side = torch.where(positive[:, None, None], depth[:, 0], depth[:, 1]).flatten(1)
