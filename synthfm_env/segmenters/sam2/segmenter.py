@@ -14,9 +14,6 @@ from synthfm_env.segmenters.sam2.features import Features
 from synthfm_env.segmenters.sam2.frames import square_frames
 from synthfm_env.segmenters.sam2.session import SAM2Session
 
-# Fast mode stops tracking once the object has been gone for so many slices; SAM 2's memory reaches six back.
-_PATIENCE = 6
-
 
 class SAM2Segmenter(Segmenter):
     """Encode a volume once, answer each click by propagation; many sessions share one model.
@@ -33,7 +30,7 @@ class SAM2Segmenter(Segmenter):
     def __init__(self, name: str, model: SAM2Base, device: torch.device, mode: Literal["fast", "exact"]) -> None:
         self.name = name
         self.model = model.to(device)
-        self._patience = None if mode == "exact" else _PATIENCE
+        self._fast = mode == "fast"
         self._dtype = torch.float32 if mode == "exact" else torch.float16
 
     def frames(self, image: NDArray) -> Tensor:
@@ -45,7 +42,7 @@ class SAM2Segmenter(Segmenter):
         prepared = prepare_image(image, spacing)
         depth, height, width = prepared.shape[:3]
         features = Features(self.model, prepared, self.feature_budget, self._dtype)
-        return SAM2Session(self.model, features, (depth, height, width), self._patience)
+        return SAM2Session(self.model, features, (depth, height, width), fast=self._fast)
 
 
 def pick_device(device: str) -> torch.device:

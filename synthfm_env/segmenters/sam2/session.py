@@ -17,6 +17,13 @@ from synthfm_env.prompts import Click
 from synthfm_env.segmenters.contract import Prediction, Seconds, Session
 from synthfm_env.segmenters.sam2.features import Features
 
+# Fast mode stops tracking once the object has been gone for so many slices; SAM 2's memory reaches six back.
+_PATIENCE = 6
+# From the second click on it stops between two clicked slices once so many slices in a row came out as before the
+# click, that is with at most this share of their pixels changed.
+_SETTLED = 3
+_CHANGE = 0.005
+
 _Output = dict[str, Any]  # what SAM2Base.track_step returns for a slice; never changed once stored
 
 
@@ -52,7 +59,8 @@ class SAM2Session(Session):
         model: SAM2Base,
         features: Features,
         shape: tuple[int, int, int],
-        patience: int | None,
+        *,
+        fast: bool,
     ) -> None:
         """Take the encoded slices of an image.
 
@@ -60,11 +68,10 @@ class SAM2Session(Session):
             model: shared, never changed.
             features: of the image's slices.
             shape: (D, H, W) of the image.
-            patience: stop tracking in a direction after so many slices without the object and with no clicked slice
-                ahead; None tracks every slice.
+            fast: leave out slices whose mask would hardly change, see the module.
         """
         self._model, self._features, self._shape = model, features, shape
-        self._patience = patience
+        self._fast = fast
         self._history = [_State()]
         self._closed = False
 
@@ -153,17 +160,21 @@ class SAM2Session(Session):
             self._track(state, range(start, -1, -1), reverse=True)
 
     def _track(self, state: _State, order: range, *, reverse: bool) -> None:
-        gone, ahead = 0, sum(z in order for z in state.conditioning)
+        before = dict(state.tracked)
+        gone, settled = 0, 0
+        ahead = sum(z in order for z in state.conditioning)
         for z in order:
             state.reverse[z] = reverse
             if z in state.conditioning:
-                gone, ahead = 0, ahead - 1
-            elif self._patience is not None and ahead == 0 and gone >= self._patience:
+                gone, settled, ahead = 0, 0, ahead - 1
+            elif self._fast and ahead == 0 and gone >= _PATIENCE:
                 state.tracked.pop(z, None)
-            else:
+            elif not (self._fast and settled >= _SETTLED):
                 output = self._step(state, z, initial=False, reverse=reverse, points=None, logits=None)
                 state.tracked[z] = self._compact(output, output["maskmem_features"], output["maskmem_pos_enc"])
-                gone = 0 if bool((output["pred_masks"] > 0).any()) else gone + 1
+                mask = output["pred_masks"] > 0
+                gone = 0 if bool(mask.any()) else gone + 1
+                settled = settled + 1 if before and _alike(mask, before.get(z)) else 0
 
     def _step(
         self, state: _State, z: int, *, initial: bool, reverse: bool, points: dict[str, Tensor] | None,
@@ -207,3 +218,11 @@ class SAM2Session(Session):
             full = F.interpolate(logits[z : z + 16], size=self._shape[1:], mode="bilinear", align_corners=False)
             mask[z : z + 16] = (full[:, 0] > 0).numpy()
         return mask
+
+
+def _alike(mask: Tensor, before: _Output | None) -> bool:
+    """Tell whether a slice's mask is nearly the one it had before the click; a slice left out before was empty."""
+    if before is None:
+        return not bool(mask.any())
+    old = before["pred_masks"] > 0
+    return int((mask ^ old).sum()) <= _CHANGE * int((mask | old).sum())
