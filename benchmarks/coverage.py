@@ -9,6 +9,7 @@ the slice where it is largest, after the 8-bit scaling that models get, with sli
 import argparse
 from collections import defaultdict
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -50,7 +51,7 @@ def measure(image: NDArray[np.uint8], mask: NDArray[np.bool_]) -> dict[str, floa
     area = int(mask.sum())
     if area < 7 or area > 0.8 * mask.size:
         return None
-    x = image.astype(np.float32) / 255
+    x: NDArray[np.float32] = image.astype(np.float32) / np.float32(255)
     distance = ndimage.distance_transform_edt(mask) - ndimage.distance_transform_edt(~mask)
     ring = (distance < 0) & (distance >= -RING)
     inside = mask & (distance <= max(RING, 2))
@@ -83,7 +84,7 @@ def _slope(x: NDArray[np.float32]) -> float:
     power = np.abs(np.fft.fft2((x - x.mean()) * np.outer(window, window))) ** 2
     f = np.hypot(*np.meshgrid(np.fft.fftfreq(side), np.fft.fftfreq(side), indexing="ij"))
     bins = np.linspace(0.1, 0.5, 9)
-    radial = [power[(f >= a) & (f < b)].mean() for a, b in zip(bins[:-1], bins[1:], strict=True)]
+    radial = [power[(f >= a) & (f < b)].mean() for a, b in pairwise(bins)]
     return float(np.polyfit(np.log((bins[:-1] + bins[1:]) / 2), np.log(np.array(radial) + 1e-9), 1)[0])
 
 

@@ -8,19 +8,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from synthfm_env.synthesis.shapes import Array, Rng, log_uniform, rotation, tensor
+from synthfm_env.synthesis.shapes import Array, Rng, bernstein, log_uniform, rotation, tensor
 
 _HALF_WIDTH = 1.5
+_GRID = 28
+_LINE = np.linspace(-_HALF_WIDTH, _HALF_WIDTH, _GRID)
+_LINE_STEP = 2 * _HALF_WIDTH / (_GRID - 1)
+_LEVELS = np.linspace(-1, 1, 9)
 
 
-def bezier_curve(control: Array, points: int) -> Array:
-    """Return (points, d) of the Bezier curve B(t) = sum_i C(n, i) t^i (1 - t)^(n - i) P_i with (n + 1, d) ``control``."""
-    n = len(control) - 1
-    i, t = np.arange(n + 1), np.linspace(0, 1, points)[:, None]
-    return np.asarray((np.array([math.comb(n, int(k)) for k in i]) * t**i * (1 - t) ** (n - i)) @ control)
-
-
-def bezier_contour(rng: Rng, points: int = 40) -> Array:
+def bezier_contour(rng: Rng, points: int = 36) -> Array:
     """Return a closed contour (about ``points``, 2) from 4 to 12 random control points, scaled to radius 1.
 
     Two kinds: one Bezier curve that ends where it starts (smooth, SynthFM's), or a chain of quadratic Bezier arcs
@@ -32,7 +29,7 @@ def bezier_contour(rng: Rng, points: int = 40) -> Array:
     radii = np.exp(rng.uniform(-1.2, 0.0, count))
     control = np.stack([radii * np.sin(angles), radii * np.cos(angles)], 1)
     if rng.random() < 0.4:
-        curve = bezier_curve(np.concatenate([control, control[:1]]), points + 1)[:-1]
+        curve = bernstein(count, points + 1)[:-1] @ np.concatenate([control, control[:1]])
     else:
         start, end = (np.roll(control, 1, 0) + control) / 2, (control + np.roll(control, -1, 0)) / 2
         t = np.linspace(0, 1, max(4, points // count), endpoint=False)[:, None, None]
@@ -41,10 +38,9 @@ def bezier_contour(rng: Rng, points: int = 40) -> Array:
     return np.asarray(curve / np.abs(curve).max())
 
 
-def polygon_distance(polygon: Array, size: int = 32, half: float = _HALF_WIDTH) -> Array:
-    """Return the signed distance (positive where the winding number is not zero) on a square (size, size) grid."""
-    line = np.linspace(-half, half, size, dtype=np.float32)
-    y, x = (g.reshape(-1, 1) for g in np.meshgrid(line, line, indexing="ij"))
+def polygon_distance(polygon: Array, line: Array = _LINE) -> Array:
+    """Return the signed distance (positive where the winding number is not zero) on the grid ``line`` x ``line``."""
+    y, x = (g.astype(np.float32).reshape(-1, 1) for g in np.meshgrid(line, line, indexing="ij"))
     ay, ax = polygon.astype(np.float32).T
     by, bx = np.roll(ay, -1), np.roll(ax, -1)
     ey, ex, ry, rx = by - ay, bx - ax, y - ay, x - ax
@@ -52,7 +48,7 @@ def polygon_distance(polygon: Array, size: int = 32, half: float = _HALF_WIDTH) 
     distance = np.sqrt(((ry - t * ey) ** 2 + (rx - t * ex) ** 2).min(1))
     left = ex * ry > ey * rx
     winding = ((ay <= y) & (by > y) & left).sum(1) - ((ay > y) & (by <= y) & ~left).sum(1)
-    return np.asarray(np.where(winding != 0, distance, -distance).reshape(size, size), np.float64)
+    return np.asarray(np.where(winding != 0, distance, -distance).reshape(len(line), len(line)), np.float64)
 
 
 @dataclass(frozen=True)
@@ -93,8 +89,14 @@ class Loft:
     @property
     def reach(self) -> Array:
         """Half extent (z, y, x) in pixels."""
-        axes = np.array([self.half, *(1 + np.abs(self.lean) * self.half)])
-        return np.asarray(np.abs(self.turn) @ axes * self.radius * 1.02)
+        z = self.half * _LEVELS[:, None, None]
+        rate = np.where(z < self.turning, *self.rates)
+        y, x = np.meshgrid(_LINE, _LINE, indexing="ij")
+        inside = self.distance - rate * np.abs(z - self.turning) ** self.power > -_LINE_STEP
+        z = np.broadcast_to(z, inside.shape)[inside]
+        plane = np.stack([np.broadcast_to(g, inside.shape)[inside] for g in (y, x)], 1) + z[:, None] * self.lean
+        points = np.concatenate([z[:, None], plane], 1) @ self.turn.T
+        return np.asarray(np.abs(points).max(0) * self.radius * 1.03)
 
     @property
     def finest(self) -> float:

@@ -5,13 +5,13 @@ import math
 import numpy as np
 
 from synthfm_env.synthesis.scene import Scene
-from synthfm_env.synthesis.shapes import Array, Block, Star, Tube, log_uniform
+from synthfm_env.synthesis.shapes import Array, Block, Tube, log_uniform
 
 _MOST_VERTEBRAE = 12
 
 
 def spine(scene: Scene) -> None:
-    """Vertebrae with discs, processes, canal and cord, along the body and gently curved."""
+    """Draw vertebrae with discs, processes, canal and cord, along the body and gently curved."""
     rng, extent, palette = scene.rng, scene.extent, scene.palette
     r = scene.size * log_uniform(rng, 0.05, 0.22)
     pitch, disc = r * rng.uniform(1.1, 1.9), rng.uniform(0.12, 0.3)
@@ -63,13 +63,12 @@ def _vertebra(
     back, side = frame[:, 1], frame[:, 2]
     label, arch = scene.name("vertebra"), back * (0.75 * r + canal)
     down = np.array([0.3 * r, 0, 0])
-    tips = [(arch + back * canal, arch + back * 1.5 * r - down)]
-    tips += [(arch + side * s * canal, arch + side * s * 1.5 * r) for s in (-1, 1)]
-    for start, end in tips:
-        process = Tube.along(np.stack([start, end]), (0.22 * r, 0.13 * r))
-        scene.paint(process, centre, compact, label, texture=texture, width=1.2)
-    ring = Star.ellipsoid(np.array([half * 0.8, canal * 1.35, canal * 1.35]), frame)
-    scene.paint(ring, centre + arch, compact, label, texture=texture, width=1.2)
+    tips = [(back * canal, back * 1.5 * r - down), *((side * s * canal, side * s * 1.5 * r) for s in (-1, 1))]
+    angle = np.arange(10)[:, None] * (2 * math.pi / 10)
+    ring = Tube(arch + canal * (np.cos(angle) * back + np.sin(angle) * side), np.full(10, 0.3 * r))
+    arms = [ring, *(Tube.along(arch + np.stack(tip), (0.22 * r, 0.13 * r)) for tip in tips)]
+    posterior = Tube(np.concatenate([a.path for a in arms]), np.concatenate([a.radii for a in arms]))
+    scene.paint(posterior, centre, compact, label, texture=texture, width=1.2)
     found = scene.find(body, centre)
     if found:
         scene.stamp(found, compact, label, texture=texture, width=1.2)
@@ -77,7 +76,7 @@ def _vertebra(
 
 
 def long_bone(scene: Scene) -> None:
-    """A shaft: a compact ring around marrow, one structure."""
+    """Draw a shaft: a compact ring around marrow, one structure."""
     rng, length = scene.rng, scene.span[0]
     radius = scene.size * log_uniform(rng, 0.03, 0.12)
     centre = scene.place(radius, 0.15)
@@ -89,7 +88,7 @@ def long_bone(scene: Scene) -> None:
 
 
 def ribs(scene: Scene) -> None:
-    """Curved thin bones around the middle, each a structure."""
+    """Draw curved thin bones around the middle, each a structure."""
     rng, extent = scene.rng, scene.extent
     middle = extent * rng.uniform(0.4, 0.6, 3)
     big = scene.span[1:] * rng.uniform(0.32, 0.46, 2)

@@ -12,7 +12,7 @@ from synthfm_env.synthesis.fields import cubic_matrix, expand, spline_matrix
 from synthfm_env.synthesis.shapes import Array, Shape, Tube
 
 Box = tuple[slice, slice, slice]
-_MOST_SAMPLES = 12000
+_MOST_SAMPLES = 5000
 
 
 class Canvas:
@@ -59,17 +59,18 @@ class Canvas:
     def points(self, box: Box, counts: Sequence[int], centre: Array, warped: bool) -> Tensor:
         """Return sample points (nz, ny, nx, 3) of a box, in pixels relative to ``centre``, displaced where asked."""
         at = torch.empty((*counts, 3), device=self.device)
-        unit = torch.empty((*counts, 3), device=self.device) if warped else None
         for i, (s, n) in enumerate(zip(box, counts, strict=True)):
-            line = np.linspace(s.start, s.stop - 1, n) if n > 1 else np.array([(s.start + s.stop - 1) / 2])
-            line = (line + 0.5) * (self.dz if i == 0 else 1.0)
+            line = s.start + 0.5 + np.arange(n) * ((s.stop - s.start - 1) / max(1, n - 1))
+            if i == 0:
+                line *= self.dz
             along = [1, 1, 1]
             along[i] = n
             at[..., i] = torch.as_tensor(line - centre[i], dtype=torch.float32, device=self.device).view(along)
-            if unit is not None:
-                relative = line / self.extent[i] * 2 - 1
-                unit[..., i] = torch.as_tensor(relative, dtype=torch.float32, device=self.device).view(along)
-        return at if unit is None else at + self._displaced(unit).T.view(*counts, 3)
+        if not warped:
+            return at
+        to_unit = torch.as_tensor(np.stack([2 / self.extent, 2 * centre / self.extent - 1]), dtype=torch.float32)
+        scale, offset = to_unit.to(self.device)
+        return at + self._displaced(at * scale + offset).T.view(*counts, 3)
 
     def bent(self, tube: Tube, centre: Array) -> Tube:
         """Return the tube as the displacement leaves it: its path is moved, which spares moving every sample."""
@@ -94,7 +95,7 @@ class Canvas:
     def sampled(self, shape: Shape, box: Box, centre: Array, warped: bool) -> Tensor:
         """Return f on a box, evaluated on as coarse a grid as the shape bears and expanded by cubic interpolation."""
         lengths = [s.stop - s.start for s in box]
-        cell = max(1.0, shape.finest / 4)
+        cell = max(1.0, shape.finest / 3)
         while True:
             counts = [
                 min(n, max(4, math.ceil(n * step / cell) + 1))

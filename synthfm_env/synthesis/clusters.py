@@ -12,9 +12,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from synthfm_env.synthesis.fields import cells_for, spline_matrix
-
-_SLAB = 1 << 17
+from synthfm_env.synthesis.fields import cells_for, slabs, spline_columns, spline_matrix
 
 
 def cluster_map(
@@ -46,13 +44,12 @@ def cluster_map(
     mz, my, mx = (spline_matrix(n, c, device) for n, c in zip(shape, cells, strict=True))
     planes = (my @ (grid @ mx.T)).flatten(2)
     out = torch.empty((shape[0], shape[1] * shape[2]), dtype=torch.int32, device=device)
-    rows = max(1, _SLAB // (shape[1] * shape[2]))
-    value = torch.empty((min(rows, shape[0]), out.shape[1]), device=device)
-    for start in range(0, shape[0], rows):
-        part, best = mz[start : start + rows], out[start : start + rows].zero_()
-        field = value[: part.shape[0]]
+    for rows in slabs(shape):
+        columns = spline_columns(rows, *mz.shape)
+        part, best = mz[rows, columns], out[rows].zero_()
+        field = torch.empty(best.shape, device=device)
         for k in range(count):
-            torch.mm(part, planes[k], out=field)
+            torch.mm(part, planes[k, columns], out=field)
             torch.maximum(best, field.view(torch.int32).bitwise_and_(-16).bitwise_or_(k), out=best)
         best.bitwise_and_(15)
     return out.view(*shape)

@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-
 # The mean of the sum of squared weights of a cubic B-spline: what is left of white noise's variance along an axis.
 _SPREAD = 151 / 315
+_SLAB = 1 << 17
 
 
 @lru_cache(maxsize=4096)
@@ -93,21 +93,43 @@ def fractal_field(
 ) -> Tensor:
     """Return a (D, H, W) sum of spline noise at several feature sizes (pixels), of about unit variance.
 
-    The octaves are joined along z before the last product, so that the voxel grid is touched once.
+    The last product, along z, goes slab by slab over all octaves, so that memory is touched once.
     """
     device = str(generator.device)
     norm = math.sqrt(sum(w * w for w in weights)) or 1.0
-    parts, matrices = [], []
+    octaves: list[tuple[Tensor | None, Tensor]] = []
     for size, weight in zip(sizes, weights, strict=True):
         cells = cells_for(shape, size, dz, stretch)
         gain = weight / norm / _SPREAD ** (1.5 if shape[0] > 1 else 1.0)
         grid = torch.randn([c + 3 for c in cells], generator=generator, device=device) * gain
         mz, my, mx = (spline_matrix(n, c, device) for n, c in zip(shape, cells, strict=True))
         if shape[0] == 1:
-            grid, mz = grid[1:2], torch.ones(1, 1, device=device)
-        parts.append(my @ (grid @ mx.T))
-        matrices.append(mz)
-    return _along_z(torch.cat(matrices, 1), torch.cat(parts, 0))
+            octaves.append((None, (my @ (grid[1] @ mx.T)).view(1, -1)))
+        else:
+            octaves.append((mz, (my @ (grid @ mx.T)).flatten(1)))
+    out = torch.empty((shape[0], shape[1] * shape[2]), device=device)
+    for rows in slabs(shape):
+        part = out[rows].zero_()
+        for along, planes in octaves:
+            if along is None:
+                part += planes
+            else:
+                columns = spline_columns(rows, *along.shape)
+                part.addmm_(along[rows, columns], planes[columns])
+    return out.view(*shape)
+
+
+def slabs(shape: Sequence[int]) -> list[slice]:
+    """Return the slices that cut a volume along z into slabs that stay in a core's cache."""
+    rows = max(1, _SLAB // (shape[1] * shape[2]))
+    return [slice(start, min(start + rows, shape[0])) for start in range(0, shape[0], rows)]
+
+
+def spline_columns(rows: slice, length: int, width: int) -> slice:
+    """Return the columns of ``spline_matrix`` that are not zero in these rows: a spline is local."""
+    cells = width - 3
+    first, last = (int((i + 0.5) * cells / length) for i in (rows.start, rows.stop - 1))
+    return slice(max(0, first - 1), min(width, last + 5))
 
 
 @lru_cache(maxsize=512)

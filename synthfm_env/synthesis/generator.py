@@ -12,7 +12,7 @@ from torch import Tensor
 
 from synthfm_env.errors import InputError
 from synthfm_env.synthesis.anatomy import populate, top_up
-from synthfm_env.synthesis.backdrop import Body, draw_body, draw_clusters, draw_phantom
+from synthfm_env.synthesis.backdrop import draw_body, draw_clusters, draw_phantom
 from synthfm_env.synthesis.canvas import Canvas
 from synthfm_env.synthesis.fields import fractal_field
 from synthfm_env.synthesis.palette import Palette
@@ -24,7 +24,7 @@ from synthfm_env.synthesis.tidy import tidy
 from synthfm_env.synthesis.visibility import border_contrast, without
 from synthfm_env.volumes.volume import Volume
 
-GENERATOR_VERSION = "0.3"
+GENERATOR_VERSION = "0.4"
 _TOP_UPS = 4
 _ROOM = 4  # a structure needs about this many times its smallest size around it
 
@@ -192,8 +192,7 @@ def _frame(rng: Rng, oblique: float) -> Array:
 
 def _textures(canvas: Canvas, rng: Rng) -> Tensor:
     """Return each voxel's texture: of the volume's two, the sign of the amplitude says which."""
-    soft = _texture(canvas, rng)
-    other = _texture(canvas, rng)
+    soft, other = _texture(canvas, rng, 1.5), _texture(canvas, rng, 4.0)
     kind = rng.random()
     if kind < 0.25:  # ridges: septa, fibres, folds
         other = other.abs_().mul_(-1.6).add_(1.3)
@@ -202,10 +201,10 @@ def _textures(canvas: Canvas, rng: Rng) -> Tensor:
     return torch.where(canvas.texture < 0, other, soft)
 
 
-def _texture(canvas: Canvas, rng: Rng) -> Tensor:
+def _texture(canvas: Canvas, rng: Rng, finest: float) -> Tensor:
     count = int(rng.integers(2, 4))
     unit = max(1.0, min(canvas.shape[1:]) / 192)
-    sizes = [float(s) * unit for s in np.exp(rng.uniform(np.log(1.5), np.log(24), count))]
+    sizes = [float(s) * unit for s in np.exp(rng.uniform(np.log(finest), np.log(16 * finest), count))]
     stretch = [1.0, 1.0, 1.0]
     if rng.random() < 0.3:
         stretch[int(rng.integers(3))] = rng.uniform(2, 8)

@@ -57,7 +57,7 @@ def contents(scene: Scene, centre: Array, radius: float, label: int) -> None:
 
 
 def organ(scene: Scene) -> None:
-    """One organ of any size, perhaps with lesions or vessels in it."""
+    """Draw one organ of any size, perhaps with lesions or vessels in it."""
     rng = scene.rng
     radius = scene.size * log_uniform(rng, scene.smallest_organ, 0.42)
     centre = scene.place(radius)
@@ -71,7 +71,7 @@ def organ(scene: Scene) -> None:
 
 
 def bezier(scene: Scene) -> None:
-    """A few plain Bezier lofts: SynthFM's own objects."""
+    """Draw a few plain Bezier lofts: SynthFM's own objects."""
     rng = scene.rng
     for _ in range(int(rng.integers(1, 5))):
         radius = scene.size * log_uniform(rng, 0.04, 0.35)
@@ -80,14 +80,14 @@ def bezier(scene: Scene) -> None:
 
 
 def pair(scene: Scene) -> None:
-    """The same organ twice, mirrored about a sagittal plane: kidneys, ventricles, glands."""
+    """Draw the same organ twice, mirrored about a sagittal plane: kidneys, ventricles, glands."""
     rng = scene.rng
     radius = scene.size * log_uniform(rng, 0.05, 0.2)
     mirrored(scene, radius, radius * rng.uniform(0.9, 2.5), scene.palette.any(rng), "paired organ", 0.4)
 
 
 def lungs(scene: Scene) -> None:
-    """Two big organs full of gas, with vessels in them."""
+    """Draw two big organs full of gas, with vessels in them."""
     rng = scene.rng
     radius = scene.size * rng.uniform(0.14, 0.26)
     gas = scene.palette.gas(rng)
@@ -109,7 +109,7 @@ def mirrored(scene: Scene, radius: float, apart: float, level: float, kind: str,
 
 
 def shelled(scene: Scene) -> None:
-    """A bright or dark shell around uneven contents, all of it one structure: a fetal head, a cyst, an egg."""
+    """Draw a bright or dark shell around uneven contents, all of it one structure: a fetal head, a cyst, an egg."""
     rng, palette = scene.rng, scene.palette
     radius = scene.size * log_uniform(rng, 0.1, 0.45)
     centre = scene.place(radius, 0.2)
@@ -127,7 +127,7 @@ def shelled(scene: Scene) -> None:
 
 
 def chamber(scene: Scene) -> None:
-    """A ring of muscle around one to four chambers, as in the heart."""
+    """Draw a ring of muscle around one to four chambers, as in the heart."""
     rng, palette = scene.rng, scene.palette
     radius = scene.size * log_uniform(rng, 0.1, 0.36)
     centre = scene.place(radius, 0.25)
@@ -150,13 +150,13 @@ def chamber(scene: Scene) -> None:
 
 
 def lesions(scene: Scene) -> None:
-    """Small structures anywhere, down to three pixels across."""
+    """Draw small structures anywhere, down to three pixels across."""
     spread = 0.25 * scene.size
     focal(scene, scene.place(spread), spread, None, most=0.07 * scene.size)
 
 
 def focal(scene: Scene, centre: Array, spread: float, level: float | None, most: float) -> None:
-    """A few lesions alike about a centre, each a structure."""
+    """Draw a few lesions alike about a centre, each a structure."""
     rng = scene.rng
     mean, texture = scene.palette.soft(rng, level, least=0.15), scene.palette.amplitude(rng)
     for _ in range(int(rng.integers(1, 6))):
@@ -169,7 +169,7 @@ def focal(scene: Scene, centre: Array, spread: float, level: float | None, most:
 
 
 def cells(scene: Scene) -> None:
-    """Many round structures of one kind: nuclei, cysts, follicles."""
+    """Draw many round structures of one kind: nuclei, cysts, follicles."""
     rng, palette = scene.rng, scene.palette
     radius = scene.size * log_uniform(rng, 0.02, 0.12)
     mean, width = palette.soft(rng, least=0.1), scene.width()

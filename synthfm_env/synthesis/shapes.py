@@ -6,6 +6,8 @@ Points are (..., 3), (z, y, x) in pixels relative to the shape's centre, a slice
 
 import math
 from dataclasses import dataclass, replace
+from functools import lru_cache
+from itertools import pairwise
 from typing import Protocol, Self
 
 import numpy as np
@@ -15,6 +17,15 @@ from torch import Tensor
 
 Rng = np.random.Generator
 Array = NDArray[np.float64]
+
+
+def _even_directions(count: int) -> Array:
+    k = np.arange(count) + 0.5
+    polar, turn = np.arccos(1 - 2 * k / count), math.pi * (1 + 5**0.5) * k
+    return np.stack([np.cos(polar), np.sin(polar) * np.cos(turn), np.sin(polar) * np.sin(turn)], 1)
+
+
+_DIRECTIONS = _even_directions(200)
 
 
 class Shape(Protocol):
@@ -54,6 +65,13 @@ def tensor(values: Array, like: Tensor) -> Tensor:
     return torch.as_tensor(values, dtype=torch.float32, device=like.device)
 
 
+@lru_cache(maxsize=1024)
+def bernstein(degree: int, points: int) -> Array:
+    """Return the (points, degree + 1) Bernstein polynomials C(n, i) t^i (1 - t)^(n - i), t evenly from 0 to 1."""
+    i, t = np.arange(degree + 1), np.linspace(0, 1, points)[:, None]
+    return np.asarray(np.array([math.comb(degree, int(k)) for k in i]) * t**i * (1 - t) ** (degree - i))
+
+
 @dataclass(frozen=True)
 class Star:
     """A star-shaped body: an ellipsoid whose radius is modulated by waves over the direction."""
@@ -90,7 +108,9 @@ class Star:
     @property
     def reach(self) -> Array:
         """Half extent (z, y, x) in pixels."""
-        return np.asarray(np.sqrt(((self.turn * self.axes) ** 2).sum(1)) * (1 + np.abs(self.gains).sum()))
+        r = 1 + np.cos(_DIRECTIONS @ self.waves + self.phases) @ self.gains
+        surface = (_DIRECTIONS * r[:, None]) @ (self.turn * self.axes).T
+        return np.asarray(np.abs(surface).max(0) * 1.06)
 
     @property
     def finest(self) -> float:
@@ -154,11 +174,9 @@ class Tube:
         n = len(control) - 1
         length = float(np.sqrt((np.diff(control, axis=0) ** 2).sum(1)).sum())
         m = int(np.clip(math.ceil(length / (0.8 * min(radius))), 4, 200))
-        t = np.linspace(0, 1, m)[:, None]
-        k = np.arange(n + 1)
-        bernstein = np.array([math.comb(n, int(i)) for i in k]) * t**k * (1 - t) ** (n - k)
-        radii = np.linspace(*radius, m) * (1 + wavy * np.sin(np.arange(m) * 1.3))
-        return cls(bernstein @ control, radii)
+        weights = bernstein(n, m)
+        radii = radius[0] + (radius[1] - radius[0]) * np.arange(m) / (m - 1)
+        return cls(weights @ control, radii * (1 + wavy * np.sin(np.arange(m) * 1.3)))
 
     def turned(self, frame: Array) -> "Tube":
         """Return the shape in another frame."""
@@ -168,11 +186,11 @@ class Tube:
         """Return the tube with its radii multiplied: the lumen."""
         return replace(self, radii=self.radii * share)
 
-    def pieces(self, most: int = 16) -> list["Tube"]:
+    def pieces(self, most: int = 24) -> list["Tube"]:
         """Cut a long tube, so that each piece is sampled in a small box of its own."""
         count = math.ceil(len(self.path) / most)
-        cuts = np.linspace(0, len(self.path) - 1, count + 1).astype(int)
-        return [Tube(self.path[a : b + 1], self.radii[a : b + 1]) for a, b in zip(cuts[:-1], cuts[1:], strict=True)]
+        cuts = np.arange(count + 1) * (len(self.path) - 1) // count
+        return [Tube(self.path[a : b + 1], self.radii[a : b + 1]) for a, b in pairwise(cuts)]
 
     @property
     def _box(self) -> tuple[Array, Array]:
@@ -194,7 +212,7 @@ class Tube:
     @property
     def finest(self) -> float:
         """The length in pixels that sampling must resolve."""
-        return float(self.radii.min()) * 0.7
+        return float(self.radii.min())
 
     def __call__(self, p: Tensor) -> Tensor:
         """Evaluate f = max over the balls of (r^2 - |p - c|^2) / 2r: quadratic, so thin tubes survive sampling."""

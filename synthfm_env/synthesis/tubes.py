@@ -26,14 +26,14 @@ def tree(scene: Scene, centre: Array, radius: float, level: float, label: int | 
 
 
 def vessels(scene: Scene) -> None:
-    """A branching vessel of its own, one structure."""
+    """Draw a branching vessel of its own, one structure."""
     rng = scene.rng
     radius = scene.size * rng.uniform(0.15, 0.4)
     tree(scene, scene.place(radius, 0.25), radius, scene.palette.any(rng), scene.name("vessel tree"))
 
 
 def tube(scene: Scene) -> None:
-    """A vessel, duct, trachea or cord: solid, or with a wall and contents."""
+    """Draw a vessel, duct, trachea or cord: solid, or with a wall and contents."""
     rng = scene.rng
     radius = scene.size * log_uniform(rng, 0.012, 0.08)
     count = int(rng.integers(3, 8))
@@ -47,7 +47,7 @@ def tube(scene: Scene) -> None:
 
 
 def bowel(scene: Scene) -> None:
-    """A winding tube with pouches, its wall around gas, fluid or a mixture."""
+    """Draw a winding tube with pouches, its wall around gas, fluid or a mixture."""
     rng = scene.rng
     radius = scene.size * log_uniform(rng, 0.03, 0.09)
     turns = int(rng.integers(5, 10))
