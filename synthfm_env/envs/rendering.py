@@ -33,10 +33,10 @@ def draw_frame(
 ) -> NDArray[np.uint8]:
     """Draw the three planes through the newest click, or the one plane of a 2D image.
 
-    From left to right: (y, x), (z, x) and (z, y), each in true proportions, z upwards. The mask is outlined
-    inside its edge (orange), the truth outside its edge (blue), so that both show where they agree. Discs are
-    the clicks that lie in the plane: green with a plus, red with a minus, the newest ringed in white. Without
-    a click, the planes cut the middle of the volume.
+    From left to right: (y, x), (z, x) and (z, y), each in true proportions, z upwards, x to the right. The
+    mask is outlined inside its edge (orange), the truth outside its edge (blue), so that both show where they
+    agree. Discs are the clicks that lie in the plane: green with a plus, red with a minus, the newest ringed
+    in white. Without a click, the planes cut the middle of the volume.
 
     Args:
         image: uint8 (D, H, W), axes (z, y, x).
