@@ -37,9 +37,7 @@ def make_clicker(name: str, **params: Any) -> Clicker:
     try:
         inspect.signature(kind).bind(**params)
     except TypeError as error:
-        raise InputError(
-            f"make_clicker({name!r}, ...): {error}; it takes {inspect.signature(kind)}"
-        ) from None
+        raise InputError(f"make_clicker({name!r}, ...): {error}; it takes {inspect.signature(kind)}") from None
     return kind(**params)
 
 

@@ -227,9 +227,7 @@ class PromptEnv(gym.Env[Observation, NDArray[np.integer]], ABC):
         """
         episode, opened = self._episode, self._opened
         if episode is None or opened is None or not episode.running:
-            raise ResetNeeded(
-                "no episode is running (none began, or it ended): call env.reset() before env.step()"
-            )
+            raise ResetNeeded("no episode is running (none began, or it ended): call env.reset() before env.step()")
         click = read_action(action, self._shape)
         before = episode.dice
         if click is None:
@@ -283,8 +281,7 @@ class PromptEnv(gym.Env[Observation, NDArray[np.integer]], ABC):
             return self._opened
         if volume.image.shape != self._shape:
             raise InputError(
-                f"{volume.case_id} has the grid {volume.image.shape}, "
-                f"but this environment's is {self._shape} (z, y, x)"
+                f"{volume.case_id} has the grid {volume.image.shape}, but this environment's is {self._shape} (z, y, x)"
             )
         self.close()
         image = np.ascontiguousarray(to_uint8(volume.image, volume.modality))

@@ -53,9 +53,7 @@ class VolumeEnv(PromptEnv):
         if not isinstance(image, Volume):
             image = load_volume(image, label, modality=modality)
         elif label is not None or modality is not None:
-            raise InputError(
-                "image is a Volume: give label and modality in it, not as arguments of their own"
-            )
+            raise InputError("image is a Volume: give label and modality in it, not as arguments of their own")
         if image.label is None:
             raise InputError(f"{image.case_id} has no label, so no click can be judged: give label=PATH")
         if structure is not None:

@@ -156,9 +156,7 @@ def test_render_without_a_mode_warns(env):
 
 def test_info_has_the_same_keys_at_every_step_and_the_truth_only_on_request(volume):
     for reveal, keys in ((False, INFO_KEYS), (True, INFO_KEYS | {"truth"})):
-        env = VolumeEnv(
-            image=volume, structure="box", segmenter=BallSegmenter(), reveal_truth=reveal, max_clicks=2
-        )
+        env = VolumeEnv(image=volume, structure="box", segmenter=BallSegmenter(), reveal_truth=reveal, max_clicks=2)
         infos = [env.reset()[1], env.step([5, 10, 9, 1])[4], env.step([1, 1, 1, 0])[4]]
         assert [set(info) for info in infos] == [keys] * 3
 

@@ -11,9 +11,7 @@ from synthfm_env.envs.synthetic import MIN_VOXELS, fair_targets
 
 
 def synthetic(**kwargs):
-    return SyntheticEnv(
-        **{"shape": (12, 32, 32), "segmenter": BallSegmenter(), "reveal_truth": True, **kwargs}
-    )
+    return SyntheticEnv(**{"shape": (12, 32, 32), "segmenter": BallSegmenter(), "reveal_truth": True, **kwargs})
 
 
 def test_a_seed_is_one_case_of_the_generator():
