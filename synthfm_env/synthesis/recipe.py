@@ -32,7 +32,7 @@ class Recipe(BaseModel):
     """What one generator draws. Ranges are log-uniform; lengths are in pixels unless said otherwise.
 
     Attributes:
-        name: as recorded in a volume's metadata.
+        name: as recorded in a volume's metadata and case id; letters, digits, dot, dash, underscore.
         styles: weight of each imaging style.
         shapes: draw organs, tubes, spines (the shape-aware module).
         groups: probability that each kind of structure appears; the first in the list fills up the count.
@@ -56,7 +56,7 @@ class Recipe(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    name: str = "custom"
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] = "custom"
     styles: dict[Style, Annotated[float, Field(ge=0)]] = {"CT": 1, "MR": 1, "US": 1, "other": 0.6}
     shapes: bool = True
     groups: dict[Group, Probability] = {

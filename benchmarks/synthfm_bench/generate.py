@@ -1,0 +1,239 @@
+"""Synthetic volumes as files: NIfTI pairs in nnU-Net's layout, with a manifest, over processes, resumable."""
+
+import json
+import multiprocessing
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from synthfm_bench.folder import write_json, write_text
+from synthfm_bench.pool import _end_with_parent
+from synthfm_env.errors import InputError
+from synthfm_env.synthesis import GENERATOR_VERSION, Recipe, SynthFM3D, contact_sheet, load_recipe, preview_volumes
+from synthfm_env.volumes import save_volume
+
+IMAGES, LABELS, DATASET, MANIFEST = "imagesTr", "labelsTr", "dataset.json", "manifest.jsonl"
+
+_writer: "_Writer | None" = None  # of a worker process
+
+
+@dataclass(frozen=True)
+class Generated:
+    """What a call of ``generate`` did.
+
+    Attributes:
+        out: the data set's folder, None where only a preview was asked for.
+        written: how many volumes were made by this call.
+        found: how many were there already.
+        preview: the contact sheet, None where none was asked for.
+    """
+
+    out: Path | None
+    written: int
+    found: int
+    preview: Path | None
+
+
+def generate(
+    out: Path | None,
+    count: int,
+    shape: Sequence[int],
+    recipe: str = "any",
+    seed: int = 0,
+    workers: int = 1,
+    preview: Path | None = None,
+    console: Console | None = None,
+) -> Generated:
+    """Write ``count`` synthetic volumes, of the seeds ``seed`` to ``seed + count - 1``, and a contact sheet.
+
+    ``out`` gets ``imagesTr/CASE_0000.nii.gz``, ``labelsTr/CASE.nii.gz``, ``dataset.json`` (nnU-Net version 2) and
+    ``manifest.jsonl``, a line for each volume with its seed, modality, spacing and the names of its structures. The
+    files do not depend on ``workers``. A call that was stopped is taken up by the same call: what the manifest lists
+    and the folder holds is kept.
+
+    Args:
+        out: the folder to write to; new, empty, or of an earlier call with the same settings; None for a preview only.
+        count: how many volumes.
+        shape: (D, H, W) of each; (1, H, W) for 2D images.
+        recipe: a name from ``list_recipes()`` or a TOML file.
+        seed: of the first volume.
+        workers: how many processes.
+        preview: where to write a contact sheet of the recipe's styles, a PNG.
+        console: where a progress bar goes; none is shown without it.
+
+    Raises:
+        InputError: a value that cannot be used, a folder of other settings, or a full disk.
+        RuntimeError: a worker died, for example for want of memory.
+    """
+    if count < 1 and out is not None:
+        raise InputError(f"generate: count={count}, expected 1 or more")
+    if workers < 1:
+        raise InputError(f"generate: workers={workers}, expected 1 or more")
+    if seed < 0:
+        raise InputError(f"generate: seed={seed}, expected 0 or more")
+    if out is None and preview is None:
+        raise InputError("generate: neither a folder nor a preview was asked for; name one")
+    maker = SynthFM3D(shape, recipe)  # finds what is wrong with shape and recipe before anything is written
+    written = found = 0
+    if out is not None:
+        settings = _settings(maker, seed)
+        done = _open_folder(out, settings)
+        todo = [s for s in range(seed, seed + count) if s not in done]
+        found = count - len(todo)
+        _write_dataset(out, maker.recipe, settings, len(done))
+        written = _write_all(out, maker, todo, workers, console)
+        _write_dataset(out, maker.recipe, settings, len(done) + written)
+    if preview is not None:
+        contact_sheet(preview_volumes(maker.shape, maker.recipe, seed), preview)
+    return Generated(out, written, found, preview)
+
+
+class _Writer:
+    """Makes one volume and writes its two files."""
+
+    def __init__(self, out: Path, maker: SynthFM3D) -> None:
+        self.out, self.maker = out, maker
+
+    def __call__(self, seed: int) -> dict[str, Any]:
+        volume = self.maker.sample(seed)
+        image, label = _paths(self.out, volume.case_id)
+        save_volume(volume, image, label)
+        return {
+            "seed": seed,
+            "case_id": volume.case_id,
+            "modality": volume.modality,
+            "spacing": list(volume.spacing),
+            "structures": {str(k): name for k, name in volume.structures.items()},
+        }
+
+
+def _paths(out: Path, case_id: str) -> tuple[Path, Path]:
+    return out / IMAGES / f"{case_id}_0000.nii.gz", out / LABELS / f"{case_id}.nii.gz"
+
+
+def _settings(maker: SynthFM3D, seed: int) -> dict[str, Any]:
+    return {
+        "name": "SynthFM-3D",
+        "version": GENERATOR_VERSION,
+        "first_seed": seed,
+        "shape": list(maker.shape),
+        "recipe": maker.recipe.model_dump(mode="json"),
+    }
+
+
+def _open_folder(out: Path, settings: dict[str, Any]) -> set[int]:
+    """Make the folders, and return the seeds whose volumes are complete."""
+    try:
+        if out.is_dir() and any(out.iterdir()) and not (out / DATASET).is_file():
+            raise InputError(f"generate: {out} holds other files; name a new folder")
+        for name in (IMAGES, LABELS):
+            (out / name).mkdir(parents=True, exist_ok=True)
+        if (out / DATASET).is_file():
+            _check_same(out, settings)
+        lines = (out / MANIFEST).read_text("utf-8").splitlines(keepends=True) if (out / MANIFEST).is_file() else []
+    except OSError as error:
+        raise InputError(f"generate: {out} cannot be written to ({error.strerror}); name another folder") from error
+    # The last line may be half written, and files may have been removed since.
+    rows = {line: json.loads(line) for line in lines if line.endswith("\n")}
+    kept = {line: row for line, row in rows.items() if all(p.is_file() for p in _paths(out, row["case_id"]))}
+    if len(kept) < len(lines):
+        write_text(out / MANIFEST, "".join(kept))
+    return {row["seed"] for row in kept.values()}
+
+
+def _check_same(out: Path, settings: dict[str, Any]) -> None:
+    try:
+        before = json.loads((out / DATASET).read_text("utf-8")).get("generator", {})
+    except ValueError:
+        before = {}
+    for key, value in _flat(settings).items():
+        was = _flat(before).get(key)
+        if was != value:
+            raise InputError(
+                f"generate: {out} was made with {key.replace('_', ' ')} {was!r}, not {value!r}; "
+                "name a new folder, or give the same settings to go on with this one"
+            )
+
+
+def _flat(settings: dict[str, Any]) -> dict[str, Any]:
+    recipe = {f"recipe {key}": value for key, value in settings.get("recipe", {}).items()}
+    return {key: value for key, value in settings.items() if key != "recipe"} | recipe
+
+
+def _write_dataset(out: Path, recipe: Recipe, settings: dict[str, Any], count: int) -> None:
+    styles = [style for style, weight in recipe.styles.items() if weight]
+    labels = {"background": 0} | {f"structure {i}": i for i in range(1, recipe.targets[1] + 1)}
+    try:
+        write_json(
+            out / DATASET,
+            {
+                "channel_names": {"0": styles[0] if len(styles) == 1 else "any"},
+                "labels": labels,
+                "numTraining": count,
+                "file_ending": ".nii.gz",
+                "description": "label ids differ in meaning from case to case: see manifest.jsonl",
+                "generator": settings,
+            },
+        )
+    except OSError as error:
+        raise InputError(f"generate: {out / DATASET} cannot be written ({error.strerror})") from error
+
+
+def _write_all(out: Path, maker: SynthFM3D, seeds: list[int], workers: int, console: Console | None) -> int:
+    """Write the volumes of these seeds, listing each in the manifest when both its files are there."""
+    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("volumes, left:"), TimeRemainingColumn())
+    written = 0
+    try:
+        with (
+            Progress(*columns, console=console, transient=True, disable=console is None) as bar,
+            (out / MANIFEST).open("a", encoding="utf-8") as manifest,
+        ):
+            task = bar.add_task("", total=len(seeds))
+            for row in _rows(out, maker, seeds, min(workers, len(seeds))):
+                manifest.write(json.dumps(row) + "\n")
+                manifest.flush()
+                written += 1
+                bar.advance(task)
+    except (InputError, OSError) as error:
+        what = error if isinstance(error, InputError) else f"{out / MANIFEST} ({error.strerror})"
+        raise InputError(
+            f"generate: stopped after {written} of {len(seeds)} volumes: {what}; "
+            "make room and run the same command again, it goes on from there"
+        ) from error
+    return written
+
+
+def _rows(out: Path, maker: SynthFM3D, seeds: list[int], workers: int) -> Iterator[dict[str, Any]]:
+    if workers <= 1:
+        yield from map(_Writer(out, maker), seeds)
+        return
+    context = multiprocessing.get_context("spawn")  # a fork of a process that has run torch may hang
+    pool = ProcessPoolExecutor(
+        workers, context, initializer=_start_worker, initargs=(out, maker.shape, maker.recipe.model_dump())
+    )
+    try:
+        yield from pool.map(_write_one, seeds, chunksize=max(1, min(8, len(seeds) // (4 * workers))))
+    except BrokenProcessPool as error:
+        raise RuntimeError("a worker process died, perhaps for want of memory; try --workers 1") from error
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _start_worker(out: Path, shape: tuple[int, int, int], recipe: dict[str, Any]) -> None:
+    global _writer
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its workers
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    _writer = _Writer(out, SynthFM3D(shape, load_recipe(recipe)))
+
+
+def _write_one(seed: int) -> dict[str, Any]:
+    assert _writer is not None, "the worker was started"
+    return _writer(seed)
