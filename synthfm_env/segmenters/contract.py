@@ -95,6 +95,10 @@ class Segmenter(ABC):
     name: str
     capabilities: Capabilities
 
+    def __deepcopy__(self, memo: dict[int, object]) -> Self:
+        """Return itself: Gymnasium copies an environment's arguments, and a model is shared, never copied."""
+        return self
+
     @abstractmethod
     def start(self, image: NDArray, spacing: tuple[float, float, float]) -> Session:
         """Open a session on an image.
