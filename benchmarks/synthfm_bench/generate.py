@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from synthfm_bench.folder import write_json, write_text
-from synthfm_bench.pool import _end_with_parent
+from synthfm_bench.pool import end_with_parent
 from synthfm_env.errors import InputError
 from synthfm_env.synthesis import GENERATOR_VERSION, Recipe, SynthFM3D, contact_sheet, load_recipe, preview_volumes
 from synthfm_env.volumes import save_volume
@@ -230,7 +230,7 @@ def _rows(out: Path, maker: SynthFM3D, seeds: list[int], workers: int) -> Iterat
 def _start_worker(out: Path, shape: tuple[int, int, int], recipe: dict[str, Any]) -> None:
     global _writer
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its workers
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=end_with_parent, daemon=True).start()
     _writer = _Writer(out, SynthFM3D(shape, load_recipe(recipe)))
 
 

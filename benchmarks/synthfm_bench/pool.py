@@ -99,7 +99,7 @@ def _interrupts_ignored() -> Iterator[None]:
 def _start_worker(suite: Suite, run_id: str, channel: "Queue[StepRecord]") -> None:
     global _player, _channel
     _use_one_thread()
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=end_with_parent, daemon=True).start()
     _player, _channel = Player(suite, run_id), channel
 
 
@@ -114,7 +114,7 @@ def _play_task(task: Task) -> int:
     return count
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
     """End this worker when its parent is gone; a killed parent cannot tell it."""
     parent = multiprocessing.parent_process()
     if parent is not None:

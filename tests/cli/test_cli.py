@@ -139,6 +139,13 @@ BAD = {
     "an unknown option": (("bench", "quick", "--imag", "x"), "No such option: --imag"),
     "an unknown list": (("list", "modells"), "'modells' is not one of 'models', 'clickers'"),
     "an unknown recipe": (("train", "nosuch"), "nosuch"),
+    "nothing to generate": (("generate",), "name a folder for the volumes, or --preview FILE"),
+    "a malformed shape": (("generate", "new", "--shape", "64"), "--shape 64: expected three voxel counts z,y,x"),
+    "an unknown generator recipe": (
+        ("generate", "new", "--recipe", "anny"),
+        "unknown recipe 'anny': did you mean any?",
+    ),
+    "a folder of other things to generate into": (("generate", "."), ". holds other files; name a new folder"),
 }
 
 
@@ -214,6 +221,17 @@ def test_a_segmenter_of_ones_own_may_lie_in_the_current_folder(place, monkeypatc
     own = [*OWN, "--segmenter", "of_my_own:Mine", "--structure", "1", "--out", "mine"]
     assert synthfm(monkeypatch, *own) == 0
     assert "of_my_own:Mine" in Path("mine/leaderboard.md").read_text()
+
+
+def test_generated_volumes_can_be_played_as_the_next_line_says(place, monkeypatch, capsys):
+    small = ("--count", "2", "--shape", "4,32,32", "--recipe", "ct", "--workers", "1")
+    assert synthfm(monkeypatch, "generate", "new", *small) == 0
+    written, following = capsys.readouterr().out.splitlines()
+    assert written.startswith("new: 2 volumes written (")
+    arguments = following.removeprefix("next: synthfm ").split()
+    assert synthfm(monkeypatch, *arguments, "--segmenter", BALL, "--workers", "1", "--out", "mine") == 0
+    assert synthfm(monkeypatch, "generate", "new", *small) == 0
+    assert "new: 0 volumes written, 2 were there already" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
