@@ -18,10 +18,10 @@ def border_contrast(
     Voxels ``lag`` apart in the plane are compared on a few slices, by mean intensity and by strength of texture.
     An id that has no border there gets infinity.
     """
+    count = int(label.max(initial=0)) + 1
     step = max(1, label.shape[0] // _MOST_SLICES)
     label, mean, texture = label[::step], mean[::step], texture[::step]
     low, high = WINDOWS[style]
-    count = int(label.max(initial=0)) + 1
     total, pairs = np.zeros(count), np.zeros(count)
     for axis in (1, 2):
         n = label.shape[axis]
@@ -44,7 +44,7 @@ def without(
     label: NDArray[np.int16], names: dict[int, str], gone: NDArray[np.bool_]
 ) -> tuple[NDArray[np.int16], dict[int, str]]:
     """Return label and names without the ids for which ``gone`` is true, numbered 1..N again."""
-    kept = [i for i in names if not gone[i]]
+    kept = [i for i in names if i < len(gone) and not gone[i]]
     table = np.zeros(len(gone), np.int16)
     table[kept] = np.arange(1, len(kept) + 1)
     return table[label], {int(table[i]): f"{names[i].rsplit(' ', 1)[0]} {table[i]}" for i in kept}
