@@ -1,0 +1,89 @@
+"""A coarser working grid for volumes too large to work on voxel by voxel."""
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+
+class BlockGrid:
+    """Blocks of voxels over an image's grid, few enough; the image's own grid where that is small.
+
+    Blocks grow along the axis whose blocks are shortest in mm, one voxel at a time: anisotropy falls before
+    resolution does. The last block of an axis may be smaller than the others.
+
+    Attributes:
+        shape: (d, h, w) of the working grid, at most ``max_voxels`` in all.
+        sizes: voxels in a block along z, y, x.
+    """
+
+    def __init__(self, image_shape: tuple[int, int, int], spacing: tuple[float, float, float], max_voxels: int) -> None:
+        sizes, shape = [1, 1, 1], list(image_shape)
+        while math.prod(shape) > max_voxels:
+            divisible = [axis for axis in range(3) if shape[axis] > 1]
+            axis = min(divisible, key=lambda axis: sizes[axis] * spacing[axis])
+            sizes[axis] += 1
+            shape[axis] = -(-image_shape[axis] // sizes[axis])
+        self._image_shape = image_shape
+        self.sizes = (sizes[0], sizes[1], sizes[2])
+        self.shape = (shape[0], shape[1], shape[2])
+
+    def block_of(self, zyx: tuple[int, int, int]) -> tuple[int, ...]:
+        """Return the index of the block that holds a voxel."""
+        return tuple(i // size for i, size in zip(zyx, self.sizes, strict=True))
+
+    def mean(self, image: NDArray) -> NDArray[np.float32]:
+        """Return the mean of each block of a (D, H, W) image."""
+        for axis in np.argsort(self.sizes)[::-1]:  # the greatest reduction first: no large intermediate
+            if self.sizes[axis] > 1:
+                starts = np.arange(0, image.shape[axis], self.sizes[axis])
+                counts = np.diff(starts, append=image.shape[axis]).astype(np.float32)
+                sums = np.add.reduceat(image, starts, axis=axis, dtype=np.float32)
+                image = sums / _along(counts, axis, 3)
+        return image.astype(np.float32, copy=False)
+
+    def positive(self, values: NDArray[np.float32]) -> NDArray[np.bool_]:
+        """Return where a value a block, interpolated linearly between block centres, is above zero.
+
+        Args:
+            values: float32 (d, h, w), the working grid.
+
+        Returns:
+            bool (D, H, W), the image's grid.
+        """
+        above = values > 0
+        if self.shape == self._image_shape:
+            return above
+        mask = np.zeros(self._image_shape, dtype=bool)
+        if above.any():
+            # Only their own box and one block around it can hold voxels above zero.
+            found = ndimage.find_objects(above.view(np.int8))[0]
+            box = tuple(slice(max(0, part.start - 1), part.stop + 1) for part in found)
+            (in_z, at_z), (in_y, at_y), (in_x, at_x) = (self._voxels(axis, part) for axis, part in enumerate(box))
+            rows = _interpolate(_interpolate(values[box], at_z, 0), at_y, 1)
+            for out, plane in zip(mask[in_z, in_y, in_x], rows, strict=True):
+                np.greater(_interpolate(plane, at_x, 1), 0, out=out)
+        return mask
+
+    def _voxels(self, axis: int, blocks: slice) -> tuple[slice, NDArray[np.float64]]:
+        """Return the voxels in some blocks along an axis, and their places between the blocks' centres."""
+        stop = min(blocks.stop, self.shape[axis])
+        edges = np.minimum(np.arange(blocks.start, stop + 1) * self.sizes[axis], self._image_shape[axis])
+        centres = (edges[:-1] + edges[1:] - 1) / 2
+        places = np.interp(np.arange(edges[0], edges[-1]), centres, np.arange(centres.size))
+        return slice(int(edges[0]), int(edges[-1])), places
+
+
+def _interpolate(array: NDArray[np.float32], places: NDArray[np.float64], axis: int) -> NDArray[np.float32]:
+    """Interpolate linearly along one axis, at fractional indices."""
+    below = places.astype(np.intp)
+    above = np.minimum(below + 1, array.shape[axis] - 1)
+    low, high = np.take(array, below, axis), np.take(array, above, axis)
+    weights = _along((places - below).astype(np.float32), axis, array.ndim)
+    return np.asarray(low + weights * (high - low))
+
+
+def _along(vector: NDArray[np.float32], axis: int, axes: int) -> NDArray[np.float32]:
+    """Return a vector shaped to broadcast along one of so many axes."""
+    return vector.reshape([-1 if other == axis else 1 for other in range(axes)])
