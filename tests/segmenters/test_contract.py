@@ -1,0 +1,158 @@
+"""What every segmenter promises, whatever is inside it."""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pytest
+
+from synthfm_env.errors import InputError
+from synthfm_env.prompts import Click
+from synthfm_env.segmenters.contract import Segmenter, Session
+from synthfm_env.segmenters.geodesic import Geodesic
+
+FACTORIES: dict[str, Callable[[], Segmenter]] = {"geodesic": Geodesic}
+SHAPE = (6, 24, 32)
+MM = (2.0, 1.0, 1.0)
+CLICKS = [Click((3, 12, 16)), Click((3, 2, 2), False), Click((1, 12, 18)), Click((5, 20, 30), False)]
+
+
+def scene(shape: tuple[int, int, int] = SHAPE) -> np.ndarray:
+    """Return a bright, noisy ellipsoid, uint8."""
+    away = [(i - (n - 1) / 2) / (0.3 * n) for i, n in zip(np.indices(shape), shape, strict=True)]
+    image = np.where(sum(a**2 for a in away) < 1, 170.0, 70.0)
+    return np.clip(image + np.random.default_rng(0).normal(0, 6, shape), 0, 255).astype(np.uint8)
+
+
+@pytest.fixture(scope="module", params=FACTORIES)
+def segmenter(request: pytest.FixtureRequest) -> Segmenter:
+    return FACTORIES[request.param]()
+
+
+@pytest.fixture
+def session(segmenter: Segmenter) -> Iterator[Session]:
+    with segmenter.start(scene(), MM) as opened:
+        yield opened
+
+
+def test_a_mask_lies_on_the_images_own_grid(session: Session) -> None:
+    for click in CLICKS:
+        prediction = session.add(click)
+        assert prediction.mask.shape == SHAPE
+        assert prediction.mask.dtype == bool
+        assert min(prediction.seconds) >= 0
+        if prediction.logits is not None:
+            assert prediction.logits.dtype == np.float32
+            assert prediction.logits.shape[0] == SHAPE[0]
+            assert np.isfinite(prediction.logits).all()
+    assert session.clicks == tuple(CLICKS)
+
+
+def test_undo_brings_each_earlier_mask_back_bit_for_bit(session: Session) -> None:
+    masks = [np.zeros(SHAPE, bool)] + [session.add(click).mask.copy() for click in CLICKS]
+    for count in range(len(CLICKS) - 1, -1, -1):
+        assert np.array_equal(session.undo().mask, masks[count])
+        assert session.clicks == tuple(CLICKS[:count])
+    with pytest.raises(InputError, match="no click"):
+        session.undo()
+
+
+def test_after_undo_the_same_click_gives_the_same_mask(session: Session) -> None:
+    first = session.add(CLICKS[0]).mask.copy()
+    second = session.add(CLICKS[1]).mask.copy()
+    session.undo()
+    session.add(CLICKS[2])
+    session.undo()
+    assert np.array_equal(session.add(CLICKS[1]).mask, second)
+    session.reset()
+    assert session.clicks == ()
+    assert np.array_equal(session.add(CLICKS[0]).mask, first)
+
+
+def test_sessions_do_not_disturb_each_other(segmenter: Segmenter, session: Session) -> None:
+    alone = [session.add(click).mask.copy() for click in CLICKS[:2]]
+    with segmenter.start(scene(), MM) as one, segmenter.start(scene()[:, ::-1], MM) as other:
+        first = one.add(CLICKS[0]).mask
+        other.add(CLICKS[2])
+        assert np.array_equal(first, alone[0])
+        assert np.array_equal(one.add(CLICKS[1]).mask, alone[1])
+
+
+def test_a_click_outside_leaves_the_session_as_it_was(session: Session) -> None:
+    session.add(CLICKS[0])
+    for zyx in ((6, 0, 0), (0, -1, 0), (0, 0, 32)):
+        with pytest.raises(InputError, match="outside"):
+            session.add(Click(zyx))
+    assert session.clicks == (CLICKS[0],)
+    after = session.add(CLICKS[1]).mask.copy()
+    session.reset()
+    session.add(CLICKS[0])
+    assert np.array_equal(session.add(CLICKS[1]).mask, after)
+
+
+def test_a_closed_session_says_so(segmenter: Segmenter) -> None:
+    session = segmenter.start(scene(), MM)
+    session.add(CLICKS[0])
+    session.close()
+    session.close()
+    for verb in (lambda: session.add(CLICKS[1]), session.undo, session.reset):
+        with pytest.raises(InputError, match="closed"):
+            verb()
+
+
+def test_leaving_the_block_closes(segmenter: Segmenter) -> None:
+    with segmenter.start(scene(), MM) as session:
+        session.add(CLICKS[0])
+    with pytest.raises(InputError, match="closed"):
+        session.add(CLICKS[1])
+
+
+def test_the_image_is_left_alone(segmenter: Segmenter) -> None:
+    image = scene()
+    image.flags.writeable = False
+    before = image.copy()
+    with segmenter.start(image, MM) as session:
+        session.add(CLICKS[0])
+    assert np.array_equal(image, before)
+
+
+def test_a_returned_mask_is_the_callers_own(session: Session) -> None:
+    session.add(CLICKS[0]).mask[:] = True
+    second = session.add(CLICKS[1]).mask.copy()
+    session.reset()
+    session.add(CLICKS[0])
+    assert np.array_equal(session.add(CLICKS[1]).mask, second)
+
+
+@pytest.mark.parametrize("shape", [(1, 24, 32), (2, 17, 9), (5, 40, 12)])
+@pytest.mark.parametrize("spacing", [(1.0, 1.0, 1.0), (7.5, 0.7, 0.9), (0.5, 3.0, 3.0)])
+def test_any_grid_and_spacing(
+    segmenter: Segmenter, shape: tuple[int, int, int], spacing: tuple[float, float, float]
+) -> None:
+    with segmenter.start(scene(shape), spacing) as session:
+        centre = tuple(n // 2 for n in shape)
+        mask = session.add(Click(centre)).mask  # type: ignore[arg-type]
+        assert mask.shape == shape
+        assert session.add(Click((0, 0, 0), False)).mask.shape == shape
+
+
+def test_float_and_rgb_images(segmenter: Segmenter) -> None:
+    grey = scene()
+    for image in (grey.astype(np.float64) * 3 - 400, np.repeat(grey[..., np.newaxis], 3, axis=-1)):
+        with segmenter.start(image, MM) as session:
+            assert session.add(CLICKS[0]).mask.shape == SHAPE
+
+
+@pytest.mark.parametrize(
+    ("image", "spacing"),
+    [
+        (np.zeros((0, 8, 8), np.uint8), MM),
+        (np.zeros((8, 8), np.uint8), MM),
+        (np.full((2, 8, 8), np.nan), MM),
+        (np.zeros((2, 8, 8), np.uint8), (1.0, -1.0, 1.0)),
+    ],
+)
+def test_an_unusable_image_is_refused(
+    segmenter: Segmenter, image: np.ndarray, spacing: tuple[float, float, float]
+) -> None:
+    with pytest.raises(InputError):
+        segmenter.start(image, spacing)
