@@ -3,6 +3,7 @@
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +29,7 @@ class Row:
         case_curves: of each case, Dice after click 1, 2, ... up to the budget, averaged over its structures.
         episodes: how many episodes were played.
         seconds_per_click: the segmenter's mean time for a click, encoding apart; None if it never answered.
-        encode_seconds: its mean time for an image.
+        encode_seconds: its mean time for an image, whoever clicked; None if it encoded none.
         failures: number of episodes that ended in each kind of failure.
     """
 
@@ -76,7 +77,11 @@ def make_board(records: Iterable[StepRecord]) -> list[Row]:
     for steps in episodes.values():
         steps.sort(key=lambda record: record.step)
         rows[(steps[0].data_id, steps[0].model, steps[0].clicker)].append(steps)
-    board = [_row(played) for played in rows.values()]
+    encodes: dict[tuple[str, str], list[float]] = defaultdict(list)  # an image is encoded once for all clickers
+    for record in chain.from_iterable(episodes.values()):
+        if record.t_encode_s:
+            encodes[(record.data_id, record.model)].append(record.t_encode_s)
+    board = [_row(played, encodes[(data_id, model)]) for (data_id, model, _), played in rows.items()]
     return sorted(board, key=lambda row: (-len(row.case_curves), row.data_id, row.clicker, -row.nauc, row.model))
 
 
@@ -112,7 +117,7 @@ def by_group(rows: Iterable[Row]) -> dict[str, list[Row]]:
     return dict(groups)
 
 
-def _row(played: Sequence[Sequence[StepRecord]]) -> Row:
+def _row(played: Sequence[Sequence[StepRecord]], encodes: Sequence[float]) -> Row:
     first = played[0][0]
     if len({steps[0].max_clicks for steps in played}) > 1:
         raise InputError(f"{first.data_id}, {first.model}, {first.clicker}: episodes differ in their click budget")
@@ -120,7 +125,6 @@ def _row(played: Sequence[Sequence[StepRecord]]) -> Row:
     for steps in played:
         curves[steps[0].case_id].append(episode_curve(steps))
     clicks = [record.t_predict_s for steps in played for record in steps if record.t_predict_s is not None]
-    encodes = [record.t_encode_s for steps in played for record in steps if record.t_encode_s]
     return Row(
         data_id=first.data_id,
         model=first.model,

@@ -165,3 +165,13 @@ def test_csv_and_markdown_carry_the_same_rows():
     assert "| one | random (blind) | 0.250 | 0.500 | 0.375 | 0.50 | 1.50 | 0 |" in markdown
     assert "| one | ritm (oracle) | 1.000 |" in markdown
     assert verdict(by_group(rows)["synthetic"]) in markdown
+
+
+def test_an_image_is_encoded_once_for_all_clickers():
+    records = [
+        *episode([0.5], budget=1, t_encode_s=3.0),
+        *episode([0.5], budget=1, clicker="ritm", t_encode_s=0.0),
+        *episode([0.5], budget=1, model="other", t_encode_s=1.0),
+    ]
+    seconds = {(row.model, row.clicker): row.encode_seconds for row in make_board(records)}
+    assert seconds == {("one", "random"): 3.0, ("one", "ritm"): 3.0, ("other", "random"): 1.0}
