@@ -1,4 +1,4 @@
-"""Initial weights from which a small SAM 2 learns to look at the click at once."""
+"""Initial weights from which a small SAM 2 learns at once to look at the click, and at the same place in memory."""
 
 import torch
 from sam2.modeling.sam2_base import SAM2Base
@@ -7,6 +7,7 @@ _NECK = 0.1  # the encoder's maps start small beside the position codes, or thes
 _LABEL = 0.1  # and so do the embeddings that tell positive from negative
 _SHARPNESS = 2.0
 _NOISE = 0.2  # share of the usual random weights that stays
+_PLACE = 3.0
 
 
 @torch.no_grad()
@@ -40,3 +41,16 @@ def attend_to_clicks(model: SAM2Base) -> None:
         for projection in (attention.q_proj, attention.k_proj):
             projection.weight.mul_(_NOISE).add_(_SHARPNESS * pick)
             projection.bias.zero_()
+
+
+@torch.no_grad()
+def attend_in_place(model: SAM2Base) -> None:
+    """Start memory attention at the same place of the remembered slices.
+
+    Queries and keys are rotated by their position (RoPE), so the product of two constant vectors depends on the
+    distance between the positions alone and is largest at none. Random projections have no constant part; equal
+    biases give them one. At the start a place then reads the memory of its own place and of its neighbours.
+    """
+    for layer in model.memory_attention.layers:
+        layer.cross_attn_image.q_proj.bias.fill_(_PLACE)
+        layer.cross_attn_image.k_proj.bias.fill_(_PLACE)

@@ -19,7 +19,7 @@ from synthfm_env.segmenters.sam2.frames import normalise
 from synthfm_train.checkpoint import load_checkpoint, save_checkpoint, save_weights
 from synthfm_train.data import ClipDataset, Clips
 from synthfm_train.dense import DenseHead, dense_loss
-from synthfm_train.initial import attend_to_clicks
+from synthfm_train.initial import attend_in_place, attend_to_clicks
 from synthfm_train.recipe import Phase, Recipe
 from synthfm_train.rollout import Rollout
 from synthfm_train.validation import Validation
@@ -60,6 +60,7 @@ class Trainer:
             fill(self.model, load_weights(recipe.weights).state_dict(), Path(recipe.weights))
         else:
             attend_to_clicks(self.model)
+            attend_in_place(self.model)
         channels = (self.architecture.d_model // 8, self.architecture.d_model // 4, self.architecture.d_model)
         self.head = DenseHead(channels)
         self.average = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema))
