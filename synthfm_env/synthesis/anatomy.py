@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from synthfm_env.synthesis import bones, organs, tubes
-from synthfm_env.synthesis.recipe import Group, Recipe
+from synthfm_env.synthesis.recipe import Group, Recipe, Style
 from synthfm_env.synthesis.scene import Scene
 
 # In the order in which they are drawn: what comes later lies in front, so large before small.
@@ -25,15 +25,24 @@ GROUPS: dict[Group, Callable[[Scene], None]] = {
 }
 
 
+# What a device is used for: these groups appear so many times as often as the recipe says.
+_FITTING: dict[Style, dict[Group, float]] = {
+    "CT": {"shelled": 0.6},
+    "MR": {},
+    "US": {"shelled": 2.0, "chamber": 1.7, "spine": 0.3, "ribs": 0.3, "bowel": 0.5, "lungs": 0.5, "cells": 0.5},
+    "other": {"cells": 4.0, "spine": 0.3, "ribs": 0.3, "lungs": 0.3, "long bone": 0.5},
+}
+
+
 def populate(scene: Scene, recipe: Recipe, count: int) -> None:
     """Draw the groups by their probabilities, then fill up until about ``count`` structures can be seen."""
     rng = scene.rng
-    main = next(iter(recipe.groups))
+    main, fitting = next(iter(recipe.groups)), _FITTING[scene.palette.style]
     for group, draw in GROUPS.items():
         if group == main:
             for _ in range(int(rng.integers(1, 5))):
                 draw(scene)
-        elif rng.random() < recipe.groups.get(group, 0.0) and len(scene.seen) < count:
+        elif rng.random() < recipe.groups.get(group, 0.0) * fitting.get(group, 1.0) and len(scene.seen) < count:
             draw(scene)
     top_up(scene, recipe, count)
 

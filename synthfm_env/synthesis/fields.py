@@ -139,22 +139,23 @@ def _gaussian_kernel(sigma: float) -> tuple[float, ...]:
     return tuple((taps / taps.sum()).tolist())
 
 
-def gaussian_blur(x: Tensor, sigma: Sequence[float]) -> Tensor:
-    """Blur (D, H, W) with a Gaussian of ``sigma`` voxels an axis, edges replicated, by shifted adds."""
+def gaussian_blur(x: Tensor, sigma: Sequence[float], wrap: bool = False) -> Tensor:
+    """Blur (D, H, W) with a Gaussian of ``sigma`` voxels an axis, by shifted adds.
+
+    Edges are replicated; with ``wrap`` the volume goes on at its other side, which noise needs to be as strong at the
+    edges as elsewhere. A sigma under 0.2 is nothing.
+    """
     for axis, s in enumerate(sigma):
         if s >= 0.2 and x.shape[axis] > 1:
-            x = _blur_axis(x, axis, round(float(s), 2))
+            x = _blur_axis(x, axis, round(float(s), 2), wrap)
     return x
 
 
-def _blur_axis(x: Tensor, axis: int, sigma: float) -> Tensor:
+def _blur_axis(x: Tensor, axis: int, sigma: float, wrap: bool) -> Tensor:
     taps = _gaussian_kernel(sigma)
-    radius = len(taps) // 2
-    n = x.shape[axis]
-    first, last = x.narrow(axis, 0, 1), x.narrow(axis, n - 1, 1)
-    reps = [1, 1, 1]
-    reps[axis] = radius
-    padded = torch.cat([first.repeat(reps), x, last.repeat(reps)], axis)
+    radius, n = len(taps) // 2, x.shape[axis]
+    around = torch.arange(-radius, n + radius, device=x.device)
+    padded = x.index_select(axis, around % n if wrap else around.clamp_(0, n - 1))
     out = padded.narrow(axis, radius, n) * taps[radius]
     for i in range(radius):
         out.add_(padded.narrow(axis, i, n), alpha=taps[i])

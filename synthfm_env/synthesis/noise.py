@@ -66,7 +66,7 @@ def speckle(
     blurred by ``size`` voxels (z, y, x), the resolution cell, and brought back to unit variance. Its imaginary part
     is the real one shifted by half the image, independent at every distance shorter than that, at half the cost.
     """
-    real = gaussian_blur(_normal(amplitude, generator), size)
+    real = gaussian_blur(_normal(amplitude, generator), size, wrap=True)
     real = real.div_(float(real.pow(2).mean().sqrt()) * 2**0.5)
     imaginary = real.roll([n // 2 for n in real.shape], (0, 1, 2))
     r = torch.hypot(real, imaginary)

@@ -59,7 +59,7 @@ def contents(scene: Scene, centre: Array, radius: float, label: int) -> None:
 def organ(scene: Scene) -> None:
     """Draw one organ of any size, perhaps with lesions or vessels in it."""
     rng = scene.rng
-    radius = scene.size * log_uniform(rng, scene.smallest_organ, 0.42)
+    radius = scene.size * log_uniform(rng, scene.smallest_organ, 0.46)
     centre = scene.place(radius)
     level = layered(scene, lump(scene, radius), centre, radius, "organ")
     if level is None:

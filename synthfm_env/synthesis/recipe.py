@@ -85,8 +85,8 @@ class Recipe(BaseModel):
     thickness: LogRange = (1.0, 8.0)
     isotropic: Probability = 0.4
     oblique: Probability = 0.35
-    contrast: LogRange = (0.06, 1.2)
-    visible: Annotated[float, Field(ge=0, lt=1)] = 0.02
+    contrast: LogRange = (0.08, 1.4)
+    visible: Annotated[float, Field(ge=0, lt=1)] = 0.025
     sharpness: LogRange = (0.7, 3.0)
     warp: LogRange = (0.005, 0.05)
     noise: LogRange = (0.5, 1.5)

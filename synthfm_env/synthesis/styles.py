@@ -35,7 +35,11 @@ class Device:
 
     def image(self, style: Style, tissue: Tensor) -> Tensor:
         """Return the image (D, H, W) of the tissue's intensities, in HU for CT, about 0 to 1 for the others."""
-        return {"CT": self._ct, "MR": self._mr, "US": self._ultrasound, "other": self._other}[style](tissue)
+        image = {"CT": self._ct, "MR": self._mr, "US": self._ultrasound, "other": self._other}[style](tissue)
+        if self.rng.random() < 0.2:  # resampled on the way, so that signal and noise are smooth alike
+            size = self.rng.uniform(0.5, 1.6) * self.unit
+            image = gaussian_blur(image, (0, size, size))
+        return image
 
     def _spread(self, image: Tensor, sharp: float) -> Tensor:
         """Blur by the point spread: ``sharp`` pixels in the plane; along z by what thick slices overlap."""
@@ -48,12 +52,12 @@ class Device:
         """Point spread and white or correlated Gaussian noise (the reconstruction kernel's)."""
         rng = self.rng
         image = self._spread(image, log_uniform(rng, 0.3, 1.1) * self.unit)
-        sigma = log_uniform(rng, 3.0, 60.0) * self.noise
-        if rng.random() < 0.5:
+        sigma = log_uniform(rng, 5.0, 90.0) * self.noise
+        if rng.random() < 0.6:
             return noise.gaussian(image, sigma, self.generator).clamp_(-1024, 3071)
         grain = noise.gaussian(torch.zeros_like(image), 1.0, self.generator)
         size = rng.uniform(0.4, 1.2) * self.unit
-        grain = gaussian_blur(grain, (0.3, size, size))
+        grain = gaussian_blur(grain, (0.3, size, size), wrap=True)
         return image.add_(grain, alpha=sigma / max(1e-6, float(grain.std()))).clamp_(-1024, 3071)
 
     def _mr(self, image: Tensor) -> Tensor:
