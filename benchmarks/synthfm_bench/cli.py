@@ -156,7 +156,7 @@ def segment(
         save_mask(answers[-1].mask, volume, output)
     voxels = int(answers[-1].mask.sum())
     millilitres = voxels * volume.spacing[0] * volume.spacing[1] * volume.spacing[2] / 1000
-    typer.echo(f"{output}: {voxels} voxels, {millilitres:.3g} ml, from {len(clicks)} click{'s' * (len(clicks) > 1)}")
+    typer.echo(f"{output}: {voxels} voxels, {millilitres:.2f} ml, from {len(clicks)} click{'s' * (len(clicks) > 1)}")
     typer.echo(
         "next: open image and mask together in a viewer, then add a --click where the mask is wrong"
         if voxels

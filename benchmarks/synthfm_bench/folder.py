@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,7 @@ def write_text(path: Path, text: str) -> None:
     os.replace(part, path)
 
 
-def _numbered(folder: Path) -> Any:
+def _numbered(folder: Path) -> Iterator[Path]:
     yield folder
     number = 2
     while True:

@@ -77,7 +77,9 @@ def csv_board(rows: Sequence[Row]) -> str:
 def _title(name: str, group: Sequence[Row]) -> str:
     cases, episodes = len(group[0].case_curves), group[0].episodes
     structures = f", {episodes} structures" if episodes != cases else ""
-    return f"{name} ({cases} case{'s' * (cases > 1)}{structures})"
+    (only,) = group[0].case_curves if cases == 1 else ("",)
+    which = f": {only}" if only not in ("", name) else ""
+    return f"{name}{which} ({cases} case{'s' * (cases > 1)}{structures})"
 
 
 def _headings(group: Sequence[Row]) -> list[str]:

@@ -132,7 +132,7 @@ def play_episode(
         yield StepRecord(
             **fixed,
             **stands,
-            **_click(action, observation),
+            **_click(action, observation, answered=answer is not None),
             step=step,
             outcome="no_error" if info["outcome"] == "stopped" and stands["dice"] == 1 else info["outcome"],
             reward=float(reward),
@@ -163,7 +163,7 @@ def _scores(mask: NDArray[np.bool_], info: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _click(action: NDArray[np.integer], observation: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
+def _click(action: NDArray[np.integer], observation: Mapping[str, NDArray[Any]], answered: bool) -> dict[str, Any]:
     """Return the fields that tell where the click went, none for a stop."""
     mask = observation["mask"]
     click = read_action(action, mask.shape)
@@ -174,5 +174,5 @@ def _click(action: NDArray[np.integer], observation: Mapping[str, NDArray[Any]])
         "point_zyx": click.zyx,
         "point_mm": tuple(float(i * mm) for i, mm in zip(click.zyx, spacing, strict=True)),
         "label": int(click.positive),
-        "complied": bool(mask[click.zyx]) == click.positive,
+        "complied": bool(mask[click.zyx]) == click.positive if answered else None,
     }

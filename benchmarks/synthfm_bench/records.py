@@ -48,7 +48,7 @@ class StepRecord:
         iou: as dice.
         fn_vox: missed voxels, None where no mask was ever given.
         fp_vox: wrongly covered voxels.
-        complied: whether the mask obeys the clicked voxel.
+        complied: whether the mask obeys the clicked voxel; None where the click was not answered.
         mask_sha256: of the mask that stands, one byte a voxel, C order.
         reward: the env's.
         terminated: the env's.

@@ -100,7 +100,7 @@ class Suite(_Strict):
         data: the groups of the board, in its order.
     """
 
-    name: Name
+    name: str = Field(pattern=r"^[\w.-]+$")
     description: str = ""
     segmenters: Names
     clickers: Names

@@ -58,6 +58,7 @@ def test_a_missing_file_is_named():
     [
         ("clicks = 3", "click = 3", "top level: unknown key 'click': did you mean clicks"),
         ("cases = 2", "case = 2", "data[0]: unknown key 'case': did you mean cases"),
+        ('name = "mine"', 'name = "../mine"', "name: string should match pattern"),
         ("cases = 2", "", "data[0].cases: field required"),
         ("clicks = 3", "clicks = 0", "clicks: input should be greater than or equal to 1, got '0'"),
         ("[8, 32, 32]", "[8, 32]", "data[0].shape: too few values"),

@@ -170,7 +170,7 @@ def test_a_mask_lies_on_the_file_it_came_from(place, monkeypatch, capsys):
     ball = (x - 4) ** 2 + (y - 5) ** 2 + (z - 2) ** 2 <= 16
     np.testing.assert_array_equal(np.asarray(mask.dataobj), ball)
     out, err = capsys.readouterr()
-    assert f"mask.nii.gz: {ball.sum()} voxels, {ball.sum() * 9 / 1000:.3g} ml, from 1 click" in out
+    assert f"mask.nii.gz: {ball.sum()} voxels, {ball.sum() * 9 / 1000:.2f} ml, from 1 click" in out
     assert "next: " in out
     assert err == ""
 
@@ -191,7 +191,7 @@ def test_an_empty_mask_is_said_to_be_empty(place, monkeypatch, capsys):
 def test_the_board_on_a_volume_of_ones_own(place, monkeypatch, capsys):
     assert synthfm(monkeypatch, *OWN, "--structure", "4", "--out", "mine") == 0
     out, err = capsys.readouterr()
-    assert "own volume (1 case)" in out
+    assert "own volume: scan (1 case)" in out
     assert "synthetic" not in out.partition("own volume")[0]
     assert "toys:Ball stands alone" in " ".join(out.split())
     assert "run: mine" in out
@@ -211,7 +211,7 @@ def test_a_path_to_a_suite_of_ones_own(place, monkeypatch, capsys):
         '[[data]]\nkind = "synthetic"\nname = "tiny"\nshape = [4, 32, 32]\ncases = 1\n'
     )
     assert synthfm(monkeypatch, "bench", "mine.toml", "--workers", "1") == 0
-    assert "tiny (1 case)" in capsys.readouterr().out
+    assert "tiny: seed-" in capsys.readouterr().out
     (folder,) = Path("runs").iterdir()
     assert folder.name.startswith("mine-")
 
