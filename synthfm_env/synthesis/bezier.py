@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ _HALF_WIDTH = 1.5
 _GRID = 28
 _LINE = np.linspace(-_HALF_WIDTH, _HALF_WIDTH, _GRID)
 _LINE_STEP = 2 * _HALF_WIDTH / (_GRID - 1)
-_LEVELS = np.linspace(-1, 1, 9)
+_LEVELS = np.linspace(-1, 1, 7)
 
 
 def bezier_contour(rng: Rng, points: int = 36) -> Array:
@@ -86,7 +87,7 @@ class Loft:
         """Return the shape in another frame."""
         return replace(self, turn=frame @ self.turn)
 
-    @property
+    @cached_property
     def reach(self) -> Array:
         """Half extent (z, y, x) in pixels."""
         z = self.half * _LEVELS[:, None, None]
@@ -98,7 +99,7 @@ class Loft:
         points = np.concatenate([z[:, None], plane], 1) @ self.turn.T
         return np.asarray(np.abs(points).max(0) * self.radius * 1.03)
 
-    @property
+    @cached_property
     def finest(self) -> float:
         """The length in pixels that sampling must resolve."""
         return self.radius * min(float(self.distance.max()), self.half)

@@ -14,7 +14,8 @@ def spine(scene: Scene) -> None:
     """Draw vertebrae with discs, processes, canal and cord, along the body and gently curved."""
     rng, extent, palette = scene.rng, scene.extent, scene.palette
     r = scene.size * log_uniform(rng, 0.05, 0.22)
-    pitch, disc = r * rng.uniform(1.1, 1.9), rng.uniform(0.12, 0.3)
+    pitch = r * rng.uniform(1.1, 1.9)
+    half = pitch * (1 - rng.uniform(0.12, 0.3)) / 2
     face = rng.normal(0, 0.3) + (math.pi if rng.random() < 0.5 else 0.0)
     back = np.array([0, math.cos(face), math.sin(face)])
     side = np.array([0, -math.sin(face), math.cos(face)])
@@ -30,22 +31,24 @@ def spine(scene: Scene) -> None:
     texture, canal = 1.5 * palette.amplitude(rng), 0.42 * r * rng.uniform(0.8, 1.2)
     low = -rng.uniform(0, pitch)
     count = min(_MOST_VERTEBRAE, math.ceil((extent[0] - low) / pitch) + 1)
-    edge, waist, named_disc = rng.uniform(3, 6), rng.uniform(0, 0.25), rng.random() < 0.3
+    edge, waist = rng.uniform(3, 6), rng.uniform(0, 0.25)
+    span = np.linspace(-pitch, extent[0] + pitch, 7)
+    # The discs are what the vertebrae leave of one column.
+    column = np.stack([at(z) for z in span])
+    disc = scene.name("disc") if rng.random() < 0.3 else None
+    _along(scene, column, 0.85 * r, cartilage, disc, texture)
     for z in low + pitch * np.arange(count):
-        half = pitch * (1 - disc) / 2
-        between = Block(np.array([pitch * disc * 0.6, r * 0.75, r * 0.95]), frame, 4.0, 0.0)
-        name = scene.name("disc") if named_disc else None
-        scene.paint(between, at(z + pitch / 2), cartilage, name, texture=texture)
-        _vertebra(scene, at(z), frame, r, half, canal, (compact, marrow), texture, Block(
-            np.array([half, r * 0.75, r]), frame, edge, waist))  # fmt: skip
-    line = np.stack([at(z) + back * (0.75 * r + canal) for z in np.linspace(-pitch, extent[0] + pitch, 7)])
-    middle = line.mean(0)
+        body = Block(np.array([half, r * 0.75, r]), frame, edge, waist)
+        _vertebra(scene, at(z), frame, r, canal, (compact, marrow), texture, body)
+    line = column + back * (0.75 * r + canal)
     fluid = palette.fluid(rng) if rng.random() < 0.6 else palette.soft(rng)
-    for share, level, label in (
-        (0.95, fluid, 0),
-        (rng.uniform(0.5, 0.7), palette.soft(rng), scene.name("cord")),
-    ):
-        scene.paint(Tube.along(line - middle, (canal * share, canal * share)), middle, level, label, width=1.2)
+    _along(scene, line, 0.95 * canal, fluid, 0, texture)
+    _along(scene, line, canal * rng.uniform(0.5, 0.7), palette.soft(rng), scene.name("cord"), texture)
+
+
+def _along(scene: Scene, line: Array, radius: float, level: float, label: int | None, texture: float) -> None:
+    middle = line.mean(0)
+    scene.paint(Tube.along(line - middle, (radius, radius)), middle, level, label, texture=texture, width=1.2)
 
 
 def _vertebra(
@@ -53,7 +56,6 @@ def _vertebra(
     centre: Array,
     frame: Array,
     r: float,
-    half: float,
     canal: float,
     levels: tuple[float, float],
     texture: float,

@@ -154,8 +154,14 @@ def gaussian_blur(x: Tensor, sigma: Sequence[float], wrap: bool = False) -> Tens
 def _blur_axis(x: Tensor, axis: int, sigma: float, wrap: bool) -> Tensor:
     taps = _gaussian_kernel(sigma)
     radius, n = len(taps) // 2, x.shape[axis]
-    around = torch.arange(-radius, n + radius, device=x.device)
-    padded = x.index_select(axis, around % n if wrap else around.clamp_(0, n - 1))
+    if wrap and radius <= n:
+        padded = torch.cat([x.narrow(axis, n - radius, radius), x, x.narrow(axis, 0, radius)], axis)
+    elif wrap:
+        padded = x.index_select(axis, torch.arange(-radius, n + radius, device=x.device) % n)
+    else:
+        reps = [radius if i == axis else 1 for i in range(3)]
+        first, last = x.narrow(axis, 0, 1).repeat(reps), x.narrow(axis, n - 1, 1).repeat(reps)
+        padded = torch.cat([first, x, last], axis)
     out = padded.narrow(axis, radius, n) * taps[radius]
     for i in range(radius):
         out.add_(padded.narrow(axis, i, n), alpha=taps[i])

@@ -24,7 +24,7 @@ from synthfm_env.synthesis.tidy import tidy
 from synthfm_env.synthesis.visibility import border_contrast, without
 from synthfm_env.volumes.volume import Volume
 
-GENERATOR_VERSION = "1.0"
+GENERATOR_VERSION = "1.1"
 _TOP_UPS = 4
 _ROOM = 4  # a structure needs about this many times its smallest size around it
 
@@ -114,11 +114,11 @@ class SynthFM3D:
         image = device.image(style, tissue)
         if seen is not None:
             image.masked_fill_(~seen.to(self.device), -1024.0 if style == "CT" else 0.0)
-        flips = tuple(axis for axis in range(3) if rng.random() < 0.5 and not (style == "US" and axis == 1))
+        flips = [axis for axis in range(3) if rng.random() < 0.5 and not (style == "US" and axis == 1)]
         pixel = log_uniform(rng, 0.1, 0.8) if style == "US" else log_uniform(rng, 0.3, 2.5)
         return Volume(
-            image=np.ascontiguousarray(np.flip(image.cpu().numpy(), flips)),
-            label=np.ascontiguousarray(np.flip(label, flips)),
+            image=image.flip(flips).cpu().numpy(),
+            label=torch.from_numpy(label).flip(flips).numpy(),
             spacing=(round(pixel * ratio, 4), round(pixel, 4), round(pixel, 4)),
             modality=style,
             case_id=f"synthfm3d-{recipe.name}-{seed}",

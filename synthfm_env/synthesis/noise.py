@@ -20,6 +20,10 @@ def _normal(like: Tensor, generator: torch.Generator) -> Tensor:
     return torch.randn(like.shape, generator=generator, device=like.device)
 
 
+def _shifted(field: Tensor) -> Tensor:
+    return field.roll([n // 2 for n in field.shape], (0, 1, 2))
+
+
 def gaussian(image: Tensor, sigma: float, generator: torch.Generator) -> Tensor:
     """Additive Gaussian: y = x + sigma n, n ~ N(0, 1); mean x, variance sigma^2, white spectrum."""
     return torch.add(image, _normal(image, generator), alpha=sigma)
@@ -52,9 +56,10 @@ def rician(image: Tensor, sigma: float, generator: torch.Generator) -> Tensor:
     """Magnitude of a complex signal: y = |x + sigma (n1 + i n2)|, n1, n2 ~ N(0, 1).
 
     E[y^2] = x^2 + 2 sigma^2; where x is 0, y is Rayleigh with mean sigma sqrt(pi/2) (Gudbjartsson and Patz 1995).
+    n2 is n1 shifted by half the image, see ``speckle``.
     """
-    real = gaussian(image, sigma, generator)
-    return torch.hypot(real, _normal(image, generator).mul_(sigma))
+    real = _normal(image, generator).mul_(sigma)
+    return torch.hypot(image + real, _shifted(real))
 
 
 def speckle(
@@ -68,8 +73,7 @@ def speckle(
     """
     real = gaussian_blur(_normal(amplitude, generator), size, wrap=True)
     real = real.div_(float(real.pow(2).mean().sqrt()) * 2**0.5)
-    imaginary = real.roll([n // 2 for n in real.shape], (0, 1, 2))
-    r = torch.hypot(real, imaginary)
+    r = torch.hypot(real, _shifted(real))
     return amplitude * (r if share == 1 else r.mul_(share).add_(1 - share))
 
 

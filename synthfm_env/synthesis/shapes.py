@@ -6,7 +6,7 @@ Points are (..., 3), (z, y, x) in pixels relative to the shape's centre, a slice
 
 import math
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import pairwise
 from typing import Protocol, Self
 
@@ -105,14 +105,14 @@ class Star:
         """Return the mirror image across the plane x = 0."""
         return replace(self, turn=np.diag([1.0, 1.0, -1.0]) @ self.turn)
 
-    @property
+    @cached_property
     def reach(self) -> Array:
         """Half extent (z, y, x) in pixels."""
         r = 1 + np.cos(_DIRECTIONS @ self.waves + self.phases) @ self.gains
         surface = (_DIRECTIONS * r[:, None]) @ (self.turn * self.axes).T
         return np.asarray(np.abs(surface).max(0) * 1.06)
 
-    @property
+    @cached_property
     def finest(self) -> float:
         """The length in pixels that sampling must resolve."""
         return float(self.axes.min())
@@ -139,12 +139,12 @@ class Block:
         """Return the shape in another frame."""
         return replace(self, turn=frame @ self.turn)
 
-    @property
+    @cached_property
     def reach(self) -> Array:
         """Half extent (z, y, x) in pixels."""
         return np.asarray(np.sqrt(((self.turn * self.axes * 1.2) ** 2).sum(1)))
 
-    @property
+    @cached_property
     def finest(self) -> float:
         """The length in pixels that sampling must resolve."""
         return float(self.axes.min()) * 0.6
@@ -192,24 +192,24 @@ class Tube:
         cuts = np.arange(count + 1) * (len(self.path) - 1) // count
         return [Tube(self.path[a : b + 1], self.radii[a : b + 1]) for a, b in pairwise(cuts)]
 
-    @property
+    @cached_property
     def _box(self) -> tuple[Array, Array]:
         r = self.radii[:, None]
         return (self.path - r).min(0), (self.path + r).max(0)
 
-    @property
+    @cached_property
     def reach(self) -> Array:
         """Half extent (z, y, x) in pixels; the box is about ``offset``."""
         low, high = self._box
         return np.asarray((high - low) / 2)
 
-    @property
+    @cached_property
     def offset(self) -> Array:
         """The middle of the box, relative to the centre."""
         low, high = self._box
         return np.asarray((high + low) / 2)
 
-    @property
+    @cached_property
     def finest(self) -> float:
         """The length in pixels that sampling must resolve."""
         return float(self.radii.min())
