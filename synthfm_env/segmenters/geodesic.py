@@ -14,8 +14,9 @@ from synthfm_env.segmenters.contract import Capabilities, Prediction, Seconds, S
 from synthfm_env.segmenters.image_input import prepare_image
 
 MAX_VOXELS = 500_000
-# One setting for all images, chosen with deepest-point clicks on synthetic shapes and on some CT, MR, ultrasound
-# and microscopy images. Half or double of either changes the mean Dice by about 0.01.
+# One setting for all images, chosen with deepest-point clicks on synthetic shapes and on some CT, MR, ultrasound and
+# microscopy images. SMOOTHING of 0.5 or 1, or EDGE of 1.4 or 4.4, changes the mean Dice by about 0.01. Four times the
+# voxels do not raise it: blocks average noise away.
 SMOOTHING = 0.7  # standard deviation, in finest voxels of the working grid
 EDGE = 2.55  # grey levels per finest voxel: 1 % of the range
 THIN = 8  # an axis of fewer voxels has no border seeds, unless there is no longer one

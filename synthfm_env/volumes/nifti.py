@@ -103,9 +103,7 @@ def save_mask(mask: NDArray, like: Volume, path: FilePath) -> None:
         InputError: the mask is on another grid, or the file cannot be written.
     """
     if mask.shape != like.image.shape:
-        raise InputError(
-            f"save_mask: the mask's grid {mask.shape} is unlike the volume's {like.image.shape} (z, y, x)"
-        )
+        raise InputError(f"save_mask: the mask's grid {mask.shape} is unlike the volume's {like.image.shape} (z, y, x)")
     inside = (mask != 0).astype(np.uint8)
     if HEADER_KEY not in like.metadata:
         _write(_on_own_grid(inside, like), Path(path))
@@ -191,6 +189,9 @@ def _voxels(file: nib.Nifti1Pair) -> NDArray:
 def _intensities(voxels: NDArray, path: Path) -> NDArray:
     if voxels.dtype.fields is not None:
         return np.asarray(0.299 * voxels["R"] + 0.587 * voxels["G"] + 0.114 * voxels["B"])
+    if voxels.dtype.kind == "f":
+        with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is refused as such
+            voxels = voxels.astype(np.float32, copy=False)
     check_intensities(voxels, str(path))
     return voxels
 

@@ -40,18 +40,14 @@ class Volume:
 
     def __post_init__(self) -> None:
         if self.image.ndim != 3 or self.image.size == 0:
-            raise InputError(
-                f"{self.case_id}: a volume has three axes (z, y, x), got shape {self.image.shape}"
-            )
+            raise InputError(f"{self.case_id}: a volume has three axes (z, y, x), got shape {self.image.shape}")
         if self.label is not None and self.label.shape != self.image.shape:
             raise InputError(
                 f"{self.case_id}: label grid {self.label.shape} is unlike the image's {self.image.shape} "
                 "(z, y, x); resample the label to the image's grid"
             )
         if len(self.spacing) != 3 or not all(np.isfinite(s) and s > 0 for s in self.spacing):
-            raise InputError(
-                f"{self.case_id}: spacing {self.spacing} must be three positive lengths in mm (z, y, x)"
-            )
+            raise InputError(f"{self.case_id}: spacing {self.spacing} must be three positive lengths in mm (z, y, x)")
 
     def truth(self, structure: int | str) -> NDArray[np.bool_]:
         """Return the mask of one structure, bool (D, H, W).
@@ -69,9 +65,7 @@ class Volume:
         mask = self.label == key if key else None
         if mask is None or not mask.any():
             present = [int(i) for i in np.unique(self.label) if i]
-            shown = ", ".join(
-                f"{i} ({self.structures[i]})" if i in self.structures else str(i) for i in present
-            )
+            shown = ", ".join(f"{i} ({self.structures[i]})" if i in self.structures else str(i) for i in present)
             raise InputError(
                 f"{self.case_id}: structure {structure!r} is not in the label; it holds {shown or 'nothing'}"
             )
