@@ -105,7 +105,7 @@ class Segmenter(ABC):
 
         Args:
             image: (D, H, W) grey or (D, H, W, 3) RGB, axes (z, y, x). uint8 is taken as it is (see
-                ``volumes.to_uint8``); any other dtype is scaled to 0..255 between its 0.5 and 99.5 percentile.
+                ``volumes.to_uint8``); any other dtype is scaled as ``to_uint8(image, "other")`` does.
             spacing: (z, y, x) in mm.
 
         Raises:

@@ -7,10 +7,20 @@ import pytest
 
 from synthfm_env.errors import InputError
 from synthfm_env.prompts import Click
+from synthfm_env.segmenters import make_segmenter
 from synthfm_env.segmenters.contract import Segmenter, Session
 from synthfm_env.segmenters.geodesic import Geodesic
 
-FACTORIES: dict[str, Callable[[], Segmenter]] = {"geodesic": Geodesic}
+
+def nano(mode: str) -> Callable[[], Segmenter]:
+    return lambda: make_segmenter("synthfm3d-nano", device="cpu", mode=mode)
+
+
+FACTORIES: dict[str, Callable[[], Segmenter]] = {
+    "geodesic": Geodesic,
+    "nano-exact": nano("exact"),
+    "nano-fast": nano("fast"),
+}
 SHAPE = (6, 24, 32)
 MM = (2.0, 1.0, 1.0)
 CLICKS = [Click((3, 12, 16)), Click((3, 2, 2), False), Click((1, 12, 18)), Click((5, 20, 30), False)]

@@ -36,7 +36,6 @@ class _State:
     tracked: dict[int, _Output] = field(default_factory=dict)
     points: dict[int, dict[str, Tensor]] = field(default_factory=dict)
     reverse: dict[int, bool] = field(default_factory=dict)
-    prediction: Prediction | None = None
 
     def copy(self) -> "_State":
         return _State(self.clicks, dict(self.conditioning), dict(self.tracked), dict(self.points), dict(self.reverse))
@@ -97,24 +96,19 @@ class SAM2Session(Session):
             # A lone slice stays an image: each click sees the last mask but no memory. Stock SAM 2 divides by zero
             # when a video of one frame meets its own memory.
             self._propagate(state)
-        logits = self._logits(state)
-        mask = self._native_mask(logits)
-        encode = self._features.seconds - encoded
-        seconds = Seconds(encode=encode, predict=time.perf_counter() - started - encode)
-        state.prediction = Prediction(mask, logits[:, 0].numpy(), seconds)
         self._history.append(state)
-        return state.prediction
+        return self._answer(state, started, self._features.seconds - encoded)
 
     def undo(self) -> Prediction:
         """Take back the newest click; see ``Session.undo``."""
         self._check_open()
         if len(self._history) == 1:
             raise InputError("session.undo(): there is no click to take back")
+        started = time.perf_counter()
         self._history.pop()
-        prediction = self._history[-1].prediction
-        if prediction is None:
+        if not self.clicks:
             return Prediction(np.zeros(self._shape, dtype=bool), None, Seconds(0.0, 0.0))
-        return prediction
+        return self._answer(self._history[-1], started, encode=0.0)
 
     def reset(self) -> None:
         """Forget all clicks, keep the encoded slices."""
@@ -126,6 +120,13 @@ class SAM2Session(Session):
         self._closed = True
         self._history = [_State()]
         self._features.clear()
+
+    def _answer(self, state: _State, started: float, encode: float) -> Prediction:
+        """Make new arrays of a state; masks are not kept, one of a large volume outweighs all that SAM 2 remembers."""
+        logits = self._logits(state)
+        mask = self._native_mask(logits)
+        predict = time.perf_counter() - started - encode
+        return Prediction(mask, logits[:, 0].numpy(), Seconds(encode, predict))
 
     def _click(self, state: _State, click: Click) -> None:
         """Decode the clicked slice with all its points and make it conditioning."""
@@ -160,7 +161,7 @@ class SAM2Session(Session):
             self._track(state, range(start, -1, -1), reverse=True)
 
     def _track(self, state: _State, order: range, *, reverse: bool) -> None:
-        before = dict(state.tracked)
+        before = self._history[-1].tracked  # as they were before this click
         gone, settled = 0, 0
         ahead = sum(z in order for z in state.conditioning)
         for z in order:
