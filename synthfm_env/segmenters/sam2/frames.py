@@ -35,7 +35,7 @@ def square_frames(image: NDArray[np.uint8], size: int) -> Tensor:
     Returns:
         float32 (D, 3, size, size), normalised.
     """
-    slices = torch.from_numpy(np.ascontiguousarray(image))
+    slices = torch.from_numpy(np.array(image))  # a copy: the caller's may be read-only
     slices = slices[:, None] if image.ndim == 3 else slices.permute(0, 3, 1, 2)
     resized = F.interpolate(slices.float(), size=(size, size), mode="bilinear", antialias=True).clamp(0, 255)
     return normalise(resized)
