@@ -24,7 +24,7 @@ from synthfm_env.synthesis.tidy import tidy
 from synthfm_env.synthesis.visibility import border_contrast, without
 from synthfm_env.volumes.volume import Volume
 
-GENERATOR_VERSION = "1.1"
+GENERATOR_VERSION = "1.2"
 _TOP_UPS = 4
 _ROOM = 4  # a structure needs about this many times its smallest size around it
 

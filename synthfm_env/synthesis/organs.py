@@ -113,12 +113,13 @@ def shelled(scene: Scene) -> None:
     rng, palette = scene.rng, scene.palette
     radius = scene.size * log_uniform(rng, 0.1, 0.45)
     centre = scene.place(radius, 0.2)
-    found = scene.find(Star.draw(rng, radius, 0.08, 1.4), centre)
+    shape = Star.draw(rng, radius, 0.08, 1.4)
+    if rng.random() < 0.3:  # it lies in fluid
+        scene.paint(shape.scaled(rng.uniform(1.1, 1.6)), centre, palette.fluid(rng), None)
+    found = scene.find(shape, centre)
     if not found:
         return
     label, texture = scene.name("shelled organ"), palette.amplitude(rng)
-    if rng.random() < 0.3:  # fluid or fat around it
-        scene.stamp(found, palette.fluid(rng), None, inset=-radius * rng.uniform(0.1, 0.6))
     shell = palette.bone(rng) if rng.random() < 0.7 else palette.any(rng)
     scene.stamp(found, shell, label, texture=texture, width=1.5)
     inset = max(1.2, radius * rng.uniform(0.03, 0.14))

@@ -101,6 +101,10 @@ class Star:
         """Return the shape in another frame."""
         return replace(self, turn=frame @ self.turn)
 
+    def scaled(self, share: float) -> "Star":
+        """Return the shape blown up or shrunk."""
+        return replace(self, axes=self.axes * share)
+
     def mirrored(self) -> "Star":
         """Return the mirror image across the plane x = 0."""
         return replace(self, turn=np.diag([1.0, 1.0, -1.0]) @ self.turn)
