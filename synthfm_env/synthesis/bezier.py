@@ -59,7 +59,7 @@ class Loft:
     Dilating or eroding a mask by d pixels adds d to its signed distance or takes it away, so the recursion over
     slices has a closed form: f(z, y, x) = distance(y, x) - rate * |z - turning slice| ** power, with one rate for
     growth and one for shrinking. An organ whose birth is ``abrupt`` starts at full size instead of growing from
-    nothing. Source: the abstract and second-hand accounts of SynthFM-3D; the rates' ranges are ours.
+    nothing. Source: second-hand accounts of SynthFM-3D, whose text is not public; the rates' ranges are ours.
     """
 
     radius: float
