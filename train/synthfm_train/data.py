@@ -80,15 +80,7 @@ def _random_stack(
     """Cut slices along a random plane, with a random stride, direction, window and flips."""
     axis = int(rng.choice(3, p=(0.6, 0.2, 0.2))) if image.shape[0] > 1 else 0
     image, label = np.moveaxis(image, axis, 0), np.moveaxis(label, axis, 0)
-    depth = image.shape[0]
-    stride = int(rng.integers(1, 4))
-    if slices > 1:
-        stride = max(1, min(stride, (depth - 1) // (slices - 1)))
-    span = (slices - 1) * stride
-    start = int(rng.integers(0, max(1, depth - span)))
-    picked = np.clip(start + stride * np.arange(slices), 0, depth - 1)
-    if rng.random() < 0.5:
-        picked = picked[::-1]
+    picked = _random_slices(label, slices, rng)
     share = rng.uniform(*zoom) if rng.random() < 0.6 else 1.0
     rows, columns = (_random_window(n, share, rng) for n in image.shape[1:])
     flips = tuple(slice(None, None, -1 if rng.random() < 0.5 else 1) for _ in range(2))
@@ -96,6 +88,30 @@ def _random_stack(
     if rng.random() < 0.5:
         image, label = image.swapaxes(1, 2), label.swapaxes(1, 2)
     return np.ascontiguousarray(image), np.ascontiguousarray(label)
+
+
+def _random_slices(label: NDArray, count: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Return ``count`` slices, 1 to 3 apart, up or down.
+
+    Half of the clips start so that some structure ends, or has ended, by their last slice: objects must be lost as
+    well as followed, and a structure that fills the volume teaches nothing of that.
+    """
+    depth = label.shape[0]
+    stride = int(rng.integers(1, 4))
+    if count > 1:
+        stride = max(1, min(stride, (depth - 1) // (count - 1)))
+    span = (count - 1) * stride
+    up = rng.random() < 0.5
+    start = int(rng.integers(0, max(1, depth - span)))
+    ids = np.unique(label[::4])
+    ids = ids[ids > 0]
+    if count > 1 and len(ids) and rng.random() < 0.5:
+        extent = np.flatnonzero((label == rng.choice(ids)).any((1, 2)))
+        back = int(rng.integers(0, span))
+        start = extent[-1] - back if up else extent[0] + back - span
+        start = int(np.clip(start, 0, max(0, depth - 1 - span)))
+    picked = np.clip(start + stride * np.arange(count), 0, depth - 1)
+    return picked if up else picked[::-1]
 
 
 def _random_window(length: int, share: float, rng: np.random.Generator) -> slice:
