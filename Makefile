@@ -18,13 +18,8 @@ export PIP_CONSTRAINT := $(CONSTRAINTS)
 export PIP_BUILD_CONSTRAINT := $(CONSTRAINTS)
 export SAM2_BUILD_CUDA := 0
 
-# PyPI's torch for Linux brings 3 GB of CUDA libraries; PyTorch's own index has it without them.
-TORCH_CPU := https://download.pytorch.org/whl/cpu
 define pip_install
-	@echo "Installing into $(VENV), a minute or two"; index=""; \
-	if [ "$$(uname -s)" = Linux ] && ! command -v nvidia-smi > /dev/null \
-	    && curl -sfI --max-time 5 $(TORCH_CPU)/torch/ > /dev/null; then index="--extra-index-url $(TORCH_CPU)"; fi; \
-	"$(BIN)/python" -m pip install --disable-pip-version-check $$index -e '.[$(1)]'
+	"$(BIN)/python" -m pip install --disable-pip-version-check -e '.[$(1)]'
 endef
 
 .PHONY: help

@@ -10,6 +10,7 @@ from synthfm_env.envs.episode import Task
 from synthfm_env.envs.prompt_env import EpisodeOptions, PromptEnv
 from synthfm_env.errors import InputError
 from synthfm_env.synthesis import SynthFM3D
+from synthfm_env.volumes import Volume
 
 MIN_VOXELS = 50
 """Structures with fewer voxels are not drawn: a click more or less decides their Dice."""
@@ -56,12 +57,13 @@ class SyntheticEnv(PromptEnv):
         self.recipe = recipe
         self._generator = SynthFM3D(shape=shape, recipe=recipe)
         depth, height, width = self._generator.shape
+        self._drawn: tuple[int, Volume] | None = None
         super().__init__((depth, height, width), **episode)
 
     def draw_task(self, structure: int | str | None) -> Task:
         """Return a fresh case with one of its structures, or with the structure that is asked for."""
         for _ in range(MAX_CASES):
-            volume = self._generator.sample(int(self.np_random.integers(2**31)))
+            volume = self._case(int(self.np_random.integers(2**31)))
             if structure is not None:
                 return Task(volume, structure)
             targets = fair_targets(volume.label)
@@ -71,6 +73,12 @@ class SyntheticEnv(PromptEnv):
             f"recipe {self.recipe!r} gave no structure of {MIN_VOXELS} voxels in {MAX_CASES} cases on the "
             f"grid {self._generator.shape} (z, y, x): take a larger shape or another recipe"
         )
+
+    def _case(self, seed: int) -> Volume:
+        """Return the volume of a seed; the last one is kept, so that playing it again encodes nothing again."""
+        if self._drawn is None or self._drawn[0] != seed:
+            self._drawn = (seed, self._generator.sample(seed))
+        return self._drawn[1]
 
 
 def fair_targets(label: NDArray[np.integer] | None) -> NDArray[np.intp]:

@@ -65,7 +65,8 @@ class Volume:
         mask = self.label == key if key else None
         if mask is None or not mask.any():
             present = [int(i) for i in np.unique(self.label) if i]
-            shown = ", ".join(f"{i} ({self.structures[i]})" if i in self.structures else str(i) for i in present)
+            names_of = {i: self.structures.get(i, str(i)) for i in present}
+            shown = ", ".join(str(i) if name == str(i) else f"{i} ({name})" for i, name in names_of.items())
             raise InputError(
                 f"{self.case_id}: structure {structure!r} is not in the label; it holds {shown or 'nothing'}"
             )

@@ -9,7 +9,7 @@ from ball_segmenter import BallSegmenter, BreakingSegmenter, CroppingSegmenter
 from env_cases import BALL
 from gymnasium.utils.env_checker import data_equivalence
 
-from synthfm_env import InputError, VolumeEnv
+from synthfm_env import InputError, SyntheticEnv, VolumeEnv
 from synthfm_env.metrics import dice
 
 INFO_KEYS = {"case_id", "clicks_used", "dice", "error", "modality", "outcome", "protocol", "structure"}
@@ -246,3 +246,13 @@ def test_wrong_reset_options_are_explained(env):
         env.reset(options={"structure": "lung"})
     with pytest.raises(gym.error.ResetNeeded):
         env.step([5, 10, 9, 1])
+
+
+def test_the_same_case_again_is_drawn_and_encoded_once():
+    env = SyntheticEnv(shape=(12, 32, 32), segmenter=BallSegmenter())
+    first, _ = env.reset(seed=5)
+    again, _ = env.reset(seed=5)
+    assert np.array_equal(first["image"], again["image"])
+    assert env.segmenter.started == 1
+    env.reset(seed=6)
+    assert env.segmenter.started == 2
