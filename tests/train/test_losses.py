@@ -13,7 +13,7 @@ def test_mask_loss_of_a_flat_guess_is_the_hand_computed_one():
     truth[:, :2] = True  # 8 of 16 pixels
     found = mask_loss(torch.zeros(1, 4, 4), truth, iou=torch.tensor([0.3]), score=torch.zeros(1), balance=0.0)
     soft = 1 - (2 * 4 + 1) / (8 + 8 + 1)
-    expected = soft + math.log(2) + 0.1 * 0.3 + 0.5 * math.log(2)
+    expected = soft + math.log(2) + 0.1 * 0.3 + math.log(2)
     assert found.total.item() == pytest.approx(expected, abs=1e-6)
     assert found.dice.item() == 0
 

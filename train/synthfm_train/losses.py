@@ -23,7 +23,7 @@ def mask_loss(logits: Tensor, truth: Tensor, iou: Tensor, score: Tensor, balance
     """Score one prediction.
 
     Soft Dice and cross-entropy on the mask (weights 1 and 1), the predicted IoU (L1, 0.1) and the object score
-    (cross-entropy, 0.5). Where the truth is empty there is no Dice, but, unlike in SAM 2, the mask learns to be
+    (cross-entropy, 1). Where the truth is empty there is no Dice, but, unlike in SAM 2, the mask learns to be
     empty: with the object score alone to end it, a short training tracks every object to the last slice.
 
     An object covers a few percent of a slice, and plain cross-entropy first teaches that share alone: a random
@@ -59,7 +59,7 @@ def mask_loss(logits: Tensor, truth: Tensor, iou: Tensor, score: Tensor, balance
     guess = (iou - real_iou).abs()
     masks = (entropy + (soft + 0.1 * guess) * present).mean()
     appears = F.binary_cross_entropy_with_logits(score, present)
-    return MaskLoss(masks + 0.5 * appears, hard_dice)
+    return MaskLoss(masks + appears, hard_dice)
 
 
 def contrastive_loss(embeddings: Tensor, labels: Tensor, temperature: float = 0.1) -> Tensor:
