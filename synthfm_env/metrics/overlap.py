@@ -1,6 +1,4 @@
-"""Scores of a mask against the truth, and of a sequence of scores."""
-
-from collections.abc import Sequence
+"""Scores of how much of a mask and of the truth is common."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,31 +33,6 @@ def iou(a: NDArray, b: NDArray) -> float:
     common, size_a, size_b = _overlap("iou", a, b)
     union = size_a + size_b - common
     return common / union if union else 1.0
-
-
-def normalised_auc(scores: Sequence[float] | NDArray) -> float:
-    """Return the area under the curve of a score over clicks 1..K, divided by its greatest value, K-1.
-
-    The area is the trapezoid's: ``(s1/2 + s2 + ... + sK/2) / (K-1)``. The CVPR 2025 challenge on
-    interactive 3D segmentation sums its five Dice values so, but does not divide: its figure is four times
-    this one. One score is its own area. The area is comparable only between equal K: an episode that stopped
-    early has to be filled up with its last score by the caller.
-
-    Args:
-        scores: Dice, or any other score in [0, 1], after click 1, 2, ... K.
-
-    Returns:
-        A number in [0, 1]: 0 for all zeros, 1 for all ones.
-
-    Raises:
-        InputError: no score, or one that is not in [0, 1].
-    """
-    values = np.asarray(scores, dtype=np.float64)
-    if values.ndim != 1 or values.size == 0 or not ((values >= 0) & (values <= 1)).all():
-        raise InputError(f"normalised_auc: expected one or more scores in [0, 1], one a click, got {scores}")
-    if values.size == 1:
-        return float(values[0])
-    return float(min(1.0, np.trapezoid(values) / (values.size - 1)))
 
 
 def _overlap(name: str, a: NDArray, b: NDArray) -> tuple[int, int, int]:
