@@ -23,8 +23,9 @@ def mask_loss(logits: Tensor, truth: Tensor, iou: Tensor, score: Tensor, balance
     """Score one prediction.
 
     Soft Dice and cross-entropy on the mask (weights 1 and 1), the predicted IoU (L1, 0.1) and the object score
-    (cross-entropy, 1). Where the truth is empty there is no Dice, but, unlike in SAM 2, the mask learns to be
-    empty: with the object score alone to end it, a short training tracks every object to the last slice.
+    (cross-entropy, 1). Where the truth is empty the area predicted takes the place of Dice: unlike in SAM 2 the
+    mask learns to be empty, because, with the object score alone to end it, a short training tracks every object to
+    the last slice.
 
     An object covers a few percent of a slice, and plain cross-entropy first teaches that share alone: a random
     model predicts nothing for thousands of steps. With ``balance`` 1 inside and outside weigh the same, and a
@@ -57,7 +58,10 @@ def mask_loss(logits: Tensor, truth: Tensor, iou: Tensor, score: Tensor, balance
         real_iou = both / (sizes - both).clamp(min=1)
         hard_dice = ((2 * both / sizes.clamp(min=1)) * present).sum() / count
     guess = (iou - real_iou).abs()
-    masks = (entropy + (soft + 0.1 * guess) * present).mean()
+    # Dice is blind to how much is wrong where nothing is right; against a hundredth of the slice it is not.
+    covered = probability.mean((1, 2))
+    spurious = covered / (covered + 0.01)
+    masks = (entropy + torch.where(present > 0, soft + 0.1 * guess, spurious)).mean()
     appears = F.binary_cross_entropy_with_logits(score, present)
     return MaskLoss(masks + appears, hard_dice)
 

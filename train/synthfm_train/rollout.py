@@ -158,6 +158,19 @@ class Rollout:
         self.remember(t, clicked=False)
         return dice
 
+    @torch.no_grad()
+    def _worst_and_another(self) -> tuple[int, int]:
+        """Return the slice to correct, mostly the one with the largest error, and one more to track afterwards."""
+        order = torch.randperm(self.length, generator=self.generator).tolist()
+        if torch.rand(1, generator=self.generator) < 0.7:
+            size = self.latest[0].ungated.shape[-2:]
+            truth = F.interpolate(self.truth.float(), size=size, mode="area") > 0.5
+            wrong = [(float(((self.latest[t].gated[:, 0] > 0) ^ truth[:, t]).float().mean()), t) for t in order]
+            worst = max(wrong)[1]
+            order.remove(worst)
+            order.insert(0, worst)
+        return order[0], order[1]
+
     def play(self, phase: Phase) -> RolloutResult:
         """Click the first slice, track the others, then correct slices anywhere and track a neighbour of each."""
         clicks = 1 + int(torch.randint(phase.clicks, (1,), generator=self.generator))
@@ -174,7 +187,7 @@ class Rollout:
             self.remember(0, clicked=True)
             tracked = [self.track(t) for t in range(1, self.length)]
             for _ in range(phase.corrections):
-                r, j = torch.randperm(self.length, generator=self.generator)[:2].tolist()
+                r, j = self._worst_and_another()
                 self.click(r, reverse=bool(j < r))
                 self.remember(r, clicked=True)
                 if j not in self.memory["cond_frame_outputs"]:
