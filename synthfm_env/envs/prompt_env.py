@@ -29,7 +29,7 @@ class EpisodeOptions(TypedDict, total=False):
     segmenter: str | Segmenter
     protocol: str | None
     max_clicks: int
-    reward: str
+    reward: str | dict[str, Any]
     target_dice: float | None
     reveal_truth: bool
     render_mode: str | None
@@ -89,8 +89,17 @@ class PromptEnv(gym.Env[Observation, NDArray[np.integer]], ABC):
 
     ## Rewards
 
-    `reward="dice_gain"`: Dice after the step minus Dice before it. The mask is empty at the start, so the
-    rewards of an episode sum to its final Dice. "Stop" is worth 0.
+    | `reward`           | Worth of a step                                                         |
+    |--------------------|-------------------------------------------------------------------------|
+    | `"dice_gain"`      | Dice after the step minus Dice before it                                |
+    | `"nsd_gain"`       | the same with NSD, at a tolerance of 2 mm                               |
+    | `"target_reached"` | 1 for the click that reaches `target_dice`, which it needs; otherwise 0 |
+
+    Scores begin at 0, so the rewards of an episode sum to its final score. "Stop" is worth 0.
+
+    A dict sets prices, and the tolerance in mm: `reward={"name": "nsd_gain", "tolerance_mm": 1.0,
+    "click_price": 0.01, "slice_price": 0.02}`. Every click then costs `click_price`, and one in another slice
+    than the click before costs `slice_price` besides.
 
     ## Starting State
 
@@ -128,7 +137,7 @@ class PromptEnv(gym.Env[Observation, NDArray[np.integer]], ABC):
     | `segmenter`    | `"synthfm3d-nano"` | a name, a path, or a `Segmenter`; environments share one by name |
     | `protocol`     | `None`             | name of the click protocol being played; recorded, not executed  |
     | `max_clicks`   | `10`               | clicks before the episode is truncated                           |
-    | `reward`       | `"dice_gain"`      | name of the reward                                               |
+    | `reward`       | `"dice_gain"`      | name of the reward, or a dict with its name and its prices       |
     | `target_dice`  | `None`             | Dice in (0, 1] that ends the episode                             |
     | `reveal_truth` | `False`            | puts the truth into `info`, for clickers that simulate a user    |
     | `render_mode`  | `None`             | `"rgb_array"` or `"ansi"`                                        |
@@ -150,7 +159,7 @@ class PromptEnv(gym.Env[Observation, NDArray[np.integer]], ABC):
         segmenter: str | Segmenter = "synthfm3d-nano",
         protocol: str | None = None,
         max_clicks: int = 10,
-        reward: str = "dice_gain",
+        reward: str | dict[str, Any] = "dice_gain",
         target_dice: float | None = None,
         reveal_truth: bool = False,
         render_mode: str | None = None,
@@ -167,7 +176,7 @@ class PromptEnv(gym.Env[Observation, NDArray[np.integer]], ABC):
         self.reveal_truth = reveal_truth
         self.render_mode = render_mode
         self._shape = shape
-        self._reward = make_reward(reward)
+        self._reward = make_reward(reward, target_dice)
         self._segmenter_name = None if isinstance(segmenter, Segmenter) else segmenter
         self.segmenter = segmenter if isinstance(segmenter, Segmenter) else _shared_segmenter(segmenter)
         self.action_space = spaces.MultiDiscrete([*shape, STOP + 1])
@@ -213,6 +222,7 @@ class PromptEnv(gym.Env[Observation, NDArray[np.integer]], ABC):
         task = self.draw_task(options.get("structure"))
         image = self._open(task.volume).image
         episode = self._episode = Episode(task, image, self.max_clicks, self.target_dice)
+        self._reward.reset()
         return episode.observation(), self._info(episode)
 
     def step(self, action: ArrayLike) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
@@ -229,7 +239,6 @@ class PromptEnv(gym.Env[Observation, NDArray[np.integer]], ABC):
         if episode is None or opened is None or not episode.running:
             raise ResetNeeded("no episode is running (none began, or it ended): call env.reset() before env.step()")
         click = read_action(action, self._shape)
-        before = episode.dice
         if click is None:
             episode.stop()
         else:
@@ -241,8 +250,7 @@ class PromptEnv(gym.Env[Observation, NDArray[np.integer]], ABC):
                 episode.fail(error)
         truncated = episode.outcome is Outcome.MAX_CLICKS
         terminated = not episode.running and not truncated
-        reward = self._reward(before, episode.dice)
-        return episode.observation(), reward, terminated, truncated, self._info(episode)
+        return episode.observation(), self._reward(episode, click), terminated, truncated, self._info(episode)
 
     def render(self) -> NDArray[np.uint8] | str | None:
         """Return the episode as it stands: an RGB picture, uint8 (h, w, 3), or a line of text."""

@@ -1,27 +1,107 @@
-"""Rewards of a step, by name."""
+"""Rewards of a step: what it gained, less what it cost."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, Final
 
-from synthfm_env.errors import unknown_name
+import numpy as np
 
-Reward = Callable[[float, float], float]
-"""From the Dice before and after a step to the step's reward."""
+from synthfm_env.envs.episode import Episode, Outcome
+from synthfm_env.errors import InputError, unknown_name
+from synthfm_env.metrics import nsd
+from synthfm_env.prompts import Click
+
+TOLERANCE_MM: Final = 2.0
+"""The tolerance of ``nsd_gain`` where none is given."""
+
+Score = Callable[[Episode], float]
 
 
-def dice_gain(before: float, after: float) -> float:
-    """Return by how much the step raised Dice. Over an episode the rewards sum to the final Dice."""
-    return after - before
+def _dice(episode: Episode) -> float:
+    return episode.dice
 
 
-REWARDS: dict[str, Reward] = {"dice_gain": dice_gain}
+def _nsd(episode: Episode, tolerance_mm: float) -> float:
+    return nsd(episode.mask, episode.truth, episode.task.volume.spacing, tolerance_mm)
 
 
-def make_reward(name: str) -> Reward:
-    """Return the reward function of a name.
+def _target_reached(episode: Episode) -> float:
+    return float(episode.outcome is Outcome.TARGET_REACHED)
+
+
+class Reward:
+    """The gain in a score, less a price per click and one per change of slice.
+
+    Scores begin at 0, so without prices the rewards of an episode sum to its final score. A click that the
+    segmenter fails on is paid for; to stop costs nothing.
+
+    Args:
+        score: what is gained.
+        click_price: what every click costs.
+        slice_price: what a click in another slice than the click before costs, besides. The first is free.
+    """
+
+    def __init__(self, score: Score, click_price: float, slice_price: float) -> None:
+        self._score = score
+        self._click_price = click_price
+        self._slice_price = slice_price
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin an episode."""
+        self._before = 0.0
+        self._slice: int | None = None
+
+    def __call__(self, episode: Episode, click: Click | None) -> float:
+        """Return the reward of the newest step, and remember it.
+
+        Args:
+            episode: as it stands after the step.
+            click: what the step placed, or None.
+        """
+        unchanged = episode.outcome in (Outcome.STOPPED, Outcome.MODEL_ERROR)
+        after = self._before if unchanged else self._score(episode)
+        reward, self._before = after - self._before, after
+        if click is not None:
+            moved = self._slice is not None and click.zyx[0] != self._slice
+            reward -= self._click_price + self._slice_price * moved
+            self._slice = click.zyx[0]
+        return reward
+
+
+REWARDS: Final = ("dice_gain", "nsd_gain", "target_reached")
+
+
+def make_reward(given: str | Mapping[str, Any], target_dice: float | None) -> Reward:
+    """Return the reward of a name, or of ``{"name": ..., "click_price": ..., "slice_price": ...}``.
+
+    ``nsd_gain`` takes ``tolerance_mm`` too.
+
+    Args:
+        given: the environment's argument ``reward``.
+        target_dice: the environment's argument of that name.
 
     Raises:
-        InputError: no reward has that name.
+        InputError: no reward has that name; a parameter that it does not take, or one that is not a number of 0
+            or more; ``target_reached`` without a target.
     """
+    prices: dict[str, Any] = dict(given) if isinstance(given, Mapping) else {"name": given}
+    name = prices.pop("name", None)
+    if not isinstance(name, str):
+        raise InputError(f"reward is {given!r}: expected a name, or a dict with a name under 'name'")
     if name not in REWARDS:
         raise unknown_name("reward", name, REWARDS)
-    return REWARDS[name]
+    known = ["click_price", "slice_price"] + ["tolerance_mm"] * (name == "nsd_gain")
+    for key, value in prices.items():
+        if key not in known:
+            raise unknown_name(f"parameter of the reward {name}", key, known)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < np.inf:
+            raise InputError(f"reward {name}: {key} is {value!r}, expected a number, 0 or more")
+    if name == "target_reached" and target_dice is None:
+        raise InputError("reward target_reached needs a target: give target_dice, a Dice above 0 and up to 1")
+    scores: dict[str, Score] = {
+        "dice_gain": _dice,
+        "nsd_gain": partial(_nsd, tolerance_mm=prices.get("tolerance_mm", TOLERANCE_MM)),
+        "target_reached": _target_reached,
+    }
+    return Reward(scores[name], prices.get("click_price", 0.0), prices.get("slice_price", 0.0))
