@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synthfm_env.errors import InputError
+from synthfm_env.prompts import Click
 
 Observation = Mapping[str, NDArray[Any]]
 
@@ -57,3 +58,8 @@ class Clicker(ABC):
                 "make the environment with reveal_truth=True"
             )
         return np.asarray(info["truth"], dtype=bool)
+
+
+def clicks_in(observation: Observation) -> tuple[Click, ...]:
+    """Return the clicks placed so far, oldest first."""
+    return tuple(Click((z, y, x), bool(sign)) for z, y, x, sign in observation["clicks"].tolist() if z >= 0)

@@ -5,16 +5,43 @@ import inspect
 from typing import Any
 
 from synthfm_agents.clicker import Clicker
+from synthfm_agents.cvpr25 import Cvpr25
+from synthfm_agents.drawn import MonaiDeepgrow, SamMed3DRandom
+from synthfm_agents.one_slice import Dong2024, Shen2024
+from synthfm_agents.protocol import ClickProtocol
 from synthfm_agents.random_clicker import RandomClicker
 from synthfm_agents.ritm import Ritm3D
+from synthfm_agents.sam2 import Sam2Center, Sam2Offline
+from synthfm_agents.synthfm_mm import SynthFMMillimetres
+from synthfm_agents.synthfm_pairs import SynthFMPairs
+from synthfm_agents.vista3d import Vista3D
 from synthfm_env.errors import InputError, unknown_name
 
-_CLICKERS: dict[str, type[Clicker]] = {kind.name: kind for kind in (RandomClicker, Ritm3D)}
+_PROTOCOLS: tuple[type[ClickProtocol], ...] = (
+    SynthFMMillimetres,
+    Ritm3D,
+    Sam2Center,
+    Sam2Offline,
+    Cvpr25,
+    Vista3D,
+    MonaiDeepgrow,
+    SamMed3DRandom,
+    SynthFMPairs,
+    Shen2024,
+    Dong2024,
+)
+_BLIND: tuple[type[Clicker], ...] = (RandomClicker,)
+_CLICKERS: dict[str, type[Clicker]] = {kind.name: kind for kind in _BLIND + _PROTOCOLS}
 
 
 def list_clickers() -> dict[str, str]:
     """Return each name that ``make_clicker`` knows with one line on what it does."""
     return {name: (inspect.getdoc(kind) or "").splitlines()[0] for name, kind in _CLICKERS.items()}
+
+
+def list_protocols() -> dict[str, str]:
+    """Return the name of each click protocol with its hash under default parameters; the default comes first."""
+    return {kind.name: kind().protocol_hash for kind in _PROTOCOLS}
 
 
 def make_clicker(name: str, **params: Any) -> Clicker:

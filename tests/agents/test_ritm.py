@@ -8,7 +8,7 @@ from hypothesis.extra.numpy import arrays
 from scipy import ndimage
 
 from synthfm_agents import make_clicker
-from synthfm_agents.ritm import deepest
+from synthfm_agents.regions import deepest
 from synthfm_env import Click
 from synthfm_env.envs.actions import NEGATIVE, POSITIVE, STOP
 
@@ -20,7 +20,12 @@ def act(truth, mask, clicks=()):
     rows = np.full((len(GOLDEN), 4), -1, np.int32)
     for row, click in zip(rows, clicks, strict=False):
         row[:] = (*click.zyx, click.positive)
-    observation = {"image": np.zeros(truth.shape, np.uint8), "mask": mask.astype(np.uint8), "clicks": rows}
+    observation = {
+        "image": np.zeros(truth.shape, np.uint8),
+        "mask": mask.astype(np.uint8),
+        "clicks": rows,
+        "spacing": np.ones(3, np.float32),
+    }
     *zyx, kind = RITM.act(observation, {"truth": truth}).tolist()
     return tuple(zyx), kind
 
