@@ -63,3 +63,9 @@ class Clicker(ABC):
 def clicks_in(observation: Observation) -> tuple[Click, ...]:
     """Return the clicks placed so far, oldest first."""
     return tuple(Click((z, y, x), bool(sign)) for z, y, x, sign in observation["clicks"].tolist() if z >= 0)
+
+
+def middle_of(observation: Observation) -> tuple[int, int, int]:
+    """Return the voxel in the middle of the image, the later of two."""
+    z, y, x = (n // 2 for n in observation["image"].shape)
+    return z, y, x

@@ -4,9 +4,11 @@ import importlib
 import inspect
 from typing import Any
 
+from synthfm_agents.centre_clicker import CentreClicker
 from synthfm_agents.clicker import Clicker
 from synthfm_agents.cvpr25 import Cvpr25
 from synthfm_agents.drawn import MonaiDeepgrow, SamMed3DRandom
+from synthfm_agents.greedy import Greedy
 from synthfm_agents.one_slice import Dong2024, Shen2024
 from synthfm_agents.protocol import ClickProtocol
 from synthfm_agents.random_clicker import RandomClicker
@@ -14,6 +16,7 @@ from synthfm_agents.ritm import Ritm3D
 from synthfm_agents.sam2 import Sam2Center, Sam2Offline
 from synthfm_agents.synthfm_mm import SynthFMMillimetres
 from synthfm_agents.synthfm_pairs import SynthFMPairs
+from synthfm_agents.uncertain_clicker import UncertainClicker
 from synthfm_agents.vista3d import Vista3D
 from synthfm_env.errors import InputError, unknown_name
 
@@ -30,8 +33,8 @@ _PROTOCOLS: tuple[type[ClickProtocol], ...] = (
     Shen2024,
     Dong2024,
 )
-_BLIND: tuple[type[Clicker], ...] = (RandomClicker,)
-_CLICKERS: dict[str, type[Clicker]] = {kind.name: kind for kind in _BLIND + _PROTOCOLS}
+_OTHERS: tuple[type[Clicker], ...] = (RandomClicker, CentreClicker, UncertainClicker, Greedy)
+_CLICKERS: dict[str, type[Clicker]] = {kind.name: kind for kind in _OTHERS + _PROTOCOLS}
 
 
 def list_clickers() -> dict[str, str]:
