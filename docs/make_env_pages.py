@@ -1,4 +1,4 @@
-"""Write docs/envs/*.md, one page for each registered environment, from the docstrings of their classes.
+"""Write docs/envs/*.md, a page for each registered environment and one for the wrappers, from their docstrings.
 
 Run ``python docs/make_env_pages.py`` after a docstring or a registered argument has changed.
 """
@@ -10,6 +10,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from synthfm_env.envs import wrappers
 from synthfm_env.envs.prompt_env import PromptEnv
 from synthfm_env.envs.registration import ENVS
 
@@ -55,12 +56,44 @@ def page(env_id: str, entry_point: str, kwargs: dict[str, Any]) -> str:
     return "\n\n".join(lines) + "\n"
 
 
-def pages() -> dict[Path, str]:
-    """Return the path and the text of every page."""
+def wrapper_page() -> str:
+    """Return the page of the wrappers, markdown."""
+    lines = [
+        "# Wrappers",
+        "<!-- Written by docs/make_env_pages.py from the docstrings: change those. -->",
+        inspect.getdoc(wrappers) or "",
+        """```python
+import gymnasium as gym
+from synthfm_env.envs.wrappers import FlatAction, SliceLockedAction
+
+env = FlatAction(SliceLockedAction(gym.make("synthfm_env:SynthFM/Synthetic3D-v0")))
+```""",
+    ]
+    for name in wrappers.__all__:
+        kind = getattr(wrappers, name)
+        text, _, raises = (inspect.getdoc(kind) or "").partition("\n\nRaises:\n")
+        text, _, arguments = text.partition("\n\nArgs:\n")
+        parameters = inspect.signature(kind).parameters.values()
+        call = ", ".join(str(parameter.replace(annotation=inspect.Parameter.empty)) for parameter in parameters)
+        lines += [f"## {name}", f"`{name}({call})`", text]
+        if arguments:
+            items = re.sub(r"^ {8,}", "  ", arguments, flags=re.MULTILINE)
+            lines.append(re.sub(r"^ {4}(\w+):", r"- `\1`:", items, flags=re.MULTILINE))
+        lines.append("Raises `InputError`: " + " ".join(raises.split()).removeprefix("InputError: "))
+    return "\n\n".join(lines) + "\n"
+
+
+def env_pages() -> dict[Path, str]:
+    """Return the path and the text of every environment's page."""
     return {
         PAGES / f"{re.sub(r'^SynthFM/|-v[0-9]+$', '', env_id).lower()}.md": page(env_id, *registered)
         for env_id, registered in ENVS.items()
     }
+
+
+def pages() -> dict[Path, str]:
+    """Return the path and the text of every page."""
+    return {**env_pages(), PAGES / "wrappers.md": wrapper_page()}
 
 
 if __name__ == "__main__":

@@ -41,16 +41,19 @@ class Task:
 
 @dataclass(eq=False, slots=True)
 class Episode:
-    """One task being played. A click goes into ``clicks`` first, then its answer to ``take`` or ``fail``.
+    """One task being played.
+
+    What the agent does goes to ``place`` or ``take_back`` first, then the segmenter's answer to ``take`` or ``fail``.
 
     Attributes:
         task: the volume and the structure.
         image: uint8 (D, H, W), what the segmenter was given.
-        max_clicks: the episode ends with this many clicks.
+        max_clicks: the episode ends with this many clicks, those that take one back counted too.
         target_dice: the episode ends with this Dice, or None.
         truth: bool (D, H, W).
         mask: bool (D, H, W), empty at the start.
-        clicks: all clicks, oldest first.
+        clicks: the clicks in force, oldest first.
+        clicks_used: how many clicks were placed or taken back.
         dice: of ``mask`` against ``truth``.
         gain: what the newest step added to it.
         outcome: how the episode stands.
@@ -65,6 +68,7 @@ class Episode:
     truth: NDArray[np.bool_] = field(init=False)
     mask: NDArray[np.bool_] = field(init=False)
     clicks: list[Click] = field(default_factory=list)
+    clicks_used: int = 0
     dice: float = 0.0
     gain: float = 0.0
     outcome: Outcome = Outcome.RUNNING
@@ -80,12 +84,27 @@ class Episode:
         """Whether another click may come."""
         return self.outcome is Outcome.RUNNING
 
+    def place(self, click: Click) -> None:
+        """Put one more click in force."""
+        self.clicks.append(click)
+        self.clicks_used += 1
+
+    def take_back(self) -> bool:
+        """Take back the newest click; return whether there was one."""
+        self.clicks_used += 1
+        if self.clicks:
+            self.clicks.pop()
+            return True
+        self.gain = 0.0
+        self._end_where_due()
+        return False
+
     def stop(self) -> None:
         """End it, because the agent says so."""
         self.gain, self.outcome = 0.0, Outcome.STOPPED
 
     def take(self, prediction: Prediction) -> None:
-        """Judge the answer to the newest click.
+        """Judge the answer to the clicks in force.
 
         Raises:
             TypeError: the mask is not bool, or not on the image's grid.
@@ -96,13 +115,10 @@ class Episode:
         before = self.dice
         self.prediction, self.mask, self.dice = prediction, mask, dice(mask, self.truth)
         self.gain = self.dice - before
-        if self.target_dice is not None and self.dice >= self.target_dice:
-            self.outcome = Outcome.TARGET_REACHED
-        elif len(self.clicks) == self.max_clicks:
-            self.outcome = Outcome.MAX_CLICKS
+        self._end_where_due()
 
     def fail(self, error: Exception) -> None:
-        """End it, because the segmenter failed on the newest click; mask and Dice stay and count."""
+        """End it, because the segmenter failed; mask and Dice stay and count."""
         self.prediction, self.gain, self.outcome = None, 0.0, Outcome.MODEL_ERROR
         self.error = f"{type(error).__name__}: {error}"
 
@@ -122,7 +138,7 @@ class Episode:
         """Return the numbers and names of ``info``, always the same keys."""
         return {
             "case_id": self.task.volume.case_id,
-            "clicks_used": len(self.clicks),
+            "clicks_used": self.clicks_used,
             "dice": self.dice,
             "error": self.error,
             "modality": self.task.volume.modality,
@@ -134,7 +150,13 @@ class Episode:
         newest = f" {self.clicks[-1]}" if self.clicks else ""
         line = (
             f"{self.task.volume.case_id} {self.task.structure_name} | "
-            f"click {len(self.clicks)}/{self.max_clicks}{newest} | "
+            f"click {self.clicks_used}/{self.max_clicks}{newest} | "
             f"Dice {self.dice:.3f} ({self.gain:+.3f}) | {self.outcome}"
         )
         return f"{line}: {self.error}" if self.error else line
+
+    def _end_where_due(self) -> None:
+        if self.target_dice is not None and self.dice >= self.target_dice:
+            self.outcome = Outcome.TARGET_REACHED
+        elif self.clicks_used == self.max_clicks:
+            self.outcome = Outcome.MAX_CLICKS

@@ -2,6 +2,7 @@
 
 import logging
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, NamedTuple, TypedDict
 
@@ -16,11 +17,15 @@ from synthfm_env.envs.episode import Episode, Observation, Outcome, Task
 from synthfm_env.envs.rendering import draw_frame
 from synthfm_env.envs.rewards import make_reward
 from synthfm_env.errors import InputError, unknown_name
+from synthfm_env.prompts import Click
 from synthfm_env.segmenters import make_segmenter
 from synthfm_env.segmenters.contract import Prediction, Segmenter, Session
 from synthfm_env.volumes import Volume, to_uint8
 
 _log = logging.getLogger(__name__)
+
+Step = tuple[Observation, float, bool, bool, dict[str, Any]]
+"""What a step returns: observation, reward, terminated, truncated, info."""
 
 
 class EpisodeOptions(TypedDict, total=False):
@@ -118,7 +123,7 @@ class PromptEnv(gym.Env[Observation, NDArray[np.integer]], ABC):
     | Key           | Content                                                               |
     |---------------|-----------------------------------------------------------------------|
     | `case_id`     | the volume's name                                                     |
-    | `clicks_used` | clicks so far                                                         |
+    | `clicks_used` | clicks so far, those taken back by `UndoAction` and undos included     |
     | `dice`        | Dice of the mask against the truth                                    |
     | `error`       | what the segmenter raised, else empty                                 |
     | `modality`    | `CT`, `MR`, `US` or `other`                                           |
@@ -150,6 +155,7 @@ class PromptEnv(gym.Env[Observation, NDArray[np.integer]], ABC):
     - v0: first version.
     """
 
+    action_space: spaces.MultiDiscrete
     metadata = {"render_modes": ["rgb_array", "ansi"], "render_fps": 2}  # noqa: RUF012  as gym.Env has it
 
     def __init__(
@@ -225,7 +231,7 @@ class PromptEnv(gym.Env[Observation, NDArray[np.integer]], ABC):
         self._reward.reset()
         return episode.observation(), self._info(episode)
 
-    def step(self, action: ArrayLike) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
+    def step(self, action: ArrayLike) -> Step:
         """Place one click, or stop.
 
         Args:
@@ -235,22 +241,27 @@ class PromptEnv(gym.Env[Observation, NDArray[np.integer]], ABC):
             InputError: the action is not in the action space.
             gymnasium.error.ResetNeeded: no episode is running.
         """
-        episode, opened = self._episode, self._opened
-        if episode is None or opened is None or not episode.running:
-            raise ResetNeeded("no episode is running (none began, or it ended): call env.reset() before env.step()")
+        episode, session = self._running("step")
         click = read_action(action, self._shape)
         if click is None:
             episode.stop()
         else:
-            episode.clicks.append(click)
-            try:
-                episode.take(opened.session.add(click))
-            except Exception as error:  # a model's failure is an outcome with a score, never a lost row
-                _log.debug("the segmenter failed on click %s", click, exc_info=True)
-                episode.fail(error)
-        truncated = episode.outcome is Outcome.MAX_CLICKS
-        terminated = not episode.running and not truncated
-        return episode.observation(), self._reward(episode, click), terminated, truncated, self._info(episode)
+            episode.place(click)
+            _answer(episode, lambda: session.add(click))
+        return self._step(episode, click)
+
+    def undo(self) -> Step:
+        """Take back the newest click; that uses up one of ``max_clicks`` too, also where there is none left.
+
+        No action of the environment's own does this: the wrapper ``UndoAction`` adds it.
+
+        Raises:
+            gymnasium.error.ResetNeeded: no episode is running.
+        """
+        episode, session = self._running("undo")
+        if episode.take_back():
+            _answer(episode, session.undo)
+        return self._step(episode, None)
 
     def render(self) -> NDArray[np.uint8] | str | None:
         """Return the episode as it stands: an RGB picture, uint8 (h, w, 3), or a line of text."""
@@ -296,11 +307,30 @@ class PromptEnv(gym.Env[Observation, NDArray[np.integer]], ABC):
         self._opened = _Opened(volume, image, self.segmenter.start(image, volume.spacing))
         return self._opened
 
+    def _running(self, verb: str) -> tuple[Episode, Session]:
+        episode, opened = self._episode, self._opened
+        if episode is None or opened is None or not episode.running:
+            raise ResetNeeded(f"no episode is running (none began, or it ended): call env.reset() before env.{verb}()")
+        return episode, opened.session
+
+    def _step(self, episode: Episode, click: Click | None) -> Step:
+        truncated = episode.outcome is Outcome.MAX_CLICKS
+        terminated = not episode.running and not truncated
+        return episode.observation(), self._reward(episode, click), terminated, truncated, self._info(episode)
+
     def _info(self, episode: Episode) -> dict[str, Any]:
         info = {**episode.info(), "protocol": self.protocol or ""}
         if self.reveal_truth:
             info["truth"] = episode.truth.copy()
         return info
+
+
+def _answer(episode: Episode, ask: Callable[[], Prediction]) -> None:
+    try:
+        episode.take(ask())
+    except Exception as error:  # a model's failure is an outcome with a score, never a lost row
+        _log.debug("the segmenter failed after %s", episode.clicks, exc_info=True)
+        episode.fail(error)
 
 
 def _picture(episode: Episode) -> NDArray[np.uint8]:
@@ -311,7 +341,7 @@ def _picture(episode: Episode) -> NDArray[np.uint8]:
         episode.truth,
         episode.clicks,
         volume.spacing,
-        caption=f"Dice {episode.dice:.3f}  click {len(episode.clicks)}",
+        caption=f"Dice {episode.dice:.3f}  click {episode.clicks_used}",
         anterior_up=volume.affine is not None,
     )
 

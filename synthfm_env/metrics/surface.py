@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synthfm_env.errors import InputError
+from synthfm_env.geometry import bounding_box
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -146,7 +147,7 @@ def _codes(*masks: NDArray[np.bool_]) -> list[NDArray[np.uint8]]:
 
     Corner i lies between voxels i - 1 and i. The grids are cut to what the masks fill.
     """
-    box = _filled(masks[0] | masks[1])
+    box = bounding_box(masks[0] | masks[1])
     codes = []
     for mask in masks:
         code = np.pad(mask[box], 1).view(np.uint8)
@@ -156,17 +157,6 @@ def _codes(*masks: NDArray[np.bool_]) -> list[NDArray[np.uint8]]:
             code = np.moveaxis(along[:-1] | (along[1:] << np.uint8(shift)), 0, axis)
         codes.append(np.ascontiguousarray(code))
     return codes
-
-
-def _filled(mask: NDArray[np.bool_]) -> tuple[slice, ...]:
-    """Return the smallest box that holds a mask; an empty one has a box without voxels."""
-    box: list[slice] = []
-    for axis in range(mask.ndim):
-        # What the axes before have cut off need not be looked at again.
-        rest = mask[tuple(box)]
-        filled = np.flatnonzero(rest.any(axis=tuple(a for a in range(mask.ndim) if a != axis)))
-        box.append(slice(int(filled[0]), int(filled[-1]) + 1) if filled.size else slice(0, 0))
-    return tuple(box)
 
 
 def _distance_to(border: NDArray[np.bool_], spacing: tuple[float, ...]) -> NDArray[np.float32]:

@@ -15,6 +15,6 @@ def test_pages_are_up_to_date():
 
 
 def test_every_page_has_every_section_in_order():
-    for text in SCRIPT["pages"]().values():
+    for text in SCRIPT["env_pages"]().values():
         headings = [line.removeprefix("## ") for line in text.splitlines() if line.startswith("## ")]
         assert headings == list(SCRIPT["SECTIONS"])

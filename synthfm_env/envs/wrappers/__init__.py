@@ -1,0 +1,22 @@
+"""Wrappers of the environments: other actions, a user who errs, what clicking costs, a record of it.
+
+`gym.make` with the spec of a wrapped environment makes it again, wrappers included.
+"""
+
+from synthfm_env.envs.wrappers.continuous_action import ContinuousAction
+from synthfm_env.envs.wrappers.effort_cost import EffortCost
+from synthfm_env.envs.wrappers.flat_action import FlatAction
+from synthfm_env.envs.wrappers.noisy_clicks import NoisyClicks
+from synthfm_env.envs.wrappers.record_steps import RecordSteps
+from synthfm_env.envs.wrappers.slice_locked_action import SliceLockedAction
+from synthfm_env.envs.wrappers.undo_action import UndoAction
+
+__all__ = [
+    "ContinuousAction",
+    "EffortCost",
+    "FlatAction",
+    "NoisyClicks",
+    "RecordSteps",
+    "SliceLockedAction",
+    "UndoAction",
+]

@@ -1,0 +1,25 @@
+"""The grid of an environment's click actions."""
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import NDArray
+
+from synthfm_env.errors import InputError
+
+
+def click_limits(wrapper: str, env: gym.Env[Any, Any]) -> NDArray[np.int64]:
+    """Return the limits of an environment's actions: of the places clicked, last of what to do there.
+
+    Raises:
+        InputError: its actions are not clicks on a grid.
+    """
+    space = env.action_space
+    if not isinstance(space, spaces.MultiDiscrete) or space.nvec.ndim != 1 or space.nvec[-1] < 3:
+        raise InputError(
+            f"{wrapper} needs the click actions of a SynthFM environment, MultiDiscrete([..., 3]), but this one "
+            f"takes {space}: wrap gym.make's environment first, and change its actions once"
+        )
+    return space.nvec.astype(np.int64)

@@ -1,0 +1,69 @@
+"""What clicking costs a user."""
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+
+from synthfm_env.errors import InputError
+
+
+class EffortCost(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructorArgs):
+    """Take the user's effort off any reward: every click, every slice scrolled past, every mm the pointer moves.
+
+    `info["effort"]` is the effort of the episode so far. The way from one click to the next counts; the way to the
+    first is free. An undo counts as a click without a way.
+
+    Args:
+        env: the environment.
+        per_click: price of a click.
+        per_slice: price of each slice between a click and the one before, in z.
+        per_mm: price of each mm between a click and the one before, in the plane (y, x).
+
+    Raises:
+        InputError: a price below 0.
+    """
+
+    def __init__(
+        self, env: gym.Env[Any, Any], per_click: float = 0.0, per_slice: float = 0.0, per_mm: float = 0.0
+    ) -> None:
+        gym.utils.RecordConstructorArgs.__init__(self, per_click=per_click, per_slice=per_slice, per_mm=per_mm)
+        super().__init__(env)
+        for name, price in (("per_click", per_click), ("per_slice", per_slice), ("per_mm", per_mm)):
+            if not 0 <= price < np.inf:
+                raise InputError(f"EffortCost: {name} is {price}, expected a number of 0 or more")
+        self.per_click, self.per_slice, self.per_mm = per_click, per_slice, per_mm
+        self._begin()
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """Start an episode without effort."""
+        self._begin()
+        observation, info = self.env.reset(seed=seed, options=options)
+        return observation, {**info, "effort": 0.0}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        """Play on; the reward is the environment's less the effort."""
+        observation, reward, terminated, truncated, info = self.env.step(action)
+        effort = self._effort_of(observation, info["clicks_used"])
+        self._total += effort
+        return observation, float(reward) - effort, terminated, truncated, {**info, "effort": self._total}
+
+    def _begin(self) -> None:
+        self._total = 0.0
+        self._used = self._in_force = 0
+        self._last: Any = None
+
+    def _effort_of(self, observation: dict[str, Any], used: int) -> float:
+        """Return the effort of a step, read off what it placed, so that actions may have any form."""
+        clicks = observation["clicks"]
+        in_force = int(np.count_nonzero(clicks[:, 0] >= 0))
+        effort = self.per_click * (used - self._used)
+        if in_force > self._in_force:
+            place = clicks[in_force - 1, :3].astype(np.float64)
+            if self._last is not None:
+                way = place - self._last
+                effort += self.per_slice * abs(way[0])
+                effort += self.per_mm * np.linalg.norm(way[1:] * observation["spacing"][1:])
+            self._last = place
+        self._used, self._in_force = used, in_force
+        return float(effort)
