@@ -16,6 +16,7 @@ from synthfm_env.envs.actions import STOP, read_action
 from synthfm_env.envs.episode import Episode, Observation, Outcome, Task
 from synthfm_env.envs.rendering import draw_frame
 from synthfm_env.envs.rewards import make_reward
+from synthfm_env.envs.window import Window
 from synthfm_env.errors import InputError, unknown_name
 from synthfm_env.prompts import Click
 from synthfm_env.segmenters import make_segmenter
@@ -145,10 +146,11 @@ class PromptEnv(gym.Env[Observation, NDArray[np.integer]], ABC):
     | `reward`       | `"dice_gain"`      | name of the reward, or a dict with its name and its prices       |
     | `target_dice`  | `None`             | Dice in (0, 1] that ends the episode                             |
     | `reveal_truth` | `False`            | puts the truth into `info`, for clickers that simulate a user    |
-    | `render_mode`  | `None`             | `"rgb_array"` or `"ansi"`                                        |
+    | `render_mode`  | `None`             | `"rgb_array"`, `"ansi"` or `"human"`                             |
 
     `"rgb_array"` draws the planes through the last click with mask and truth as contours, so it shows the
-    truth; `"ansi"` is one line a step. A wrong argument raises `InputError`.
+    truth; `"ansi"` is one line a step; `"human"` shows the picture of every step in a window of matplotlib's
+    (extra `plot`). A wrong argument raises `InputError`.
 
     ## Version History
 
@@ -156,7 +158,7 @@ class PromptEnv(gym.Env[Observation, NDArray[np.integer]], ABC):
     """
 
     action_space: spaces.MultiDiscrete
-    metadata = {"render_modes": ["rgb_array", "ansi"], "render_fps": 2}  # noqa: RUF012  as gym.Env has it
+    metadata = {"render_modes": ["rgb_array", "ansi", "human"], "render_fps": 2}  # noqa: RUF012  as gym.Env has it
 
     def __init__(
         self,
@@ -189,6 +191,7 @@ class PromptEnv(gym.Env[Observation, NDArray[np.integer]], ABC):
         self.observation_space = _observation_space(shape, max_clicks)
         self._opened: _Opened | None = None
         self._episode: Episode | None = None
+        self._window = self._make_window()
 
     @abstractmethod
     def draw_task(self, structure: int | str | None) -> Task:
@@ -223,12 +226,13 @@ class PromptEnv(gym.Env[Observation, NDArray[np.integer]], ABC):
         for name in options.keys() - {"structure"}:
             raise unknown_name("reset option", name, ["structure"])
         if self._episode is not None and self._episode.outcome is Outcome.MODEL_ERROR:
-            self.close()  # what the session holds is in doubt
+            self._close_session()  # what the session holds is in doubt
         self._episode = None
         task = self.draw_task(options.get("structure"))
         image = self._open(task.volume).image
         episode = self._episode = Episode(task, image, self.max_clicks, self.target_dice)
         self._reward.reset()
+        self._show(episode)
         return episode.observation(), self._info(episode)
 
     def step(self, action: ArrayLike) -> Step:
@@ -264,7 +268,10 @@ class PromptEnv(gym.Env[Observation, NDArray[np.integer]], ABC):
         return self._step(episode, None)
 
     def render(self) -> NDArray[np.uint8] | str | None:
-        """Return the episode as it stands: an RGB picture, uint8 (h, w, 3), or a line of text."""
+        """Return the episode as it stands: an RGB picture, uint8 (h, w, 3), or a line of text.
+
+        In the mode "human" every step shows itself; this shows it once more and returns None.
+        """
         if self.render_mode is None:
             gym.logger.warn(
                 "env.render() was called without a render mode: make the environment with "
@@ -273,23 +280,27 @@ class PromptEnv(gym.Env[Observation, NDArray[np.integer]], ABC):
             return None
         if self._episode is None:
             raise ResetNeeded("there is nothing to draw yet: call env.reset() before env.render()")
+        if self.render_mode == "human":
+            self._show(self._episode)
+            return None
         return str(self._episode) if self.render_mode == "ansi" else _picture(self._episode)
 
     def close(self) -> None:
-        """Free the session. May be called twice; ``reset`` opens a new one."""
-        opened, self._opened = self._opened, None
-        if opened is not None:
-            opened.session.close()
+        """Free the session and close the window. May be called twice; ``reset`` opens new ones."""
+        self._close_session()
+        if self._window is not None:
+            self._window.close()
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what a pickle carries: arguments and random state. An episode under way stays behind."""
-        state = {**self.__dict__, "_opened": None, "_episode": None}
+        state = {**self.__dict__, "_opened": None, "_episode": None, "_window": None}
         if self._segmenter_name is not None:
             del state["segmenter"]
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
+        self._window = self._make_window()
         if self._segmenter_name is not None:
             self.segmenter = _shared_segmenter(self._segmenter_name)
 
@@ -302,10 +313,22 @@ class PromptEnv(gym.Env[Observation, NDArray[np.integer]], ABC):
             raise InputError(
                 f"{volume.case_id} has the grid {volume.image.shape}, but this environment's is {self._shape} (z, y, x)"
             )
-        self.close()
+        self._close_session()
         image = np.ascontiguousarray(to_uint8(volume.image, volume.modality))
         self._opened = _Opened(volume, image, self.segmenter.start(image, volume.spacing))
         return self._opened
+
+    def _close_session(self) -> None:
+        opened, self._opened = self._opened, None
+        if opened is not None:
+            opened.session.close()
+
+    def _make_window(self) -> Window | None:
+        return Window(1 / self.metadata["render_fps"]) if self.render_mode == "human" else None
+
+    def _show(self, episode: Episode) -> None:
+        if self._window is not None:
+            self._window.show(_picture(episode), str(episode))
 
     def _running(self, verb: str) -> tuple[Episode, Session]:
         episode, opened = self._episode, self._opened
@@ -316,6 +339,7 @@ class PromptEnv(gym.Env[Observation, NDArray[np.integer]], ABC):
     def _step(self, episode: Episode, click: Click | None) -> Step:
         truncated = episode.outcome is Outcome.MAX_CLICKS
         terminated = not episode.running and not truncated
+        self._show(episode)
         return episode.observation(), self._reward(episode, click), terminated, truncated, self._info(episode)
 
     def _info(self, episode: Episode) -> dict[str, Any]:
