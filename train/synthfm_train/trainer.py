@@ -4,7 +4,7 @@ import json
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +66,6 @@ class Trainer:
         self.average = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema))
         self.at = _Progress()
         self.optimizer = self._new_optimizer()
-        self.validation = Validation(recipe, self.architecture.image_size)
         if resume:
             self._restore()
         (out / "recipe.json").write_text(recipe.model_dump_json(indent=1), encoding="utf-8")
@@ -92,6 +91,7 @@ class Trainer:
         size = phase.image_size or self.architecture.image_size
         set_image_size(self.model, size)
         set_image_size(self.average.module, size)
+        validation = Validation(self.recipe, size) if phase.kind == "clicks" else None
         columns = (
             TextColumn(f"phase {self.at.phase + 1}/{len(self.recipe.phases)} {phase.kind}"),
             BarColumn(),
@@ -110,7 +110,7 @@ class Trainer:
                 self.at.seconds += time.perf_counter() - waited
                 waited = time.perf_counter()
                 self.at.step += 1
-                self._after_step(phase, values)
+                self._after_step(phase, values, validation)
                 note = " ".join(f"{k} {v:.3f}" for k, v in values.items() if v is not None)
                 bar.update(task, completed=self.at.step, note=note)
 
@@ -163,12 +163,12 @@ class Trainer:
         self.optimizer.step()
         self.average.update_parameters(self.model)
 
-    def _after_step(self, phase: Phase, values: dict[str, float]) -> None:
+    def _after_step(self, phase: Phase, values: dict[str, float], validation: Validation | None) -> None:
         done = self.at.step == phase.steps
         if self.at.step % 20 == 0 or done:
             self._log({"phase": self.at.phase, "step": self.at.step, **values})
-        if phase.kind == "clicks" and (self.at.step % self.recipe.evaluate_every == 0 or done):
-            scores = self.validation.run(self.average.module)
+        if validation is not None and (self.at.step % self.recipe.evaluate_every == 0 or done):
+            scores = validation.run(self.average.module)
             self._log({"phase": self.at.phase, "step": self.at.step, "minutes": self.at.seconds / 60, **scores})
             if scores["score"] >= self.at.best:
                 self.at.best = scores["score"]
@@ -183,7 +183,8 @@ class Trainer:
             "step": str(self.at.step),
             "minutes": f"{self.at.seconds / 60:.1f}",
         }
-        save_weights(self.average.module.state_dict(), self.architecture, self.out / "weights.safetensors", notes)
+        architecture = replace(self.architecture, image_size=self.model.image_size)
+        save_weights(self.average.module.state_dict(), architecture, self.out / "weights.safetensors", notes)
 
     def _log(self, row: dict[str, Any]) -> None:
         with (self.out / "metrics.jsonl").open("a", encoding="utf-8") as file:
