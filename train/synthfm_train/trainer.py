@@ -46,7 +46,7 @@ class Trainer:
     """Runs one recipe in one folder.
 
     The folder holds ``checkpoint.pt`` (everything to go on from), ``metrics.jsonl``, ``weights.safetensors`` (the
-    moving average, best by validation) and ``recipe.json``. All draws of a step follow from the recipe's seed and
+    moving average, best by validation in the last phase) and ``recipe.json``. All draws of a step follow from the recipe's seed and
     the step's number, so a resumed run takes the same steps as one that was never stopped.
     """
 
@@ -82,7 +82,8 @@ class Trainer:
         """Train to the end of the last phase and return the path of the best weights."""
         for index in range(self.at.phase, len(self.recipe.phases)):
             if self.at.phase != index:
-                self.at.phase, self.at.step = index, 0
+                # Validation scores of phases at other sizes do not compare: the best is the best of the last phase.
+                self.at.phase, self.at.step, self.at.best = index, 0, 0.0
                 self.optimizer = self._new_optimizer()
             self._run_phase(self.recipe.phases[index])
         return self.out / "weights.safetensors"
