@@ -3,18 +3,22 @@
 import math
 from typing import ClassVar
 
+import numpy as np
+
 from synthfm_agents.protocol import ClickProtocol, Scene
 from synthfm_agents.regions import deepest, without_small_components
 from synthfm_agents.ritm import deeper_of
 from synthfm_env.errors import InputError
 from synthfm_env.prompts import Click
 
+SMALL_SHARE = 0.01  # of the structure: where everything is small, errors are measured against it
+
 
 class SynthFMMillimetres(ClickProtocol):
     """Oracle: the deepest voxel of the error in mm, no voxel twice, small errors let be (this project's own).
 
-    1. Missed and false voxels each fall into components (26 neighbours). Once there is a click, a component
-       of under ``smallest_mm3`` is let be: no user would mend it. The first click is always placed.
+    1. Missed and false voxels each fall into components (26 neighbours). Once there is a click, a component is
+       let be that is under ``smallest_mm3`` and under 1 % of the structure's volume: no user would mend it.
     2. The voxels of the others get their Euclidean distance, in mm, to the nearest voxel that is not of their
        kind. The edge of the image counts as one, save along an axis of one voxel.
     3. Voxels clicked before count as distance 0, so none is clicked twice.
@@ -28,8 +32,8 @@ class SynthFMMillimetres(ClickProtocol):
     many pixels wide, this where it is wide to the eye.
 
     Args:
-        smallest_mm3: volume of the smallest error worth a click, 0 or more. The default of 10 mm3 is a ball of
-            2.7 mm across; for microscopy give a smaller one.
+        smallest_mm3: volume of the smallest error that is always worth a click, 0 or more. The default of
+            10 mm3 is a ball 2.7 mm across.
 
     Raises:
         InputError: a negative or infinite volume.
@@ -45,7 +49,9 @@ class SynthFMMillimetres(ClickProtocol):
 
     def choose(self, scene: Scene) -> Click | None:
         """Return the click into the error that is deepest in mm."""
-        fewest = self._smallest / math.prod(scene.spacing) if scene.clicks else 0.0
+        fewest = 0.0
+        if scene.clicks:
+            fewest = min(self._smallest / math.prod(scene.spacing), SMALL_SHARE * np.count_nonzero(scene.truth))
         missed, false = (
             deepest(without_small_components(region, fewest) if fewest > 1 else region, scene.clicked, scene.spacing)
             for region in (scene.missed, scene.false)

@@ -166,7 +166,12 @@ def millimetres(truth, mask, clicks, spacing, smallest=10.0):
     parts = []
     for part in (truth & ~mask, mask & ~truth):
         labels, n = ndimage.label(part, TOUCHING)
-        big = [i for i in range(1, n + 1) if not clicks or np.sum(labels == i) * np.prod(spacing) >= smallest]
+        sizes = {i: np.sum(labels == i) for i in range(1, n + 1)}
+        big = [
+            i
+            for i, size in sizes.items()
+            if not clicks or size * np.prod(spacing) >= smallest or size >= 0.01 * truth.sum()
+        ]
         parts.append(np.isin(labels, big) & part)
     return deeper(*parts, spacing, [c[:3] for c in clicks])
 

@@ -247,13 +247,16 @@ def test_millimetres_see_thick_slices():
 
 
 def test_millimetres_let_small_errors_be():
-    truth = np.zeros((9, 12, 12), bool)
-    truth[1:4, 1:4, 1:4] = True  # 27 voxels
-    nothing = np.zeros_like(truth)
-    clicks = [(8, 8, 8, 0)]
-    assert act("synthfm-mm-v1", truth, nothing, spacing=(0.5, 0.5, 0.5))[1] == POSITIVE
-    assert act("synthfm-mm-v1", truth, nothing, clicks)[1] == POSITIVE
-    assert act("synthfm-mm-v1", truth, nothing, clicks, (0.5, 0.5, 0.5))[1] == STOP
+    truth = np.zeros((20, 24, 24), bool)
+    truth[1:19, 1:20, 1:20] = True  # 6498 voxels
+    mask = truth.copy()
+    mask[3:6, 3:6, 3:6] = False  # 27 voxels, under 1 %
+    clicks, fine = [(10, 10, 10, 1)], (0.5, 0.5, 0.5)
+    assert act("synthfm-mm-v1", truth, mask, clicks)[1] == POSITIVE
+    assert act("synthfm-mm-v1", truth, mask, clicks, fine)[1] == STOP
+    assert act("synthfm-mm-v1", truth, mask, [], fine)[1] == POSITIVE
+    truth[:, :, 8:] = mask[:, :, 8:] = False  # now it is more than 1 % of the structure
+    assert act("synthfm-mm-v1", truth, mask, clicks, fine)[1] == POSITIVE
 
 
 def test_pairs_place_positives_then_negatives_apart():
