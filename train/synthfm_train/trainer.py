@@ -46,8 +46,8 @@ class Trainer:
     """Runs one recipe in one folder.
 
     The folder holds ``checkpoint.pt`` (everything to go on from), ``metrics.jsonl``, ``weights.safetensors`` (the
-    moving average, best by validation in the last phase) and ``recipe.json``. All draws of a step follow from the recipe's seed and
-    the step's number, so a resumed run takes the same steps as one that was never stopped.
+    moving average, best by validation in the last phase) and ``recipe.json``. All draws of a step follow from the
+    recipe's seed and the step's number, so a resumed run takes the same steps as one that was never stopped.
     """
 
     def __init__(self, recipe: Recipe, out: Path, *, resume: bool, workers: int) -> None:
