@@ -376,8 +376,11 @@ def _clickers() -> dict[str, str]:
 
 
 def _protocols() -> dict[str, str]:
-    """Return the clickers whose rule is fixed by a version: figures taken with one stay comparable."""
-    return {name: text for name, text in _clickers().items() if re.search(r"-v\d+$", name)}
+    """Return the click protocols, each with the start of its hash: figures taken with one hash compare."""
+    from synthfm_agents import list_protocols
+
+    described = _clickers()
+    return {name: f"[{found[:12]}] {described[name]}" for name, found in list_protocols().items()}
 
 
 def _envs() -> dict[str, str]:
