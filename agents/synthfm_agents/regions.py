@@ -10,6 +10,8 @@ import edt
 import numpy as np
 from numpy.typing import NDArray
 
+from synthfm_env import geometry
+
 Voxel = tuple[int, int, int]
 Box = tuple[slice, slice, slice]
 ISOTROPIC = (1.0, 1.0, 1.0)
@@ -36,15 +38,13 @@ def bounding_box(region: NDArray[np.bool_], margin: int = 0) -> Box | None:
         region: bool (D, H, W).
         margin: voxels to add on every side, as far as the image goes.
     """
-    slices = []
-    for axis in range(3):
-        others = tuple(a for a in range(3) if a != axis)
-        filled = np.flatnonzero(region.any(axis=others))
-        if filled.size == 0:
-            return None
-        start, stop = int(filled[0]) - margin, int(filled[-1]) + 1 + margin
-        slices.append(slice(max(0, start), min(region.shape[axis], stop)))
-    z, y, x = slices
+    tight = geometry.bounding_box(region)
+    if any(side.stop == 0 for side in tight):
+        return None
+    z, y, x = (
+        slice(max(0, side.start - margin), min(n, side.stop + margin))
+        for side, n in zip(tight, region.shape, strict=True)
+    )
     return z, y, x
 
 
