@@ -138,16 +138,16 @@ class Trainer:
         if phase.kind == "dense":
             maps = self.model.forward_image(frames.flatten(0, 1))["backbone_fpn"]
             loss = dense_loss(maps, self.head, labels, generator)
-            values = {"loss": float(loss)}
+            values = {"loss": float(loss.detach())}
         else:
             rollout = Rollout(self.model, frames, clips.masks.flatten(0, 1), generator, phase.balance)
             result = rollout.play(phase)
-            values = {"loss": float(result.loss), "dice1": result.first_click, "dice_last": result.last_click}
+            values = {"loss": float(result.loss.detach()), "dice1": result.first_click, "dice_last": result.last_click}
             if phase.slices > 1:
                 values["tracked"] = result.tracked
             maps = [level.flatten(0, 1) for level in rollout.maps]
             dense = dense_loss(maps, self.head, labels, generator)
-            values["dense"] = float(dense)
+            values["dense"] = float(dense.detach())
             loss = result.loss + phase.dense * dense
         if not math.isfinite(values["loss"]):
             raise DivergedError(
