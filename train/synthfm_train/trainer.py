@@ -53,16 +53,17 @@ class Trainer:
     def __init__(self, recipe: Recipe, out: Path, *, resume: bool, workers: int) -> None:
         self.recipe, self.out, self.workers = recipe, out, workers
         out.mkdir(parents=True, exist_ok=True)
-        torch.manual_seed(recipe.seed)  # torch initialises modules from its global generator only
-        self.architecture = recipe.architecture
-        self.model = build_model(self.architecture)
+        self.architecture = a = recipe.architecture
+        # torch initialises modules from its global generator only: it is put back afterwards.
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(recipe.seed)
+            self.model = build_model(a)
+            self.head = DenseHead((a.d_model // 8, a.d_model // 4, a.d_model))
         if recipe.weights:
             fill(self.model, load_weights(recipe.weights).state_dict(), Path(recipe.weights))
         else:
             attend_to_clicks(self.model)
             attend_in_place(self.model)
-        channels = (self.architecture.d_model // 8, self.architecture.d_model // 4, self.architecture.d_model)
-        self.head = DenseHead(channels)
         self.average = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema))
         self.at = _Progress()
         self.optimizer = self._new_optimizer()
