@@ -41,11 +41,15 @@ class PreparedSession(Session):
     def add(self, click: Click) -> Prediction:
         """Return the next mask."""
         self._clicks.append(click)
-        return Prediction(self._masks[len(self._clicks) % len(self._masks)], None, Seconds(0.0, 0.0))
+        return self._answer()
 
     def undo(self) -> Prediction:
-        """Not called here."""
-        raise NotImplementedError
+        """Return the mask before."""
+        self._clicks.pop()
+        return self._answer()
+
+    def _answer(self) -> Prediction:
+        return Prediction(self._masks[len(self._clicks) % len(self._masks)], None, Seconds(0.0, 0.0))
 
     def reset(self) -> None:
         """Forget the clicks."""
