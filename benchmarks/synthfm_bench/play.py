@@ -1,6 +1,7 @@
 """Episodes: a clicker and a segmenter on one structure of one case, as step records."""
 
 import hashlib
+import math
 import time
 from collections.abc import Iterator, Mapping
 from functools import cache
@@ -11,13 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synthfm_agents import Clicker, make_clicker
-from synthfm_bench.provenance import device_of, weights_sha256
+from synthfm_bench.memory import PeakMemory
+from synthfm_bench.provenance import device_of, protocol_hash, weights_sha256
 from synthfm_bench.records import StepRecord
 from synthfm_bench.suite import Suite, SyntheticData
 from synthfm_bench.tasks import Task, clicker_seed, env_spec, open_volume
 from synthfm_env.envs.actions import read_action
 from synthfm_env.errors import InputError
-from synthfm_env.metrics import iou
+from synthfm_env.metrics import Surfaces, iou
 from synthfm_env.volumes import Volume
 
 _FROM_THE_TRUTH = ("truth", "dice")
@@ -57,9 +59,12 @@ class Player:
                 "clicker_seed": clicker_seed(self._suite, task, name),
                 "max_clicks": self._suite.clicks,
                 "clicker": name,
+                "protocol": name,
+                "protocol_hash": protocol_hash(clicker, name, {}),
                 "oracle": clicker.oracle,
                 "model": task.model,
                 "model_hash": self._weights(segmenter),
+                "tol_mm": 2.0,
                 "device": device_of(segmenter),
             }
             yield from play_episode(env, clicker, fixed, task.structure)
@@ -90,8 +95,7 @@ def play_episode(
 ) -> Iterator[StepRecord]:
     """Play one episode and yield a record for each click, and for whatever else ends it.
 
-    A failure is a record too. The mask of the click before still stands then, and its score counts: 0 where
-    no click has been answered.
+    A failure is a record too, and scores 0: a mask from before the failed click is no answer to it.
 
     Args:
         env: one that reveals the truth; it is passed on only to a clicker that is an oracle.
@@ -99,19 +103,15 @@ def play_episode(
         fixed: the fields of the records that the whole episode shares.
         structure: label id for ``env.reset``, or None to let the env draw.
     """
-    stands: dict[str, Any] = {
-        "structure": str(structure or "unknown"),
-        "modality": "unknown",
-        "dice": 0.0,
-        "iou": 0.0,
-    }
+    known: dict[str, Any] = {"structure": str(structure or "unknown"), "modality": "unknown"}
+    memory = PeakMemory(fixed["device"])
     try:
         options = None if structure is None else {"structure": structure}
         observation, info = env.reset(seed=fixed["seed"], options=options)
     except Exception as error:  # whatever a segmenter raises at an image is its outcome for this case
-        yield _failure(fixed, stands, 1, "model_error", error)
+        yield failure(fixed | known, 1, "model_error", describe(error))
         return
-    stands |= {"structure": info["structure"], "modality": info["modality"]}
+    known |= _volume(observation, info)
     clicker.reset(fixed["clicker_seed"])
     for step in range(1, fixed["max_clicks"] + 1):
         seen = info if clicker.oracle else {key: info[key] for key in info if key not in _FROM_THE_TRUTH}
@@ -119,47 +119,74 @@ def play_episode(
         try:
             action = clicker.act(observation, seen)
         except Exception as error:  # a clicker of the user's own may raise anything
-            yield _failure(fixed, stands, step, "no_valid_click", error)
+            yield failure(fixed | known, step, "no_valid_click", describe(error))
             return
         took = time.perf_counter() - began
         try:
             observation, reward, terminated, truncated, info = env.step(action)
         except InputError as error:
-            yield _failure(fixed, stands, step, "invalid_prompt", error)
+            yield failure(fixed | known, step, "invalid_prompt", describe(error))
             return
-        stands |= _scores(observation["mask"].view(bool), info)
+        used = memory.since_last()
+        if info["error"]:
+            click = _click(action, observation, answered=False)
+            yield failure(fixed | known | click | used | {"t_click_s": took}, step, "model_error", info["error"])
+            return
         answer = env.unwrapped.prediction if info["clicks_used"] == step else None  # type: ignore[attr-defined]
         yield StepRecord(
             **fixed,
-            **stands,
+            **known,
             **_click(action, observation, answered=answer is not None),
+            **_scores(observation, info, fixed["tol_mm"]),
+            **used,
             step=step,
-            outcome="no_error" if info["outcome"] == "stopped" and stands["dice"] == 1 else info["outcome"],
+            outcome="no_error" if info["outcome"] == "stopped" and info["dice"] == 1 else info["outcome"],
             reward=float(reward),
             terminated=terminated,
             truncated=truncated,
             t_click_s=took,
             t_encode_s=answer.seconds.encode if answer else None,
             t_predict_s=answer.seconds.predict if answer else None,
-            error=" ".join(info["error"].split()) or None,
         )
         if terminated or truncated:
             return
 
 
-def _failure(fixed: Mapping[str, Any], stands: Mapping[str, Any], step: int, kind: str, error: Exception) -> StepRecord:
-    text = " ".join(f"{type(error).__name__}: {error}".split())
-    return StepRecord(**fixed, **stands, step=step, outcome=kind, terminated=True, truncated=False, error=text)
+def failure(fields: Mapping[str, Any], step: int, kind: str, error: str) -> StepRecord:
+    """Return the record of a failed click: it ends the episode with a score of 0."""
+    nothing = {"dice": 0.0, "iou": 0.0, "nsd": 0.0, "terminated": True, "truncated": False}
+    return StepRecord(**fields, **nothing, step=step, outcome=kind, error=" ".join(error.split()))
 
 
-def _scores(mask: NDArray[np.bool_], info: Mapping[str, Any]) -> dict[str, Any]:
-    truth = info["truth"]
+def describe(error: BaseException) -> str:
+    """Return an exception's type and message."""
+    return f"{type(error).__name__}: {error}"
+
+
+def _volume(observation: Mapping[str, NDArray[Any]], info: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "structure": info["structure"],
+        "modality": info["modality"],
+        "shape_zyx": observation["image"].shape,
+        "spacing_zyx": tuple(observation["spacing"].tolist()),
+        "truth_vox": int(np.count_nonzero(info["truth"])),
+        "image_sha256": hashlib.sha256(observation["image"].data).hexdigest(),
+    }
+
+
+def _scores(observation: Mapping[str, NDArray[Any]], info: Mapping[str, Any], tolerance: float) -> dict[str, Any]:
+    mask, truth = observation["mask"].view(bool), info["truth"]
+    z, y, x = observation["spacing"].tolist()
+    surfaces = Surfaces.between(mask, truth, (z, y, x))
+    hd95 = surfaces.hausdorff(95)
     return {
         "dice": float(info["dice"]),
         "iou": float(iou(mask, truth)),
+        "nsd": surfaces.nsd(tolerance),
+        "hd95_mm": hd95 if math.isfinite(hd95) else None,
         "fn_vox": int(np.count_nonzero(truth & ~mask)),
         "fp_vox": int(np.count_nonzero(mask & ~truth)),
-        "mask_sha256": hashlib.sha256(mask.tobytes()).hexdigest(),
+        "mask_sha256": hashlib.sha256(mask.data).hexdigest(),
     }
 
 
@@ -170,9 +197,12 @@ def _click(action: NDArray[np.integer], observation: Mapping[str, NDArray[Any]],
     if click is None:
         return {}
     spacing = observation["spacing"].tolist()
+    clicks = observation["clicks"][observation["clicks"][:, 0] >= 0]
+    obeyed = mask[tuple(clicks[:, :3].T)] == clicks[:, 3]
     return {
         "point_zyx": click.zyx,
         "point_mm": tuple(float(i * mm) for i, mm in zip(click.zyx, spacing, strict=True)),
         "label": int(click.positive),
         "complied": bool(mask[click.zyx]) == click.positive if answered else None,
+        "kept": float(obeyed.mean()) if answered else None,
     }

@@ -1,13 +1,16 @@
 """What a run was made with: versions, commit, weights, device."""
 
 import hashlib
+import json
 import os
 import platform
 import subprocess
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from synthfm_agents import Clicker, ClickProtocol
 from synthfm_env.segmenters import Segmenter
 
 _PACKAGES = (
@@ -62,6 +65,14 @@ def weights_sha256(segmenter: Segmenter) -> str | None:
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         digest.update(tensor.detach().cpu().flatten().contiguous().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
+
+
+def protocol_hash(clicker: Clicker, name: str, params: Mapping[str, Any]) -> str:
+    """Return a protocol's own hash; for another clicker one over its name and parameters, in the same form."""
+    if isinstance(clicker, ClickProtocol):
+        return clicker.protocol_hash
+    what = {"name": name, "params": dict(params)}
+    return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
 
 
 def device_of(segmenter: Segmenter) -> str:

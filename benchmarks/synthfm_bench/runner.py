@@ -14,7 +14,7 @@ from synthfm_bench.leaderboard import csv_board, markdown_board
 from synthfm_bench.pool import play_all
 from synthfm_bench.progress import progress
 from synthfm_bench.provenance import git_commit, machine, versions
-from synthfm_bench.records import SCHEMA, read_steps, results_hash, write_step
+from synthfm_bench.records import SCHEMA, read_steps, results_hash, write_steps
 from synthfm_bench.suite import Suite
 from synthfm_bench.tasks import Plan, env_spec
 
@@ -60,7 +60,7 @@ def run_suite(suite: Suite, plan: Plan, *, out: Path | None, workers: int, conso
             closing(play_all(suite, about["run_id"], plan.tasks, workers)) as records,
         ):
             for record in records:
-                write_step(file, record)
+                write_steps(file, [record])
                 played += record.terminated or record.truncated
                 advance(record)
     except BaseException as error:

@@ -23,6 +23,9 @@ def episode(dices: list[float], *, budget: int, **fields: Any) -> list[StepRecor
         "modality": "CT",
         "seed": 3,
         "clicker_seed": 4,
+        "protocol": names["clicker"],
+        "protocol_hash": "0" * 64,
+        "tol_mm": 2.0,
         "max_clicks": budget,
         "oracle": False,
         "model_hash": None,
@@ -33,7 +36,7 @@ def episode(dices: list[float], *, budget: int, **fields: Any) -> list[StepRecor
     }
     return [
         StepRecord(
-            **(names | common | fields),
+            **({"nsd": dice} | names | common | fields),
             step=step,
             dice=dice,
             iou=dice / (2 - dice),

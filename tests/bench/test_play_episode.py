@@ -6,7 +6,8 @@ import pytest
 
 from synthfm_agents import make_clicker
 from synthfm_bench.play import play_episode
-from synthfm_env.volumes import Volume
+from synthfm_env.metrics import hd95, nsd
+from synthfm_env.volumes import Volume, to_uint8
 
 FIXED = {
     "run_id": "run",
@@ -17,6 +18,8 @@ FIXED = {
     "seed": 0,
     "clicker_seed": 5,
     "max_clicks": 4,
+    "protocol_hash": "0" * 64,
+    "tol_mm": 1.0,
     "model_hash": None,
     "device": "cpu",
 }
@@ -33,7 +36,7 @@ def volume():
 def play(volume, clicker="ritm-3d-v1", model="toys:Ball"):
     env = gym.make("synthfm_env:SynthFM/Volume-v0", image=volume, segmenter=model, max_clicks=4, reveal_truth=True)
     who = make_clicker(clicker)
-    fixed = FIXED | {"clicker": clicker, "oracle": who.oracle, "model": model}
+    fixed = FIXED | {"clicker": clicker, "protocol": clicker, "oracle": who.oracle, "model": model}
     records = list(play_episode(env, who, fixed, 2))
     env.close()
     return records
@@ -53,8 +56,25 @@ def test_a_record_says_what_the_click_did(volume):
     assert first.dice == pytest.approx(2 * (truth & ball).sum() / (truth.sum() + ball.sum()))
     assert first.iou == pytest.approx((truth & ball).sum() / (truth | ball).sum())
     assert first.reward == pytest.approx(first.dice)
+    assert first.nsd == nsd(ball, truth, volume.spacing, 1.0) > 0
+    assert first.hd95_mm == hd95(ball, truth, volume.spacing)
     assert first.mask_sha256 == hashlib.sha256(ball.tobytes()).hexdigest()
+    assert first.image_sha256 == hashlib.sha256(to_uint8(volume.image, "CT").tobytes()).hexdigest()
+    assert (first.shape_zyx, first.spacing_zyx, first.truth_vox) == ((12, 20, 24), (3.0, 0.5, 0.25), 720)
+    assert first.peak_memory_mib > 10
     assert (last.step, last.outcome, last.truncated, last.terminated) == (4, "max_clicks", True, False)
+
+
+def test_a_click_that_a_later_one_undoes_is_seen(volume):
+    records = play(volume)
+    places = [(r.point_zyx, bool(r.label)) for r in records]
+    for number, record in enumerate(records, start=1):
+        # The toy paints a ball of 4 voxels around each click, so a voxel has the sign of the last click near it.
+        obeyed = []
+        for place, sign in places[:number]:
+            near = [s for p, s in places[:number] if sum((a - b) ** 2 for a, b in zip(p, place, strict=True)) <= 16]
+            obeyed.append(near[-1] == sign)
+        assert record.kept == pytest.approx(sum(obeyed) / number)
 
 
 def test_the_same_seeds_give_the_same_clicks(volume):
@@ -76,13 +96,14 @@ def test_a_perfect_mask_ends_without_error(volume):
     assert records[1].terminated
 
 
-def test_a_segmenter_that_fails_at_a_click_keeps_its_score(volume):
+def test_a_segmenter_that_fails_at_a_click_loses_its_score(volume):
     records = play(volume, model="toys:FailsAtThirdClick")
     assert [r.outcome for r in records] == ["running", "running", "model_error"]
-    assert records[2].dice == records[1].dice > 0
-    assert records[2].mask_sha256 == records[1].mask_sha256
+    assert records[1].dice > 0
+    assert (records[2].dice, records[2].iou, records[2].nsd, records[2].hd95_mm) == (0, 0, 0, None)
+    assert records[2].point_zyx is not None
+    assert (records[2].mask_sha256, records[2].t_predict_s, records[2].complied) == (None, None, None)
     assert records[2].terminated
-    assert (records[2].t_predict_s, records[2].complied) == (None, None)
     assert records[2].error == "RuntimeError: out of ideas"
 
 

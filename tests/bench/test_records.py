@@ -6,14 +6,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 from made_up import episode
 
-from synthfm_bench.records import StepRecord, read_steps, results_hash, write_step
+from synthfm_bench.records import (
+    NOT_RESULTS,
+    StepRecord,
+    episodes_of,
+    read_run,
+    read_steps,
+    results_hash,
+    write_steps,
+)
 from synthfm_env.errors import InputError
 
 
 def written(path, records):
     with path.open("w", encoding="utf-8") as file:
-        for record in records:
-            write_step(file, record)
+        write_steps(file, records)
     return path
 
 
@@ -28,7 +35,7 @@ def test_a_line_says_what_it_holds(tmp_path):
     path = written(tmp_path / "steps.jsonl", episode([0.5], budget=1))
     (line,) = path.read_text().splitlines()
     assert json.loads(line).keys() == asdict(episode([0.5], budget=1)[0]).keys()
-    assert json.loads(line)["schema"] == 1
+    assert json.loads(line)["schema"] == 2
 
 
 @pytest.mark.parametrize("cut", [1, 30, 200])
@@ -43,13 +50,13 @@ def test_a_killed_run_leaves_readable_lines(tmp_path, cut):
     ("line", "says"),
     [
         ("{", "line 2: no step record (not JSON"),
-        ('{"schema": 1}', "line 2: no step record (run_id"),
-        ("schema9", "line 2: schema 9, this version reads schema 1"),
+        ('{"schema": 2}', "line 2: no step record (run_id"),
+        ("schema9", "line 2: schema 9, this version reads schema 2"),
     ],
 )
 def test_a_bad_line_is_named(tmp_path, line, says):
     path = written(tmp_path / "steps.jsonl", episode([0.1], budget=1))
-    other = path.read_text().replace('"schema":1', '"schema":9') if line == "schema9" else line + "\n"
+    other = path.read_text().replace('"schema":2', '"schema":9') if line == "schema9" else line + "\n"
     path.write_text(path.read_text() + other)
     with pytest.raises(InputError) as error:
         read_steps(path)
@@ -74,6 +81,7 @@ def test_the_hash_leaves_out_timings_device_run_and_the_order_of_episodes():
             t_encode_s=8.0,
             t_predict_s=None,
             error="at 0x7f",
+            peak_memory_mib=512.0,
         )
         for r in RECORDS
     ]
@@ -81,17 +89,72 @@ def test_the_hash_leaves_out_timings_device_run_and_the_order_of_episodes():
 
 
 # Everything that is not left out on purpose counts, fields that come later too.
-COUNTED = sorted(
-    set(StepRecord.__dataclass_fields__) - {"run_id", "device", "error", "t_click_s", "t_encode_s", "t_predict_s"}
-)
+COUNTED = sorted(set(StepRecord.__dataclass_fields__) - NOT_RESULTS)
+
+
+def test_what_the_hash_leaves_out_is_time_memory_place_and_wording():
+    fields = StepRecord.__dataclass_fields__
+    assert {name for name in fields if name.startswith(("t_", "peak_"))} | {"run_id", "device", "error"} == NOT_RESULTS
 
 
 @pytest.mark.parametrize("field", COUNTED)
 def test_the_hash_sees_every_other_field(field):
     value = getattr(RECORDS[0], field)
-    other = value + 1 if isinstance(value, int | float) else (1, 2, 3) if field.startswith("point") else f"{value}x"
+    if field.startswith(("point", "shape", "spacing")):
+        other: object = (1, 2, 3)
+    elif isinstance(value, dict):
+        other = {"candidates": 3}
+    else:
+        other = value + 1 if isinstance(value, int | float) else f"{value}x"
     assert results_hash([replace(RECORDS[0], **{field: other}), *RECORDS[1:]]) != results_hash(RECORDS)
 
 
 def test_the_hash_sees_a_missing_step():
     assert results_hash(RECORDS[:-1]) != results_hash(RECORDS)
+
+
+def test_a_run_is_read_as_episodes(tmp_path):
+    written(tmp_path / "steps.jsonl", RECORDS)
+    (tmp_path / "run.json").write_text('{"status": "finished"}')
+    run = read_run(tmp_path)
+    assert [(one.case_id, one.dice.tolist()) for one in run.episodes] == [("a", [0.1, 0.2]), ("b", [0.3, 0.4])]
+    assert run.about["status"] == "finished"
+    assert results_hash(run.records) == results_hash(RECORDS)
+
+
+@pytest.mark.parametrize(
+    ("about", "says"), [(None, r"run\.json: cannot be read \(No such file"), ("{", r"run\.json: not valid JSON")]
+)
+def test_what_is_no_run_is_named(tmp_path, about, says):
+    written(tmp_path / "steps.jsonl", RECORDS)
+    if about:
+        (tmp_path / "run.json").write_text(about)
+    with pytest.raises(InputError, match=says):
+        read_run(tmp_path)
+
+
+def test_an_episode_in_figures():
+    (one,) = episodes_of(
+        [
+            *episode([0.5, 0.9, 0.7], budget=3, complied=True, peak_memory_mib=10.0)[:1],
+            *episode([0.5, 0.9, 0.7], budget=3, complied=False, t_encode_s=0.0, t_predict_s=2.0, hd95_mm=4.0)[1:],
+        ]
+    )
+    assert (one.clicks_to(0.8), one.clicks_to(0.95)) == (2, None)
+    assert one.nauc == pytest.approx((0.25 + 0.9 + 0.35) / 2)
+    assert one.worst_drop == pytest.approx(0.2)
+    assert one.compliance == pytest.approx(1 / 3)
+    assert one.seconds_per_click == pytest.approx((0.5 + 2 + 2) / 3)
+    assert (one.encode_seconds, one.peak_memory_mib, one.hd95_mm, one.failure) == (1.5, 10.0, 4.0, None)
+
+
+def test_a_failed_episode_scores_nothing_from_that_click_on_and_its_drop_is_no_click():
+    (one,) = episodes_of(episode([0.6, 0.8, 0.0], budget=5, outcome="timeout"))
+    assert one.dice.tolist() == [0.6, 0.8, 0.0, 0.0, 0.0]
+    assert (one.failure, one.worst_drop, one.clicks_to(0.8)) == ("timeout", 0.0, 2)
+
+
+@pytest.mark.parametrize("steps", [RECORDS[1:2], RECORDS[:1], [*RECORDS[:2], RECORDS[0]]])
+def test_an_episode_with_a_gap_or_a_double_is_refused(steps):
+    with pytest.raises(InputError, match="steps are missing or twice there"):
+        episodes_of(steps)

@@ -1,0 +1,58 @@
+"""The most memory that a process held at once."""
+
+import contextlib
+import sys
+from pathlib import Path
+
+_STATUS = Path("/proc/self/status")
+_CLEAR = Path("/proc/self/clear_refs")
+_RESET_PEAK = "5"  # see proc(5)
+
+
+class PeakMemory:
+    """Measures this process, and the GPU that a segmenter runs on.
+
+    On Linux the peak is that since the last question. Elsewhere it is the peak since the process began, which is what
+    the system keeps.
+
+    Args:
+        device: torch's name of where the segmenter runs.
+    """
+
+    def __init__(self, device: str) -> None:
+        self._gpu = device if device.startswith("cuda") else None
+        self._forget()
+
+    def since_last(self) -> dict[str, float | None]:
+        """Return ``peak_memory_mib`` and ``peak_gpu_mib`` since the last question, and begin anew."""
+        peaks = {"peak_memory_mib": _peak_mib(), "peak_gpu_mib": self._gpu_peak_mib()}
+        self._forget()
+        return peaks
+
+    def _gpu_peak_mib(self) -> float | None:
+        if self._gpu is None:
+            return None
+        import torch  # here, because a segmenter without a model needs none of it
+
+        return torch.cuda.max_memory_allocated(self._gpu) / 2**20
+
+    def _forget(self) -> None:
+        with contextlib.suppress(OSError):  # not Linux, or not allowed: the peak is the process's
+            _CLEAR.write_text(_RESET_PEAK)
+        if self._gpu is not None:
+            import torch
+
+            torch.cuda.reset_peak_memory_stats(self._gpu)
+
+
+def _peak_mib() -> float | None:
+    try:
+        lines = _STATUS.read_text().splitlines()
+        return next(int(line.split()[1]) / 2**10 for line in lines if line.startswith("VmHWM:"))
+    except (OSError, StopIteration):
+        try:
+            import resource
+        except ImportError:  # Windows
+            return None
+        most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return most / (2**20 if sys.platform == "darwin" else 2**10)
