@@ -78,7 +78,7 @@ def _random_stack(
     image: NDArray, label: NDArray, slices: int, zoom: tuple[float, float], rng: np.random.Generator
 ) -> tuple[NDArray, NDArray]:
     """Cut slices along a random plane, with a random stride, direction, window and flips."""
-    axis = int(rng.choice(3, p=(0.6, 0.2, 0.2))) if image.shape[0] > 1 else 0
+    axis = int(rng.choice(3, p=(0.5, 0.25, 0.25))) if image.shape[0] > 1 else 0
     image, label = np.moveaxis(image, axis, 0), np.moveaxis(label, axis, 0)
     picked = _random_slices(label, slices, rng)
     share = rng.uniform(*zoom) if rng.random() < 0.6 else 1.0
@@ -93,8 +93,8 @@ def _random_stack(
 def _random_slices(label: NDArray, count: int, rng: np.random.Generator) -> NDArray[np.int64]:
     """Return ``count`` slices, 1 to 3 apart, up or down.
 
-    Half of the clips start so that some structure ends, or has ended, by their last slice: objects must be lost as
-    well as followed, and a structure that fills the volume teaches nothing of that.
+    Two thirds of the clips start so that some structure ends, or has ended, by their last slice: objects must be
+    lost as well as followed, and a structure that fills the volume teaches nothing of that.
     """
     depth = label.shape[0]
     stride = int(rng.integers(1, 4))
@@ -105,7 +105,7 @@ def _random_slices(label: NDArray, count: int, rng: np.random.Generator) -> NDAr
     start = int(rng.integers(0, max(1, depth - span)))
     ids = np.unique(label[::4])
     ids = ids[ids > 0]
-    if count > 1 and len(ids) and rng.random() < 0.5:
+    if count > 1 and len(ids) and rng.random() < 2 / 3:
         extent = np.flatnonzero((label == rng.choice(ids)).any((1, 2)))
         back = int(rng.integers(0, span))
         start = extent[-1] - back if up else extent[0] + back - span

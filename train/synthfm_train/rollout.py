@@ -107,6 +107,7 @@ class Rollout:
             repeat_image=False,
             high_res_features=[self._level(0, t), self._level(1, t)],
         )
+        ungated, iou, score = ungated.float(), iou.float(), score.float()
         appears = (score > 0).float()
         pointer = model.obj_ptr_proj(tokens[:, 0]) * appears + (1 - appears) * model.no_obj_ptr
         self.latest[t] = _Prediction(ungated, score, iou, pointer)

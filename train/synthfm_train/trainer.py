@@ -4,6 +4,7 @@ import json
 import math
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import torch
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 
@@ -136,20 +138,8 @@ class Trainer:
             group["lr"] = phase.lr * _schedule(phase, self.at.step)
         frames = normalise(clips.frames.flatten(0, 1)[:, :, None])
         labels = clips.labels.flatten(0, 2)
-        if phase.kind == "dense":
-            maps = self.model.forward_image(frames.flatten(0, 1))["backbone_fpn"]
-            loss = dense_loss(maps, self.head, labels, generator)
-            values = {"loss": float(loss.detach())}
-        else:
-            rollout = Rollout(self.model, frames, clips.masks.flatten(0, 1), generator, phase.balance)
-            result = rollout.play(phase)
-            values = {"loss": float(result.loss.detach()), "dice1": result.first_click, "dice_last": result.last_click}
-            if phase.slices > 1:
-                values["tracked"] = result.tracked
-            maps = [level.flatten(0, 1) for level in rollout.maps]
-            dense = dense_loss(maps, self.head, labels, generator)
-            values["dense"] = float(dense.detach())
-            loss = result.loss + phase.dense * dense
+        with self._arithmetic():
+            loss, values = self._losses(phase, frames, clips.masks.flatten(0, 1), labels, generator)
         if not math.isfinite(values["loss"]):
             raise DivergedError(
                 f"loss is {values['loss']} at phase {self.at.phase}, step {self.at.step}; "
@@ -157,6 +147,32 @@ class Trainer:
             )
         self._update(loss)
         return values
+
+    @contextmanager
+    def _arithmetic(self) -> Iterator[None]:
+        """Run in the recipe's precision; in bfloat16 on a CPU plain attention is faster than torch's fused one."""
+        if self.recipe.precision == "float32":
+            yield
+        else:
+            with torch.autocast("cpu", torch.bfloat16), sdpa_kernel(SDPBackend.MATH):
+                yield
+
+    def _losses(
+        self, phase: Phase, frames: Tensor, masks: Tensor, labels: Tensor, generator: torch.Generator
+    ) -> tuple[Tensor, dict[str, float]]:
+        if phase.kind == "dense":
+            maps = self.model.forward_image(frames.flatten(0, 1))["backbone_fpn"]
+            loss = dense_loss(maps, self.head, labels, generator)
+            return loss, {"loss": float(loss.detach())}
+        rollout = Rollout(self.model, frames, masks, generator, phase.balance)
+        result = rollout.play(phase)
+        values = {"loss": float(result.loss.detach()), "dice1": result.first_click, "dice_last": result.last_click}
+        if phase.slices > 1:
+            values["tracked"] = result.tracked
+        maps = [level.flatten(0, 1) for level in rollout.maps]
+        dense = dense_loss(maps, self.head, labels, generator)
+        values["dense"] = float(dense.detach())
+        return result.loss + phase.dense * dense, values
 
     def _update(self, loss: Tensor) -> None:
         self.optimizer.zero_grad(set_to_none=True)
