@@ -24,6 +24,7 @@ SECTIONS = (
     "Episode End",
     "Information",
     "Arguments",
+    "Vectorized environment",
     "Version History",
 )
 MERGED = {"Description", "Starting State", "Arguments"}

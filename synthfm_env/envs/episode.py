@@ -118,8 +118,10 @@ class Episode:
         self._end_where_due()
 
     def fail(self, error: Exception) -> None:
-        """End it, because the segmenter failed; mask and Dice stay and count."""
-        self.prediction, self.gain, self.outcome = None, 0.0, Outcome.MODEL_ERROR
+        """End it, because the segmenter failed: there is no mask, and the score falls to 0, so failing never pays."""
+        self.prediction, self.outcome = None, Outcome.MODEL_ERROR
+        self.mask = np.zeros_like(self.truth)
+        self.gain, self.dice = -self.dice, 0.0
         self.error = f"{type(error).__name__}: {error}"
 
     def observation(self) -> Observation:

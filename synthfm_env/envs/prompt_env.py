@@ -133,8 +133,9 @@ class PromptEnv(gym.Env[Observation, NDArray[np.integer]], ABC):
     | `structure`   | the structure's name, or its label id as text                         |
     | `truth`       | bool (D, H, W), a copy; only with `reveal_truth=True`                 |
 
-    After `model_error` the mask and Dice of the click before stay, and count. `env.unwrapped.prediction` is
-    the segmenter's answer to the last click, with its logits and seconds; `None` before the first.
+    After `model_error` the mask is empty and Dice is 0: what was gained is taken back, so a segmenter that fails
+    never keeps a score. `env.unwrapped.prediction` is the segmenter's answer to the last click, with its logits
+    and seconds; `None` before the first.
 
     ## Arguments
 
@@ -151,6 +152,15 @@ class PromptEnv(gym.Env[Observation, NDArray[np.integer]], ABC):
     `"rgb_array"` draws the planes through the last click with mask and truth as contours, so it shows the
     truth; `"ansi"` is one line a step; `"human"` shows the picture of every step in a window of matplotlib's
     (extra `plot`). A wrong argument raises `InputError`.
+
+    ## Vectorized environment
+
+    `gym.make_vec(id, num_envs=8, ...)` plays many episodes side by side. They share one segmenter, which is given
+    the clicks of a step as one batch; each environment returns what it would return alone. Without wrappers: with
+    `wrappers=`, take `vectorization_mode="sync"`, which asks one after another.
+
+    `metadata["autoreset_mode"]` says what follows the end of an episode: `NextStep`, as is Gymnasium's default, or
+    what the argument `autoreset_mode` names (`"SameStep"`, `"Disabled"`).
 
     ## Version History
 
@@ -191,6 +201,7 @@ class PromptEnv(gym.Env[Observation, NDArray[np.integer]], ABC):
         self.observation_space = _observation_space(shape, max_clicks)
         self._opened: _Opened | None = None
         self._episode: Episode | None = None
+        self._given: Prediction | None = None
         self._window = self._make_window()
 
     @abstractmethod
@@ -227,7 +238,7 @@ class PromptEnv(gym.Env[Observation, NDArray[np.integer]], ABC):
             raise unknown_name("reset option", name, ["structure"])
         if self._episode is not None and self._episode.outcome is Outcome.MODEL_ERROR:
             self._close_session()  # what the session holds is in doubt
-        self._episode = None
+        self._episode = self._given = None
         task = self.draw_task(options.get("structure"))
         image = self._open(task.volume).image
         episode = self._episode = Episode(task, image, self.max_clicks, self.target_dice)
@@ -247,12 +258,30 @@ class PromptEnv(gym.Env[Observation, NDArray[np.integer]], ABC):
         """
         episode, session = self._running("step")
         click = read_action(action, self._shape)
+        given, self._given = self._given, None
         if click is None:
             episode.stop()
         else:
             episode.place(click)
-            _answer(episode, lambda: session.add(click))
+            _answer(episode, lambda: given or session.add(click))
         return self._step(episode, click)
+
+    def question(self, action: ArrayLike) -> tuple[Session, Click] | None:
+        """Return the session that ``step(action)`` would give a click to, and the click; None where it would stop.
+
+        A vector environment asks all its sessions at once, and hands each answer to ``take_answer`` before the step.
+
+        Raises:
+            InputError: the action is not in the action space.
+            gymnasium.error.ResetNeeded: no episode is running.
+        """
+        _, session = self._running("step")
+        click = read_action(action, self._shape)
+        return None if click is None else (session, click)
+
+    def take_answer(self, prediction: Prediction) -> None:
+        """Let the next step take this answer to its click, which the session has been given already."""
+        self._given = prediction
 
     def undo(self) -> Step:
         """Take back the newest click; that uses up one of ``max_clicks`` too, also where there is none left.
@@ -293,7 +322,7 @@ class PromptEnv(gym.Env[Observation, NDArray[np.integer]], ABC):
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what a pickle carries: arguments and random state. An episode under way stays behind."""
-        state = {**self.__dict__, "_opened": None, "_episode": None, "_window": None}
+        state = {**self.__dict__, "_opened": None, "_episode": None, "_given": None, "_window": None}
         if self._segmenter_name is not None:
             del state["segmenter"]
         return state

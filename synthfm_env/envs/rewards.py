@@ -33,7 +33,7 @@ class Reward:
     """The gain in a score, less a price per click and one per change of slice.
 
     Scores begin at 0, so without prices the rewards of an episode sum to its final score. A click that the
-    segmenter fails on is paid for; to stop costs nothing.
+    segmenter fails on takes the score back to 0 and is paid for; to stop costs nothing.
 
     Args:
         score: what is gained.
@@ -59,8 +59,7 @@ class Reward:
             episode: as it stands after the step.
             click: what the step placed, or None.
         """
-        unchanged = episode.outcome in (Outcome.STOPPED, Outcome.MODEL_ERROR)
-        after = self._before if unchanged else self._score(episode)
+        after = self._before if episode.outcome is Outcome.STOPPED else self._score(episode)
         reward, self._before = after - self._before, after
         if click is not None:
             moved = self._slice is not None and click.zyx[0] != self._slice

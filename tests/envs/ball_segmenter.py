@@ -12,6 +12,7 @@ class BallSession(Session):
     def __init__(self, segmenter, image):
         self.segmenter, self.image = segmenter, image
         self._clicks = []
+        self._masks = [np.zeros(image.shape, bool)]  # after each click
         self.open = True
 
     @property
@@ -21,23 +22,23 @@ class BallSession(Session):
     def add(self, click):
         assert self.open
         click.check_inside(self.image.shape)
+        grid = np.ogrid[tuple(slice(n) for n in self.image.shape)]
+        distance2 = sum((axis - i) ** 2 for axis, i in zip(grid, click.zyx, strict=True))
         self._clicks.append(click)
+        self._masks.append(np.where(distance2 <= self.segmenter.radius**2, click.positive, self._masks[-1]))
         return self.predict()
 
     def predict(self):
-        mask = np.zeros(self.image.shape, bool)
-        grid = np.ogrid[tuple(slice(n) for n in self.image.shape)]
-        for click in self._clicks:
-            distance2 = sum((axis - i) ** 2 for axis, i in zip(grid, click.zyx, strict=True))
-            mask[distance2 <= self.segmenter.radius**2] = click.positive
-        return Prediction(mask, None, Seconds(0.0, 0.0))
+        return Prediction(self._masks[-1].copy(), None, Seconds(0.0, 0.0))
 
     def undo(self):
         self._clicks.pop()
+        self._masks.pop()
         return self.predict()
 
     def reset(self):
         self._clicks.clear()
+        del self._masks[1:]
 
     def close(self):
         self.open = False

@@ -128,7 +128,7 @@ def test_a_segmenter_that_cannot_undo_is_a_model_error(volume, monkeypatch):
     dice = env.step([5, 10, 9, 1])[4]["dice"]
     monkeypatch.setattr(env.unwrapped.segmenter.session, "undo", lambda: 1 / 0)
     _, reward, terminated, _, info = env.step([0, 0, 0, 3])
-    assert (reward, terminated, info["outcome"], info["dice"]) == (0.0, True, "model_error", dice)
+    assert (reward, terminated, info["outcome"], info["dice"]) == (-dice, True, "model_error", 0.0)
 
 
 def test_other_actions_carry_undo_on(env):

@@ -59,10 +59,14 @@ def test_prices_of_clicks_and_of_slice_changes(volume, name):
     assert costs == pytest.approx([0.01, 0.01, 0.51, 0.01, 0.0])
 
 
-def test_a_click_that_the_segmenter_fails_on_is_paid(volume):
-    rewards, info, _ = play(volume, {"name": "dice_gain", "click_price": 0.25}, segmenter=BreakingSegmenter())
+@pytest.mark.parametrize("name", ["dice_gain", "nsd_gain", "target_reached"])
+def test_a_click_that_the_segmenter_fails_on_is_paid_and_leaves_no_score(volume, name):
+    reward = {"name": name, "click_price": 0.25}
+    rewards, info, _ = play(volume, reward, segmenter=BreakingSegmenter(), target_dice=1.0)
     assert info["outcome"] == "model_error"
-    assert rewards[-1] == -0.25
+    assert len(rewards) == 3
+    assert sum(rewards) == pytest.approx(-3 * 0.25)
+    assert rewards[-1] == (-0.25 if name == "target_reached" else pytest.approx(-sum(rewards[:-1]) - 0.75))
 
 
 def test_the_second_episode_is_worth_what_the_first_was(volume):
