@@ -56,9 +56,9 @@ $(BIN)/pip:
 	"$(PYTHON)" -m venv $(VENV)
 
 $(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/pip
-	$(call pip_install,real$(,)plot)
+	$(call pip_install,real$(,)plot$(,)report)
 	@touch $@
 
 $(VENV)/.installed-dev: pyproject.toml constraints.txt | $(BIN)/pip
-	$(call pip_install,real$(,)plot$(,)dev)
+	$(call pip_install,real$(,)plot$(,)report$(,)dev)
 	@touch $(VENV)/.installed $@

@@ -1,0 +1,293 @@
+"""What a board's figures are worth: intervals, paired tests, ranks, and what could have been seen at all.
+
+The unit is the case (a volume, a patient, a seed): structures and repeats are averaged inside it before anything here
+is called. Rows of one case are not independent, and tests on rows find differences where there are none. Every draw
+comes from ``SEED``, so the same scores give the same figures.
+"""
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+from scipy.optimize import brentq
+
+from synthfm_env.errors import InputError
+
+CONFIDENCE = 0.95
+LEVEL = 0.05
+POWER = 0.8
+DRAWS = 10_000
+SEED = 0
+LEAST_CASES = 3
+"""Below this many cases there is no interval and no test."""
+
+_SIMULATED = 25  # cases up to which the power is simulated
+_STUDIES = 4000
+_SAME = 1e-12  # differences below this are rounding, not results
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A mean over cases and its interval.
+
+    Attributes:
+        mean: over cases.
+        low: lower end of the BCa interval; None below ``LEAST_CASES`` cases.
+        high: upper end.
+        cases: how many.
+    """
+
+    mean: float
+    low: float | None
+    high: float | None
+    cases: int
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """How ``better`` and ``worse`` differ on the cases that both have; the names say which mean is higher.
+
+    Attributes:
+        better: name of the one with the higher mean; of equal ones, the first given.
+        worse: name of the other.
+        difference: mean over cases of better minus worse, with its BCa interval.
+        median: of the same differences.
+        wins: cases in which ``better`` is ahead.
+        losses: cases in which ``worse`` is.
+        p_wilcoxon: two-sided Wilcoxon signed-rank test, the primary one; None below ``LEAST_CASES`` cases.
+        p_holm: the same after Holm over all pairs compared together.
+        p_t: two-sided paired t-test, unadjusted, as many papers report it.
+        rank_biserial: effect size of the signed-rank test in [-1, 1]: the share of the ranks that speak for
+            ``better`` minus the share that speaks against.
+        cohen_dz: effect size of the t-test: mean over standard deviation of the differences; None where that is 0.
+        detectable: the smallest true difference that this many cases show with a probability of ``POWER``; None
+            where they could show none.
+        pairs: how many pairs Holm's correction was over.
+    """
+
+    better: str
+    worse: str
+    difference: Estimate
+    median: float
+    wins: int
+    losses: int
+    p_wilcoxon: float | None
+    p_holm: float | None
+    p_t: float | None
+    rank_biserial: float
+    cohen_dz: float | None
+    detectable: float | None
+    pairs: int
+
+
+def estimate(values: Sequence[float] | NDArray) -> Estimate:
+    """Return the mean over cases with its 95 % BCa bootstrap interval (Efron 1987), as ``scipy.stats.bootstrap``.
+
+    Args:
+        values: one figure a case.
+
+    Raises:
+        InputError: no value, or one that is not a number.
+    """
+    cases = _checked(values)
+    mean = float(cases.mean())
+    if cases.size < LEAST_CASES:
+        return Estimate(mean, None, None, cases.size)
+    low, high = _bca(cases.tobytes())
+    return Estimate(mean, low, high, cases.size)
+
+
+def compare(scores: Sequence[tuple[str, NDArray, str, NDArray]]) -> list[Pair]:
+    """Compare pairs on the cases they share, and correct for their number by Holm's method.
+
+    Args:
+        scores: of each pair, name and score a case of the one, then of the other, cases in the same order.
+
+    Returns:
+        The pairs in the order given.
+
+    Raises:
+        InputError: the two differ in their number of cases, or a score is not a number.
+    """
+    pairs = [_pair(*pair, count=len(scores)) for pair in scores]
+    tested = [pair.p_wilcoxon for pair in pairs if pair.p_wilcoxon is not None]
+    adjusted = iter(holm(tested))
+    return [replace(pair, p_holm=None if pair.p_wilcoxon is None else next(adjusted)) for pair in pairs]
+
+
+def signed_rank(differences: NDArray) -> float:
+    """Return the p-value of the two-sided Wilcoxon signed-rank test, as ``scipy.stats.wilcoxon`` by default.
+
+    Cases without a difference are set aside, and 1 is returned where no others are left.
+    """
+    moved = differences[np.abs(differences) > _SAME]
+    return float(stats.wilcoxon(moved).pvalue) if moved.size else 1.0
+
+
+def paired_t(differences: NDArray) -> float:
+    """Return the p-value of the two-sided paired t-test, as ``scipy.stats.ttest_rel``; 1 where nothing differs.
+
+    Differences that are all the same but not 0 give 0: the test knows no other answer.
+    """
+    if np.ptp(differences) < _SAME:
+        return 1.0 if abs(differences[0]) < _SAME else 0.0
+    return float(stats.ttest_1samp(differences, 0).pvalue)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Return the p-values adjusted by Holm's step-down method (Scand. J. Statist. 1979), in the same order.
+
+    Those that stay below a level can be called differences together: the chance of even one false among them is
+    below that level.
+    """
+    order = sorted(range(len(p_values)), key=lambda i: p_values[i])
+    adjusted, highest = [0.0] * len(p_values), 0.0
+    for place, i in enumerate(order):
+        highest = max(highest, min(1.0, (len(p_values) - place) * p_values[i]))
+        adjusted[i] = highest
+    return adjusted
+
+
+def rank_intervals(scores: NDArray) -> list[tuple[int, int, int]]:
+    """Return rank, and the lowest and highest of its 95 % interval, of each entrant: 1 is the highest mean.
+
+    The interval is the percentile interval over bootstrap samples of the cases, in each of which all entrants are
+    ranked by their means on the same cases. Level ones share the better rank.
+
+    Args:
+        scores: (cases, entrants), one score a case and entrant.
+
+    Raises:
+        InputError: not two axes, no case, or a value that is not a number.
+    """
+    table = np.asarray(scores, dtype=np.float64)
+    if table.ndim != 2 or not table.size or not np.isfinite(table).all():
+        raise InputError(f"rank_intervals: expected scores (cases, entrants), all numbers, got shape {table.shape}")
+    cases = len(table)
+    weights = np.random.default_rng(SEED).multinomial(cases, np.full(cases, 1 / cases), size=DRAWS) / cases
+    ranks = _ranks(weights @ table)
+    low, high = np.quantile(ranks, ((1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2), axis=0, method="inverted_cdf")
+    own = _ranks(table.mean(axis=0, keepdims=True))[0]
+    return [(int(rank), int(best), int(worst)) for rank, best, worst in zip(own, low, high, strict=True)]
+
+
+def detectable_difference(spread: float, cases: int, pairs: int = 1) -> float | None:
+    """Return the smallest true mean difference that a study shows with a probability of ``POWER``.
+
+    Shown means: the two-sided signed-rank test at ``LEVEL`` after Holm, whose first step asks for ``LEVEL / pairs``.
+    Differences are taken to be normal. Up to ``_SIMULATED`` cases the answer comes from simulated studies, since the
+    test's p-values are coarse there; beyond, from the paired t-test's power (noncentral t) with 3/pi of the cases,
+    the efficiency of the signed-rank test (Hodges and Lehmann 1956).
+
+    Args:
+        spread: standard deviation of the differences between cases.
+        cases: how many.
+        pairs: how many are corrected for.
+
+    Returns:
+        None where no difference, however large, could be shown: ``cases`` wins out of ``cases`` have a p-value of
+        ``2 ** (1 - cases)``, the smallest there is.
+    """
+    if cases < LEAST_CASES or 2.0 ** (1 - cases) > LEVEL / pairs:
+        return None
+    standard = _by_simulation if cases <= _SIMULATED else _by_formula
+    return float(spread * standard(cases, pairs))
+
+
+@lru_cache(maxsize=256)
+def _by_formula(cases: int, pairs: int) -> float:
+    """Return the detectable difference in standard deviations."""
+    effective = cases * 3 / np.pi
+    freedom = effective - 1
+    critical = stats.t.isf(LEVEL / pairs / 2, freedom)
+
+    def excess(effect: float) -> float:
+        return float(stats.nct.sf(critical, freedom, effect * np.sqrt(effective)) - POWER)
+
+    return float(brentq(excess, 0, (critical + 10) / np.sqrt(effective)))
+
+
+@lru_cache(maxsize=256)
+def _by_simulation(cases: int, pairs: int) -> float:
+    """Return the same from simulated studies and the exact distribution of the rank sum."""
+    chances = np.ones(1)
+    for rank in range(1, cases + 1):  # each rank counts for the one or for the other, at even odds
+        chances = np.append(chances, np.zeros(rank)) / 2 + np.append(np.zeros(rank), chances) / 2
+    tail = np.cumsum(chances[::-1])[::-1]
+    critical = int(np.argmax(2 * tail <= LEVEL / pairs * (1 + 1e-9)))
+    studies = np.random.default_rng(SEED).normal(size=(_STUDIES, cases))
+
+    def excess(effect: float) -> float:
+        moved = studies + effect
+        ranks = np.abs(moved).argsort(axis=1).argsort(axis=1) + 1
+        return float(((ranks * (moved > 0)).sum(axis=1) >= critical).mean() - POWER)
+
+    return float(brentq(excess, 0, 10, xtol=1e-3))
+
+
+def _pair(first: str, a: NDArray, second: str, b: NDArray, count: int) -> Pair:
+    differences = _checked(a) - _checked(b) if np.shape(a) == np.shape(b) else None
+    if differences is None:
+        raise InputError(f"{first} and {second}: {len(a)} and {len(b)} cases; a pair is compared on the same cases")
+    if differences.mean() < 0:
+        first, second, differences = second, first, -differences
+    cases = differences.size
+    enough = cases >= LEAST_CASES
+    spread = float(differences.std(ddof=1)) if cases > 1 else 0.0
+    return Pair(
+        better=first,
+        worse=second,
+        difference=estimate(differences),
+        median=float(np.median(differences)),
+        wins=int((differences > _SAME).sum()),
+        losses=int((differences < -_SAME).sum()),
+        p_wilcoxon=signed_rank(differences) if enough else None,
+        p_holm=None,
+        p_t=paired_t(differences) if enough else None,
+        rank_biserial=_rank_biserial(differences),
+        cohen_dz=float(differences.mean() / spread) if spread > _SAME else None,
+        detectable=detectable_difference(spread, cases, count),
+        pairs=count,
+    )
+
+
+def _rank_biserial(differences: NDArray) -> float:
+    moved = differences[np.abs(differences) > _SAME]
+    if not moved.size:
+        return 0.0
+    ranks = stats.rankdata(np.abs(moved))
+    return float((ranks * np.sign(moved)).sum() / ranks.sum())
+
+
+def _ranks(means: NDArray) -> NDArray[np.int64]:
+    """Return the rank of each column in its row; what differs by rounding alone is level."""
+    return (means[:, None, :] > means[:, :, None] + _SAME).sum(axis=2) + 1
+
+
+@lru_cache(maxsize=4096)
+def _bca(values: bytes) -> tuple[float, float]:
+    cases = np.frombuffer(values)
+    if np.ptp(cases) < _SAME:
+        return float(cases.mean()), float(cases.mean())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", stats.DegenerateDataWarning)
+        found = stats.bootstrap(
+            (cases,),
+            np.mean,
+            n_resamples=DRAWS,
+            confidence_level=CONFIDENCE,
+            method="BCa",
+            rng=np.random.default_rng(SEED),
+        ).confidence_interval
+    return float(found.low), float(found.high)
+
+
+def _checked(values: Sequence[float] | NDArray) -> NDArray[np.float64]:
+    cases = np.ascontiguousarray(values, dtype=np.float64)
+    if cases.ndim != 1 or not cases.size or not np.isfinite(cases).all():
+        raise InputError("statistics: expected one number a case, none missing")
+    return cases
