@@ -1,6 +1,7 @@
 """The contract between a promptable model and everything that plays with it: encode once, prompt many."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import NamedTuple, Self
@@ -8,6 +9,7 @@ from typing import NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from synthfm_env.errors import InputError
 from synthfm_env.prompts import Click
 
 
@@ -112,3 +114,42 @@ class Segmenter(ABC):
             InputError: an empty image, another number of axes, NaN or infinite voxels, a spacing that is not
                 positive.
         """
+
+    def add_many(self, sessions: Sequence[Session], clicks: Sequence[Click]) -> list[Prediction]:
+        """Give each session one more click, as ``session.add`` does; a segmenter may answer them in one batch.
+
+        Args:
+            sessions: of this segmenter, no session twice.
+            clicks: one for each session, in their order.
+
+        Returns:
+            One prediction a session, in their order.
+
+        Raises:
+            InputError: not as many clicks as sessions, a session twice, or what ``session.add`` raises. Every
+                session is then as it was.
+        """
+        check_batch(sessions, clicks)
+        answers: list[Prediction] = []
+        try:
+            for session, click in zip(sessions, clicks, strict=True):
+                answers.append(session.add(click))
+        except BaseException:
+            for session in sessions[: len(answers)]:
+                session.undo()
+            raise
+        return answers
+
+
+def check_batch(sessions: Sequence[Session], clicks: Sequence[Click]) -> None:
+    """Check that every session has a click and none comes twice.
+
+    Raises:
+        InputError: otherwise.
+    """
+    if len(sessions) != len(clicks):
+        raise InputError(
+            f"add_many: {len(sessions)} sessions and {len(clicks)} clicks; give one click for each session"
+        )
+    if len({id(session) for session in sessions}) != len(sessions):
+        raise InputError("add_many: a session comes twice; give its clicks one after the other")

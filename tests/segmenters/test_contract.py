@@ -166,3 +166,38 @@ def test_an_unusable_image_is_refused(
 ) -> None:
     with pytest.raises(InputError):
         segmenter.start(image, spacing)
+
+
+def test_add_many_answers_as_single_adds_do(segmenter: Segmenter) -> None:
+    images = [scene(), scene()[:, ::-1], scene()[::-1]]
+    rounds = [CLICKS[:3], [CLICKS[1], Click((1, 10, 16)), CLICKS[3]]]
+    sessions = [segmenter.start(image, MM) for image in images]
+    batched = [segmenter.add_many(sessions, clicks) for clicks in rounds]
+    assert [session.clicks for session in sessions] == list(zip(*rounds, strict=True))
+    undone = [session.undo().mask for session in sessions]
+    for i, image in enumerate(images):
+        with segmenter.start(image, MM) as session:
+            for answers, clicks in zip(batched, rounds, strict=True):
+                assert np.mean(answers[i].mask != session.add(clicks[i]).mask) < 0.001
+        assert np.array_equal(undone[i], batched[0][i].mask)
+
+
+def test_add_many_of_a_bad_click_leaves_every_session_as_it_was(segmenter: Segmenter, session: Session) -> None:
+    with segmenter.start(scene(), MM) as other:
+        other.add(CLICKS[0])
+        for clicks in ([CLICKS[1], Click((0, 99, 0))], [Click((0, 99, 0)), CLICKS[1]]):
+            with pytest.raises(InputError, match="outside"):
+                segmenter.add_many([other, session], clicks)
+        with pytest.raises(InputError, match="twice"):
+            segmenter.add_many([other, other], CLICKS[:2])
+        with pytest.raises(InputError, match="2 sessions and 1 clicks"):
+            segmenter.add_many([other, session], CLICKS[:1])
+        assert (other.clicks, session.clicks) == ((CLICKS[0],), ())
+        other.close()
+        with pytest.raises(InputError, match="closed"):
+            segmenter.add_many([session, other], CLICKS[:2])
+        assert session.clicks == ()
+
+
+def test_add_many_of_none_is_none(segmenter: Segmenter) -> None:
+    assert segmenter.add_many([], []) == []
