@@ -5,6 +5,10 @@ from typing import Any
 import gymnasium as gym
 
 _SYNTHETIC = "synthfm_env.envs.synthetic:SyntheticEnv"
+_VECTOR = {
+    _SYNTHETIC: "synthfm_env.envs.vector:SyntheticVectorEnv",
+    "synthfm_env.envs.volume:VolumeEnv": "synthfm_env.envs.vector:VolumeVectorEnv",
+}
 
 # Entry points are text and kwargs are JSON, so that `env.spec.to_json()` can go into every record.
 ENVS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -18,4 +22,4 @@ def register_envs() -> None:
     """Register every id with Gymnasium; ids that are registered already stay as they are."""
     for env_id, (entry_point, kwargs) in ENVS.items():
         if env_id not in gym.registry:
-            gym.register(id=env_id, entry_point=entry_point, kwargs=kwargs)
+            gym.register(id=env_id, entry_point=entry_point, vector_entry_point=_VECTOR[entry_point], kwargs=kwargs)

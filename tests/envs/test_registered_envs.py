@@ -131,15 +131,3 @@ def test_text_is_one_line(make, env_id):
     assert "\n" not in line
     assert "click 1/10 0,4,5,+" in line
     assert "Dice" in line
-
-
-@every_id
-def test_vector_env_returns_what_single_ones_do(make, env_id):
-    kwargs = make(env_id).spec.kwargs
-    vector = gym.make_vec(env_id, num_envs=2, **kwargs)
-    observations, infos = vector.reset(seed=[5, 6])
-    for i, seed in enumerate((5, 6)):
-        observation, info = make(env_id).reset(seed=seed)
-        assert data_equivalence({k: v[i] for k, v in observations.items()}, observation, exact=True)
-        assert infos["case_id"][i] == info["case_id"]
-    vector.close()
