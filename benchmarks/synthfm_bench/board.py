@@ -1,20 +1,17 @@
-"""The board's arithmetic: from step records to one row per data group, segmenter and clicker."""
+"""The board's arithmetic: from episodes to one row per data group, segmenter and clicker."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
-from synthfm_bench.records import FAILURES, StepRecord
+from synthfm_bench.figures import NAUC, Figure, dice_figures, other_figures, primary_figure
+from synthfm_bench.records import Episode
+from synthfm_bench.statistics import Estimate, estimate, rank_intervals
 from synthfm_env.errors import InputError
-from synthfm_env.metrics import normalised_auc
-
-DICE_AT = (1, 3, 5, 10)
-VERDICT_AT = 5
-_LEVEL = 0.0005  # means closer than this read the same with three decimals
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,90 +20,119 @@ class Row:
 
     Attributes:
         data_id: the group.
-        model: the segmenter.
-        clicker: its clicker.
-        oracle: whether the clicker sees the truth.
-        case_curves: of each case, Dice after click 1, 2, ... up to the budget, averaged over its structures.
-        episodes: how many episodes were played.
-        seconds_per_click: the segmenter's mean time for a click, encoding apart; None if it never answered.
-        encode_seconds: its mean time for an image, whoever clicked; None if it encoded none.
-        failures: number of episodes that ended in each kind of failure.
+        segmenter: its name.
+        clicker: its name.
+        episodes: all that were played.
+        encode_seconds: the segmenter's mean time for an image, whoever clicked; None if it encoded none.
     """
 
     data_id: str
-    model: str
+    segmenter: str
     clicker: str
-    oracle: bool
-    case_curves: Mapping[str, NDArray[np.float64]]
-    episodes: int
-    seconds_per_click: float | None
+    episodes: tuple[Episode, ...]
     encode_seconds: float | None
-    failures: Mapping[str, int]
 
     @property
-    def curve(self) -> NDArray[np.float64]:
-        """Mean Dice over cases after click 1, 2, ... up to the budget."""
-        return np.mean(list(self.case_curves.values()), axis=0)
+    def oracle(self) -> bool:
+        """Whether the clicker sees the truth."""
+        return self.episodes[0].oracle
 
     @property
-    def dice_at(self) -> dict[int, float]:
-        """Mean Dice over cases after the clicks of ``DICE_AT``, and after the last one."""
-        curve = self.curve
-        clicks = [n for n in DICE_AT if n < len(curve)] + [len(curve)]
-        return {n: float(curve[n - 1]) for n in clicks}
+    def budget(self) -> int:
+        """The click budget."""
+        return self.episodes[0].max_clicks
 
     @property
-    def nauc(self) -> float:
-        """Normalised area under the mean curve, in [0, 1]."""
-        return normalised_auc(self.curve)
+    def figures(self) -> list[Figure]:
+        """Return the columns: Dice after some clicks, nAUC, and the rest."""
+        tolerances = {step.tol_mm for episode in self.episodes for step in episode.steps[:1]}
+        return [*dice_figures(self.budget), NAUC, *other_figures(tolerances.pop() if len(tolerances) == 1 else None)]
+
+    @property
+    def primary(self) -> Figure:
+        """The figure that rows are ranked by."""
+        return primary_figure(self.budget)
+
+    @cached_property
+    def cases(self) -> dict[str, tuple[Episode, ...]]:
+        """The episodes of each case, cases in alphabetical order."""
+        found: dict[str, list[Episode]] = defaultdict(list)
+        for episode in self.episodes:
+            found[episode.case_id].append(episode)
+        return {case: tuple(found[case]) for case in sorted(found)}
+
+    @cached_property
+    def case_curves(self) -> dict[str, NDArray[np.float64]]:
+        """Of each case, Dice after click 1, 2, ... up to the budget, averaged over its structures."""
+        return {case: np.mean([e.dice for e in episodes], axis=0) for case, episodes in self.cases.items()}
+
+    @property
+    def curve(self) -> list[Estimate]:
+        """Mean Dice over cases after click 1, 2, ... up to the budget, with intervals."""
+        return [estimate(scores) for scores in np.array(list(self.case_curves.values())).T]
+
+    def case_values(self, figure: Figure) -> dict[str, float]:
+        """Return a figure of each case: the mean over those of its episodes that have it, no entry where none does."""
+        values = {case: [figure.of(episode) for episode in episodes] for case, episodes in self.cases.items()}
+        known = {case: [value for value in found if value is not None] for case, found in values.items()}
+        return {case: float(np.mean(found)) for case, found in known.items() if found}
+
+    def estimate(self, figure: Figure) -> Estimate | None:
+        """Return the mean over cases with its interval; None where no case has the figure."""
+        values = list(self.case_values(figure).values())
+        return estimate(values) if values else None
+
+    def clicks_to(self, target: float) -> tuple[float, int | None]:
+        """Return the share of episodes that reached a Dice, and the median of how many clicks they all took.
+
+        The median is None where it lies beyond the budget; those that never reached it count as the slowest.
+        """
+        clicks = sorted(episode.clicks_to(target) or np.inf for episode in self.episodes)
+        middle = clicks[(len(clicks) - 1) // 2]
+        return float(np.mean(np.isfinite(clicks))), int(middle) if np.isfinite(middle) else None
+
+    @property
+    def seconds_per_click(self) -> float | None:
+        """The segmenter's mean time for a click, encoding apart; None if it never answered."""
+        return _mean(step.t_predict_s for episode in self.episodes for step in episode.steps)
+
+    @property
+    def peak_memory_mib(self) -> float | None:
+        """The most memory that its process held, in MiB; None where it was not measured."""
+        return max((m for episode in self.episodes if (m := episode.peak_memory_mib) is not None), default=None)
+
+    @property
+    def failures(self) -> dict[str, int]:
+        """Number of episodes that ended in each kind of failure."""
+        return dict(sorted(Counter(episode.failure for episode in self.episodes if episode.failure).items()))
 
 
-def make_board(records: Iterable[StepRecord]) -> list[Row]:
-    """Return the rows: groups with more cases first, and in a group, per clicker, the higher nAUC first.
+def make_board(episodes: Iterable[Episode]) -> list[Row]:
+    """Return the rows: groups with more cases first, and in a group, per clicker, the higher primary figure first.
 
-    Every episode counts with its whole budget: one that ended early, by a failure too, keeps its last score.
-    Structures are averaged inside a case, then the cases.
+    Every episode counts with its whole budget, see ``Episode.dice``. Structures are averaged inside a case, then the
+    cases.
 
     Raises:
-        InputError: an episode lacks a step, or episodes that share a row differ in budget.
+        InputError: episodes of one group differ in budget.
     """
-    episodes: dict[str, list[StepRecord]] = defaultdict(list)
-    for record in records:
-        episodes[record.episode_id].append(record)
-    rows: dict[tuple[str, str, str], list[list[StepRecord]]] = defaultdict(list)
-    for steps in episodes.values():
-        steps.sort(key=lambda record: record.step)
-        rows[(steps[0].data_id, steps[0].model, steps[0].clicker)].append(steps)
+    played: dict[tuple[str, str, str], list[Episode]] = defaultdict(list)
     encodes: dict[tuple[str, str], list[float]] = defaultdict(list)  # an image is encoded once for all clickers
-    for record in chain.from_iterable(episodes.values()):
-        if record.t_encode_s:
-            encodes[(record.data_id, record.model)].append(record.t_encode_s)
-    board = [_row(played, encodes[(data_id, model)]) for (data_id, model, _), played in rows.items()]
-    return sorted(board, key=lambda row: (-len(row.case_curves), row.data_id, row.clicker, -row.nauc, row.model))
-
-
-def episode_curve(steps: Sequence[StepRecord]) -> NDArray[np.float64]:
-    """Return Dice after click 1, 2, ... up to the budget; after its end an episode keeps its last score.
-
-    Raises:
-        InputError: a step is missing, or the episode has no end.
-    """
-    last = steps[-1]
-    if [record.step for record in steps] != list(range(1, len(steps) + 1)) or not (last.terminated or last.truncated):
-        raise InputError(f"episode {last.episode_id}: steps are missing; its run was stopped, or the file was cut")
-    scores = [record.dice for record in steps]
-    return np.array(scores + scores[-1:] * (last.max_clicks - len(scores)))
-
-
-def verdict(group: Sequence[Row]) -> str:
-    """Say who is ahead in one group of data after ``VERDICT_AT`` clicks, clicker by clicker."""
-    cases = len(group[0].case_curves)
-    at = min(VERDICT_AT, *(len(row.curve) for row in group))
-    clickers = list(dict.fromkeys(row.clicker for row in group))
-    parts = [f"with {name}, {_ahead([row for row in group if row.clicker == name], at)}" for name in clickers]
-    parts += [f"{row.model} failed in {n} of {row.episodes} episodes of {row.clicker}" for row, n in _failed(group)]
-    caveat = " One case is an example, not a ranking." if cases == 1 else ""
-    return f"{group[0].data_id}, after {at} click{'s' * (at > 1)}: {'; '.join(parts)}.{caveat}"
+    budgets: dict[str, set[int]] = defaultdict(set)
+    for episode in sorted(episodes, key=lambda e: e.episode_id):
+        played[(episode.data_id, episode.segmenter, episode.clicker)].append(episode)
+        budgets[episode.data_id].add(episode.max_clicks)
+        if episode.encode_seconds:
+            encodes[(episode.data_id, episode.segmenter)].append(episode.encode_seconds)
+    for data_id, found in budgets.items():
+        if len(found) > 1:
+            raise InputError(f"{data_id}: episodes differ in their click budget: {', '.join(map(str, sorted(found)))}")
+    rows = [
+        Row(data_id, segmenter, clicker, tuple(found), _mean(encodes[(data_id, segmenter)]))
+        for (data_id, segmenter, clicker), found in played.items()
+    ]
+    cases = {data_id: max(len(row.cases) for row in group) for data_id, group in by_group(rows).items()}
+    return sorted(rows, key=lambda row: (-cases[row.data_id], row.data_id, row.clicker, -_score(row), row.segmenter))
 
 
 def by_group(rows: Iterable[Row]) -> dict[str, list[Row]]:
@@ -117,46 +143,37 @@ def by_group(rows: Iterable[Row]) -> dict[str, list[Row]]:
     return dict(groups)
 
 
-def _row(played: Sequence[Sequence[StepRecord]], encodes: Sequence[float]) -> Row:
-    first = played[0][0]
-    if len({steps[0].max_clicks for steps in played}) > 1:
-        raise InputError(f"{first.data_id}, {first.model}, {first.clicker}: episodes differ in their click budget")
-    curves: dict[str, list[NDArray[np.float64]]] = defaultdict(list)
-    for steps in played:
-        curves[steps[0].case_id].append(episode_curve(steps))
-    clicks = [record.t_predict_s for steps in played for record in steps if record.t_predict_s is not None]
-    return Row(
-        data_id=first.data_id,
-        model=first.model,
-        clicker=first.clicker,
-        oracle=first.oracle,
-        case_curves={case: np.mean(curves[case], axis=0) for case in sorted(curves)},
-        episodes=len(played),
-        seconds_per_click=float(np.mean(clicks)) if clicks else None,
-        encode_seconds=float(np.mean(encodes)) if encodes else None,
-        failures=dict(sorted(Counter(s[-1].outcome for s in played if s[-1].outcome in FAILURES).items())),
-    )
+def ranks(group: Sequence[Row]) -> list[tuple[int, int, int] | None]:
+    """Return rank, lowest and highest rank of each row of a group among those with the same clicker.
+
+    Ranked by the primary figure on the cases that all of them have; None where one stands alone, or has no case with
+    the others.
+    """
+    found: dict[int, tuple[int, int, int]] = {}
+    for clicker in {row.clicker for row in group}:
+        places = [place for place, row in enumerate(group) if row.clicker == clicker]
+        values = [group[place].case_values(group[place].primary) for place in places]
+        shared = sorted(set.intersection(*(set(v) for v in values)))
+        if len(places) > 1 and shared:
+            table = np.array([[v[case] for v in values] for case in shared])
+            found |= zip(places, rank_intervals(table), strict=True)
+    return [found.get(place) for place in range(len(group))]
 
 
-def _failed(group: Iterable[Row]) -> list[tuple[Row, int]]:
-    return [(row, sum(row.failures.values())) for row in group if row.failures]
+def select(rows: Iterable[Row], wanted: Mapping[str, str]) -> list[Row]:
+    """Return the rows with only those episodes whose attributes are as wanted, without rows that have none."""
+    kept = []
+    for row in rows:
+        episodes = tuple(e for e in row.episodes if all(getattr(e, key) == value for key, value in wanted.items()))
+        if episodes:
+            kept.append(Row(row.data_id, row.segmenter, row.clicker, episodes, row.encode_seconds))
+    return kept
 
 
-def _ahead(rows: Sequence[Row], at: int) -> str:
-    """Say who leads whom among the segmenters that one clicker played."""
-    scores = {row.model: float(row.curve[at - 1]) for row in rows}
-    first, *rest = sorted(rows, key=lambda row: -scores[row.model])
-    if not rest:
-        return f"{first.model} stands alone at Dice {scores[first.model]:.3f}"
-    second, *others = rest
-    lead = scores[first.model] - scores[second.model]
-    also = "".join(f", then {row.model} at {scores[row.model]:.3f}" for row in others)
-    if lead < _LEVEL:
-        return f"{first.model} and {second.model} are level at Dice {scores[first.model]:.3f}{also}"
-    shared = [case for case in first.case_curves if case in second.case_curves]
-    better = sum(first.case_curves[case][at - 1] > second.case_curves[case][at - 1] for case in shared)
-    count = f", better in {better} of {len(shared)} cases" if len(shared) > 1 else ""
-    return (
-        f"{first.model} is ahead of {second.model} by {100 * lead:.1f} Dice points "
-        f"({scores[first.model]:.3f} against {scores[second.model]:.3f}{count}){also}"
-    )
+def _score(row: Row) -> float:
+    return float(np.mean(list(row.case_values(row.primary).values())))
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else None

@@ -14,7 +14,7 @@ from synthfm_bench.leaderboard import csv_board, markdown_board
 from synthfm_bench.pool import play_all
 from synthfm_bench.progress import progress
 from synthfm_bench.provenance import git_commit, machine, versions
-from synthfm_bench.records import SCHEMA, read_steps, results_hash, write_steps
+from synthfm_bench.records import SCHEMA, episodes_of, read_steps, results_hash, write_steps
 from synthfm_bench.suite import Suite
 from synthfm_bench.tasks import Plan, env_spec
 
@@ -72,7 +72,7 @@ def run_suite(suite: Suite, plan: Plan, *, out: Path | None, workers: int, conso
             ) from None
         raise
     steps = read_steps(folder / "steps.jsonl")
-    rows, digest = make_board(steps), results_hash(steps)
+    rows, digest = make_board(episodes_of(steps)), results_hash(steps)
     write_text(folder / "leaderboard.csv", csv_board(rows))
     write_text(folder / "leaderboard.md", markdown_board(rows, f"{suite.name}: results {digest[:12]}"))
     write_text(folder / "results_hash", digest + "\n")

@@ -94,10 +94,10 @@ def estimate(values: Sequence[float] | NDArray) -> Estimate:
         InputError: no value, or one that is not a number.
     """
     cases = _checked(values)
-    mean = float(cases.mean())
+    mean = float(np.sort(cases).mean())
     if cases.size < LEAST_CASES:
         return Estimate(mean, None, None, cases.size)
-    low, high = _bca(cases.tobytes())
+    low, high = _bca(np.sort(cases).tobytes())
     return Estimate(mean, low, high, cases.size)
 
 

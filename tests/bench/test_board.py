@@ -3,13 +3,27 @@ import io
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from made_up import episode
+from rich.console import Console
 
-from synthfm_bench.board import by_group, episode_curve, make_board, verdict
-from synthfm_bench.leaderboard import csv_board, markdown_board
+from synthfm_bench.board import Row, make_board, ranks, select
+from synthfm_bench.figures import NAUC, dice_figures
+from synthfm_bench.leaderboard import csv_board, markdown_board, print_board
+from synthfm_bench.records import StepRecord, episodes_of
 from synthfm_env.errors import InputError
+
+
+def board(records: list[StepRecord]) -> list[Row]:
+    return make_board(episodes_of(records))
+
+
+def dice_at(row: Row) -> dict[int, float]:
+    return {int(figure.key[5:]): row.estimate(figure).mean for figure in dice_figures(row.budget)}
+
+
+def figure(row: Row, key: str) -> float | None:
+    found = row.estimate(next(figure for figure in row.figures if figure.key == key))
+    return None if found is None else found.mean
 
 
 def test_structures_are_averaged_inside_a_case_before_the_cases():
@@ -18,38 +32,25 @@ def test_structures_are_averaged_inside_a_case_before_the_cases():
         *episode([0.6, 1.0], budget=2, case_id="a", structure="spleen"),
         *episode([0.0, 0.1], budget=2, case_id="b", structure="liver"),
     ]
-    (row,) = make_board(records)
+    (row,) = board(records)
     # case a: (0.4, 0.7), case b: (0.0, 0.1); a mean over the three rows would give 0.2667 and 0.5
-    assert row.dice_at == pytest.approx({1: 0.2, 2: 0.4})
-    assert row.nauc == pytest.approx(0.3)
-    assert (len(row.case_curves), row.episodes) == (2, 3)
+    assert dice_at(row) == pytest.approx({1: 0.2, 2: 0.4})
+    assert row.estimate(NAUC).mean == pytest.approx(0.3)
+    assert (len(row.cases), len(row.episodes)) == (2, 3)
 
 
 def test_figures_of_ten_clicks_by_hand():
-    (row,) = make_board(episode([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0], budget=10))
-    assert row.dice_at == pytest.approx({1: 0.1, 3: 0.3, 5: 0.5, 10: 1.0})
-    assert row.nauc == pytest.approx(0.55)  # trapezoid of a straight line from 0.1 to 1.0
+    (row,) = board(episode([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0], budget=10))
+    assert dice_at(row) == pytest.approx({1: 0.1, 3: 0.3, 5: 0.5, 10: 1.0})
+    assert row.estimate(NAUC).mean == pytest.approx(0.55)  # trapezoid of a straight line from 0.1 to 1.0
     assert row.seconds_per_click == pytest.approx(0.5)
-    assert row.encode_seconds == pytest.approx(1.5)
     assert row.failures == {}
 
 
 @pytest.mark.parametrize(("budget", "clicks"), [(1, [1]), (4, [1, 3, 4]), (5, [1, 3, 5]), (12, [1, 3, 5, 10, 12])])
 def test_the_last_click_is_always_a_column(budget, clicks):
-    (row,) = make_board(episode([0.5] * budget, budget=budget))
-    assert list(row.dice_at) == clicks
-
-
-def test_an_episode_that_ends_early_keeps_its_score_to_the_end_of_the_budget():
-    steps = episode([0.3, 0.9], budget=5, outcome="no_error")
-    assert episode_curve(steps) == pytest.approx([0.3, 0.9, 0.9, 0.9, 0.9])
-
-
-@given(st.lists(st.floats(0, 1), min_size=1, max_size=10), st.integers(10, 15))
-def test_carried_forward_scores_are_as_if_the_last_one_had_been_played(scores, budget):
-    ended = episode(scores, budget=budget, outcome="stopped")
-    played = episode(scores + scores[-1:] * (budget - len(scores)), budget=budget)
-    np.testing.assert_array_equal(episode_curve(ended), episode_curve(played))
+    (row,) = board(episode([0.5] * budget, budget=budget))
+    assert list(dice_at(row)) == clicks
 
 
 def test_failures_count_and_are_scored_by_kind():
@@ -57,14 +58,14 @@ def test_failures_count_and_are_scored_by_kind():
     at_once = episode([0.0], budget=2, case_id="b", outcome="model_error", t_encode_s=None, t_predict_s=None)
     later = episode([0.4], budget=2, case_id="c", outcome="invalid_prompt")
     perfect = episode([1.0], budget=2, case_id="d", outcome="no_error")
-    (row,) = make_board([*fine, *at_once, *later, *perfect])
+    (row,) = board([*fine, *at_once, *later, *perfect])
     assert row.failures == {"invalid_prompt": 1, "model_error": 1}
-    assert row.dice_at == pytest.approx({1: 0.55, 2: 0.55})  # (0.8 + 0 + 0.4 + 1) / 4: none is dropped
+    assert dice_at(row) == pytest.approx({1: 0.55, 2: 0.55})  # (0.8 + 0 + 0.4 + 1) / 4: none is dropped
     assert row.seconds_per_click == pytest.approx(0.5)
 
 
 def test_a_segmenter_that_never_answers_has_no_times():
-    (row,) = make_board(episode([0.0], budget=3, outcome="model_error", t_encode_s=None, t_predict_s=None))
+    (row,) = board(episode([0.0], budget=3, outcome="model_error", t_encode_s=None, t_predict_s=None))
     assert (row.seconds_per_click, row.encode_seconds) == (None, None)
     assert "| - | - | 1 model_error |" in markdown_board([row], "x")
 
@@ -77,7 +78,7 @@ def test_rows_do_not_depend_on_the_order_of_the_records():
         for step in episode([dice, dice], budget=2, case_id=case, model=model)
     ]
     shuffled = [records[i] for i in np.random.default_rng(0).permutation(len(records))]
-    assert csv_board(make_board(shuffled)) == csv_board(make_board(records))
+    assert csv_board(board(shuffled)) == csv_board(board(records))
 
 
 def test_the_better_segmenter_stands_first_and_groups_with_more_cases_too():
@@ -88,69 +89,21 @@ def test_the_better_segmenter_stands_first_and_groups_with_more_cases_too():
         *episode([0.1], budget=1, model="weak", case_id="b"),
         *episode([0.7], budget=1, model="strong", case_id="b"),
     ]
-    rows = make_board(records)
-    assert [(row.data_id, row.model) for row in rows] == [
+    rows = board(records)
+    assert [(row.data_id, row.segmenter) for row in rows] == [
         ("synthetic", "strong"),
         ("synthetic", "weak"),
         ("one volume", "weak"),
     ]
 
 
-def test_an_episode_without_its_end_is_refused():
-    with pytest.raises(InputError, match="synthetic/a/liver/one/random: steps are missing"):
-        make_board(episode([0.1, 0.2, 0.3], budget=3)[:2])
-    with pytest.raises(InputError, match="steps are missing"):
-        make_board(episode([0.1, 0.2, 0.3], budget=3)[1:])
-
-
 def test_episodes_of_different_budgets_share_no_row():
     with pytest.raises(InputError, match="click budget"):
-        make_board([*episode([0.1], budget=1), *episode([0.1, 0.2], budget=2, case_id="b")])
-
-
-def board(**dices: list[float]):
-    """Return the board of models whose Dice after 5 clicks in case 0, 1, ... are given."""
-    return make_board(
-        step
-        for model, finals in dices.items()
-        for case, dice in enumerate(finals)
-        for step in episode([0.0] * 4 + [dice] + [0.0], budget=6, model=model, case_id=str(case))
-    )
-
-
-def test_the_sentence_says_who_is_ahead_at_five_clicks():
-    assert verdict(board(sam=[0.8, 0.5, 0.6], geodesic=[0.5, 0.6, 0.2])) == (
-        "synthetic, after 5 clicks: with random, sam is ahead of geodesic by 20.0 Dice points (0.633 against "
-        "0.433, better in 2 of 3 cases)."
-    )
-
-
-def test_the_sentence_says_when_sam_loses():
-    text = verdict(board(sam=[0.2], geodesic=[0.5], other=[0.1]))
-    assert "geodesic is ahead of sam by 30.0 Dice points (0.500 against 0.200), then other at 0.100" in text
-    assert text.endswith("One case is an example, not a ranking.")
-
-
-def test_the_sentence_says_level_and_alone():
-    assert "a and b are level at Dice 0.500" in verdict(board(a=[0.5002, 0.5], b=[0.5, 0.5]))
-    assert "a stands alone at Dice 0.500" in verdict(board(a=[0.5, 0.5]))
-
-
-def test_the_sentence_names_each_clicker_and_each_failure():
-    records = [
-        *episode([0.5, 0.5], budget=2, model="a"),
-        *episode([0.2, 0.2], budget=2, model="b"),
-        *episode([0.1], budget=2, model="a", clicker="ritm", oracle=True, outcome="timeout"),
-        *episode([0.9, 0.9], budget=2, model="b", clicker="ritm", oracle=True),
-    ]
-    text = verdict(make_board(records))
-    assert "after 2 clicks: with random, a is ahead of b" in text
-    assert "with ritm, b is ahead of a" in text
-    assert "a failed in 1 of 1 episodes of ritm" in text
+        board([*episode([0.1], budget=1), *episode([0.1, 0.2], budget=2, case_id="b")])
 
 
 def test_csv_and_markdown_carry_the_same_rows():
-    rows = make_board(
+    rows = board(
         [
             *episode([0.25, 0.5], budget=2),
             *episode([1.0], budget=2, clicker="ritm", oracle=True, outcome="no_error"),
@@ -162,9 +115,30 @@ def test_csv_and_markdown_carry_the_same_rows():
         ("ritm", "oracle", 1.0),
     ]
     markdown = markdown_board(rows, "quick")
-    assert "| one | random (blind) | 0.250 | 0.500 | 0.375 | 0.50 | 1.50 | 0 |" in markdown
+    assert "| one | random (blind) | 0.250 | 0.500 | 0.375 | - |" in markdown
     assert "| one | ritm (oracle) | 1.000 |" in markdown
-    assert verdict(by_group(rows)["synthetic"]) in markdown
+    assert "One case is an example, not a ranking." in markdown
+
+
+def test_csv_has_full_precision_and_intervals():
+    dices = [0.1234567, 0.5, 0.7, 0.9]
+    rows = board([step for i, d in enumerate(dices) for step in episode([d], budget=1, case_id=str(i))])
+    (line,) = csv.DictReader(io.StringIO(csv_board(rows)))
+    found = rows[0].estimate(dice_figures(1)[0])
+    assert float(line["dice@1"]) == np.mean(dices)
+    assert (float(line["dice@1_low"]), float(line["dice@1_high"])) == (found.low, found.high)
+    assert (line["cases"], line["noc85_median"], line["noc85_reached"]) == ("4", "", "0.25")
+
+
+def test_the_terminal_board_is_narrow_and_shows_failures_only_where_there_are_any():
+    fine = [s for m in ("synthfm3d-nano", "geodesic") for s in episode([0.5] * 10, budget=10, model=m)]
+    broken = episode([0.0], budget=10, clicker="ritm-3d-v1", model="geodesic", outcome="timeout")
+    for records, failed in ((fine, False), ([*fine, *broken], True)):
+        text = io.StringIO()
+        print_board(board(records), Console(file=text, width=200))
+        assert ("failed" in text.getvalue()) == failed
+        headings = next(line for line in text.getvalue().splitlines() if "Dice@10" in line)
+        assert len(headings.rstrip()) < 90 + 20 * failed
 
 
 def test_an_image_is_encoded_once_for_all_clickers():
@@ -173,5 +147,56 @@ def test_an_image_is_encoded_once_for_all_clickers():
         *episode([0.5], budget=1, clicker="ritm", t_encode_s=0.0),
         *episode([0.5], budget=1, model="other", t_encode_s=1.0),
     ]
-    seconds = {(row.model, row.clicker): row.encode_seconds for row in make_board(records)}
+    seconds = {(row.segmenter, row.clicker): row.encode_seconds for row in board(records)}
     assert seconds == {("one", "random"): 3.0, ("one", "ritm"): 3.0, ("other", "random"): 1.0}
+
+
+def test_figures_beside_dice_by_hand():
+    records = [
+        *episode([0.9, 0.5, 0.6], budget=3, nsd=0.4, hd95_mm=3.0, complied=True, case_id="a"),
+        *episode([0.1, 0.2], budget=3, nsd=0.2, hd95_mm=None, complied=False, case_id="b", outcome="stopped"),
+    ]
+    (row,) = board(records)
+    assert figure(row, "nsd") == pytest.approx(0.3)
+    assert figure(row, "hd95_mm") == pytest.approx(3.0)  # the one case that has it
+    assert figure(row, "worst_drop") == pytest.approx(0.2)
+    assert figure(row, "compliance") == pytest.approx(0.5)
+    assert next(f.name for f in row.figures if f.key == "nsd") == "NSD@2mm"
+
+
+def test_clicks_to_a_target_keep_never_reached_apart():
+    def at(*firsts: int | None) -> Row:
+        curves = [[0.9 if first and k >= first else 0.0 for k in (1, 2, 3)] for first in firsts]
+        (row,) = board([s for i, c in enumerate(curves) for s in episode(c, budget=3, case_id=str(i))])
+        return row
+
+    assert at(1, 3, 3).clicks_to(0.8) == (1.0, 3)
+    assert at(1, None, None).clicks_to(0.8) == (pytest.approx(1 / 3), None)
+    assert at(1, 3, None).clicks_to(0.95) == (0.0, None)
+
+
+def test_ranks_are_among_rows_of_one_clicker():
+    rng = np.random.default_rng(1)
+    records = [
+        step
+        for clicker in ("random", "ritm")
+        for model, level in (("good", 0.8), ("bad", 0.2))
+        for case in range(8)
+        for step in episode([level + 0.1 * rng.random()], budget=1, model=model, clicker=clicker, case_id=str(case))
+    ]
+    rows = board(records)
+    assert [(row.segmenter, rank) for row, rank in zip(rows, ranks(rows), strict=True)] == [
+        ("good", (1, 1, 1)),
+        ("bad", (2, 2, 2)),
+    ] * 2
+    assert ranks([rows[0], rows[3]]) == [None, None]  # each is alone with its clicker
+
+
+def test_select_keeps_what_is_wanted_and_drops_empty_rows():
+    records = [
+        *episode([0.2], budget=1, structure="liver"),
+        *episode([0.6], budget=1, structure="spleen"),
+        *episode([0.4], budget=1, structure="liver", model="other"),
+    ]
+    (row,) = select(board(records), {"structure": "spleen"})
+    assert (row.segmenter, dice_at(row)) == ("one", {1: 0.6})

@@ -54,6 +54,7 @@ def test_same_scores_same_interval_and_no_global_generator():
     first = estimate(SKEWED)
     statistics._bca.cache_clear()
     assert estimate(list(SKEWED)) == first
+    assert estimate(SKEWED[::-1]) == first  # nor does the order of the cases matter
     np.testing.assert_array_equal(np.random.get_state()[1], before)  # noqa: NPY002
 
 
