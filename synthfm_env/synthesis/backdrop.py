@@ -8,6 +8,7 @@ from torch import Tensor
 
 from synthfm_env.synthesis.canvas import Canvas
 from synthfm_env.synthesis.clusters import cluster_map, eroded
+from synthfm_env.synthesis.fields import fractal_field, gaussian_blur
 from synthfm_env.synthesis.palette import Palette
 from synthfm_env.synthesis.recipe import Recipe
 from synthfm_env.synthesis.scene import Scene
@@ -28,14 +29,18 @@ def draw_clusters(canvas: Canvas, palette: Palette, recipe: Recipe, rng: Rng, fi
     stretch = np.ones(3)
     if rng.random() < 0.3:  # layers: muscles and fasciae, which an ultrasound probe lies parallel to
         stretch[2 if palette.style == "US" else int(rng.integers(3))] = rng.uniform(2, 5)
+    rough, offsets = rng.uniform(0, 0.6), rng.normal(0, rng.uniform(0, 0.6), count)
     clusters = cluster_map(
-        canvas.shape, count, size, rng.uniform(0, 0.6), canvas.dz, canvas.generator, stretch.tolist()
+        canvas.shape, count, size, rough, canvas.dz, canvas.generator, stretch.tolist(), offsets.tolist()
     )
     alike = rng.random() < 0.25
     subset = np.ones(count, bool) if alike else rng.random(count) < rng.uniform(0, 0.9)
     unit = max(1.0, min(canvas.shape[1:]) / 192)
     steps = np.where(subset, np.ceil(rng.integers(1, 4, count) * unit), 0).astype(np.int64)
-    gone = eroded(clusters, steps, across_slices=canvas.dz < 2.5)
+    # Membranes swell, thin out and end; an even net of them would look like a honeycomb.
+    strength = fractal_field(canvas.shape, [0.6 * size, 0.2 * size], [1.0, 0.6], canvas.dz, canvas.generator)
+    strength.mul_(rng.uniform(0.2, 0.6)).add_(0.8)
+    gone = eroded(clusters, steps, across_slices=canvas.dz < 2.5, strength=strength)
     one = palette.soft(rng)
     means = [palette.near(rng, one) if alike else palette.any(rng) for _ in range(count)]
     if alike:
@@ -49,7 +54,9 @@ def draw_clusters(canvas: Canvas, palette: Palette, recipe: Recipe, rng: Rng, fi
         table = torch.tensor(values, dtype=dtype, device=canvas.device)
         return table.index_select(0, index).view(canvas.shape)
 
-    canvas.mean, canvas.texture = look_up(means + lines, torch.float32), look_up(grain, torch.float32)
+    sharp = log_uniform(rng, 0.4, 0.9) * unit  # partial volume
+    canvas.mean = gaussian_blur(look_up(means + lines, torch.float32), (0, sharp, sharp))
+    canvas.texture = look_up(grain, torch.float32)
     if recipe.shapes and rng.random() >= recipe.cluster_targets:
         return {}
     canvas.label = look_up([*range(_FIRST_REGION, _FIRST_REGION + count), *[0] * count], torch.int16)

@@ -48,29 +48,28 @@ class Canvas:
         return field.clamp_(-1.2, 1.2).mul_(self.warp).unsqueeze(0)
 
     def _displaced(self, unit: Tensor) -> Tensor:
-        where = unit.flip(-1).view(1, 1, 1, -1, 3)
-        return F.grid_sample(self._displacement, where, align_corners=False, padding_mode="border").view(3, -1)
+        """Return the displacement, in pixels, at points (..., 3) given as (x, y, z) from -1 to 1 across the volume."""
+        found = F.grid_sample(self._displacement, unit.view(1, 1, 1, -1, 3), align_corners=False, padding_mode="border")
+        return found.view(3, -1).T.view(unit.shape)
 
     def shift(self, at: Array) -> Array:
         """Return the displacement, in pixels, at each of the points ``at`` (m, 3), pixels of the volume."""
-        unit = torch.as_tensor(at / self.extent * 2 - 1, dtype=torch.float32, device=self.device)
-        return np.asarray(self._displaced(unit).T.cpu().double().numpy())
+        unit = torch.as_tensor((at / self.extent * 2 - 1)[:, ::-1].astype(np.float32), device=self.device)
+        return np.asarray(self._displaced(unit).cpu().double().numpy())
 
     def points(self, box: Box, counts: Sequence[int], centre: Array, warped: bool) -> Tensor:
         """Return sample points (nz, ny, nx, 3) of a box, in pixels relative to ``centre``, displaced where asked."""
-        at = torch.empty((*counts, 3), device=self.device)
+        at, unit = np.empty((2, *counts, 3), np.float32)
         for i, (s, n) in enumerate(zip(box, counts, strict=True)):
             line = s.start + 0.5 + np.arange(n) * ((s.stop - s.start - 1) / max(1, n - 1))
             if i == 0:
                 line *= self.dz
             along = [1, 1, 1]
             along[i] = n
-            at[..., i] = torch.as_tensor(line - centre[i], dtype=torch.float32, device=self.device).view(along)
-        if not warped:
-            return at
-        to_unit = torch.as_tensor(np.stack([2 / self.extent, 2 * centre / self.extent - 1]), dtype=torch.float32)
-        scale, offset = to_unit.to(self.device)
-        return at + self._displaced(at * scale + offset).T.view(*counts, 3)
+            at[..., i] = (line - centre[i]).reshape(along)
+            unit[..., 2 - i] = (line * (2 / self.extent[i]) - 1).reshape(along)
+        points = torch.as_tensor(at, device=self.device)
+        return points + self._displaced(torch.as_tensor(unit, device=self.device)) if warped else points
 
     def bent(self, tube: Tube, centre: Array) -> Tube:
         """Return the tube as the displacement leaves it: its path is moved, which spares moving every sample."""

@@ -23,6 +23,7 @@ def cluster_map(
     dz: float,
     generator: torch.Generator,
     stretch: Sequence[float] = (1, 1, 1),
+    offsets: Sequence[float] | None = None,
 ) -> Tensor:
     """Return int32 (D, H, W) labels 0..count-1: the argmax of ``count`` smooth noise fields.
 
@@ -34,13 +35,17 @@ def cluster_map(
         dz: thickness of a slice in pixels.
         generator: source of randomness; its device is used.
         stretch: multiplies the size along each axis, so that layers form.
+        offsets: added to the fields, (count,), in about their standard deviations: some clusters get large, some small.
     """
     device = str(generator.device)
     cells = cells_for(shape, size / 2, dz, stretch)
     grid = torch.randn([count, *(c + 3 for c in cells)], generator=generator, device=device)
     smooth = F.avg_pool3d(F.pad(grid[None], (1, 1, 1, 1, 1, 1), mode="replicate"), 3, stride=1)[0] * 27**0.5
     # The index of a field is packed into the low bits of its value, which needs positive floats of one exponent.
-    grid = (smooth + rough * grid).mul_(0.5).clamp_(-7, 7).add_(24)
+    grid = smooth + rough * grid
+    if offsets is not None:
+        grid += torch.tensor(offsets, dtype=torch.float32, device=device).view(-1, 1, 1, 1)
+    grid = grid.mul_(0.5).clamp_(-7, 7).add_(24)
     mz, my, mx = (spline_matrix(n, c, device) for n, c in zip(shape, cells, strict=True))
     planes = (my @ (grid @ mx.T)).flatten(2)
     out = torch.empty((shape[0], shape[1] * shape[2]), dtype=torch.int32, device=device)
@@ -55,7 +60,7 @@ def cluster_map(
     return out.view(*shape)
 
 
-def eroded(clusters: Tensor, steps: NDArray[np.int64], across_slices: bool) -> Tensor:
+def eroded(clusters: Tensor, steps: NDArray[np.int64], across_slices: bool, strength: Tensor | None = None) -> Tensor:
     """Return uint8 (D, H, W), 1 where cluster k was taken away by ``steps[k]`` erosions with the 6-neighbourhood.
 
     Args:
@@ -63,13 +68,18 @@ def eroded(clusters: Tensor, steps: NDArray[np.int64], across_slices: bool) -> T
         steps: how often each cluster is eroded, (K,).
         across_slices: whether the first step takes slices above and below as neighbours; later ones never do,
             because a boundary is thin and slices are often thick.
+        strength: float (D, H, W), multiplies the steps where a voxel lies; they stay at most the largest of ``steps``.
+            A boundary is thick here, thin there, and open where less than half a step is left.
     """
     most = int(steps.max(initial=0))
     gone = torch.zeros(clusters.shape, dtype=torch.uint8, device=clusters.device)
     if not most:
         return gone
-    table = torch.as_tensor(steps, dtype=torch.uint8, device=clusters.device)
+    table = torch.as_tensor(steps, dtype=torch.float32, device=clusters.device)
     left = table.index_select(0, clusters.flatten()).view(clusters.shape)
+    if strength is not None:
+        left.mul_(strength).add_(0.5).clamp_(0, most)
+    left = left.to(torch.uint8)
     state = clusters.to(torch.uint8)
     for step in range(most):
         # After the first step the border of what is left is what touches the eroded.

@@ -24,7 +24,7 @@ from synthfm_env.synthesis.tidy import tidy
 from synthfm_env.synthesis.visibility import border_contrast, without
 from synthfm_env.volumes.volume import Volume
 
-GENERATOR_VERSION = "1.2"
+GENERATOR_VERSION = "1.3"
 _TOP_UPS = 4
 _ROOM = 4  # a structure needs about this many times its smallest size around it
 
@@ -104,16 +104,17 @@ class SynthFM3D:
         canvas = Canvas(shape, dz, min(shape[1:]) * log_uniform(rng, *recipe.warp), generator)
         palette = Palette.draw(rng, style, recipe.contrast)
         scene = Scene(canvas, palette, recipe, _frame(rng, recipe.oblique), rng)
-        seen = field_of_view(style, shape[1], shape[2], rng)
+        seen, probe = field_of_view(style, shape[1], shape[2], rng)
+        seen = None if seen is None else seen.to(self.device)
         label, structures = self._anatomy(scene, seen)
         tissue = canvas.mean.add_(_textures(canvas, rng).mul_(canvas.texture.abs_()))
         if style != "CT" and rng.random() < recipe.invert:
             tissue = tissue.neg_().add_(1).clamp_(min=0)
         unit = max(1.0, min(shape[1:]) / 192) ** rng.uniform(0.3, 1.2)
-        device = Device(rng, generator, ratio, dz, unit, log_uniform(rng, *recipe.noise))
+        device = Device(rng, generator, ratio, dz, unit, log_uniform(rng, *recipe.noise), probe)
         image = device.image(style, tissue)
         if seen is not None:
-            image.masked_fill_(~seen.to(self.device), -1024.0 if style == "CT" else 0.0)
+            image.masked_fill_(~seen, -1024.0 if style == "CT" else 0.0)
         flips = [axis for axis in range(3) if rng.random() < 0.5 and not (style == "US" and axis == 1)]
         pixel = log_uniform(rng, 0.1, 0.8) if style == "US" else log_uniform(rng, 0.3, 2.5)
         return Volume(
@@ -160,7 +161,7 @@ class SynthFM3D:
             if body is not None:
                 body.cover(scene, layers=not in_front)
             if seen is not None:
-                canvas.label.masked_fill_(~seen.to(self.device), 0)
+                canvas.label.masked_fill_(~seen, 0)
             kinds = {**scene.kinds, **regions}
             label, structures = tidy(canvas.label.cpu().numpy(), kinds, high, recipe.smallest)
             label, structures = self._visible(scene, label, structures)

@@ -21,7 +21,9 @@ def _normal(like: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def _shifted(field: Tensor) -> Tensor:
-    return field.roll([n // 2 for n in field.shape], (0, 1, 2))
+    """Return the field shifted along its rows: not by half of them, or noise would come out the same twice."""
+    rows = field.flatten(0, 1)
+    return rows.roll(round(0.382 * len(rows)), 0).view(field.shape)
 
 
 def gaussian(image: Tensor, sigma: float, generator: torch.Generator) -> Tensor:
@@ -56,7 +58,7 @@ def rician(image: Tensor, sigma: float, generator: torch.Generator) -> Tensor:
     """Magnitude of a complex signal: y = |x + sigma (n1 + i n2)|, n1, n2 ~ N(0, 1).
 
     E[y^2] = x^2 + 2 sigma^2; where x is 0, y is Rayleigh with mean sigma sqrt(pi/2) (Gudbjartsson and Patz 1995).
-    n2 is n1 shifted by half the image, see ``speckle``.
+    n2 is n1 shifted by 0.38 of the volume's rows, see ``speckle``.
     """
     real = _normal(image, generator).mul_(sigma)
     return torch.hypot(image + real, _shifted(real))
@@ -69,7 +71,8 @@ def speckle(
 
     With ``share`` 1 it is fully developed: y / x is Rayleigh with E[r^2] = 1, mean sqrt(pi)/2. The complex field is
     blurred by ``size`` voxels (z, y, x), the resolution cell, and brought back to unit variance. Its imaginary part
-    is the real one shifted by half the image, independent at every distance shorter than that, at half the cost.
+    is the real one shifted by 0.38 of the volume's rows, independent at every distance shorter than that, at half the
+    cost.
     """
     real = gaussian_blur(_normal(amplitude, generator), size, wrap=True)
     real = real.div_(float(real.pow(2).mean().sqrt()) * 2**0.5)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from synthfm_env.synthesis import noise
 from synthfm_env.synthesis.fields import fractal_field, gaussian_blur
+from synthfm_env.synthesis.probe import Probe
 from synthfm_env.synthesis.recipe import Style
 from synthfm_env.synthesis.shapes import Rng, log_uniform
 
@@ -24,6 +25,7 @@ class Device:
         dz: the same as the anatomy was drawn with.
         unit: how many pixels a detail of one pixel at 128 x 128 covers; large images are smoother.
         noise: factor on the strength of the noise.
+        probe: where an ultrasound's beams go; None for straight down the rows.
     """
 
     rng: Rng
@@ -32,6 +34,7 @@ class Device:
     dz: float
     unit: float
     noise: float
+    probe: Probe | None = None
 
     def image(self, style: Style, tissue: Tensor) -> Tensor:
         """Return the image (D, H, W) of the tissue's intensities, in HU for CT, about 0 to 1 for the others."""
@@ -56,8 +59,10 @@ class Device:
         if rng.random() < 0.6:
             return noise.gaussian(image, sigma, self.generator).clamp_(-1024, 3071)
         grain = noise.gaussian(torch.zeros_like(image), 1.0, self.generator)
-        size = rng.uniform(0.4, 1.2) * self.unit
-        grain = gaussian_blur(grain, (0.3, size, size), wrap=True)
+        size = np.full(2, rng.uniform(0.4, 1.2) * self.unit)
+        if rng.random() < 0.3:  # streaks, as behind shoulders and hips
+            size[int(rng.integers(2))] *= rng.uniform(1.5, 4)
+        grain = gaussian_blur(grain, (0.3, *size), wrap=True)
         return image.add_(grain, alpha=sigma / max(1e-6, float(grain.std()))).clamp_(-1024, 3071)
 
     def _mr(self, image: Tensor) -> Tensor:
@@ -67,11 +72,13 @@ class Device:
         return noise.rician(image, log_uniform(self.rng, 0.006, 0.1) * self.noise, self.generator)
 
     def _ultrasound(self, image: Tensor) -> Tensor:
-        """Specular walls, attenuation, shadows and log-compressed speckle; the beam goes along y.
+        """Specular walls, attenuation, shadows and log-compressed speckle along the beams, then scan conversion.
 
         ``image`` is what an echo of that strength shows on the screen, so it is taken back to amplitudes first.
+        Beams that part make the speckle of a fan: as fine as the pulse is short along them, coarser and coarser across.
         """
-        rng = self.rng
+        rng, probe = self.rng, self.probe
+        image = probe.scanned(image) if probe else image
         decibels = rng.uniform(30, 65)
         depth = torch.linspace(0, 1, image.shape[1], device=image.device).view(1, -1, 1)
         # The operator turns the gain until the picture is neither black nor white.
@@ -87,15 +94,15 @@ class Device:
         amplitude = image.clamp_(-1, 1.3).sub_(1).mul_(decibels / 20 * math.log(10)).exp_()
         axial = log_uniform(rng, 0.4, 1.8) * self.unit
         lateral = axial * log_uniform(rng, 0.9, 3.0)
-        cell = (0.5 if self.dz < 1.5 else 0.0, axial, lateral)
+        cell = (0.5 if self.dz < 1.5 else 0.0, axial, lateral / (probe.spacing if probe else 1.0))
         amplitude = noise.speckle(amplitude, self.generator, cell, rng.uniform(0.25, 1) ** (1 / self.noise))
         shown = noise.log_compress(amplitude, decibels)
-        smooth = log_uniform(rng, 0.25, 1.2) * self.unit  # scan conversion, and what the machine does to look better
-        shown = gaussian_blur(shown, (0, smooth, smooth))
         if rng.random() < 0.3:  # the far field is blurred sideways
             blurred = gaussian_blur(shown, (0, 0, rng.uniform(1.0, 2.5) * self.unit))
             shown = torch.lerp(shown, blurred, depth * rng.uniform(0.5, 1))
-        return shown
+        shown = probe.shown(shown) if probe else shown
+        smooth = log_uniform(rng, 0.25, 1.2) * self.unit  # what the machine does to look better
+        return gaussian_blur(shown, (0, smooth, smooth))
 
     def _other(self, image: Tensor) -> Tensor:
         """Any of the library's noises over a blurred image: microscopy, phantoms, drawings."""
@@ -128,21 +135,16 @@ class Device:
         return image
 
 
-def field_of_view(style: Style, height: int, width: int, rng: Rng) -> Tensor | None:
-    """Return what the device sees, bool (H, W): an ultrasound's sector or trapezium, a CT's circle; None for all."""
-    chances = {"US": [0.45, 0.25, 0.0, 0.3], "CT": [0, 0, 0.08, 0.92]}.get(style, [0, 0, 0, 1.0])
-    kind = rng.choice(["sector", "trapezium", "circle", "all"], p=chances)
-    if kind == "all":
-        return None
-    y, x = np.meshgrid(np.linspace(0, 1, height), np.linspace(-0.5, 0.5, width) * width / height, indexing="ij")
-    if kind == "circle":
-        seen = np.hypot(y - 0.5, x) < 0.5 * min(1.0, width / height)
-    elif kind == "sector":
-        apex, opening = -rng.uniform(-0.03, 0.4), rng.uniform(0.4, 0.8)
-        r = np.hypot(y - apex, x)
-        near = max(0.0, -apex) * rng.uniform(0.8, 1.1)
-        seen = (np.arctan2(np.abs(x), y - apex) < opening) & (r < 1 - apex) & (r > near)
-    else:
-        slope, top = rng.uniform(-0.1, 0.4), rng.uniform(0.3, 0.6)
-        seen = np.abs(x) < top * width / height + slope * y
-    return torch.from_numpy(seen)
+def field_of_view(style: Style, height: int, width: int, rng: Rng) -> tuple[Tensor | None, Probe | None]:
+    """Return what the device sees, bool (H, W) or None for all, and where an ultrasound's beams go."""
+    if style == "US":
+        kind = rng.choice(["sector", "trapezium", "magnified", "straight"], p=[0.45, 0.25, 0.15, 0.15])
+        if kind == "straight":
+            return None, None
+        draw = {"sector": Probe.sector, "trapezium": Probe.trapezium, "magnified": Probe.magnified}[str(kind)]
+        probe = draw(height, width, rng)
+        return probe.seen, probe
+    if style == "CT" and rng.random() < 0.08:
+        y, x = np.meshgrid(np.linspace(0, 1, height), np.linspace(-0.5, 0.5, width) * width / height, indexing="ij")
+        return torch.from_numpy(np.hypot(y - 0.5, x) < 0.5 * min(1.0, width / height)), None
+    return None, None

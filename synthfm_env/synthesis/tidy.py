@@ -1,8 +1,8 @@
 """From raw labels to named structures: one connected component each, shards dropped."""
 
+import cc3d
 import numpy as np
 from numpy.typing import NDArray
-from skimage.measure import label as connected_parts
 
 REGION = "region"
 
@@ -23,7 +23,7 @@ def tidy(
         largest: so do components of more than this share of the volume.
 
     """
-    parts = connected_parts(raw, background=0, connectivity=1)
+    parts = cc3d.connected_components(raw, connectivity=6)
     flat = parts.reshape(-1)
     # Voxels are counted by runs of equal ones: a tenth of the work of counting each.
     starts = np.flatnonzero(flat[1:] != flat[:-1]) + 1
