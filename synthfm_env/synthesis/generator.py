@@ -1,8 +1,10 @@
 """SynthFM-3D: labelled medical-looking volumes from analysis alone."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -29,15 +31,36 @@ _TOP_UPS = 4
 _ROOM = 4  # a structure needs about this many times its smallest size around it
 
 
+@dataclass
+class _Threads:
+    """How many threads torch had before anybody drew, and how many Python threads draw now."""
+
+    before: int = 1
+    drawing: int = 0
+    lock: Lock = field(default_factory=Lock)
+
+
+_threads = _Threads()
+
+
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """Run on one thread: sums depend on how they are split, and small work is slower when it is."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
+    """Run on one thread: sums depend on how they are split, and small work is slower when it is.
+
+    Python threads may draw at the same time. Torch keeps a number for each, and takes a new one's from whoever set it
+    last, so each restores what the first of them found.
+    """
+    with _threads.lock:
+        if not _threads.drawing:
+            _threads.before = torch.get_num_threads()
+        _threads.drawing += 1
+        torch.set_num_threads(1)
     try:
         yield
     finally:
-        torch.set_num_threads(before)
+        with _threads.lock:
+            _threads.drawing -= 1
+            torch.set_num_threads(_threads.before)
 
 
 class SynthFM3D:
@@ -88,10 +111,20 @@ class SynthFM3D:
         Raises:
             InputError: the seed is not an integer of 0 or more.
         """
-        if not isinstance(seed, int | np.integer) or seed < 0:
-            raise InputError(f"SynthFM3D.sample(seed={seed!r}): expected an integer of 0 or more")
+        return self.sample_batch([seed])[0]
+
+    def sample_batch(self, seeds: Iterable[int]) -> list[Volume]:
+        """Return the volumes of these seeds, in their order, each equal to the byte to what ``sample`` gives.
+
+        All seeds are checked before the first volume is drawn. ``np.stack([v.image for v in batch])`` is a batch as
+        models take it: all volumes of one generator have one shape.
+
+        Raises:
+            InputError: a seed is not an integer of 0 or more.
+        """
+        checked = [_checked(seed) for seed in seeds]
         with torch.inference_mode(), _one_thread():
-            return self._draw(int(seed))
+            return [self._draw(seed) for seed in checked]
 
     def _draw(self, seed: int) -> Volume:
         recipe, shape = self.recipe, self.shape
@@ -181,6 +214,12 @@ class SynthFM3D:
         contrast = border_contrast(label, mean, texture, lag, scene.palette.style)
         gone = contrast < self.recipe.visible
         return without(label, structures, gone) if gone[1:].any() else (label, structures)
+
+
+def _checked(seed: int) -> int:
+    if not isinstance(seed, int | np.integer) or isinstance(seed, bool) or seed < 0:
+        raise InputError(f"SynthFM3D.sample(seed={seed!r}): expected an integer of 0 or more")
+    return int(seed)
 
 
 def _frame(rng: Rng, oblique: float) -> Array:

@@ -52,3 +52,27 @@ def test_erosion_is_scipys_cluster_by_cluster(across):
 def test_nothing_is_eroded_in_no_steps():
     clusters = cluster_map((4, 32, 32), 10, 10.0, 0.3, 1.0, torch.Generator().manual_seed(1))
     assert not eroded(clusters, np.zeros(10, int), True).any()
+
+
+def test_boundaries_follow_the_strength():
+    clusters = cluster_map((4, 48, 64), 10, 14.0, 0.3, 1.0, torch.Generator().manual_seed(1))
+    steps = np.full(10, 2)
+    plain = eroded(clusters, steps, True)
+    assert torch.equal(eroded(clusters, steps, True, torch.ones(clusters.shape)), plain)
+    assert torch.equal(eroded(clusters, steps, True, torch.full(clusters.shape, 3.0)), plain), "never above the most"
+    ramp = torch.linspace(0, 1, 64).expand(clusters.shape)
+    uneven = eroded(clusters, steps, True, ramp)
+    assert not uneven[..., :16].any()
+    assert torch.equal(uneven[..., 48:], plain[..., 48:])
+    assert bool((uneven <= plain).all())
+
+
+def test_offsets_make_clusters_of_uneven_size():
+    def sizes(offsets):
+        found = cluster_map((8, 64, 64), 10, 10.0, 0.3, 1.0, torch.Generator().manual_seed(1), offsets=offsets)
+        return torch.bincount(found.flatten(), minlength=10)
+
+    even = sizes(None)
+    assert torch.equal(even, sizes([0.0] * 10))
+    assert sizes([1.0] + [0.0] * 9)[0] > 2 * even[0]
+    assert sizes([-1.0] + [0.0] * 9)[0] < 0.5 * even[0]

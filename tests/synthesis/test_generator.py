@@ -2,6 +2,7 @@ import json
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -52,6 +53,31 @@ def test_a_seed_gives_the_same_bytes_in_another_process():
     env = {**os.environ, "PYTHONPATH": os.pathsep.join([here, *sys.path]), "OMP_NUM_THREADS": "2"}
     there = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
     assert there.stdout.strip() == digest(SynthFM3D(SHAPE, "us").sample(7))
+
+
+def test_a_batch_is_its_volumes_one_by_one():
+    maker = SynthFM3D((8, 48, 48), "any")
+    seeds = [5, 0, 5, np.int64(3)]
+    batch = maker.sample_batch(seeds)
+    assert [digest(v) for v in batch] == [digest(maker.sample(seed)) for seed in seeds]
+    assert not np.shares_memory(batch[0].image, batch[2].image)
+    assert np.stack([v.image for v in batch]).shape == (4, 8, 48, 48)
+    assert maker.sample_batch([]) == []
+
+
+def test_python_threads_draw_the_same_bytes_and_leave_torchs_threads_as_they_were():
+    maker = SynthFM3D((8, 48, 48), "any")
+    alone = [digest(v) for v in maker.sample_batch(range(8))]
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(3)
+        with ThreadPoolExecutor(4) as pool:
+            together = list(pool.map(lambda seed: digest(maker.sample(seed)), range(8)))
+            found = set(pool.map(lambda _: torch.get_num_threads(), range(8)))
+        assert together == alone
+        assert found == {3} == {torch.get_num_threads()}
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_neither_global_generator_is_used():
@@ -192,10 +218,12 @@ def test_what_cannot_be_drawn_is_said_at_once(kwargs, words):
         assert word in str(caught.value)
 
 
-@pytest.mark.parametrize("seed", [-1, 1.5, "1"])
+@pytest.mark.parametrize("seed", [-1, 1.5, "1", True, None])
 def test_seeds_are_natural_numbers(seed):
-    with pytest.raises(InputError, match="seed"):
+    with pytest.raises(InputError, match=f"seed={seed!r}"):
         SynthFM3D(SHAPE).sample(seed)
+    with pytest.raises(InputError, match=f"seed={seed!r}"):
+        SynthFM3D(SHAPE).sample_batch([0, seed])
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")

@@ -124,6 +124,15 @@ def test_noise_is_as_strong_at_the_edges_as_elsewhere():
     assert float(r[:, :, -4:].pow(2).mean()) == pytest.approx(1.0, rel=0.1)
 
 
+@pytest.mark.parametrize("shape", [(8, 16, 16), (1, 32, 32), (3, 20, 18)])
+def test_magnitudes_come_out_once(shape):
+    """A complex part made of the other by a shift of half the volume would give every value twice."""
+    for make in (noise.rician, noise.speckle):
+        parameter = (0.5,) if make is noise.rician else ()
+        y = make(torch.zeros(shape) if parameter else torch.ones(shape), *parameter, draws(11))
+        assert len(torch.unique(y)) > 0.98 * y.numel()
+
+
 def test_noise_draws_from_the_generator_alone():
     for make in (
         lambda g: noise.gaussian(flat(1.0), 0.1, g),
