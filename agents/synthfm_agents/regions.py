@@ -15,6 +15,7 @@ from synthfm_env import geometry
 Voxel = tuple[int, int, int]
 Box = tuple[slice, slice, slice]
 ISOTROPIC = (1.0, 1.0, 1.0)
+INNER = (slice(1, -1),) * 3
 
 
 class Deepest(NamedTuple):
@@ -104,9 +105,9 @@ def largest_component(region: NDArray[np.bool_]) -> NDArray[np.bool_]:
         return region
     labels, sizes = _components(region[box])
     best = np.flatnonzero(sizes == sizes.max())
-    first = labels.ravel()[np.isin(labels, best).argmax()]
+    first = best[0] if best.size == 1 else labels.ravel()[np.isin(labels, best).argmax()]
     component = np.zeros_like(region)
-    component[box] = labels == first
+    component[box] = (labels == first)[INNER]
     return component
 
 
@@ -116,17 +117,25 @@ def without_small_components(region: NDArray[np.bool_], fewest: float) -> NDArra
     if box is None:
         return region
     labels, sizes = _components(region[box])
+    large = sizes >= fewest
+    if large[1:].all():
+        return region
     kept = np.zeros_like(region)
-    kept[box] = ((sizes > 0) & (sizes >= fewest))[labels]
+    kept[box] = (large & (sizes > 0))[labels[INNER]]
     return kept
 
 
 def voxel_nearest_centroid(region: NDArray[np.bool_]) -> Voxel:
-    """Return the region's voxel nearest to its centroid, in voxels, among equals the first in raster order."""
-    voxels = np.argwhere(region)
+    """Return the region's voxel nearest to its centroid, in voxels, among equals the first in raster order.
+
+    The region has at least one voxel.
+    """
+    box = bounding_box(region)
+    assert box is not None
+    voxels = np.array(np.nonzero(region[box]))
     # Rounded, so that equal distances stay equal whatever the order of the sums.
-    squares = np.round(((voxels - voxels.mean(axis=0)) ** 2).sum(axis=1), 6)
-    return as_voxel(voxels[squares.argmin()])
+    squares = np.round(((voxels - voxels.mean(axis=1, keepdims=True)) ** 2).sum(axis=0), 6)
+    return as_voxel(voxels[:, squares.argmin()] + [side.start for side in box])
 
 
 def as_voxel(place: NDArray[np.integer]) -> Voxel:
@@ -136,9 +145,12 @@ def as_voxel(place: NDArray[np.integer]) -> Voxel:
 
 
 def _components(crop: NDArray[np.bool_]) -> tuple[NDArray[np.integer], NDArray[np.int64]]:
-    """Return labels, 0 outside, and the voxels of each label; label 0 counts none."""
+    """Return labels, 0 outside, in a margin of one voxel (INNER is what they are without it), and the voxels of each.
+
+    Label 0 counts none.
+    """
     # The margin is for cc3d 4.1.1, which fails on some boxes one voxel wide.
-    labels = cc3d.connected_components(np.pad(crop, 1), connectivity=26)[1:-1, 1:-1, 1:-1]
+    labels = cc3d.connected_components(np.pad(crop, 1), connectivity=26)
     sizes = np.bincount(labels.ravel())
     sizes[0] = 0
     return labels, sizes

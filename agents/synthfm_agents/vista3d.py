@@ -4,7 +4,6 @@ from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from synthfm_agents.protocol import ClickProtocol, Scene
 from synthfm_agents.regions import bounding_box, largest_component, voxel_nearest_centroid
@@ -44,10 +43,12 @@ def _eroded(region: NDArray[np.bool_]) -> NDArray[np.bool_]:
     box = bounding_box(region, margin=1)
     if box is None:
         return region
-    crop = region[box]
+    crop = region[box].copy()
     for axis in range(3):  # one axis after another is the cube
-        line = np.ones([3 if a == axis else 1 for a in range(3)], dtype=bool)
-        crop = ndimage.binary_erosion(crop, line, border_value=1)
+        lines = np.moveaxis(crop, axis, 0)
+        before = lines.copy()
+        lines[1:] &= before[:-1]
+        lines[:-1] &= before[1:]
     eroded = np.zeros_like(region)
     eroded[box] = crop
     return eroded
