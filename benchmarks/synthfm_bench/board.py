@@ -2,13 +2,13 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
-from synthfm_bench.figures import NAUC, Figure, dice_figures, other_figures, primary_figure
+from synthfm_bench.figures import NAUC, TARGETS, Figure, dice_figures, other_figures, primary_figure
 from synthfm_bench.records import Episode
 from synthfm_bench.statistics import Estimate, estimate, rank_intervals
 from synthfm_env.errors import InputError
@@ -24,6 +24,7 @@ class Row:
         clicker: its name.
         episodes: all that were played.
         encode_seconds: the segmenter's mean time for an image, whoever clicked; None if it encoded none.
+        targets: Dice values for the number of clicks.
     """
 
     data_id: str
@@ -31,6 +32,7 @@ class Row:
     clicker: str
     episodes: tuple[Episode, ...]
     encode_seconds: float | None
+    targets: tuple[float, ...]
 
     @property
     def oracle(self) -> bool:
@@ -107,11 +109,15 @@ class Row:
         return dict(sorted(Counter(episode.failure for episode in self.episodes if episode.failure).items()))
 
 
-def make_board(episodes: Iterable[Episode]) -> list[Row]:
+def make_board(episodes: Iterable[Episode], targets: Sequence[float] = TARGETS) -> list[Row]:
     """Return the rows: groups with more cases first, and in a group, per clicker, the higher primary figure first.
 
     Every episode counts with its whole budget, see ``Episode.dice``. Structures are averaged inside a case, then the
     cases.
+
+    Args:
+        episodes: of one run, or of several that may be joined.
+        targets: Dice values for the number of clicks (NoC).
 
     Raises:
         InputError: episodes of one group differ in budget.
@@ -128,7 +134,7 @@ def make_board(episodes: Iterable[Episode]) -> list[Row]:
         if len(found) > 1:
             raise InputError(f"{data_id}: episodes differ in their click budget: {', '.join(map(str, sorted(found)))}")
     rows = [
-        Row(data_id, segmenter, clicker, tuple(found), _mean(encodes[(data_id, segmenter)]))
+        Row(data_id, segmenter, clicker, tuple(found), _mean(encodes[(data_id, segmenter)]), tuple(targets))
         for (data_id, segmenter, clicker), found in played.items()
     ]
     cases = {data_id: max(len(row.cases) for row in group) for data_id, group in by_group(rows).items()}
@@ -166,7 +172,7 @@ def select(rows: Iterable[Row], wanted: Mapping[str, str]) -> list[Row]:
     for row in rows:
         episodes = tuple(e for e in row.episodes if all(getattr(e, key) == value for key, value in wanted.items()))
         if episodes:
-            kept.append(Row(row.data_id, row.segmenter, row.clicker, episodes, row.encode_seconds))
+            kept.append(replace(row, episodes=episodes))
     return kept
 
 

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from synthfm_bench.board import Row, by_group, ranks
 from synthfm_bench.comparisons import verdict
-from synthfm_bench.figures import NAUC, TARGETS, Figure, dice_figures
+from synthfm_bench.figures import NAUC, Figure, dice_figures
 from synthfm_bench.statistics import Estimate
 
 EXPLAINED = (
@@ -74,14 +74,14 @@ def markdown_board(rows: Iterable[Row], heading: str) -> str:
         ]
         parts.append(_table(["segmenter", "clicker", *(f.name for f in _board_figures(group)), "rank"], dice))
         others = group[0].figures[len(_board_figures(group)) :]
-        noc = [f"NoC@{100 * target:.0f} (reached)" for target in TARGETS]
+        noc = [f"NoC@{100 * target:g} (reached)" for target in group[0].targets]
         headings = ["segmenter", "clicker", *(f.name for f in others), *noc, "s/click", "encode s", "failed"]
         rest = [
             [
                 row.segmenter,
                 clicker_label(row),
                 *(with_interval(row, figure) for figure in others),
-                *(show_clicks(row, target) for target in TARGETS),
+                *(show_clicks(row, target) for target in row.targets),
                 seconds(row.seconds_per_click),
                 seconds(row.encode_seconds),
                 failures(row),
@@ -100,7 +100,8 @@ def csv_board(rows: Sequence[Row]) -> str:
     figures = {figure.key: figure for row in rows for figure in row.figures}
     names = sorted(figures, key=lambda key: (not key.startswith("dice@"), int(key[5:]) if key[:5] == "dice@" else 0))
     columns = [column for name in names for column in (name, f"{name}_low", f"{name}_high")]
-    targets = [f"noc{100 * target:.0f}_{part}" for target in TARGETS for part in ("median", "reached")]
+    targets = rows[0].targets if rows else ()
+    clicks = [f"noc{100 * target:g}_{part}" for target in targets for part in ("median", "reached")]
     text = io.StringIO()
     out = csv.writer(text, lineterminator="\n")
     out.writerow(
@@ -108,7 +109,7 @@ def csv_board(rows: Sequence[Row]) -> str:
             *("data", "segmenter", "clicker", "clicker_kind", "protocol_hash", "cases", "episodes"),
             *columns,
             *("rank", "rank_low", "rank_high"),
-            *targets,
+            *clicks,
             *("seconds_per_click", "encode_seconds", "peak_memory_mib", "failures", "failure_kinds"),
         ]
     )
@@ -121,7 +122,7 @@ def csv_board(rows: Sequence[Row]) -> str:
                 found = own.get(name)
                 cells += [found.mean, found.low, found.high] if found else [None] * 3
             cells += rank or [None] * 3
-            for target in TARGETS:
+            for target in targets:
                 reached, median = row.clicks_to(target)
                 cells += [median, reached]
             kinds = " ".join(f"{kind}:{count}" for kind, count in row.failures.items())
