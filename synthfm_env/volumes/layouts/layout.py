@@ -1,0 +1,114 @@
+"""What a data-set layout is: where the files of a data set lie, and how they become volumes."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from synthfm_env.errors import InputError, unknown_name
+from synthfm_env.volumes.volume import Volume
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """The files of one image of a data set.
+
+    Attributes:
+        case_id: the patient, which is the unit of statistics; a patient may have several images.
+        image_id: names the image in its data set, for example ``patient0001_2CH_ED``.
+        image: its file, or the folder of its slices.
+        label: the file or the folder of its truth.
+        part: of the layout.
+    """
+
+    case_id: str
+    image_id: str
+    image: Path
+    label: Path
+    part: str = ""
+
+
+class Layout(ABC):
+    """How a data set lies on disk as its host ships it. The first line of the docstring says what it holds.
+
+    Attributes:
+        name: for suites and ``--layout``.
+        licence: its host's, in a few words.
+        address: where its host offers it.
+        parts: what it consists of, with a line on each; empty where there is nothing to choose.
+        structures: name of each label id that ``load`` gives; empty where the data set says it itself.
+        expected: files below the folder that is named, as a user would look for them.
+    """
+
+    name: ClassVar[str]
+    licence: ClassVar[str]
+    address: ClassVar[str]
+    parts: ClassVar[Mapping[str, str]] = {}
+    structures: ClassVar[Mapping[int, str]] = {}
+    expected: ClassVar[tuple[str, ...]]
+
+    @abstractmethod
+    def find(self, root: Path, part: str) -> list[Item]:
+        """Return the images below a folder that have a truth, in an order that does not depend on the machine.
+
+        Args:
+            root: the folder, which exists.
+            part: one of ``parts``, empty where there are none.
+
+        Raises:
+            InputError: a file that tells where the others lie is broken.
+        """
+
+    @abstractmethod
+    def load(self, item: Item, structures: Sequence[int | str] = ()) -> Volume:
+        """Read one image with its truth.
+
+        Args:
+            item: one that ``find`` returned.
+            structures: the only ones that are needed, ids or names; empty for every one.
+
+        Raises:
+            InputError: a file that is missing, broken, or unlike what the layout says.
+        """
+
+    def items(self, root: Path, part: str | None = None) -> list[Item]:
+        """Return the images below a folder.
+
+        Raises:
+            InputError: no such folder or part, or nothing there that looks like the layout; says what was expected.
+        """
+        if self.parts and part not in self.parts:
+            raise unknown_name(f"part of layout {self.name!r}", part or "", self.parts)
+        if not self.parts and part:
+            raise InputError(f"layout {self.name!r} has no parts; leave out part = {part!r}")
+        if not root.is_dir():
+            raise InputError(f"{root}: there is no such folder; {self.says_what_it_expects(root, part)}")
+        found = self.find(root, part or "")
+        if not found:
+            raise InputError(f"{root}: holds no image with a label; {self.says_what_it_expects(root, part)}")
+        return found
+
+    def says_what_it_expects(self, root: Path, part: str | None = None) -> str:
+        """Return in one line which files are expected, and where they come from."""
+        which = f", part {part}" if part else ""
+        files = ", ".join(str(root / file) for file in self.expected)
+        return f"layout {self.name!r}{which} expects {files} (from {self.address})"
+
+
+def wanted_ids(structures: Sequence[int | str], names: Mapping[int, str]) -> list[int]:
+    """Return the label ids of ids or names, every known one where nothing is asked for.
+
+    Raises:
+        InputError: a name that is not known.
+    """
+    if not structures:
+        return list(names)
+    ids = {name: key for key, name in names.items()}
+    wanted = []
+    for structure in structures:
+        text = str(structure)
+        if text not in ids and not (text.isdigit() and (not names or int(text) in names)):
+            raise unknown_name("structure", text, [*ids, *map(str, names)])
+        wanted.append(ids[text] if text in ids else int(text))
+    return list(dict.fromkeys(wanted))
