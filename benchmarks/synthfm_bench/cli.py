@@ -17,7 +17,7 @@ from typer.exceptions import TyperException
 from synthfm_env.errors import InputError, unknown_name
 
 if TYPE_CHECKING:
-    from synthfm_bench.runner import Run
+    from synthfm_bench.runner import Finished
     from synthfm_bench.suite import FileData
     from synthfm_bench.tasks import Plan
 
@@ -30,6 +30,9 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode="markdown",
 )
+
+datasets = typer.Typer(help="Look at data sets on disk.", no_args_is_help=True)
+app.add_typer(datasets, name="datasets")
 
 NANO = "synthfm3d-nano"
 TRACEBACK = "SYNTHFM_TRACEBACK"
@@ -47,6 +50,7 @@ class Kind(StrEnum):
     CLICKERS = "clickers"
     PROTOCOLS = "protocols"
     SUITES = "suites"
+    LAYOUTS = "layouts"
     ENVS = "envs"
 
 
@@ -76,43 +80,121 @@ def bench(
         list[str] | None,
         typer.Option(metavar="NAME", help="play this one, again for more; the suite's by default"),
     ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="where the suite's data sets lie; for the suite `folder`, your own files"),
+    ] = None,
+    cases: Annotated[int | None, typer.Option(min=1, metavar="N", help="of each group at most so many")] = None,
     seed: Annotated[
         int | None,
         typer.Option(min=0, metavar="N", help="another seed draws other synthetic cases and other clicks"),
+    ] = None,
+    time_limit: Annotated[
+        float | None,
+        typer.Option(
+            min=0.001, metavar="SECONDS", help="for one click; an episode that takes longer fails, the run goes on"
+        ),
     ] = None,
     workers: Annotated[
         int | None,
         typer.Option(min=1, metavar="N", help="processes, as many as cores by default; results stay the same"),
     ] = None,
     out: Annotated[Path | None, typer.Option(metavar="FOLDER", help="for the run, runs/SUITE-TIME by default")] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="go on with a run that was stopped or killed: the newest, or that in --out")
+    ] = False,
 ) -> None:
     """Play every clicker with every segmenter, and print the board.
 
     `synthfm bench quick` needs no download. The same board on a volume of yours:
     `synthfm bench quick --image ct.nii.gz --label organs.nii.gz --structure 3`
     """
-    # Before numpy loads: workers share the cores, and sums must not depend on how many there are.
-    os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+    _one_thread_each()
     from rich.console import Console
 
     from synthfm_bench.pool import default_workers
+    from synthfm_bench.resume import find_unfinished, suite_of
     from synthfm_bench.runner import run_suite
     from synthfm_bench.suite import load_suite, with_choices
     from synthfm_bench.tasks import make_plan
 
     stderr = Console(stderr=True)
+    folder = None
     with _on_interrupt("stopped: nothing had been played"):
-        with stderr.status("checking the suite, its volumes and models"):
+        if resume:
+            _refuse_choices(
+                image=image,
+                data=data,
+                cases=cases,
+                segmenter=segmenter,
+                clicker=clicker,
+                seed=seed,
+                time_limit=time_limit,
+            )
+            folder = find_unfinished(suite, out)
+            played = suite_of(folder)
+        else:
             played = with_choices(
                 load_suite(suite),
                 segmenters=tuple(segmenter or ()),
                 clickers=tuple(clicker or ()),
                 seed=seed,
                 data=_own_volume(image, label, structure or [], modality),
+                root=data,
+                cases=cases,
+                time_limit_s=time_limit,
             )
-            plan = make_plan(played)
-        run = run_suite(played, plan, out=out, workers=workers or default_workers(), console=stderr)
+        with stderr.status("checking the suite, its volumes and models") as status:
+            plan = make_plan(played, lambda name: status.update(f"reading {name}"))
+        run = run_suite(played, plan, out=out, workers=workers or default_workers(), console=stderr, resume=folder)
     _show(run, plan, suite, image is not None)
+
+
+@app.command()
+def verify(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="a run's folder, as runs/quick-...")],
+    episodes: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="replay so many, evenly chosen; all by default")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="processes, as many as cores by default")
+    ] = None,
+) -> None:
+    """Play a run's episodes again, and say whether they came out the same, or where not.
+
+    Exit status 0 where they did, 1 where not. Masks are compared bit by bit, times not at all.
+    """
+    _one_thread_each()
+    from rich.console import Console
+
+    from synthfm_bench.pool import default_workers
+    from synthfm_bench.verify import say
+    from synthfm_bench.verify import verify as replay
+
+    with _on_interrupt("stopped: the replay was not finished"):
+        verdict = replay(run, episodes=episodes, workers=workers or default_workers(), console=Console(stderr=True))
+    for line in say(verdict):
+        typer.echo(line)
+    raise typer.Exit(0 if verdict.equal else 1)
+
+
+@datasets.command()
+def check(
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="the data set's folder")],
+    layout: Annotated[str, typer.Option(metavar="NAME", help="from `synthfm list layouts`")],
+) -> None:
+    """Read every image of a data set, and say what can be played and what is broken.
+
+    `synthfm datasets check ~/data/CHAOS --layout chaos`
+    """
+    from rich.console import Console
+
+    from synthfm_bench.datasets import check as read_all
+    from synthfm_bench.datasets import say
+
+    with _on_interrupt("stopped: not every image was read"):
+        for line in say(read_all(path, layout, Console(stderr=True))):
+            typer.echo(line)
 
 
 @app.command()
@@ -166,9 +248,9 @@ def segment(
 
 @app.command("list")
 def list_(
-    kind: Annotated[Kind, typer.Argument(metavar="KIND", help="models, clickers, protocols, suites or envs")],
+    kind: Annotated[Kind, typer.Argument(metavar="KIND", help="models, clickers, protocols, suites, layouts or envs")],
 ) -> None:
-    """List what can be named: models, clickers, protocols, suites, envs."""
+    """List what can be named: models, clickers, protocols, suites, data-set layouts, envs."""
     names = _LISTS[kind]()
     width = max(map(len, names))
     for name, description in names.items():
@@ -236,23 +318,39 @@ def train(
     ],
     changes: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="change the recipe, again for more"),
+        typer.Option("--set", metavar="KEY=VALUE", help="change the recipe: seed=1, phases.0.steps=20 ..."),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="go on from the folder's checkpoint")] = False,
     out: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="for the training, runs/train-RECIPE by default")
     ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1")] = "auto",
+    devices: Annotated[
+        int, typer.Option(min=1, help="GPUs, or processes on the CPU, that share each step's volumes")
+    ] = 1,
+    workers: Annotated[
+        int | None, typer.Option(min=0, help="processes that make volumes, for each device; by default the cores left")
+    ] = None,
 ) -> None:
-    """Train a segmenter on SynthFM-3D volumes.
+    """Train a segmenter on SynthFM-3D volumes, which are made as it goes.
 
-    `synthfm train synthfm3d-nano` is how the packaged model was made.
+    `synthfm train synthfm3d-nano` is how the packaged model was made. Other recipes: synthfm3d-hiera-tiny and synthfm2d
+    fine-tune an official checkpoint on a GPU, ablation-shape, ablation-boundary and ablation-both take ten minutes. The
+    folder gets the best weights, metrics.jsonl, pictures of the validation and a checkpoint to --resume from.
     """
     from synthfm_train.cli import train as run_training
 
     folder = out or Path("runs") / f"train-{Path(recipe).stem}"
-    again = f"synthfm train {recipe} --resume --out {folder}"
-    with _on_interrupt(f"stopped: the last checkpoint is kept in {folder}; go on with: {again}"):
-        best = run_training(recipe, out=folder, overrides=tuple(changes or ()), resume=resume)
+    with _on_interrupt("stopped before the first step"):
+        best = run_training(
+            recipe,
+            out=folder,
+            overrides=tuple(changes or ()),
+            resume=resume,
+            device=device,
+            devices=devices,
+            workers=workers,
+        )
     typer.echo(f"weights: {best}")
     typer.echo(f"next: synthfm bench quick --segmenter {best} --segmenter {NANO}")
 
@@ -290,6 +388,21 @@ def _on_interrupt(kept: str) -> Iterator[None]:
     except KeyboardInterrupt as stop:
         _complain(str(stop) or kept)
         raise typer.Exit(130) from None
+
+
+def _one_thread_each() -> None:
+    """Before numpy loads: workers share the cores, and sums must not depend on how many there are."""
+    os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+
+
+def _refuse_choices(**given: object) -> None:
+    """Raise InputError where something was chosen for a run that goes on with what it was started with."""
+    for name, value in given.items():
+        if value not in (None, []):
+            raise InputError(
+                f"--{name.replace('_', '-')} was given with --resume: a run goes on with what it was started with; "
+                "leave it out, or leave out --resume to start a new run"
+            )
 
 
 def _own_volume(
@@ -337,7 +450,7 @@ def _check_mask_path(output: Path, image: Path) -> None:
         raise InputError(f"-o {output}: is the image itself; give the mask another name")
 
 
-def _show(run: "Run", plan: "Plan", suite: str, own: bool) -> None:
+def _show(run: "Finished", plan: "Plan", suite: str, own: bool) -> None:
     """Print the board, where the run lies, and what to do next."""
     from rich.console import Console
 
@@ -351,6 +464,8 @@ def _show(run: "Run", plan: "Plan", suite: str, own: bool) -> None:
         typer.echo(f"note: {note}")
     typer.echo(f"\nrun: {run.folder} (leaderboard.md, leaderboard.csv, steps.jsonl, run.json)")
     typer.echo(f"results hash: {run.results_hash}")
+    if run.pace:
+        typer.echo(f"pace: {run.pace}")
     if own:
         typer.echo("next: synthfm segment IMAGE --click z,y,x,+ -o mask.nii.gz   writes the mask of your own clicks")
     else:
@@ -361,6 +476,12 @@ def _suites() -> dict[str, str]:
     from synthfm_bench.suite import list_suites
 
     return list_suites()
+
+
+def _layouts() -> dict[str, str]:
+    from synthfm_env.volumes.layouts import list_layouts
+
+    return list_layouts()
 
 
 def _models() -> dict[str, str]:
@@ -402,6 +523,7 @@ _LISTS = {
     Kind.CLICKERS: _clickers,
     Kind.PROTOCOLS: _protocols,
     Kind.SUITES: _suites,
+    Kind.LAYOUTS: _layouts,
     Kind.ENVS: _envs,
 }
 

@@ -3,6 +3,7 @@
 import contextlib
 import sys
 from pathlib import Path
+from typing import Any
 
 _STATUS = Path("/proc/self/status")
 _CLEAR = Path("/proc/self/clear_refs")
@@ -23,9 +24,9 @@ class PeakMemory:
         self._gpu = device if device.startswith("cuda") else None
         self._forget()
 
-    def since_last(self) -> dict[str, float | None]:
+    def since_last(self) -> dict[str, Any]:
         """Return ``peak_memory_mib`` and ``peak_gpu_mib`` since the last question, and begin anew."""
-        peaks = {"peak_memory_mib": _peak_mib(), "peak_gpu_mib": self._gpu_peak_mib()}
+        peaks: dict[str, Any] = {"peak_memory_mib": _peak_mib(), "peak_gpu_mib": self._gpu_peak_mib()}
         self._forget()
         return peaks
 

@@ -4,32 +4,45 @@ import hashlib
 import math
 import time
 from collections.abc import Iterator, Mapping
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
-from synthfm_agents import Clicker, make_clicker
+from synthfm_agents import Clicker
 from synthfm_bench.memory import PeakMemory
 from synthfm_bench.provenance import device_of, protocol_hash, weights_sha256
 from synthfm_bench.records import StepRecord
-from synthfm_bench.suite import Suite, SyntheticData
-from synthfm_bench.tasks import Task, clicker_seed, env_spec, open_volume
+from synthfm_bench.suite import Choice, Suite, SyntheticData, tolerance_of
+from synthfm_bench.tasks import Case, Task, build_clicker, build_segmenter, env_spec, open_volume
 from synthfm_env.envs.actions import read_action
 from synthfm_env.errors import InputError
 from synthfm_env.metrics import Surfaces, iou
+from synthfm_env.segmenters import Segmenter
 from synthfm_env.volumes import Volume
 
 _FROM_THE_TRUTH = ("truth", "dice")
+
+Fields = dict[str, Any]
+
+
+class Watch:
+    """Is told when code of a segmenter or a clicker begins, and when it has answered; this one does nothing."""
+
+    def attempt(self, fields: Fields, step: int) -> None:
+        """Begin: should it never answer, ``failure(fields, step, ...)`` is the record."""
+
+    def answered(self) -> None:
+        """End: what follows is this project's own arithmetic."""
 
 
 class Player:
     """Plays the tasks of a suite in one process, one after another.
 
-    The volume and the env of the last task are kept: the next task on the same data reads no file again, and
-    with the same segmenter encodes no image again.
+    Models are built once. The volume and the env of the last task are kept: the next task on the same image reads no
+    file again, and with the same segmenter encodes no image again.
 
     Args:
         suite: what is played.
@@ -39,35 +52,42 @@ class Player:
     def __init__(self, suite: Suite, run_id: str) -> None:
         self._suite = suite
         self._run_id = run_id
-        self._clickers = {name: make_clicker(name) for name in suite.clickers}
+        self._segmenters = {choice.label: choice for choice in suite.segmenters}
+        self._segmenter = lru_cache(maxsize=4)(self._build)
+        self._clickers: dict[tuple[str, str], Clicker] = {}
         self._weights = cache(weights_sha256)
-        self._volume: tuple[str, Volume] | None = None
-        self._env: tuple[tuple[str, str], gym.Env[Any, Any]] | None = None
+        self._volume: tuple[tuple[str, str], Volume] | None = None
+        self._env: tuple[tuple[str, ...], gym.Env[Any, Any]] | None = None
 
-    def play(self, task: Task) -> Iterator[StepRecord]:
-        """Play a task with every clicker, and yield each record as soon as there is one."""
-        env = self._open_env(task)
-        segmenter = env.unwrapped.segmenter  # type: ignore[attr-defined]
-        for name, clicker in self._clickers.items():
-            fixed = {
-                "run_id": self._run_id,
-                "episode_id": task.episode_id(name),
-                "env_id": env_spec(task.data, self._suite.clicks)["id"],
-                "data_id": task.data.name,
-                "case_id": task.case_id,
-                "seed": task.seed,
-                "clicker_seed": clicker_seed(self._suite, task, name),
-                "max_clicks": self._suite.clicks,
-                "clicker": name,
-                "protocol": name,
-                "protocol_hash": protocol_hash(clicker, name, {}),
-                "oracle": clicker.oracle,
-                "model": task.model,
-                "model_hash": self._weights(segmenter),
-                "tol_mm": 2.0,
-                "device": device_of(segmenter),
-            }
-            yield from play_episode(env, clicker, fixed, task.structure)
+    def play(self, task: Task, watch: Watch) -> Iterator[StepRecord]:
+        """Play a task, and yield each record as soon as there is one."""
+        segmenter = self._segmenter(task.model.label)
+        clicker = self._clicker(task, segmenter)
+        case = task.case
+        renamed = {"source": task.model.use} if task.model.name else {}
+        fixed: Fields = {
+            "run_id": self._run_id,
+            "episode_id": task.episode_id,
+            "env_id": env_spec(case.data, self._suite.clicks)["id"],
+            "data_id": case.data.name,
+            "case_id": case.case_id,
+            "image_id": case.image_id,
+            "seed": case.seed,
+            "clicker_seed": task.clicker_seed(self._suite),
+            "max_clicks": self._suite.clicks,
+            "clicker": task.clicker.label,
+            "protocol": task.clicker.use,
+            "protocol_hash": protocol_hash(clicker, task.clicker.use, task.clicker.params),
+            "clicker_params": task.clicker.params,
+            "oracle": clicker.oracle,
+            "model": task.model.label,
+            "model_params": task.model.params | renamed,
+            "model_hash": self._weights(segmenter),
+            "tol_mm": tolerance_of(self._suite, case.data),
+            "device": device_of(segmenter),
+        }
+        env = self._open_env(case, task.model, segmenter)
+        yield from play_episode(env, clicker, fixed, task.structure, watch)
 
     def close(self) -> None:
         """Free the env that is kept."""
@@ -75,23 +95,38 @@ class Player:
             self._env[1].close()
             self._env = None
 
-    def _open_env(self, task: Task) -> gym.Env[Any, Any]:
-        key = (task.data.name, task.model)
+    def _build(self, label: str) -> Segmenter:
+        return build_segmenter(self._segmenters[label])
+
+    def _clicker(self, task: Task, segmenter: Segmenter) -> Clicker:
+        key = (task.clicker.label, task.model.label)
+        if key not in self._clickers:
+            self._clickers[key] = build_clicker(task.clicker, segmenter)
+        return self._clickers[key]
+
+    def _open_env(self, case: Case, model: Choice, segmenter: Segmenter) -> gym.Env[Any, Any]:
+        synthetic = isinstance(case.data, SyntheticData)
+        key = (case.data.name, model.label, "" if synthetic else case.image_id)
         if self._env is not None and self._env[0] == key:
             return self._env[1]
         self.close()
-        spec = env_spec(task.data, self._suite.clicks)
+        spec = env_spec(case.data, self._suite.clicks)
         kwargs = spec["kwargs"]
-        if not isinstance(task.data, SyntheticData):
-            if self._volume is None or self._volume[0] != task.data.name:
-                self._volume = task.data.name, open_volume(task.data)
+        if not synthetic:
+            image = (case.data.name, case.image_id)
+            if self._volume is None or self._volume[0] != image:
+                self._volume = image, open_volume(case)
             kwargs = {name: kwargs[name] for name in ("max_clicks", "reveal_truth")} | {"image": self._volume[1]}
-        self._env = key, gym.make(spec["id"], disable_env_checker=True, segmenter=task.model, **kwargs)
+        self._env = key, gym.make(spec["id"], disable_env_checker=True, segmenter=segmenter, **kwargs)
         return self._env[1]
 
 
 def play_episode(
-    env: gym.Env[Any, Any], clicker: Clicker, fixed: Mapping[str, Any], structure: int | None
+    env: gym.Env[Any, Any],
+    clicker: Clicker,
+    fixed: Mapping[str, Any],
+    structure: int | None,
+    watch: Watch | None = None,
 ) -> Iterator[StepRecord]:
     """Play one episode and yield a record for each click, and for whatever else ends it.
 
@@ -102,39 +137,44 @@ def play_episode(
         clicker: who clicks.
         fixed: the fields of the records that the whole episode shares.
         structure: label id for ``env.reset``, or None to let the env draw.
+        watch: is told before and after each answer, None for nobody.
     """
-    known: dict[str, Any] = {"structure": str(structure or "unknown"), "modality": "unknown"}
+    watch = watch or Watch()
+    known: Fields = {**fixed, "structure": str(structure or "unknown"), "modality": "unknown"}
     memory = PeakMemory(fixed["device"])
+    watch.attempt(known, 1)
     try:
         options = None if structure is None else {"structure": structure}
         observation, info = env.reset(seed=fixed["seed"], options=options)
     except Exception as error:  # whatever a segmenter raises at an image is its outcome for this case
-        yield failure(fixed | known, 1, "model_error", describe(error))
+        yield failure(known, 1, "model_error", describe(error))
         return
+    watch.answered()
     known |= _volume(observation, info)
     clicker.reset(fixed["clicker_seed"])
     for step in range(1, fixed["max_clicks"] + 1):
         seen = info if clicker.oracle else {key: info[key] for key in info if key not in _FROM_THE_TRUTH}
+        watch.attempt(known, step)
         began = time.perf_counter()
         try:
             action = clicker.act(observation, seen)
         except Exception as error:  # a clicker of the user's own may raise anything
-            yield failure(fixed | known, step, "no_valid_click", describe(error))
+            yield failure(known, step, "no_valid_click", describe(error))
             return
         took = time.perf_counter() - began
         try:
             observation, reward, terminated, truncated, info = env.step(action)
         except InputError as error:
-            yield failure(fixed | known, step, "invalid_prompt", describe(error))
+            yield failure(known, step, "invalid_prompt", describe(error))
             return
+        watch.answered()
         used = memory.since_last()
         if info["error"]:
             click = _click(action, observation, answered=False)
-            yield failure(fixed | known | click | used | {"t_click_s": took}, step, "model_error", info["error"])
+            yield failure(known | click | used | {"t_click_s": took}, step, "model_error", info["error"])
             return
         answer = env.unwrapped.prediction if info["clicks_used"] == step else None  # type: ignore[attr-defined]
         yield StepRecord(
-            **fixed,
             **known,
             **_click(action, observation, answered=answer is not None),
             **_scores(observation, info, fixed["tol_mm"]),
@@ -154,7 +194,7 @@ def play_episode(
 
 def failure(fields: Mapping[str, Any], step: int, kind: str, error: str) -> StepRecord:
     """Return the record of a failed click: it ends the episode with a score of 0."""
-    nothing = {"dice": 0.0, "iou": 0.0, "nsd": 0.0, "terminated": True, "truncated": False}
+    nothing: Fields = {"dice": 0.0, "iou": 0.0, "nsd": 0.0, "terminated": True, "truncated": False}
     return StepRecord(**fields, **nothing, step=step, outcome=kind, error=" ".join(error.split()))
 
 
@@ -163,7 +203,7 @@ def describe(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"
 
 
-def _volume(observation: Mapping[str, NDArray[Any]], info: Mapping[str, Any]) -> dict[str, Any]:
+def _volume(observation: Mapping[str, NDArray[Any]], info: Mapping[str, Any]) -> Fields:
     return {
         "structure": info["structure"],
         "modality": info["modality"],
@@ -174,7 +214,7 @@ def _volume(observation: Mapping[str, NDArray[Any]], info: Mapping[str, Any]) ->
     }
 
 
-def _scores(observation: Mapping[str, NDArray[Any]], info: Mapping[str, Any], tolerance: float) -> dict[str, Any]:
+def _scores(observation: Mapping[str, NDArray[Any]], info: Mapping[str, Any], tolerance: float) -> Fields:
     mask, truth = observation["mask"].view(bool), info["truth"]
     z, y, x = observation["spacing"].tolist()
     surfaces = Surfaces.between(mask, truth, (z, y, x))
@@ -190,7 +230,7 @@ def _scores(observation: Mapping[str, NDArray[Any]], info: Mapping[str, Any], to
     }
 
 
-def _click(action: NDArray[np.integer], observation: Mapping[str, NDArray[Any]], answered: bool) -> dict[str, Any]:
+def _click(action: NDArray[np.integer], observation: Mapping[str, NDArray[Any]], answered: bool) -> Fields:
     """Return the fields that tell where the click went, none for a stop."""
     mask = observation["mask"]
     click = read_action(action, mask.shape)

@@ -1,29 +1,32 @@
-"""Tasks over processes, one torch thread each; records come back one by one, as they are made."""
+"""Jobs over worker processes, one torch thread each. One that hangs or dies costs its episode, not the run."""
 
 import multiprocessing
 import os
-import queue
 import signal
 import threading
-from collections import deque
-from collections.abc import Generator, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
-from multiprocessing.connection import wait
-from multiprocessing.queues import Queue
+import time
+import traceback
+from collections import Counter, deque
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
+from typing import Any
 
-from synthfm_bench.play import Player
+from synthfm_bench.play import Fields, Player, Watch, failure
 from synthfm_bench.records import StepRecord
 from synthfm_bench.suite import Suite
-from synthfm_bench.tasks import Task
+from synthfm_bench.tasks import Job, Task
+from synthfm_env.errors import InputError
 
 MOST_WORKERS = 8
 """How many workers a run has by default at most; each holds a model of its own."""
 
-_POLL_S = 0.1
-_player: Player | None = None  # of a worker process
-_channel: "Queue[StepRecord] | None" = None
+_LONGEST_WAIT_S = 1.0
+_TIME_TO_LEAVE_S = 5.0
+_OF_A_WORKER = ["torch", "synthfm_bench.play"]  # what every worker needs, loaded once for all of them
+
+Episode = tuple[StepRecord, ...]
+Advance = Callable[[StepRecord], None]
 
 
 def default_workers() -> int:
@@ -32,86 +35,233 @@ def default_workers() -> int:
     return min(cores, MOST_WORKERS)
 
 
-def play_all(suite: Suite, run_id: str, tasks: Sequence[Task], workers: int) -> Generator[StepRecord]:
-    """Play all tasks and yield their records, those of an episode in order. One worker is this process.
+@dataclass(slots=True)
+class Pool:
+    """Plays the jobs of a suite. Records, timings aside, do not depend on the number of workers.
 
-    The records, timings aside, do not depend on ``workers``.
-
-    Raises:
-        RuntimeError: a worker died, for example for want of memory.
+    Attributes:
+        suite: what is played.
+        run_id: stands in every record.
+        workers: processes.
+        busy_s: how long the workers worked, all together.
+        elapsed_s: how long that took, from the first job to the last.
     """
-    if workers > 1 and len(tasks) > 1:
-        yield from _in_many(suite, run_id, tasks, min(workers, len(tasks)))
-        return
-    _use_one_thread()
-    player = Player(suite, run_id)
-    try:
-        for task in tasks:
-            yield from player.play(task)
-    finally:
-        player.close()
+
+    suite: Suite
+    run_id: str
+    workers: int
+    busy_s: float = 0.0
+    elapsed_s: float = 0.0
+    _crew: list["_Worker"] = field(default_factory=list)
+    _deaths: Counter[str] = field(default_factory=Counter)
+
+    def play(self, jobs: Sequence[Job], advance: Advance = lambda record: None) -> Generator[Episode]:
+        """Yield each episode when it ends.
+
+        Args:
+            jobs: what to play.
+            advance: called with each record, as soon as there is one.
+
+        Raises:
+            InputError: data or a model cannot be read any more.
+            RuntimeError: a worker could not be started, or met a mistake of this program.
+        """
+        waiting = deque(jobs)
+        began: float | None = None
+        try:
+            while waiting or any(worker.tasks for worker in self._crew):
+                self._hand_out(waiting)
+                began = began or time.monotonic()
+                for worker in self._with_news():
+                    yield from self._hear(worker, advance)
+                for worker in list(self._crew):
+                    if worker.late(self.suite.time_limit_s):
+                        yield self._gave_up(worker, "timeout", f"no answer within {self.suite.time_limit_s:g} s")
+            self.elapsed_s = time.monotonic() - (began or time.monotonic())
+            self._dismiss()
+        finally:
+            for worker in self._crew:
+                worker.kill()
+            self._crew.clear()
+
+    def _hand_out(self, waiting: deque[Job]) -> None:
+        free = [worker for worker in self._crew if not worker.tasks]
+        while waiting and (free or len(self._crew) < self.workers):
+            worker = free.pop() if free else self._hire()
+            worker.take(waiting.popleft().tasks)
+
+    def _hire(self) -> "_Worker":
+        worker = _Worker.start(self.suite, self.run_id)
+        self._crew.append(worker)
+        return worker
+
+    def _with_news(self) -> list["_Worker"]:
+        busy = {worker.connection: worker for worker in self._crew if worker.tasks}
+        limits = [worker.seconds_left(self.suite.time_limit_s) for worker in busy.values()]
+        ready = wait(list(busy), timeout=max(0.0, min([_LONGEST_WAIT_S, *limits])))
+        return [busy[connection] for connection in ready if isinstance(connection, Connection)]
+
+    def _hear(self, worker: "_Worker", advance: Advance) -> Generator[Episode]:
+        try:
+            kind, content = worker.connection.recv()
+        except (EOFError, OSError):
+            died = self._died(worker)
+            if died is not None:
+                yield died
+            return
+        match kind:
+            case "attempt":
+                worker.attempt, worker.since = content, time.monotonic()
+            case "answered":
+                worker.since = None
+            case "record":
+                worker.since = None
+                worker.records.append(content)
+                advance(content)
+            case "ended":
+                yield worker.end_episode()
+                if not worker.tasks:
+                    self.busy_s += worker.rest()
+            case "refused":
+                raise InputError(content)
+            case "broken":
+                raise RuntimeError(f"a worker process met a mistake:\n{content}")
+
+    def _died(self, worker: "_Worker") -> Episode | None:
+        """Play the episode again in a new worker; one that ends two of them is a failure."""
+        task, code = worker.tasks[0], worker.kill()
+        if worker.attempt is None and not worker.records:
+            raise RuntimeError(f"a worker process died as it started (exit code {code}); perhaps for want of memory")
+        self._deaths[task.episode_id] += 1
+        if self._deaths[task.episode_id] > 1:
+            return self._gave_up(worker, "model_error", f"its process died twice (exit code {code})")
+        self._replace(worker)
+        return None
+
+    def _gave_up(self, worker: "_Worker", kind: str, error: str) -> Episode:
+        worker.kill()
+        assert worker.attempt is not None, "only what was begun can fail"
+        fields, step = worker.attempt
+        worker.records.append(failure(fields, step, kind, error))
+        episode = worker.end_episode()
+        self._replace(worker)
+        return episode
+
+    def _replace(self, worker: "_Worker") -> None:
+        self._crew.remove(worker)
+        self.busy_s += worker.rest()
+        if worker.tasks:
+            self._hire().take(tuple(worker.tasks))
+
+    def _dismiss(self) -> None:
+        for worker in self._crew:
+            worker.dismiss()
 
 
-def _in_many(suite: Suite, run_id: str, tasks: Sequence[Task], workers: int) -> Iterator[StepRecord]:
-    context = multiprocessing.get_context("spawn")  # a fork of a process that has run torch may hang
-    channel: Queue[StepRecord] = context.Queue()
-    others = set(multiprocessing.active_children())
-    pool = ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(suite, run_id, channel))
-    finished: deque[Future[int]] = deque()
-    try:
-        with _interrupts_ignored():
-            for task in tasks:
-                pool.submit(_play_task, task).add_done_callback(finished.append)
-        running, on_the_way = len(tasks), 0
-        while running or on_the_way > 0:
-            while finished:
-                on_the_way += finished.popleft().result()
-                running -= 1
-            try:
-                yield channel.get(timeout=_POLL_S)
-            except queue.Empty:
-                continue
-            on_the_way -= 1
-    except BaseException as error:
-        for child in set(multiprocessing.active_children()) - others:
-            child.terminate()
-        if isinstance(error, BrokenProcessPool):
-            raise RuntimeError("a worker process died, perhaps for want of memory; try --workers 1") from error
-        raise
-    finally:
-        pool.shutdown(cancel_futures=True)
-        channel.close()
+@dataclass(slots=True)
+class _Worker:
+    """A worker process as its parent sees it.
+
+    Attributes:
+        tasks: what it has still to play; the first one is being played.
+        attempt: the newest ``Watch.attempt``.
+        since: when that began, None where it has been answered.
+        records: those of the episode being played.
+    """
+
+    process: Any
+    connection: Connection
+    tasks: deque[Task] = field(default_factory=deque)
+    attempt: tuple[Fields, int] | None = None
+    since: float | None = None
+    records: list[StepRecord] = field(default_factory=list)
+    began: float = 0.0
+
+    @classmethod
+    def start(cls, suite: Suite, run_id: str) -> "_Worker":
+        context = _context()
+        here, there = context.Pipe()
+        process = context.Process(target=_work, args=(there, suite, run_id), daemon=True)
+        process.start()
+        there.close()
+        return cls(process, here)
+
+    def take(self, tasks: Sequence[Task]) -> None:
+        self.tasks.extend(tasks)
+        self.began = time.monotonic()
+        self.connection.send(tuple(tasks))
+
+    def late(self, limit_s: float) -> bool:
+        late = self.since is not None and time.monotonic() - self.since > limit_s
+        return late and not self.connection.poll()  # an answer that waits to be read is no delay of the worker's
+
+    def seconds_left(self, limit_s: float) -> float:
+        return _LONGEST_WAIT_S if self.since is None else limit_s - (time.monotonic() - self.since)
+
+    def end_episode(self) -> Episode:
+        self.tasks.popleft()
+        records, self.records, self.attempt, self.since = tuple(self.records), [], None, None
+        return records
+
+    def rest(self) -> float:
+        """Return how long it has worked since it took a job."""
+        return time.monotonic() - self.began
+
+    def kill(self) -> int | None:
+        """End it at once, and return its exit code."""
+        self.process.kill()
+        self.process.join()
+        self.connection.close()
+        code: int | None = self.process.exitcode
+        return code
+
+    def dismiss(self) -> None:
+        """Let it go; the caller kills one that does not leave."""
+        self.connection.send(None)
+        self.process.join(_TIME_TO_LEAVE_S)
 
 
-@contextmanager
-def _interrupts_ignored() -> Iterator[None]:
-    """Let processes that are started meanwhile ignore Ctrl-C, which ends them through their parent."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
+class _Messages(Watch):
+    """Tells the parent."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def attempt(self, fields: Fields, step: int) -> None:
+        self._connection.send(("attempt", (fields, step)))
+
+    def answered(self) -> None:
+        self._connection.send(("answered", None))
 
 
-def _start_worker(suite: Suite, run_id: str, channel: "Queue[StepRecord]") -> None:
-    global _player, _channel
-    _use_one_thread()
+def _context() -> Any:
+    """Return how workers are started: never by a fork of this process, since one that has run torch may hang."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(_OF_A_WORKER)
+    return context
+
+
+def _work(connection: Connection, suite: Suite, run_id: str) -> None:
+    """Play what the parent sends, until it sends None."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends workers through their parent
     threading.Thread(target=end_with_parent, daemon=True).start()
-    _player, _channel = Player(suite, run_id), channel
+    import torch
 
-
-def _play_task(task: Task) -> int:
-    """Play a task in a worker process and return how many records it sent."""
-    assert _player is not None, "the worker was started"
-    assert _channel is not None, "the worker was started"
-    count = 0
-    for record in _player.play(task):
-        _channel.put(record)
-        count += 1
-    return count
+    torch.set_num_threads(1)  # workers share the cores, and sums depend on how they are split
+    player, watch = Player(suite, run_id), _Messages(connection)
+    try:
+        while (tasks := connection.recv()) is not None:
+            for task in tasks:
+                for record in player.play(task, watch):
+                    connection.send(("record", record))
+                connection.send(("ended", None))
+    except InputError as error:
+        connection.send(("refused", str(error)))
+    except Exception:
+        connection.send(("broken", traceback.format_exc()))
+    player.close()
 
 
 def end_with_parent() -> None:
@@ -120,10 +270,3 @@ def end_with_parent() -> None:
     if parent is not None:
         wait([parent.sentinel])
         os._exit(1)
-
-
-def _use_one_thread() -> None:
-    """Let torch compute on one thread: workers share the cores, and sums depend on how they are split."""
-    import torch  # here, so that the parent of many workers need not load it
-
-    torch.set_num_threads(1)

@@ -1,6 +1,8 @@
 """One line per click: what was played, and what came of it. Board and hash come from these lines alone."""
 
+import contextlib
 import hashlib
+import io
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
+from synthfm_bench.folder import write_text
 from synthfm_env.errors import InputError
 from synthfm_env.metrics import clicks_to_target, normalised_auc, worst_drop
 
@@ -37,6 +40,7 @@ class StepRecord:
         env_id: the registered env.
         data_id: group of the board.
         case_id: the unit of statistics.
+        image_id: names the image where a patient has several, else as ``case_id``.
         structure: what was to be segmented.
         modality: of the volume.
         shape_zyx: grid of the volume in voxels, (z, y, x); None where the volume was never opened.
@@ -88,6 +92,7 @@ class StepRecord:
     env_id: str
     data_id: str
     case_id: str
+    image_id: str = ""
     structure: str
     modality: str
     shape_zyx: tuple[int, int, int] | None = None
@@ -309,6 +314,15 @@ def read_run(folder: Path) -> Run:
     Raises:
         InputError: there is no run in the folder, a file is broken, or an episode lacks steps.
     """
+    return Run(folder, read_about(folder), tuple(episodes_of(read_steps(folder / "steps.jsonl"))))
+
+
+def read_about(folder: Path) -> dict[str, Any]:
+    """Read a run's ``run.json``.
+
+    Raises:
+        InputError: it is missing or broken.
+    """
     path = folder / "run.json"
     try:
         about = json.loads(path.read_text(encoding="utf-8"))
@@ -318,7 +332,9 @@ def read_run(folder: Path) -> Run:
         ) from None
     except ValueError as error:
         raise InputError(f"{path}: not valid JSON ({error}); the file was changed or cut") from None
-    return Run(folder, about, tuple(episodes_of(read_steps(folder / "steps.jsonl"))))
+    if not isinstance(about, dict):
+        raise InputError(f"{path}: is no run's file; name the folder of a run, as runs/quick-...")
+    return about
 
 
 def episodes_of(records: Iterable[StepRecord]) -> list[Episode]:
@@ -327,19 +343,60 @@ def episodes_of(records: Iterable[StepRecord]) -> list[Episode]:
     Raises:
         InputError: an episode lacks a step, or has one twice.
     """
-    steps: dict[str, list[StepRecord]] = defaultdict(list)
-    for record in records:
-        steps[record.episode_id].append(record)
-    return [Episode.of(of_one) for of_one in steps.values()]
+    return [Episode.of(steps) for steps in _by_episode(records).values()]
 
 
 _ADAPTER = TypeAdapter(StepRecord)
 
 
 def write_steps(file: TextIO, records: Iterable[StepRecord]) -> None:
-    """Append records as JSON lines in one write, and flush."""
-    file.write("".join(_line(asdict(record)) + "\n" for record in records))
-    file.flush()
+    """Append records as JSON lines."""
+    file.write(_lines(records))
+
+
+class StepsFile:
+    """``steps.jsonl`` as a run writes it: whole episodes, so that a run that is killed can go on.
+
+    What an earlier run left of an episode is taken away when the file is opened. An append is one write: of an episode
+    that a full disk cut off, nothing counts.
+
+    Args:
+        path: made where it is missing.
+        read_only: look at it alone.
+
+    Raises:
+        InputError: the file holds something else than records.
+        OSError: it cannot be written.
+    """
+
+    def __init__(self, path: Path, read_only: bool = False) -> None:
+        self._path = path
+        self.episodes: dict[str, Episode] = {}
+        steps = read_steps(path) if path.is_file() else []
+        for records in _by_episode(steps).values():
+            with contextlib.suppress(InputError):  # one without its end is played again
+                whole = Episode.of(records)
+                self.episodes[whole.episode_id] = whole
+        self._file: io.RawIOBase | None = None
+        if not read_only:
+            text = _lines(record for episode in self.episodes.values() for record in episode.steps)
+            if not path.is_file() or path.read_text(encoding="utf-8") != text:
+                write_text(path, text)
+            self._file = open(path, "ab", buffering=0)  # noqa: SIM115 - closed by __exit__
+
+    def append(self, records: Iterable[StepRecord]) -> None:
+        """Write one episode."""
+        assert self._file is not None, "opened to be written"
+        rest = memoryview(_lines(records).encode())
+        while rest:  # an unbuffered write may take a part
+            rest = rest[self._file.write(rest) or 0 :]
+
+    def __enter__(self) -> "StepsFile":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._file is not None:
+            self._file.close()
 
 
 def read_steps(path: Path) -> list[StepRecord]:
@@ -379,6 +436,17 @@ def results_hash(records: Iterable[StepRecord]) -> str:
         kept = {key: value for key, value in asdict(record).items() if key not in NOT_RESULTS}
         digest.update(_line(kept).encode() + b"\n")
     return digest.hexdigest()
+
+
+def _by_episode(records: Iterable[StepRecord]) -> dict[str, list[StepRecord]]:
+    steps: dict[str, list[StepRecord]] = defaultdict(list)
+    for record in records:
+        steps[record.episode_id].append(record)
+    return steps
+
+
+def _lines(records: Iterable[StepRecord]) -> str:
+    return "".join(_line(asdict(record)) + "\n" for record in records)
 
 
 def _line(fields: Mapping[str, Any]) -> str:

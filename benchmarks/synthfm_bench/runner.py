@@ -1,6 +1,8 @@
-"""A run: a suite played from beginning to end into a folder."""
+"""A run: a suite played from beginning to end into a folder, at once or with interruptions."""
 
-from contextlib import closing
+import contextlib
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,73 +13,110 @@ from rich.console import Console
 from synthfm_bench.board import Row, make_board
 from synthfm_bench.folder import new_folder, write_json, write_text
 from synthfm_bench.leaderboard import csv_board, markdown_board
-from synthfm_bench.pool import play_all
+from synthfm_bench.pool import Pool
 from synthfm_bench.progress import progress
 from synthfm_bench.provenance import git_commit, machine, versions
-from synthfm_bench.records import SCHEMA, episodes_of, read_steps, results_hash, write_steps
+from synthfm_bench.records import SCHEMA, StepsFile, read_run, results_hash
+from synthfm_bench.resume import check_same
 from synthfm_bench.suite import Suite
 from synthfm_bench.tasks import Plan, env_spec
+from synthfm_env.errors import InputError
 
 
 @dataclass(frozen=True)
-class Run:
+class Finished:
     """A finished run.
 
     Attributes:
         folder: where everything about it lies.
         rows: the board.
         results_hash: over the records but for timings and device.
+        pace: what its workers did, in words; empty where there was one, or nothing left to play.
     """
 
     folder: Path
     rows: list[Row]
     results_hash: str
+    pace: str
 
 
-def run_suite(suite: Suite, plan: Plan, *, out: Path | None, workers: int, console: Console) -> Run:
-    """Play a suite and write ``run.json``, ``steps.jsonl``, the board and ``results_hash`` into a new folder.
+def run_suite(
+    suite: Suite, plan: Plan, *, out: Path | None, workers: int, console: Console, resume: Path | None = None
+) -> Finished:
+    """Play a suite and write ``run.json``, ``steps.jsonl``, the board and ``results_hash`` into a folder.
 
     Args:
         suite: what to play.
         plan: ``make_plan(suite)``.
-        out: the folder, or None for ``runs/<suite>-<UTC time>``.
+        out: a new folder, or None for ``runs/<suite>-<UTC time>``.
         workers: processes to play in.
         console: where progress is shown.
+        resume: the folder of a run that was stopped, to go on with it; what it holds is not played again.
 
     Raises:
-        InputError: the folder holds something already, or cannot be made.
-        KeyboardInterrupt: the user stopped it; the message says what was kept.
+        InputError: the folder holds something already, or cannot be made or written; the run to be resumed was made
+            with other weights or another suite.
+        KeyboardInterrupt: the user stopped it; the message says what was kept and how to go on.
     """
     started = datetime.now(UTC)
-    folder = new_folder(suite.name, out, started)
-    about = _about(suite, plan, started, workers)
-    write_json(folder / "run.json", about)
-    played, episodes = 0, len(plan.tasks) * len(suite.clickers)
-    try:
+    if resume is None:
+        folder = new_folder(suite.name, out, started)
+        about = _about(suite, plan, started, workers)
+        write_json(folder / "run.json", about)
+    else:
+        folder, about = resume, check_same(resume, suite, plan)
+    steps = folder / "steps.jsonl"
+    with _ends_clearly(folder, about, len(plan.tasks), suite.name), StepsFile(steps) as file:
+        played = set(file.episodes)
+        left = plan.without(played)
+        pool = Pool(suite, about["run_id"], min(workers, max(1, len(left.jobs))))
         with (
-            (folder / "steps.jsonl").open("w", encoding="utf-8") as file,
-            progress(episodes, suite.clicks, console) as advance,
-            closing(play_all(suite, about["run_id"], plan.tasks, workers)) as records,
+            progress(len(left.tasks), suite.clicks, console) as advance,
+            closing(pool.play(left.jobs, advance)) as ended,
         ):
-            for record in records:
-                write_steps(file, [record])
-                played += record.terminated or record.truncated
-                advance(record)
-    except BaseException as error:
-        stopped = isinstance(error, KeyboardInterrupt)
-        write_json(folder / "run.json", about | _end("stopped" if stopped else "failed", played))
-        if stopped:
-            raise KeyboardInterrupt(
-                f"stopped: {played} of {episodes} episodes are kept in {folder}/steps.jsonl"
-            ) from None
-        raise
-    steps = read_steps(folder / "steps.jsonl")
-    rows, digest = make_board(episodes_of(steps)), results_hash(steps)
+            for episode in ended:
+                file.append(episode)
+        return _finish(folder, about, pool)
+
+
+def _finish(folder: Path, about: dict[str, Any], pool: Pool) -> Finished:
+    run = read_run(folder)
+    rows = make_board(run.episodes, about["suite"]["targets"])
+    digest = results_hash(run.records)
     write_text(folder / "leaderboard.csv", csv_board(rows))
-    write_text(folder / "leaderboard.md", markdown_board(rows, f"{suite.name}: results {digest[:12]}"))
+    write_text(folder / "leaderboard.md", markdown_board(rows, f"{about['suite']['name']}: results {digest[:12]}"))
     write_text(folder / "results_hash", digest + "\n")
-    write_json(folder / "run.json", about | _end("finished", played) | {"results_hash": digest})
-    return Run(folder, rows, digest)
+    write_json(folder / "run.json", about | _end("finished", len(run.episodes)) | {"results_hash": digest})
+    return Finished(folder, rows, digest, _pace(pool))
+
+
+def _pace(pool: Pool) -> str:
+    if pool.workers < 2 or not pool.busy_s:
+        return ""
+    ratio = pool.busy_s / pool.elapsed_s
+    return f"{pool.workers} workers did {pool.busy_s:.0f} s of work in {pool.elapsed_s:.0f} s, {ratio:.2f} a second"
+
+
+@contextmanager
+def _ends_clearly(folder: Path, about: dict[str, Any], episodes: int, suite: str) -> Iterator[None]:
+    """Note in ``run.json`` how a run ended that did not finish, and say what was kept and how to go on."""
+    try:
+        yield
+    except BaseException as error:
+        with contextlib.suppress(OSError, InputError):
+            with StepsFile(folder / "steps.jsonl", read_only=True) as file:
+                played = len(file.episodes)
+            stopped = isinstance(error, KeyboardInterrupt)
+            write_json(folder / "run.json", about | _end("stopped" if stopped else "failed", played))
+        kept = f"{played} of {episodes} episodes are kept in {folder}/steps.jsonl"
+        again = f"go on with: synthfm bench {suite} --resume --out {folder}"
+        if isinstance(error, KeyboardInterrupt):
+            raise KeyboardInterrupt(f"stopped: {kept}; {again}") from None
+        if isinstance(error, OSError) and error.errno is not None and not isinstance(error, ConnectionError):
+            raise RuntimeError(
+                f"{folder} cannot be written ({error.strerror}): {kept}; make room, then {again}"
+            ) from error
+        raise
 
 
 def _about(suite: Suite, plan: Plan, started: datetime, workers: int) -> dict[str, Any]:
@@ -86,12 +125,13 @@ def _about(suite: Suite, plan: Plan, started: datetime, workers: int) -> dict[st
         "run_id": f"{suite.name}-{started:%Y%m%dT%H%M%SZ}",
         "status": "running",
         "started": started.isoformat(timespec="seconds"),
-        "episodes": len(plan.tasks) * len(suite.clickers),
+        "episodes": len(plan.tasks),
         "suite": suite.model_dump(mode="json"),
         "notes": list(plan.notes),
+        "left_out": list(plan.left_out),
         "envs": {data.name: env_spec(data, suite.clicks) for data in suite.data},
         "segmenters": plan.models,
-        "clickers": {name: {"oracle": oracle} for name, oracle in plan.oracles.items()},
+        "clickers": plan.clickers,
         "workers": workers,
         "versions": versions(),
         "git_commit": git_commit(),

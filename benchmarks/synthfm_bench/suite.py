@@ -4,7 +4,17 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from synthfm_env.errors import InputError, unknown_name
 
@@ -19,12 +29,49 @@ def _distinct(values: tuple[Any, ...]) -> tuple[Any, ...]:
     return values
 
 
-Names = Annotated[tuple[Name, ...], Field(min_length=1), AfterValidator(_distinct)]
 Structures = Annotated[tuple[int | str, ...], AfterValidator(_distinct)]
 
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Choice(_Strict):
+    """A segmenter or a clicker. In TOML a bare name stands for one without parameters.
+
+    Attributes:
+        use: the name that ``make_segmenter`` or ``make_clicker`` knows, a path, or ``package.module:Class``.
+        name: on the board and in the records; ``use`` where it is left out.
+        params: what its maker takes. A clicker that takes a ``segmenter`` gets the one it plays with, unless it is
+            named here.
+    """
+
+    use: Name
+    name: str = Field(default="", pattern=r"^[^/\n]*$")
+    params: dict[str, Any] = Field(default_factory=dict)
+
+    @property
+    def label(self) -> str:
+        """The name on the board."""
+        return self.name or self.use
+
+    @model_serializer(mode="wrap")
+    def _short(self, handler: SerializerFunctionWrapHandler) -> Any:
+        return handler(self) if self.name or self.params else self.use
+
+
+def _spelled_out(value: Any) -> Any:
+    return {"use": value} if isinstance(value, str) else value
+
+
+def _labels_differ(choices: tuple[Choice, ...]) -> tuple[Choice, ...]:
+    _distinct(tuple(choice.label for choice in choices))
+    return choices
+
+
+Choices = Annotated[
+    tuple[Annotated[Choice, BeforeValidator(_spelled_out)], ...], Field(min_length=1), AfterValidator(_labels_differ)
+]
 
 
 class SyntheticData(_Strict):
@@ -83,8 +130,37 @@ class FileData(_Strict):
     modality: str | None = None
 
 
-Data = Annotated[SyntheticData | BundledData | FileData, Field(discriminator="kind")]
-_KINDS: dict[str, type[_Strict]] = {"synthetic": SyntheticData, "bundled": BundledData, "files": FileData}
+class DatasetData(_Strict):
+    """Cases of a data set as its host ships it, or of a folder of the user's own.
+
+    Attributes:
+        kind: "dataset".
+        name: names the group on the board.
+        layout: a name that ``synthfm_env.volumes.layouts`` knows.
+        path: its folder, relative to what ``--data`` names.
+        part: which of the layout's parts, for example a modality or a view; None where it has one.
+        structures: label ids or names; empty means every structure of a case.
+        cases: at most so many patients, evenly chosen from all; None means every one.
+        tolerance_mm: instead of the suite's.
+    """
+
+    kind: Literal["dataset"]
+    name: Name
+    layout: Name
+    path: Path = Path(".")
+    part: str | None = None
+    structures: Structures = ()
+    cases: int | None = Field(default=None, ge=1)
+    tolerance_mm: float | None = Field(default=None, ge=0)
+
+
+Data = Annotated[SyntheticData | BundledData | FileData | DatasetData, Field(discriminator="kind")]
+_KINDS: dict[str, type[_Strict]] = {
+    "synthetic": SyntheticData,
+    "bundled": BundledData,
+    "files": FileData,
+    "dataset": DatasetData,
+}
 
 
 class Suite(_Strict):
@@ -93,25 +169,37 @@ class Suite(_Strict):
     Attributes:
         name: names the run's folder.
         description: one line for ``synthfm list suites``.
-        segmenters: names or checkpoint paths.
-        clickers: names.
+        segmenters: names, checkpoint paths, or tables of ``use``, ``name`` and ``params``.
+        clickers: the same.
         clicks: click budget of an episode.
         seed: all case seeds and clicker seeds follow from it.
+        targets: Dice values for the number of clicks (NoC).
+        tolerance_mm: of the normalised surface Dice.
+        time_limit_s: longest that a click, or opening an image, may take; then the episode fails.
         data: the groups of the board, in its order.
     """
 
     name: str = Field(pattern=r"^[\w.-]+$")
     description: str = ""
-    segmenters: Names
-    clickers: Names
+    segmenters: Choices
+    clickers: Choices
     clicks: int = Field(default=10, ge=1)
     seed: int = Field(default=0, ge=0)
+    targets: Annotated[tuple[Annotated[float, Field(gt=0, le=1)], ...], AfterValidator(_distinct)] = (0.8, 0.85, 0.9)
+    tolerance_mm: float = Field(default=2.0, ge=0)
+    time_limit_s: float = Field(default=600.0, gt=0)
     data: tuple[Data, ...] = Field(min_length=1)
 
     @model_validator(mode="after")
     def _groups_are_distinct(self) -> Self:
         _distinct(tuple(group.name for group in self.data))
         return self
+
+
+def tolerance_of(suite: Suite, data: Data) -> float:
+    """Return the tolerance of the normalised surface Dice in a group, in mm."""
+    own = data.tolerance_mm if isinstance(data, DatasetData) else None
+    return suite.tolerance_mm if own is None else own
 
 
 def list_suites() -> dict[str, str]:
@@ -137,10 +225,19 @@ def load_suite(name_or_path: str) -> Suite:
         ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"suite {path}: not valid TOML: {error}") from None
+    return parse_suite(content, str(path))
+
+
+def parse_suite(content: dict[str, Any], where: str) -> Suite:
+    """Return the suite that a table describes, for example that of ``run.json``.
+
+    Raises:
+        InputError: an unknown key (with the near match), a value out of range.
+    """
     try:
         return Suite.model_validate(content)
     except ValidationError as error:
-        raise InputError(f"suite {path}: {_explain(error)}") from None
+        raise InputError(f"suite {where}: {_explain(error)}") from None
 
 
 def with_choices(
@@ -150,19 +247,55 @@ def with_choices(
     clickers: tuple[str, ...] = (),
     seed: int | None = None,
     data: FileData | None = None,
+    root: Path | None = None,
+    cases: int | None = None,
+    time_limit_s: float | None = None,
 ) -> Suite:
     """Return the suite with what the user chose instead of its own; empty and None keep the suite's.
 
+    Args:
+        suite: the suite.
+        segmenters: names, paths, or ``LABEL=NAME`` to name them on the board.
+        clickers: the same.
+        seed: of all draws.
+        data: one volume instead of the suite's data.
+        root: what the paths of data sets are relative to; the current folder by default.
+        cases: of each group at most so many.
+        time_limit_s: for a click.
+
     Raises:
-        InputError: a name stands there twice, or the seed is negative.
+        InputError: a name stands there twice, a value is out of range, or ``root`` has no use in this suite.
     """
-    chosen = {"segmenters": segmenters, "clickers": clickers, "seed": seed, "data": (data,) if data else ()}
+    groups = (data,) if data else suite.data
+    if root is not None and not any(isinstance(group, DatasetData) for group in groups):
+        raise InputError(f"--data {root}: suite {suite.name} plays no data set; try the suite `folder`")
+    here = (root or Path()).absolute()
+    placed = [
+        group.model_copy(update={"path": here / group.path}) if isinstance(group, DatasetData) else group
+        for group in groups
+    ]
+    chosen = {
+        "segmenters": tuple(map(_named, segmenters)),
+        "clickers": tuple(map(_named, clickers)),
+        "seed": seed,
+        "time_limit_s": time_limit_s,
+    }
     given = {key: value for key, value in chosen.items() if value not in ((), None)}
-    fields = {key: getattr(suite, key) for key in Suite.model_fields}
-    try:
-        return Suite.model_validate(fields | given)
-    except ValidationError as error:
-        raise InputError(f"suite {suite.name}: {_explain(error)}") from None
+    fields: dict[str, Any] = {key: getattr(suite, key) for key in Suite.model_fields}
+    fields |= given | {"data": tuple(_fewer(group, cases) for group in placed)}
+    return parse_suite(fields, suite.name)
+
+
+def _named(text: str) -> dict[str, str]:
+    """Read ``LABEL=NAME``, or a bare name."""
+    label, equals, use = text.partition("=")
+    return {"use": use, "name": label} if equals else {"use": text}
+
+
+def _fewer(group: Data, cases: int | None) -> Data:
+    if cases is None or not isinstance(group, SyntheticData | DatasetData):
+        return group
+    return group.model_copy(update={"cases": min(cases, group.cases or cases)})
 
 
 def _explain(error: ValidationError) -> str:
@@ -177,6 +310,9 @@ def _explain(error: ValidationError) -> str:
         where = f"data[{index}]"
         if rest:  # the tag of the union, which is no key of the file
             model = _KINDS[str(rest.pop(0))]
+    if where in ("segmenters", "clickers") and rest:
+        index, *rest = rest
+        where, model = f"{where}[{index}]", Choice
     parts = [str(where), *(str(part) for part in rest if not isinstance(part, int))]
     if first["type"] == "extra_forbidden":
         return f"{'.'.join(parts[:-1]) or 'top level'}: {unknown_name('key', parts[-1], model.model_fields)}"

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from synthfm_bench.suite import FileData, list_suites, load_suite, with_choices
+from synthfm_bench.suite import DatasetData, FileData, Suite, list_suites, load_suite, tolerance_of, with_choices
 from synthfm_env.errors import InputError
 
 GOOD = """
@@ -78,15 +78,64 @@ def test_two_groups_of_one_name_are_refused(tmp_path):
     assert "top level: small stands there twice" in complaint(tmp_path, GOOD + group)
 
 
+def labels(choices):
+    return [choice.label for choice in choices]
+
+
 def test_choices_replace_what_the_suite_says():
     suite = load_suite("quick")
     data = FileData(kind="files", name="own volume", image="a.nii", label="b.nii", structures=("3",))
-    chosen = with_choices(suite, segmenters=("geodesic",), seed=7, data=data)
-    assert (chosen.segmenters, chosen.seed, chosen.data) == (("geodesic",), 7, (data,))
+    chosen = with_choices(suite, segmenters=("geodesic", "mine=x/best.safetensors"), seed=7, data=data, time_limit_s=5)
+    assert labels(chosen.segmenters) == ["geodesic", "mine"]
+    assert chosen.segmenters[1].use == "x/best.safetensors"
+    assert (chosen.seed, chosen.data, chosen.time_limit_s) == (7, (data,), 5)
     assert (chosen.clickers, chosen.clicks) == (suite.clickers, suite.clicks)
     assert with_choices(suite) == suite
+
+
+def test_fewer_cases_leave_smaller_groups_alone():
+    suite = with_choices(load_suite("quick"), cases=3)
+    assert suite.data[0].cases == 3
+    assert with_choices(load_suite("quick"), cases=50).data[0].cases == 12
 
 
 def test_a_choice_given_twice_is_refused():
     with pytest.raises(InputError, match="suite quick: clickers: random stands there twice"):
         with_choices(load_suite("quick"), clickers=("random", "random"))
+
+
+def test_a_folder_for_a_suite_without_data_sets_is_refused(tmp_path):
+    with pytest.raises(InputError, match="suite quick plays no data set; try the suite `folder`"):
+        with_choices(load_suite("quick"), root=tmp_path)
+
+
+TABLES = GOOD.replace('["random"]', '["random", {use = "synthfm-v1", name = "3+0", params = {positives = 3}}]')
+
+
+def test_a_table_names_a_choice_and_sets_its_parameters(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text(TABLES)
+    suite = load_suite(str(path))
+    assert labels(suite.clickers) == ["random", "3+0"]
+    assert suite.clickers[1].params == {"positives": 3}
+    assert Suite.model_validate_json(suite.model_dump_json()) == suite
+    assert suite.model_dump(mode="json")["clickers"][0] == "random"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("use =", "uses =", "clickers[1]: unknown key 'uses': did you mean use"),
+        ("params =", "param =", "clickers[1]: unknown key 'param': did you mean params"),
+        ('"3+0"', '"3/0"', "clickers[1].name: string should match pattern"),
+        ('"3+0"', '"random"', "clickers: random stands there twice"),
+    ],
+)
+def test_what_is_wrong_with_a_choice_is_said(tmp_path, old, new, says):
+    assert says in complaint(tmp_path, TABLES.replace(old, new))
+
+
+def test_a_group_may_have_a_tolerance_of_its_own():
+    own = DatasetData(kind="dataset", name="a", layout="folder", tolerance_mm=0.5)
+    suite = load_suite("quick")
+    assert (tolerance_of(suite, own), tolerance_of(suite, suite.data[0])) == (0.5, 2.0)

@@ -110,3 +110,27 @@ class Waits(Ball):
             pipe.write("x")
             pipe.flush()
             time.sleep(3600)
+
+
+class Hangs(Ball):
+    """Answers the first click only."""
+
+    def before_click(self, number: int) -> None:
+        if number == 2:
+            time.sleep(3600)
+
+
+class DiesOnce(Ball):
+    """Ends its process at a second click where there is a file ``may_die``, which it takes away."""
+
+    def before_click(self, number: int) -> None:
+        if number == 2 and os.path.exists("may_die"):
+            os.remove("may_die")
+            os._exit(9)
+
+
+class Asking(Blind):
+    """Takes a segmenter, as clickers do that look ahead."""
+
+    def __init__(self, segmenter: str | Segmenter = "synthfm3d-nano") -> None:
+        self.segmenter = segmenter

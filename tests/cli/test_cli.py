@@ -131,6 +131,21 @@ BAD = {
         (*BENCH, "--clicker", "ritm"),
         "unknown clicker 'ritm': did you mean ritm-3d-v1?",
     ),
+    "a choice for a run that goes on": (
+        ("bench", "quick", "--resume", "--segmenter", BALL),
+        "--segmenter was given with --resume",
+    ),
+    "a run that is not there": (("bench", "quick", "--resume"), "--resume: no run of quick under"),
+    "a folder that holds no run": (("verify", "."), "run.json: cannot be read (No such file or directory)"),
+    "data sets for a suite of none": (("bench", "quick", "--data", "."), "suite quick plays no data set"),
+    "an unknown layout": (
+        ("datasets", "check", ".", "--layout", "amoss"),
+        "unknown layout 'amoss': did you mean amos?",
+    ),
+    "a folder of another layout": (
+        ("datasets", "check", ".", "--layout", "msd"),
+        ".: holds no image with a label; layout 'msd' expects dataset.json, imagesTr/lung_001.nii.gz",
+    ),
     "an unknown suite": (("bench", "quikc"), "unknown suite 'quikc': did you mean quick?"),
     "no suite": (("bench",), "Missing argument 'SUITE'. See: synthfm bench --help"),
     "no worker": ((*BENCH, "--workers", "0"), "Invalid value for '--workers'"),
@@ -241,6 +256,7 @@ def test_generated_volumes_can_be_played_as_the_next_line_says(place, monkeypatc
         ("clickers", ["random", "ritm-3d-v1"]),
         ("protocols", ["ritm-3d-v1"]),
         ("suites", ["quick"]),
+        ("layouts", ["folder", "amos", "msd"]),
         ("envs", list(ENVS)),
     ],
 )
@@ -299,7 +315,25 @@ def test_ctrl_c_ends_with_130_and_says_what_was_kept(place):
     assert out == ""
     (line,) = err.splitlines()
     assert line.startswith("synthfm: stopped: ")
-    assert line.endswith("of 4 episodes are kept in mine/steps.jsonl")
+    assert "of 4 episodes are kept in mine/steps.jsonl; go on with: synthfm bench quick --resume --out mine" in line
+
+
+def test_a_stopped_run_goes_on_and_can_be_verified(place, monkeypatch, capsys):
+    assert synthfm(monkeypatch, *OWN, "--structure", "4", "--out", "mine") == 0
+    hash_line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("results hash"))
+    lines = Path("mine/steps.jsonl").read_text().splitlines(keepends=True)
+    Path("mine/steps.jsonl").write_text("".join(lines[:-3]))
+    assert synthfm(monkeypatch, "bench", "quick", "--resume", "--out", "mine", "--workers", "1") == 0
+    assert hash_line in capsys.readouterr().out
+    assert synthfm(monkeypatch, "verify", "mine", "--workers", "1") == 0
+    assert capsys.readouterr().out == "equal: 2 of 2 episodes came out the same (all)\n"
+    text = Path("mine/steps.jsonl").read_text()
+    Path("mine/steps.jsonl").write_text(text.replace('"complied":true', '"complied":false', 1))
+    assert synthfm(monkeypatch, "verify", "mine", "--workers", "1") == 1
+    first, second, third = capsys.readouterr().out.splitlines()
+    assert first == "NOT equal: 1 of 2 episodes came out the same (all)"
+    assert "they were changed since" in second
+    assert third.endswith("step 1: complied False -> True; Dice differs by up to 0")
 
 
 def run_python(*arguments: str) -> subprocess.CompletedProcess[str]:
