@@ -141,6 +141,7 @@ class DatasetData(_Strict):
         part: which of the layout's parts, for example a modality or a view; None where it has one.
         structures: label ids or names; empty means every structure of a case.
         cases: at most so many patients, evenly chosen from all; None means every one.
+        images: of each patient at most so many, evenly chosen; None means every one.
         tolerance_mm: instead of the suite's.
     """
 
@@ -151,6 +152,7 @@ class DatasetData(_Strict):
     part: str | None = None
     structures: Structures = ()
     cases: int | None = Field(default=None, ge=1)
+    images: int | None = Field(default=None, ge=1)
     tolerance_mm: float | None = Field(default=None, ge=0)
 
 

@@ -2,10 +2,10 @@
 
 import hashlib
 import inspect
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import gymnasium as gym
 import numpy as np
@@ -21,6 +21,7 @@ from synthfm_env.volumes.layouts import Item, get_layout, wanted_ids
 VOLUME_ENV = "SynthFM/Volume-v0"
 SHOWN = 3
 
+T = TypeVar("T")
 Reading = Callable[[str], None]
 """What is called with the name of each image before it is read."""
 
@@ -85,6 +86,13 @@ class Job:
 def derive_seed(*parts: int | str) -> int:
     """Return a seed below 2**31 that follows from the parts alone."""
     return int.from_bytes(hashlib.sha256("\n".join(map(str, parts)).encode()).digest()[:4]) >> 1
+
+
+def evenly(things: Sequence[T], count: int | None) -> list[T]:
+    """Return so many of the things, evenly chosen, the first and the last among them; all for None."""
+    if count is None or count >= len(things):
+        return list(things)
+    return [things[i] for i in np.linspace(0, len(things) - 1, count).round().astype(int)]
 
 
 def open_volume(case: Case) -> Volume:
@@ -292,7 +300,7 @@ def _dataset(suite: Suite, data: Data, found: _Found, segmenter: Segmenter, read
     lacking: Counter[str] = Counter()
     broken: list[str] = []
     before = len(found.cases)
-    for item in _some(items, data.cases):
+    for item in _some(items, data.cases, data.images):
         reading(f"{data.name} {item.image_id}")
         case = Case(data, item.case_id, item.image_id, suite.seed, (), item)
         try:
@@ -326,13 +334,12 @@ _CASES: dict[str, Callable[[Suite, Data, _Found, Segmenter, Reading], None]] = {
 }
 
 
-def _some(items: Sequence[Item], cases: int | None) -> list[Item]:
-    """Return the images of at most so many patients, evenly chosen from all."""
-    patients = list(dict.fromkeys(item.case_id for item in items))
-    if cases is None or cases >= len(patients):
-        return list(items)
-    chosen = {patients[i] for i in np.linspace(0, len(patients) - 1, cases).round().astype(int)}
-    return [item for item in items if item.case_id in chosen]
+def _some(items: Sequence[Item], cases: int | None, images: int | None) -> list[Item]:
+    """Return at most so many images of at most so many patients, both evenly chosen from all."""
+    patients: dict[str, list[Item]] = defaultdict(list)
+    for item in items:
+        patients[item.case_id].append(item)
+    return [item for patient in evenly(list(patients), cases) for item in evenly(patients[patient], images)]
 
 
 def _present(volume: Volume) -> list[int]:

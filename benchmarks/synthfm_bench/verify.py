@@ -13,10 +13,8 @@ from synthfm_bench.progress import progress
 from synthfm_bench.provenance import versions
 from synthfm_bench.records import NOT_RESULTS, Episode, Run, StepRecord, read_run, results_hash
 from synthfm_bench.resume import suite_of
-from synthfm_bench.tasks import Plan, make_plan
+from synthfm_bench.tasks import Plan, evenly, make_plan
 from synthfm_env.errors import InputError
-
-Planned = tuple[Run, Plan]
 
 
 @dataclass(frozen=True)
@@ -82,7 +80,7 @@ def verify(folder: Path, *, episodes: int | None, workers: int, console: Console
     if not run.episodes:
         raise InputError(f"{folder}: holds no episode to verify; go on with its run first, by --resume")
     plan = make_plan(suite_of(folder))
-    chosen = _some(run.episodes, episodes)
+    chosen = evenly(run.episodes, episodes)
     known = {task.episode_id for task in plan.tasks}
     gone = [one.episode_id for one in chosen if one.episode_id not in known]
     if gone:
@@ -130,12 +128,6 @@ def _fields(steps: Sequence[StepRecord], index: int) -> dict[str, Any]:
     if index >= len(steps):
         return {}
     return {name: value for name, value in asdict(steps[index]).items() if name not in NOT_RESULTS}
-
-
-def _some(episodes: Sequence[Episode], count: int | None) -> list[Episode]:
-    if count is None or count >= len(episodes):
-        return list(episodes)
-    return [episodes[i] for i in np.linspace(0, len(episodes) - 1, count).round().astype(int)]
 
 
 def _tampered(run: Run) -> str | None:

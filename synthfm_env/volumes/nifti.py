@@ -88,6 +88,25 @@ def load_volume(
     )
 
 
+def load_mask(path: FilePath, like: Volume) -> NDArray[np.bool_]:
+    """Read a file that holds one structure, which may be empty, on the grid of a volume.
+
+    Args:
+        path: a NIfTI file; non-zero is inside.
+        like: a volume that ``load_volume`` read.
+
+    Returns:
+        bool (D, H, W).
+
+    Raises:
+        InputError: the file is missing or broken, or lies on another grid.
+    """
+    header, voxels = _read(Path(path))
+    mask = np.ascontiguousarray(to_zyx(voxels != 0, header))
+    _check_place(Path(path), header, mask.shape, str(like.metadata["source"]), like.image.shape, like.affine)
+    return mask
+
+
 def save_mask(mask: NDArray, like: Volume, path: FilePath) -> None:
     """Write a mask so that it overlays, in any viewer, the file that ``like`` was read from.
 
@@ -215,18 +234,31 @@ def _load_label(
     if not voxels.any():
         raise InputError(f"{path}: holds no structure, every voxel is 0")
     label = np.ascontiguousarray(to_zyx(_compact(voxels), header))
-    if label.shape != shape:
+    _check_place(path, header, label.shape, str(image_path), shape, affine)
+    return label
+
+
+def _check_place(
+    path: Path,
+    header: nib.Nifti1Header,
+    found: tuple[int, ...],
+    image_path: str,
+    shape: tuple[int, ...],
+    affine: NDArray[np.float64] | None,
+) -> None:
+    """Raise InputError unless a label lies on its image's grid."""
+    if found != shape:
         raise InputError(
-            f"{path}: label grid {label.shape} is unlike {shape} of {image_path} (z, y, x); "
+            f"{path}: label grid {found} is unlike {shape} of {image_path} (z, y, x); "
             "resample the label to the image's grid"
         )
+    assert affine is not None, "a volume from a file has an affine"
     shift = corner_shift_mm(shape, affine, affine_mm(header))
     if shift > 0.5 * min(spacing_zyx(affine)):
         raise InputError(
             f"{path}: lies elsewhere than {image_path}, their corners are up to {shift:.3g} mm apart; "
             "resample it, for example with nilearn.image.resample_to_img(..., interpolation='nearest')"
         )
-    return label
 
 
 def _compact(label: NDArray) -> NDArray[np.integer]:

@@ -3,10 +3,17 @@
 import inspect
 
 from synthfm_env.errors import unknown_name
+from synthfm_env.volumes.layouts.alfi import Alfi
+from synthfm_env.volumes.layouts.camus import Camus
+from synthfm_env.volumes.layouts.chaos import Chaos
+from synthfm_env.volumes.layouts.fetal import HC18, FhPsAop
 from synthfm_env.volumes.layouts.layout import Layout
 from synthfm_env.volumes.layouts.nnunet import Amos, Decathlon, Folder
+from synthfm_env.volumes.layouts.totalsegmentator import TotalSegmentator
 
-_LAYOUTS: dict[str, type[Layout]] = {kind.name: kind for kind in (Folder, Amos, Decathlon)}
+_LAYOUTS: dict[str, type[Layout]] = {
+    kind.name: kind for kind in (Folder, Amos, Decathlon, Chaos, TotalSegmentator, Camus, HC18, FhPsAop, Alfi)
+}
 
 
 def list_layouts() -> dict[str, str]:

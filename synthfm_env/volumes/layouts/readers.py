@@ -1,0 +1,156 @@
+"""Files that are no NIfTI: mhd, mha and DICOM through SimpleITK, PNG and the like through Pillow."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from synthfm_env.errors import InputError
+from synthfm_env.volumes.volume import Volume
+
+LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as ``load_volume`` turns RGB to grey
+
+
+def simple_itk() -> Any:
+    """Return SimpleITK.
+
+    Raises:
+        InputError: it is not installed.
+    """
+    try:
+        import SimpleITK
+    except ImportError as error:
+        raise InputError(
+            'mhd, mha and DICOM files need SimpleITK, which is not installed: pip install "synthfm_env[data]"'
+        ) from error
+    return SimpleITK
+
+
+def read_itk(path: Path) -> tuple[NDArray[Any], tuple[float, float, float]]:
+    """Read an image that SimpleITK knows.
+
+    Returns:
+        Its voxels (D, H, W), colours turned to grey, and its spacing (z, y, x) in mm. A 2D image has one slice.
+
+    Raises:
+        InputError: a file that is missing or broken.
+    """
+    itk = simple_itk()
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
+    try:
+        image = itk.ReadImage(str(path))
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[-1]
+        raise InputError(f"{path}: cannot be read ({reason}); check that the file is complete") from None
+    voxels = np.asarray(itk.GetArrayFromImage(image))
+    if image.GetNumberOfComponentsPerPixel() > 1:
+        voxels = voxels[..., :3] @ np.array(LUMA, dtype=np.float32)
+    spacing = tuple(float(size) for size in reversed(image.GetSpacing()))
+    if voxels.ndim == 2:
+        voxels, spacing = voxels[None], (1.0, *spacing)
+    if voxels.ndim != 3:
+        raise InputError(f"{path}: has {voxels.ndim} axes, expected an image or a volume")
+    return voxels, (spacing[-3], spacing[-2], spacing[-1])
+
+
+def read_picture(path: Path) -> NDArray[Any]:
+    """Read a PNG, TIFF or BMP of one page as (H, W); colours become grey.
+
+    Raises:
+        InputError: a file that is missing or broken.
+    """
+    try:
+        with Image.open(path) as picture:
+            deep = picture.mode.startswith(("I", "F"))  # 16 bits and more
+            return np.array(picture if deep or picture.mode == "L" else picture.convert("L"))
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except (OSError, UnidentifiedImageError, SyntaxError, ValueError) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(f"{path}: cannot be read as an image ({reason}); check that the file is complete") from None
+
+
+def read_series(files: Sequence[Path]) -> tuple[NDArray[np.float32], list[int], NDArray[np.float64]]:
+    """Read the slices of a DICOM series, each a file of its own.
+
+    The series may lack what ties it together, as anonymised ones do: slices are put in order by their positions.
+
+    Args:
+        files: at least one slice.
+
+    Returns:
+        The image (D, H, W) from foot to head, back to front and left to right as ``load_volume`` has it; for each
+        slice, which of ``files`` it came from; and the affine from (x, y, z) indices to RAS+ mm.
+
+    Raises:
+        InputError: a slice that is broken, of another size or at another's place.
+    """
+    itk = simple_itk()
+    slices = [_slice(itk, path) for path in files]
+    row, column = np.array(slices[0].direction[:3]), np.array(slices[0].direction[3:])
+    normal = np.cross(row, column)
+    places = np.array([float(np.dot(one.origin, normal)) for one in slices])
+    order = np.argsort(places, kind="stable").tolist()
+    gaps = np.diff(places[order])
+    if len({one.pixels.shape for one in slices}) > 1:
+        raise InputError(f"{files[0].parent}: its slices differ in size; are these files of one series?")
+    if gaps.size and gaps.min() <= 1e-3:
+        raise InputError(f"{files[0].parent}: two slices lie at the same place; are these files of one series?")
+    step = float(np.median(gaps)) if gaps.size else slices[0].spacing[2]
+    affine = np.eye(4)
+    first = slices[order[0]]
+    affine[:3, :3] = np.column_stack((row * first.spacing[0], column * first.spacing[1], normal * step))
+    affine[:3, 3] = first.origin
+    affine[:2] *= -1  # DICOM's LPS to RAS
+    return np.stack([slices[i].pixels for i in order]), order, affine
+
+
+def turned(
+    image: NDArray[np.float32], label: NDArray[np.integer], affine: NDArray[np.float64], **fields: Any
+) -> Volume:
+    """Return a volume in the axes of ``load_volume``: z from foot to head, y from back to front, x from left to right.
+
+    Args:
+        image: (D, H, W) in the file's own axes.
+        label: the same grid.
+        affine: from (x, y, z) indices to RAS+ mm.
+        fields: of the volume.
+    """
+    from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation
+
+    from synthfm_env.volumes.orientation import spacing_zyx
+
+    turn = io_orientation(affine)
+    moved = affine @ inv_ornt_aff(turn, image.shape[::-1])
+    pictures = [np.ascontiguousarray(apply_orientation(array.T, turn).T) for array in (image, label)]
+    return Volume(pictures[0], pictures[1], spacing=spacing_zyx(moved), affine=moved, **fields)
+
+
+class _Slice:
+    """A DICOM file of one slice: its pixels in the scanner's units, and where they lie."""
+
+    def __init__(self, pixels: NDArray[np.float32], image: Any) -> None:
+        self.pixels = pixels
+        self.origin = image.GetOrigin()
+        self.spacing = image.GetSpacing()
+        direction = np.array(image.GetDirection()).reshape(3, 3)
+        self.direction = (*direction[:, 0].tolist(), *direction[:, 1].tolist())
+
+
+def _slice(itk: Any, path: Path) -> _Slice:
+    reader = itk.ImageFileReader()
+    reader.SetImageIO("GDCMImageIO")
+    reader.SetFileName(str(path))
+    try:
+        image = reader.Execute()
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[-1]
+        raise InputError(f"{path}: cannot be read as DICOM ({reason}); check that the file is complete") from None
+    pixels = np.asarray(itk.GetArrayFromImage(image), dtype=np.float32)
+    if pixels.ndim != 3 or pixels.shape[0] != 1:
+        raise InputError(f"{path}: holds an image of shape {pixels.shape}, expected one slice")
+    return _Slice(pixels[0], image)
