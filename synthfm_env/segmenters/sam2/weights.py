@@ -52,7 +52,21 @@ def load_weights(name_or_path: str) -> SAM2VideoPredictor:
         header, state = _read_safetensors(path)
         if "architecture" in header:
             return fill(_build(header["architecture"], path), state, path)
+        if header.get("official") in OFFICIAL:
+            return fill(build_official(header["official"], int(header["image_size"])), state, path)
     return _official(path, None)
+
+
+def trained_here(name_or_path: str) -> bool:
+    """Tell whether weights were made by ``synthfm train``: by the architecture in the file's header."""
+    path = weights_path(name_or_path)
+    if path.suffix != ".safetensors" or not path.is_file():
+        return False
+    try:
+        with safe_open(path, framework="pt") as file:
+            return "architecture" in (file.metadata() or {})
+    except SafetensorError:
+        return False  # load_weights says what is wrong with it
 
 
 def _build(architecture: str, path: Path) -> SAM2VideoPredictor:
