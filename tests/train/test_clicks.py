@@ -1,10 +1,10 @@
-"""Training clicks: on an error, with the truth's sign."""
+"""Training prompts: clicks on an error, with the truth's sign, and noisy boxes."""
 
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from synthfm_train.clicks import correction
+from synthfm_train.clicks import correction, noisy_box
 
 H = W = 12
 
@@ -47,3 +47,21 @@ def test_the_first_click_is_a_positive_one_inside():
     points, labels = correction(torch.zeros_like(truth), truth, torch.Generator().manual_seed(5))
     assert labels.all()
     assert clicked(truth, points).all()
+
+
+@given(st.integers(0, 2**31), st.integers(0, 40), st.integers(0, 40), st.integers(1, 24), st.integers(1, 24))
+def test_a_noisy_box_strays_by_a_tenth_and_stays_inside(seed, top, left, height, width):
+    truth = torch.zeros(1, 64, 64, dtype=torch.bool)
+    truth[0, top : top + height, left : left + width] = True
+    points, labels = noisy_box(truth, torch.Generator().manual_seed(seed))
+    assert labels.tolist() == [[2, 3]]
+    assert ((points >= 0) & (points <= 63)).all()
+    tight = torch.tensor([[left, top], [left + width - 1, top + height - 1]])
+    assert ((points[0] - tight).abs() <= torch.tensor([width - 1, height - 1]) * 0.1 + 1e-4).all()
+
+
+def test_boxes_are_noisy():
+    truth = torch.zeros(50, 64, 64, dtype=torch.bool)
+    truth[:, 10:50, 20:40] = True
+    points, _ = noisy_box(truth, torch.Generator().manual_seed(0))
+    assert (points.std(0) > 0.5).all()

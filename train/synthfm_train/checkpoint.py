@@ -1,6 +1,7 @@
 """Checkpoints that a kill cannot spoil, and the weights file that segmenters load."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,10 @@ from synthfm_env.segmenters.sam2 import Architecture
 def save_checkpoint(state: dict[str, Any], path: Path) -> None:
     """Write ``state`` (tensors and plain data) so that ``path`` always holds a whole checkpoint."""
     part = path.with_suffix(".part")
-    torch.save(state, part)
+    with part.open("wb") as file:
+        torch.save(state, file)
+        file.flush()
+        os.fsync(file.fileno())
     os.replace(part, path)
 
 
@@ -33,9 +37,23 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     return state
 
 
-def save_weights(state: dict[str, torch.Tensor], architecture: Architecture, path: Path, notes: dict[str, str]) -> None:
-    """Write half-precision weights with their architecture in the header, for ``make_segmenter``."""
-    half = {name: tensor.detach().half().contiguous() for name, tensor in state.items()}
+def save_weights(
+    state: dict[str, torch.Tensor], architecture: Architecture | str, size: int, path: Path, notes: dict[str, str]
+) -> None:
+    """Write half-precision weights with their architecture in the header, for ``make_segmenter``.
+
+    Args:
+        state: the model's tensors.
+        architecture: its sizes, or the name of an official model.
+        size: pixels along each side of the frames that it was trained on last.
+        path: where to, a ``.safetensors``.
+        notes: more for the header.
+    """
+    half = {name: tensor.detach().half().contiguous().cpu() for name, tensor in state.items()}
+    if isinstance(architecture, str):
+        header = {"official": architecture, "image_size": str(size)}
+    else:
+        header = {"architecture": replace(architecture, image_size=size).to_json()}
     part = path.with_suffix(".part")
-    save_file(half, part, metadata={"architecture": architecture.to_json(), **notes})
+    save_file(half, part, metadata={**header, **notes})
     os.replace(part, path)

@@ -1,15 +1,29 @@
 """What ``synthfm train`` does."""
 
+import os
+import shlex
 from pathlib import Path
 
 import torch
+from rich.console import Console
 
 from synthfm_env.errors import InputError
+from synthfm_train.folder import RunFolder
+from synthfm_train.processes import start_processes
 from synthfm_train.recipe import load_recipe
 from synthfm_train.trainer import Trainer
 
 
-def train(recipe: str, *, out: Path, overrides: tuple[str, ...] = (), resume: bool = False, workers: int = 1) -> Path:
+def train(
+    recipe: str,
+    *,
+    out: Path,
+    overrides: tuple[str, ...] = (),
+    resume: bool = False,
+    device: str = "auto",
+    devices: int = 1,
+    workers: int | None = None,
+) -> Path:
     """Train by a recipe, in a folder, and return the path of the best weights.
 
     Args:
@@ -17,17 +31,39 @@ def train(recipe: str, *, out: Path, overrides: tuple[str, ...] = (), resume: bo
         out: the run's folder.
         overrides: ``"key=value"`` changes to the recipe.
         resume: go on from the folder's checkpoint.
-        workers: processes that make volumes.
+        device: ``"auto"``, ``"cpu"``, ``"cuda"`` or a numbered one.
+        devices: processes that share each step's volumes, on CUDA one for each GPU. Lightning Fabric starts them by
+            running this program again; all but the first end in here.
+        workers: processes that make volumes, for each device; by default the cores that are left, 8 at most.
 
     Raises:
         InputError: a bad recipe, or a folder that holds a run already and ``resume`` was not asked for.
+        DivergedError: the loss is no longer finite.
+        KeyboardInterrupt: Ctrl-C, with a message that says how to go on.
     """
+    chosen = load_recipe(recipe, overrides)
     if not resume and (out / "checkpoint.pt").exists():
         raise InputError(f"{str(out)!r} holds a run already; add --resume to go on with it, or give another --out")
+    processes = start_processes(device, devices)
     torch.set_num_threads(1)
-    trainer = Trainer(load_recipe(recipe, overrides), out, resume=resume, workers=workers)
+    if workers is None:
+        workers = max(1, min(8, (os.cpu_count() or 1) // devices - 1))
+    trainer = Trainer(chosen, out, processes, resume=resume, workers=workers)
+    if processes.rank == 0:
+        changed = RunFolder(out).write_recipe(chosen)
+        if changed and resume:
+            Console(stderr=True).print(f"note: the recipe differs from the folder's in {', '.join(changed)}")
     try:
-        return trainer.run()
+        weights = trainer.run()
     except KeyboardInterrupt:
-        trainer.save()
-        raise
+        processes.finish()
+        raise KeyboardInterrupt(_how_to_go_on(recipe, out, overrides)) from None
+    processes.finish()
+    return weights
+
+
+def _how_to_go_on(recipe: str, out: Path, overrides: tuple[str, ...]) -> str:
+    if not (out / "checkpoint.pt").exists():
+        return "stopped before the first step; nothing was kept"
+    changes = "".join(f" --set {shlex.quote(change)}" for change in overrides)
+    return f"stopped and saved; go on with: synthfm train {recipe} --resume --out {shlex.quote(str(out))}{changes}"

@@ -1,5 +1,7 @@
 """Clips for training: SynthFM-3D volumes cut along any plane, made on the fly, each from its index alone."""
 
+import signal
+from collections.abc import Iterator
 from itertools import islice
 from typing import NamedTuple
 
@@ -7,7 +9,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 
 from synthfm_env.synthesis import SynthFM3D
 from synthfm_env.volumes import to_uint8
@@ -23,13 +25,42 @@ class Clips(NamedTuple):
         frames: uint8 (K, T, S, S).
         masks: bool (K, O, T, S, S), the objects to segment; each is visible on the first slice.
         labels: int16 (K, T, S, S), the whole label map, for the dense task.
-        seed: of the volume.
+        seed: of the volume; in a batch, int64 (V,).
     """
 
     frames: torch.Tensor
     masks: torch.Tensor
     labels: torch.Tensor
-    seed: int
+    seed: int | torch.Tensor
+
+
+def load_clips(dataset: "ClipDataset", batch: int, *, share: int, shares: int, workers: int) -> Iterator[Clips]:
+    """Yield a data set in batches, made ahead by worker processes.
+
+    Args:
+        dataset: a whole number of batches.
+        batch: volumes a batch.
+        share: which part of each batch to yield, 0 to ``shares`` - 1.
+        shares: parts that a batch is cut into, all of the same size.
+        workers: processes; 0 makes the clips in this one.
+    """
+    part = batch // shares
+    wanted = range(len(dataset))
+    loader: DataLoader[Clips] = DataLoader(
+        dataset,
+        batch_size=part,
+        sampler=[i for i in wanted if i % batch // part == share],
+        num_workers=workers,
+        prefetch_factor=4 if workers else None,
+        worker_init_fn=_start_worker,
+        pin_memory=torch.cuda.is_available(),
+    )
+    return iter(loader)
+
+
+def _start_worker(worker: int) -> None:
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; the step under way still needs data
 
 
 class ClipDataset(Dataset[Clips]):

@@ -30,10 +30,10 @@ def dense_loss(maps: list[Tensor], head: DenseHead, labels: Tensor, generator: t
     """Return the contrastive loss over random pixels of each slice.
 
     Args:
-        maps: what ``model.forward_image`` made of B slices, at stride 4, 8 and 16.
+        maps: what ``encode_slices`` made of B slices, at stride 4, 8 and 16.
         head: the projection.
         labels: integer (B, S, S).
-        generator: draws the pixels.
+        generator: draws the pixels, on the CPU.
     """
     embeddings = head(maps).flatten(2)
     small = F.interpolate(labels[:, None].float(), scale_factor=0.25, mode="nearest-exact").flatten(1).long()
@@ -41,6 +41,6 @@ def dense_loss(maps: list[Tensor], head: DenseHead, labels: Tensor, generator: t
     frequency = torch.stack([torch.bincount(row, minlength=int(small.max()) + 1) for row in small])
     weight = 1 / frequency.gather(1, small).float().clamp(min=1)
     weight = weight / weight.sum(1, keepdim=True) + 1 / small.shape[1]
-    picked = torch.multinomial(weight, min(_PIXELS, small.shape[1]), generator=generator)
+    picked = torch.multinomial(weight.cpu(), min(_PIXELS, small.shape[1]), generator=generator).to(small.device)
     chosen = embeddings.gather(2, picked[:, None].expand(-1, embeddings.shape[1], -1)).transpose(1, 2)
     return contrastive_loss(chosen, small.gather(1, picked))

@@ -1,69 +1,111 @@
-"""Losses on mask logits before the object score gates them.
+"""Losses on mask logits before the object score gates them, by name.
 
 SAM 2 writes -1024 into the logits of a slice whose object score is not positive. A loss behind that gate gives no
 gradient to the mask while a random score is negative, and the model learns to predict nothing; so the masks are
-scored in front of it and the object score by itself.
+scored in front of it and the object score by itself. Where the score is positive both are the same.
 """
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+LossName = Literal["synthfm3d", "sam2", "dice"]
+
+_FOCAL = 20.0  # of SAM 2's loss; Dice, IoU and object score weigh 1
+_ALPHA, _GAMMA = 0.25, 2.0
+_IOU: dict[LossName, float] = {"synthfm3d": 0.1, "sam2": 1.0, "dice": 0.1}
+
 
 class MaskLoss(NamedTuple):
-    """Loss of one prediction of N masks, and what it was made of (detached)."""
+    """Loss of one prediction of N masks, and how good they are (detached).
+
+    Attributes:
+        total: float32 (N,).
+        dice: float32 (), mean hard Dice over the masks whose truth is not empty.
+    """
 
     total: Tensor
     dice: Tensor
 
 
-def mask_loss(logits: Tensor, truth: Tensor, iou: Tensor, score: Tensor, balance: float) -> MaskLoss:
+def mask_loss(
+    logits: Tensor, truth: Tensor, iou: Tensor, score: Tensor, name: LossName = "synthfm3d", balance: float = 0.0
+) -> MaskLoss:
     """Score one prediction.
 
-    Soft Dice and cross-entropy on the mask (weights 1 and 1), the predicted IoU (L1, 0.1) and the object score
-    (cross-entropy, 1). Where the truth is empty the area predicted takes the place of Dice: unlike in SAM 2 the
-    mask learns to be empty, because, with the object score alone to end it, a short training tracks every object to
-    the last slice.
+    - ``"synthfm3d"``: soft Dice and cross-entropy on the mask. Where the truth is empty the area predicted takes the
+      place of Dice: the mask learns to be empty, because, with the object score alone to end it, a short training
+      tracks every object to the last slice. An object covers a few percent of a slice, and plain cross-entropy
+      first teaches that share alone: a random model predicts nothing for thousands of steps. With ``balance`` 1
+      inside and outside weigh the same, and a model can do no better than to look at the click.
+    - ``"sam2"``: focal loss (weight 20; alpha 0.25, gamma 2) and soft Dice (1) on masks whose truth is not empty, as
+      ``training.loss_fns`` of facebookresearch/sam2 with the weights of its fine-tuning configuration.
+    - ``"dice"``: soft Dice alone on the mask (SynthFM, arXiv 2504.08177), empty truths included.
 
-    An object covers a few percent of a slice, and plain cross-entropy first teaches that share alone: a random
-    model predicts nothing for thousands of steps. With ``balance`` 1 inside and outside weigh the same, and a
-    model can do no better than to look at the click.
+    Each adds what SAM 2 needs in use: its own guess of the IoU (L1, weight 1 in ``"sam2"``, else 0.1) where the truth
+    is not empty, and the object score (cross-entropy, 1). Of several candidate masks the best by the mask's loss is
+    taught, and the guesses of all.
 
     Args:
-        logits: float32 (N, H, W), ungated, at the truth's resolution.
+        logits: float32 (N, M, H, W), ungated, at the truth's resolution: M candidates for each mask.
         truth: bool (N, H, W).
-        iou: float32 (N,), the model's own guess of its IoU.
+        iou: float32 (N, M), the model's own guess of their IoU.
         score: float32 (N,), object score logits.
-        balance: 0 weighs every pixel the same, 1 the two sides of the mask; in between, geometrically.
-
-    Returns:
-        The mean loss, and the hard Dice over masks whose truth is not empty.
+        name: of the loss.
+        balance: of ``"synthfm3d"``: 0 weighs every pixel the same, 1 the two sides of the mask; in between,
+            geometrically.
     """
-    target = truth.float()
+    target = truth[:, None].float()
     present = truth.flatten(1).any(1).float()
-    count = present.sum().clamp(min=1)
     probability = logits.sigmoid()
-    overlap = (probability * target).sum((1, 2))
-    soft = 1 - (2 * overlap + 1) / (probability.sum((1, 2)) + target.sum((1, 2)) + 1)
-    share = target.mean((1, 2), keepdim=True).clamp(1e-4, 1 - 1e-4)
-    weight = torch.where(truth, share, 1 - share) ** -balance
-    entropy = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
-    entropy = (entropy * weight).sum((1, 2)) / weight.sum((1, 2))
-    with torch.no_grad():
-        hard = logits > 0
-        both = (hard & truth).sum((1, 2)).float()
-        sizes = (hard.sum((1, 2)) + truth.sum((1, 2))).float()
-        real_iou = both / (sizes - both).clamp(min=1)
-        hard_dice = ((2 * both / sizes.clamp(min=1)) * present).sum() / count
-    guess = (iou - real_iou).abs()
+    if name == "sam2":
+        masks = (_FOCAL * _focal(logits, probability, target) + _soft_dice(probability, target)) * present[:, None]
+    elif name == "dice":
+        masks = _soft_dice(probability, target)
+    else:
+        masks = _balanced_entropy(logits, target, balance)
+        masks = masks + torch.where(present[:, None] > 0, _soft_dice(probability, target), _spurious(probability))
+    best = masks.gather(1, masks.detach().argmin(1, keepdim=True))[:, 0]
+    real_iou, dice = _measured(logits.detach() > 0, truth[:, None])
+    guess = (iou - real_iou).abs().mean(1) * present
+    appears = F.binary_cross_entropy_with_logits(score, present, reduction="none")
+    used = dice.gather(1, iou.detach().argmax(1, keepdim=True))[:, 0]
+    hard = (used * present).sum() / present.sum().clamp(min=1)
+    return MaskLoss(best + _IOU[name] * guess + appears, hard)
+
+
+def _soft_dice(probability: Tensor, target: Tensor) -> Tensor:
+    overlap = (probability * target).sum((2, 3))
+    return 1 - (2 * overlap + 1) / (probability.sum((2, 3)) + target.sum((2, 3)) + 1)
+
+
+def _focal(logits: Tensor, probability: Tensor, target: Tensor) -> Tensor:
+    entropy = F.binary_cross_entropy_with_logits(logits, target.expand_as(logits), reduction="none")
+    right = probability * target + (1 - probability) * (1 - target)
+    side = _ALPHA * target + (1 - _ALPHA) * (1 - target)
+    return (side * entropy * (1 - right) ** _GAMMA).mean((2, 3))
+
+
+def _balanced_entropy(logits: Tensor, target: Tensor, balance: float) -> Tensor:
+    share = target.mean((2, 3), keepdim=True).clamp(1e-4, 1 - 1e-4)
+    weight = torch.where(target > 0, share, 1 - share) ** -balance
+    entropy = F.binary_cross_entropy_with_logits(logits, target.expand_as(logits), reduction="none")
+    return (entropy * weight).sum((2, 3)) / weight.sum((2, 3))
+
+
+def _spurious(probability: Tensor) -> Tensor:
     # Dice is blind to how much is wrong where nothing is right; against a hundredth of the slice it is not.
-    covered = probability.mean((1, 2))
-    spurious = covered / (covered + 0.01)
-    masks = (entropy + torch.where(present > 0, soft + 0.1 * guess, spurious)).mean()
-    appears = F.binary_cross_entropy_with_logits(score, present)
-    return MaskLoss(masks + appears, hard_dice)
+    covered = probability.mean((2, 3))
+    return covered / (covered + 0.01)
+
+
+def _measured(hard: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the IoU and the Dice, (N, M), of bool masks."""
+    both = (hard & truth).sum((2, 3)).float()
+    sizes = (hard.sum((2, 3)) + truth.sum((2, 3))).float()
+    return both / (sizes - both).clamp(min=1), 2 * both / sizes.clamp(min=1)
 
 
 def contrastive_loss(embeddings: Tensor, labels: Tensor, temperature: float = 0.1) -> Tensor:
@@ -74,7 +116,9 @@ def contrastive_loss(embeddings: Tensor, labels: Tensor, temperature: float = 0.
         labels: integer (B, P).
         temperature: of the softmax over the other pixels of the image.
     """
-    similarity = embeddings @ embeddings.transpose(1, 2) / temperature
+    # Similarities of up to 1 / temperature would lose too much in bfloat16.
+    with torch.autocast(embeddings.device.type, enabled=False):
+        similarity = embeddings.float() @ embeddings.float().transpose(1, 2) / temperature
     itself = torch.eye(similarity.shape[1], dtype=torch.bool, device=similarity.device)
     similarity = similarity.masked_fill(itself, -1e9)
     same = (labels[:, :, None] == labels[:, None, :]) & ~itself

@@ -1,14 +1,20 @@
 """Recipes: what a training run does, as validated data."""
 
 import tomllib
+from dataclasses import fields
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from synthfm_env.errors import InputError, unknown_name
-from synthfm_env.segmenters.sam2 import Architecture
+from synthfm_env.segmenters.sam2 import OFFICIAL, Architecture
+from synthfm_env.synthesis import SynthFM3D
+from synthfm_train.losses import LossName
+from synthfm_train.parts import Trains
+
+RANDOM = "random"
 
 
 class _Strict(BaseModel):
@@ -31,18 +37,27 @@ class Phase(_Strict):
         "clicks", description="dense: contrastive pixel embeddings on the label map; clicks: prompted masks"
     )
     steps: int = Field(ge=1)
-    image_size: int | None = Field(None, description="left out: that of the architecture")
+    image_size: int | None = Field(None, ge=32, multiple_of=32, description="left out: that of the architecture")
     volumes: int = Field(4, ge=1, description="volumes a step")
     cuts: int = Field(2, ge=1, description="clips cut from each volume, each along its own plane and window")
     slices: int = Field(1, ge=1, description="slices a clip")
     objects: int = Field(4, ge=1, description="objects a clip")
     clicks: int = Field(3, ge=1, description="most clicks on the first slice, each after a prediction")
     corrections: int = Field(0, ge=0, description="later clicks on any slice of the clip, each followed by tracking")
+    boxes: float = Field(0.0, ge=0, le=1, description="share of steps whose first prompt is a noisy box, not a click")
+    masks: float = Field(0.0, ge=0, le=1, description="share of steps on clips whose first slice comes with its mask")
+    images: float = Field(0.0, ge=0, le=1, description="share of steps that take only the first slice of each clip")
     balance: float = Field(0.5, ge=0, le=1, description="of inside against outside in the cross-entropy")
     dense: float = Field(0.2, ge=0, description="weight of the dense task beside the clicks")
     lr: float = Field(5e-4, gt=0)
     warmup: int = Field(100, ge=0)
     final_lr: float = Field(0.05, ge=0, le=1, description="share of lr left at the end of the phase")
+
+    @model_validator(mode="after")
+    def _shares(self) -> Self:
+        if self.boxes + self.masks > 1:
+            raise ValueError(f"boxes {self.boxes} and masks {self.masks} are shares: together at most 1")
+        return self
 
 
 class Recipe(_Strict):
@@ -50,8 +65,12 @@ class Recipe(_Strict):
 
     name: str
     seed: int = Field(0, ge=0)
-    weights: str | None = Field(None, description="start from a segmenter's weights instead of random ones")
-    architecture: Architecture = Architecture()
+    weights: str = Field(RANDOM, description="random, or a segmenter's weights: a name or a file")
+    architecture: Architecture | str | None = Field(
+        None, description="sizes of a model of ours, or an official name; left out: that of the weights"
+    )
+    trains: Trains = "all"
+    loss: LossName = "synthfm3d"
     data: Data = Data()
     phases: tuple[Phase, ...] = Field(min_length=1)
     weight_decay: float = Field(0.05, ge=0)
@@ -62,14 +81,20 @@ class Recipe(_Strict):
     checkpoint_every: int = Field(200, ge=1)
     validation_volumes: int = Field(24, ge=1)
 
-    @model_validator(mode="before")
+    @field_validator("architecture", mode="before")
     @classmethod
-    def _near_match(cls, data: Any) -> Any:
-        if isinstance(data, dict):
-            for key in data:
-                if key not in cls.model_fields:
-                    raise unknown_name("recipe key", key, cls.model_fields)
-        return data
+    def _official(cls, value: Any) -> Any:
+        if isinstance(value, str) and value not in OFFICIAL:
+            raise unknown_name("architecture", value, OFFICIAL)
+        return value
+
+    @model_validator(mode="after")
+    def _dense_needs_the_encoder(self) -> Self:
+        if self.trains != "all" and any(phase.kind == "dense" for phase in self.phases):
+            raise ValueError(
+                f"trains {self.trains!r} freezes the image encoder, the one thing that a dense phase trains"
+            )
+        return self
 
 
 def list_recipes() -> dict[str, Path]:
@@ -88,6 +113,26 @@ def load_recipe(name_or_path: str, overrides: tuple[str, ...] = ()) -> Recipe:
     Raises:
         InputError: the file is missing or is not TOML, or a key or value is not a recipe's.
     """
+    data = _read(name_or_path)
+    for override in overrides:
+        _apply(data, override)
+    try:
+        _check_keys(data)
+        recipe = Recipe.model_validate(data)
+        SynthFM3D(recipe.data.shape, recipe.data.recipe)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"] if part not in ("Architecture", "str"))
+        said = first["msg"].removeprefix("Value error, ")
+        given = "" if first["type"] == "value_error" else f", got {first['input']!r}"
+        raise InputError(f"recipe {name_or_path!r}: {where + ': ' if where else ''}{said}{given}") from None
+    except InputError as error:
+        raise InputError(f"recipe {name_or_path!r}: {error}") from None
+    return recipe
+
+
+def _read(name_or_path: str) -> dict[str, Any]:
+    """Return a recipe's fields; ``extends = "name"`` states only what differs from that one, ``data`` key by key."""
     path = Path(name_or_path)
     if path.suffix != ".toml":
         packaged = list_recipes()
@@ -95,21 +140,34 @@ def load_recipe(name_or_path: str, overrides: tuple[str, ...] = ()) -> Recipe:
             raise unknown_name("recipe", name_or_path, packaged)
         path = packaged[name_or_path]
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
+        own = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise InputError(
-            f"recipe {str(path)!r} does not exist; `synthfm train --help` lists the packaged ones"
-        ) from None
+        names = ", ".join(list_recipes())
+        raise InputError(f"recipe {str(path)!r} does not exist; the packaged ones are {names}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"recipe {str(path)!r} cannot be read: {error}") from None
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"recipe {str(path)!r} is not TOML: {error}") from None
-    for override in overrides:
-        _apply(data, override)
-    try:
-        return Recipe.model_validate(data)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "recipe"
-        raise InputError(f"recipe {str(path)!r}: {where}: {first['msg']} (got {first['input']!r})") from None
+    if "extends" not in own:
+        return own
+    base = _read(str(own.pop("extends")))
+    return {**base, **own, "data": {**base.get("data", {}), **own.get("data", {})}}
+
+
+def _check_keys(data: dict[str, Any]) -> None:
+    """Refuse unknown keys at every level, with the near matches; all else is left to pydantic."""
+    phases = data.get("phases", [])
+    places: list[tuple[str, Any, list[str]]] = [
+        ("recipe key", data, list(Recipe.model_fields)),
+        ("key of data", data.get("data"), list(Data.model_fields)),
+        ("key of architecture", data.get("architecture"), [field.name for field in fields(Architecture)]),
+    ]
+    if isinstance(phases, list):
+        places += [(f"key of phases.{i}", phase, list(Phase.model_fields)) for i, phase in enumerate(phases)]
+    for kind, given, known in places:
+        for key in given if isinstance(given, dict) else ():
+            if key not in known:
+                raise unknown_name(kind, key, known)
 
 
 def _apply(data: dict[str, Any], override: str) -> None:
@@ -130,4 +188,6 @@ def _apply(data: dict[str, Any], override: str) -> None:
         else:
             target[last] = parsed
     except (ValueError, IndexError, AttributeError, TypeError):
-        raise InputError(f"--set {override!r}: the recipe has no place {key!r}") from None
+        raise InputError(
+            f"--set {override!r}: the recipe has no place {key!r}; phases count from 0, as in phases.0.steps=20"
+        ) from None

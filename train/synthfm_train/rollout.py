@@ -12,8 +12,9 @@ import torch.nn.functional as F
 from sam2.modeling.sam2_base import NO_OBJ_SCORE, SAM2Base
 from torch import Tensor
 
-from synthfm_train.clicks import correction
-from synthfm_train.losses import mask_loss
+from synthfm_train.clicks import correction, noisy_box
+from synthfm_train.losses import LossName, mask_loss
+from synthfm_train.parts import encode_slices
 from synthfm_train.recipe import Phase
 
 # SAM 2 scales the distance of object pointers by the number of slices, up to 16. A clip stands for a part of a volume.
@@ -21,22 +22,11 @@ _VOLUME = 64
 
 
 @dataclass(frozen=True, slots=True)
-class RolloutResult:
-    """Mean loss of all predictions of a clip, and hard Dice (detached) at three moments."""
-
-    loss: Tensor
-    first_click: float
-    last_click: float
-    tracked: float
-
-
-@dataclass(frozen=True, slots=True)
 class _Prediction:
-    """Low-resolution logits (N, 1, h, w) in front of the gate, object score logits (N, 1), predicted IoU (N, 1)."""
+    """Low-resolution logits (N, 1, h, w) in front of the gate, object score logits (N, 1), object pointers."""
 
     ungated: Tensor
     score: Tensor
-    iou: Tensor
     pointer: Tensor
 
     @property
@@ -45,38 +35,51 @@ class _Prediction:
 
 
 class Rollout:
-    """Plays clicks on B clips of T slices with O objects each; N = B * O masks a slice."""
+    """Plays prompts on B clips of T slices with O objects each; N = B * O masks a slice.
+
+    Attributes:
+        maps: the encoded slices at stride 4, 8 and 16, each (B, T, C, h, w).
+        points: by slice, the coordinates (N, P, 2) and labels (N, P) of all prompts so far.
+    """
 
     def __init__(
-        self, model: SAM2Base, frames: Tensor, masks: Tensor, generator: torch.Generator, balance: float = 0.0
+        self,
+        model: SAM2Base,
+        frames: Tensor,
+        masks: Tensor,
+        generator: torch.Generator,
+        loss: LossName = "synthfm3d",
+        balance: float = 0.0,
     ) -> None:
         """Encode the slices.
 
         Args:
             model: the SAM 2 to train.
             frames: float32 (B, T, 3, S, S), normalised as the engine does.
-            masks: bool (B, O, T, S, S).
-            generator: source of all draws.
+            masks: bool (B, O, T, S, S), on the same device; none empty on its first slice.
+            generator: source of all draws, on the CPU.
+            loss: see ``mask_loss``.
             balance: see ``mask_loss``.
         """
-        self.model, self.generator, self.balance = model, generator, balance
-        batch, objects, self.length = masks.shape[:3]
+        self.model, self.generator = model, generator
+        self._loss_name: LossName = loss
+        self._balance = balance
+        self._batch, objects, self.length = masks.shape[:3]
         self.truth = masks.flatten(0, 1)
-        backbone = model.forward_image(frames.flatten(0, 1))
-        self.maps = [level.unflatten(0, (batch, self.length)) for level in backbone["backbone_fpn"]]
-        self.owner = torch.arange(batch).repeat_interleave(objects)
-        position = backbone["vision_pos_enc"][-1][:1]
-        self.position = position.expand(len(self.owner), -1, -1, -1).flatten(2).permute(2, 0, 1)
-        self.memory: dict[str, dict[int, dict[str, Any]]] = {
+        maps, position = encode_slices(model, frames.flatten(0, 1))
+        self.maps = [level.unflatten(0, (self._batch, self.length)) for level in maps]
+        self._owner = torch.arange(self._batch, device=frames.device).repeat_interleave(objects)
+        self._position = position[:1].expand(len(self._owner), -1, -1, -1).flatten(2).permute(2, 0, 1)
+        self._memory: dict[str, dict[int, dict[str, Any]]] = {
             "cond_frame_outputs": {},
             "non_cond_frame_outputs": {},
         }
         self.points: dict[int, tuple[Tensor, Tensor]] = {}
-        self.latest: dict[int, _Prediction] = {}
-        self.losses: list[Tensor] = []
+        self._latest: dict[int, _Prediction] = {}
+        self._losses: list[Tensor] = []
 
     def _level(self, level: int, t: int) -> Tensor:
-        return self.maps[level][:, t][self.owner]
+        return self.maps[level][:, t][self._owner]
 
     def _conditioned(self, t: int, initial: bool, reverse: bool) -> Tensor:
         top = self._level(-1, t)
@@ -84,41 +87,50 @@ class Rollout:
             frame_idx=t,
             is_init_cond_frame=initial,
             current_vision_feats=[top.flatten(2).permute(2, 0, 1)],
-            current_vision_pos_embeds=[self.position],
+            current_vision_pos_embeds=[self._position],
             feat_sizes=[tuple(top.shape[-2:])],
-            output_dict=self.memory,
+            output_dict=self._memory,
             num_frames=_VOLUME,
             track_in_reverse=reverse,
         )
         return features
 
-    def _decode(self, t: int, features: Tensor, points: tuple[Tensor, Tensor] | None, logits: Tensor | None) -> float:
+    def _decode(self, t: int, features: Tensor, points: tuple[Tensor, Tensor] | None, logits: Tensor | None) -> Tensor:
         """Run the prompt encoder and the mask decoder, score the masks, return their hard Dice."""
-        model, n = self.model, len(self.owner)
+        model, n = self.model, len(self._owner)
+        device = features.device
+        several = model._use_multimask(
+            is_init_cond_frame=not self._memory["cond_frame_outputs"],
+            point_inputs=None if points is None else {"point_labels": points[1]},
+        )
         if points is None:
-            points = (torch.zeros(n, 1, 2), -torch.ones(n, 1, dtype=torch.int32))
+            points = torch.zeros(n, 1, 2, device=device), -torch.ones(n, 1, dtype=torch.int32, device=device)
         sparse, dense = model.sam_prompt_encoder(points=points, boxes=None, masks=logits)
         ungated, iou, tokens, score = model.sam_mask_decoder(
             image_embeddings=features,
             image_pe=model.sam_prompt_encoder.get_dense_pe(),
             sparse_prompt_embeddings=sparse,
             dense_prompt_embeddings=dense,
-            multimask_output=False,
+            multimask_output=several,
             repeat_image=False,
             high_res_features=[self._level(0, t), self._level(1, t)],
         )
         ungated, iou, score = ungated.float(), iou.float(), score.float()
-        appears = (score > 0).float()
-        pointer = model.obj_ptr_proj(tokens[:, 0]) * appears + (1 - appears) * model.no_obj_ptr
-        self.latest[t] = _Prediction(ungated, score, iou, pointer)
         full = F.interpolate(ungated, size=self.truth.shape[-2:], mode="bilinear", align_corners=False)
-        scored = mask_loss(full[:, 0], self.truth[:, t], iou[:, 0], score[:, 0], self.balance)
-        self.losses.append(scored.total)
-        return float(scored.dice)
+        scored = mask_loss(full, self.truth[:, t], iou, score[:, 0], self._loss_name, self._balance)
+        self._losses.append(scored.total)
+        # In use the mask with the highest guess of its IoU counts; its token is the pointer, if it has one.
+        best = iou.argmax(1)
+        every = torch.arange(n, device=device)
+        token = tokens[every, best] if tokens.shape[1] > 1 else tokens[:, 0]
+        appears = (score > 0).float()
+        pointer = model.obj_ptr_proj(token) * appears + (1 - appears) * model.no_obj_ptr
+        self._latest[t] = _Prediction(ungated[every, best][:, None], score, pointer)
+        return scored.dice
 
     def remember(self, t: int, clicked: bool) -> None:
         """Encode slice ``t`` with its latest prediction into the memory bank."""
-        prediction = self.latest[t]
+        prediction = self._latest[t]
         full = F.interpolate(prediction.gated, size=self.truth.shape[-2:], mode="bilinear", align_corners=False)
         top = self._level(-1, t)
         features, position = self.model._encode_new_memory(
@@ -129,31 +141,45 @@ class Rollout:
             is_mask_from_pts=clicked,
         )
         entry = {"maskmem_features": features, "maskmem_pos_enc": position, "obj_ptr": prediction.pointer}
-        key = "cond_frame_outputs" if clicked or t in self.memory["cond_frame_outputs"] else "non_cond_frame_outputs"
-        self.memory[key][t] = entry
+        key = "cond_frame_outputs" if clicked or t in self._memory["cond_frame_outputs"] else "non_cond_frame_outputs"
+        self._memory[key][t] = entry
         if key == "cond_frame_outputs":
-            self.memory["non_cond_frame_outputs"].pop(t, None)
+            self._memory["non_cond_frame_outputs"].pop(t, None)
 
-    def click(self, t: int, reverse: bool = False) -> float:
+    def mask(self, t: int) -> Tensor:
+        """Return the latest masks on slice ``t`` as they count in use, bool (N, S, S)."""
+        if t not in self._latest:
+            return torch.zeros_like(self.truth[:, t])
+        gated = self._latest[t].gated
+        full = F.interpolate(gated, size=self.truth.shape[-2:], mode="bilinear", align_corners=False)
+        return full[:, 0] > 0
+
+    def click(self, t: int, reverse: bool = False) -> Tensor:
         """Draw a click on slice ``t`` from its latest prediction, predict again, return the Dice."""
-        previous = self.latest.get(t)
-        truth = self.truth[:, t]
-        if previous is None:
-            predicted = torch.zeros_like(truth)
-        else:
-            full = F.interpolate(previous.gated, size=truth.shape[-2:], mode="bilinear", align_corners=False)
-            predicted = full[:, 0] > 0
-        coords, labels = correction(predicted, truth, self.generator)
-        if t in self.points:
-            coords = torch.cat((self.points[t][0], coords), 1)
-            labels = torch.cat((self.points[t][1], labels), 1)
-        self.points[t] = (coords, labels)
-        known = self.memory["cond_frame_outputs"]
+        return self._prompt(t, correction(self.mask(t), self.truth[:, t], self.generator), reverse)
+
+    def give_box(self, t: int) -> Tensor:
+        """Draw a box around the truth on slice ``t``, predict, return the Dice."""
+        return self._prompt(t, noisy_box(self.truth[:, t], self.generator), reverse=False)
+
+    def _prompt(self, t: int, prompt: tuple[Tensor, Tensor], reverse: bool) -> Tensor:
+        before, previous = self.points.get(t), self._latest.get(t)
+        if before is not None:
+            prompt = torch.cat((before[0], prompt[0]), 1), torch.cat((before[1], prompt[1]), 1)
+        self.points[t] = prompt
+        known = self._memory["cond_frame_outputs"]
         features = self._conditioned(t, initial=not known, reverse=reverse)
         logits = None if previous is None else previous.gated.detach().clamp(-32, 32)
-        return self._decode(t, features, self.points[t], logits)
+        return self._decode(t, features, prompt, logits)
 
-    def track(self, t: int, reverse: bool = False) -> float:
+    def give_mask(self, t: int) -> None:
+        """Take the truth on slice ``t`` as SAM 2 takes a mask prompt: as its output, with nothing to learn there."""
+        low, _, _, _, _, pointer, score = self.model._use_mask_as_output(
+            self._level(-1, t), [self._level(0, t), self._level(1, t)], self.truth[:, t][:, None].float()
+        )
+        self._latest[t] = _Prediction(low.float(), score.float(), pointer)
+
+    def track(self, t: int, reverse: bool = False) -> Tensor:
         """Predict slice ``t`` from the memory bank alone, remember it, return the Dice."""
         dice = self._decode(t, self._conditioned(t, initial=False, reverse=reverse), None, None)
         self.remember(t, clicked=False)
@@ -164,34 +190,59 @@ class Rollout:
         """Return the slice to correct, mostly the one with the largest error, and one more to track afterwards."""
         order = torch.randperm(self.length, generator=self.generator).tolist()
         if torch.rand(1, generator=self.generator) < 0.7:
-            size = self.latest[0].ungated.shape[-2:]
+            size = self._latest[0].ungated.shape[-2:]
             truth = F.interpolate(self.truth.float(), size=size, mode="area") > 0.5
-            wrong = [(float(((self.latest[t].gated[:, 0] > 0) ^ truth[:, t]).float().mean()), t) for t in order]
-            worst = max(wrong)[1]
+            wrong = torch.stack([((self._latest[t].gated[:, 0] > 0) ^ truth[:, t]).float().mean() for t in order])
+            worst = max(zip(wrong.tolist(), order, strict=True))[1]
             order.remove(worst)
             order.insert(0, worst)
         return order[0], order[1]
 
-    def play(self, phase: Phase) -> RolloutResult:
-        """Click the first slice, track the others, then correct slices anywhere and track a neighbour of each."""
-        clicks = 1 + int(torch.randint(phase.clicks, (1,), generator=self.generator))
-        # The engine propagates after every click, so a second click on a slice meets the memory of the first.
-        # Without it the first slice is an image by itself. Both happen in use, both are trained.
-        remembers = bool(torch.rand(1, generator=self.generator) < 0.5)
-        dices = []
-        for _ in range(clicks):
-            dices.append(self.click(0))
-            if remembers:
-                self.remember(0, clicked=True)
-        tracked = []
+    def play(self, phase: Phase) -> dict[str, Tensor]:
+        """Prompt the first slice, track the others, then correct slices anywhere and track a neighbour of each.
+
+        Returns:
+            Hard Dice: ``dice1`` after the first click (``dice_box`` after a box, neither after a mask),
+            ``dice_last`` after the last on the first slice, ``tracked`` on the others.
+        """
+        values = self._first_slice(phase)
         if self.length > 1:
             self.remember(0, clicked=True)
-            tracked = [self.track(t) for t in range(1, self.length)]
+            values["tracked"] = torch.stack([self.track(t) for t in range(1, self.length)]).mean()
             for _ in range(phase.corrections):
                 r, j = self._worst_and_another()
                 self.click(r, reverse=bool(j < r))
                 self.remember(r, clicked=True)
-                if j not in self.memory["cond_frame_outputs"]:
+                if j not in self._memory["cond_frame_outputs"]:
                     self.track(j, reverse=bool(j < r))
-        loss = torch.stack(self.losses).mean()
-        return RolloutResult(loss, dices[0], dices[-1], sum(tracked) / max(1, len(tracked)))
+        return values
+
+    def _first_slice(self, phase: Phase) -> dict[str, Tensor]:
+        # A single image takes the clicks that a clip spends on its other slices.
+        most = phase.clicks + (phase.corrections if self.length == 1 else 0)
+        clicks = 1 + int(torch.randint(most, (1,), generator=self.generator))
+        # The engine propagates after every click, so a second click on a slice meets the memory of the first.
+        # Without it the first slice is an image by itself. Both happen in use, both are trained.
+        remembers = bool(torch.rand(1, generator=self.generator) < 0.5)
+        kind = float(torch.rand(1, generator=self.generator))
+        if self.length > 1 and kind < phase.masks:
+            self.give_mask(0)
+            return {}
+        box = phase.masks <= kind < phase.masks + phase.boxes
+        first = last = self.give_box(0) if box else self.click(0)
+        for _ in range(clicks - 1):
+            if remembers:
+                self.remember(0, clicked=True)
+            last = self.click(0)
+        if remembers:
+            self.remember(0, clicked=True)
+        return {"dice_box" if box else "dice1": first, "dice_last": last}
+
+    def loss(self) -> Tensor:
+        """Return the mean loss of all predictions so far."""
+        return torch.stack([one.mean() for one in self._losses]).mean()
+
+    def faulty(self) -> list[int]:
+        """Return the clips, 0 to B - 1, with a prediction whose loss is not finite."""
+        bad = ~torch.stack(self._losses).isfinite().all(0)
+        return sorted(set(self._owner[bad].tolist()))
