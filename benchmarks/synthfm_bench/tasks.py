@@ -312,7 +312,10 @@ def _dataset(suite: Suite, data: Data, found: _Found, segmenter: Segmenter, read
             found.left_out.append({"data": data.name, "image": item.image_id, "why": str(error)})
             continue
         present = _present(volume)
-        wanted = wanted_ids(data.structures, volume.structures) if data.structures else present
+        try:
+            wanted = wanted_ids(data.structures, volume.structures) if data.structures else present
+        except InputError as error:
+            raise InputError(f"{data.name}: {error}") from None
         lacking.update(volume.structures.get(key, str(key)) for key in wanted if key not in present)
         structures = tuple(key for key in wanted if key in present)
         if structures:
