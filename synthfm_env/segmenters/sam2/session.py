@@ -1,8 +1,8 @@
 """One structure in one volume: clicks in, masks out, every slice tracked from the clicked ones."""
 
 import time
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -15,33 +15,12 @@ from torch import Tensor
 from synthfm_env.errors import InputError
 from synthfm_env.prompts import Click
 from synthfm_env.segmenters.contract import Prediction, Seconds, Session
+from synthfm_env.segmenters.sam2.chains import affected, run, whole
 from synthfm_env.segmenters.sam2.features import Features
-
-# Fast mode stops tracking once the object has been gone for so many slices; SAM 2's memory reaches six back.
-_PATIENCE = 6
-# From the second click on it stops between two clicked slices once so many slices in a row came out as before the
-# click, that is with at most this share of their pixels changed.
-_SETTLED = 3
-_CHANGE = 0.005
-
-_Output = dict[str, Any]  # what SAM2Base.track_step returns for a slice; never changed once stored
-
-
-@dataclass(slots=True)
-class _State:
-    """What follows from the clicks so far. Copied shallowly before each click, so that undo is exact."""
-
-    clicks: tuple[Click, ...] = ()
-    conditioning: dict[int, _Output] = field(default_factory=dict)
-    tracked: dict[int, _Output] = field(default_factory=dict)
-    points: dict[int, dict[str, Tensor]] = field(default_factory=dict)
-    reverse: dict[int, bool] = field(default_factory=dict)
-
-    def copy(self) -> "_State":
-        return _State(self.clicks, dict(self.conditioning), dict(self.tracked), dict(self.points), dict(self.reverse))
-
-    def memory(self) -> dict[str, dict[int, _Output]]:
-        return {"cond_frame_outputs": self.conditioning, "non_cond_frame_outputs": self.tracked}
+from synthfm_env.segmenters.sam2.recall import Memory
+from synthfm_env.segmenters.sam2.refresh import refresh, runs_left
+from synthfm_env.segmenters.sam2.state import State
+from synthfm_env.segmenters.sam2.tracking import FastStep, StockStep, keep, track_slice
 
 
 class SAM2Session(Session):
@@ -60,6 +39,7 @@ class SAM2Session(Session):
         shape: tuple[int, int, int],
         *,
         fast: bool,
+        memory: Memory = "all",
     ) -> None:
         """Take the encoded slices of an image.
 
@@ -67,11 +47,12 @@ class SAM2Session(Session):
             model: shared, never changed.
             features: of the image's slices.
             shape: (D, H, W) of the image.
-            fast: leave out slices whose mask would hardly change, see the module.
+            fast: batch both directions, and leave out slices whose mask would hardly change; see ``chains``.
+            memory: which slices condition, in fast mode; see ``SAM2Segmenter``.
         """
         self._model, self._features, self._shape = model, features, shape
-        self._fast = fast
-        self._history = [_State()]
+        self._step = FastStep(model, memory) if fast else StockStep(model)
+        self._history = [State()]
         self._closed = False
 
     @property
@@ -83,21 +64,9 @@ class SAM2Session(Session):
         if self._closed:
             raise InputError("this session is closed; open another with segmenter.start(image, spacing)")
 
-    @torch.inference_mode()
     def add(self, click: Click) -> Prediction:
         """Take one more click; see ``Session.add``."""
-        self._check_open()
-        click.check_inside(self._shape)
-        started, encoded = time.perf_counter(), self._features.seconds
-        state = self._history[-1].copy()
-        state.clicks += (click,)
-        self._click(state, click)
-        if self._shape[0] > 1:
-            # A lone slice stays an image: each click sees the last mask but no memory. Stock SAM 2 divides by zero
-            # when a video of one frame meets its own memory.
-            self._propagate(state)
-        self._history.append(state)
-        return self._answer(state, started, self._features.seconds - encoded)
+        return add_together([self], [click])[0]
 
     def undo(self) -> Prediction:
         """Take back the newest click; see ``Session.undo``."""
@@ -108,7 +77,8 @@ class SAM2Session(Session):
         self._history.pop()
         if not self.clicks:
             return Prediction(np.zeros(self._shape, dtype=bool), None, Seconds(0.0, 0.0))
-        return self._answer(self._history[-1], started, encode=0.0)
+        answer = self._answer(self._history[-1])
+        return replace(answer, seconds=Seconds(0.0, time.perf_counter() - started))
 
     def reset(self) -> None:
         """Forget all clicks, keep the encoded slices."""
@@ -118,95 +88,57 @@ class SAM2Session(Session):
     def close(self) -> None:
         """Free the encoded slices and all masks."""
         self._closed = True
-        self._history = [_State()]
+        self._history = [State()]
         self._features.clear()
 
-    def _answer(self, state: _State, started: float, encode: float) -> Prediction:
+    @property
+    def encode_seconds(self) -> float:
+        """Seconds spent on encoding so far."""
+        return self._features.seconds
+
+    def drop_features(self) -> None:
+        """Drop the encoded slices; they are encoded again, to the same, when they are needed."""
+        self._features.clear()
+
+    def _answer(self, state: State) -> Prediction:
         """Make new arrays of a state; masks are not kept, one of a large volume outweighs all that SAM 2 remembers."""
         logits = self._logits(state)
-        mask = self._native_mask(logits)
-        predict = time.perf_counter() - started - encode
-        return Prediction(mask, logits[:, 0].numpy(), Seconds(encode, predict))
+        return Prediction(self._native_mask(logits), logits[:, 0].numpy(), Seconds(0.0, 0.0))
 
-    def _click(self, state: _State, click: Click) -> None:
-        """Decode the clicked slice with all its points and make it conditioning."""
+    def _click(self, before: State, click: Click) -> State:
+        """Return the state in which the clicked slice is decoded with all its points and conditions."""
+        state = before.copy()
+        state.clicks += (click,)
         z, y, x = click.zyx
-        size = self._model.image_size
-        device = self._model.device
+        size, device = self._model.image_size, self._model.device
         point = torch.tensor([[[x / self._shape[2] * size, y / self._shape[1] * size]]], device=device)
         label = torch.tensor([[int(click.positive)]], dtype=torch.int32, device=device)
         state.points[z] = concat_points(state.points.get(z), point, label)
-        previous = state.conditioning.get(z) or state.tracked.get(z)
-        logits = None if previous is None else previous["pred_masks"].clamp(-32.0, 32.0)
-        output = self._step(
-            state, z, initial=z not in state.reverse, reverse=state.reverse.get(z, False),
-            points=state.points[z], logits=logits,
+        previous = before.output(z)
+        output = track_slice(
+            self._model, self._features, state, z,
+            # A lone slice stays an image: each click sees the last mask but no memory. Stock SAM 2 divides by zero
+            # when a video of one frame meets its own memory.
+            initial=not before.clicks or self._shape[0] == 1,
+            # How the slice was tracked last: down from the lowest clicked one, or up.
+            reverse=bool(before.conditioning) and z <= min(before.conditioning) > 0,
+            points=state.points[z],
+            logits=None if previous is None else previous["pred_masks"].clamp(-32.0, 32.0),
         )  # fmt: skip
-        full = F.interpolate(output["pred_masks"], size=(size, size), mode="bilinear", align_corners=False)
         memory, position = self._model._encode_new_memory(
             current_vision_feats=self._features.levels(z)[-1:],
             feat_sizes=self._features.sizes[-1:],
-            pred_masks_high_res=full,
+            pred_masks_high_res=F.interpolate(
+                output["pred_masks"], size=(size, size), mode="bilinear", align_corners=False
+            ),
             object_score_logits=output["object_score_logits"],
             is_mask_from_pts=True,
         )
-        state.conditioning[z] = self._compact(output, memory, position)
+        state.conditioning[z] = keep(self._features, output, memory, position)
         state.tracked.pop(z, None)
+        return state
 
-    def _propagate(self, state: _State) -> None:
-        """Track every slice without clicks, upwards and then downwards from the lowest clicked one."""
-        depth, start = self._shape[0], min(state.conditioning)
-        self._track(state, range(start, depth), reverse=False)
-        if start > 0:
-            self._track(state, range(start, -1, -1), reverse=True)
-
-    def _track(self, state: _State, order: range, *, reverse: bool) -> None:
-        before = self._history[-1].tracked  # as they were before this click
-        gone, settled = 0, 0
-        ahead = sum(z in order for z in state.conditioning)
-        for z in order:
-            state.reverse[z] = reverse
-            if z in state.conditioning:
-                gone, settled, ahead = 0, 0, ahead - 1
-            elif self._fast and ahead == 0 and gone >= _PATIENCE:
-                state.tracked.pop(z, None)
-            elif not (self._fast and settled >= _SETTLED):
-                output = self._step(state, z, initial=False, reverse=reverse, points=None, logits=None)
-                state.tracked[z] = self._compact(output, output["maskmem_features"], output["maskmem_pos_enc"])
-                mask = output["pred_masks"] > 0
-                gone = 0 if bool(mask.any()) else gone + 1
-                settled = settled + 1 if before and _alike(mask, before.get(z)) else 0
-
-    def _step(
-        self, state: _State, z: int, *, initial: bool, reverse: bool, points: dict[str, Tensor] | None,
-        logits: Tensor | None,
-    ) -> _Output:  # fmt: skip
-        output: _Output = self._model.track_step(
-            frame_idx=z,
-            is_init_cond_frame=initial,
-            current_vision_feats=self._features.levels(z),
-            current_vision_pos_embeds=self._features.positions,
-            feat_sizes=self._features.sizes,
-            point_inputs=points,
-            mask_inputs=None,
-            output_dict=state.memory(),
-            num_frames=self._shape[0],
-            track_in_reverse=reverse,
-            run_mem_encoder=points is None,
-            prev_sam_mask_logits=logits,
-        )
-        return output
-
-    def _compact(self, output: _Output, memory: Tensor, position: list[Tensor]) -> _Output:
-        """Keep what later slices read; bfloat16 memories, as stock SAM 2 keeps them."""
-        return {
-            "maskmem_features": memory.to(torch.bfloat16),
-            "maskmem_pos_enc": self._features.memory_position(position),
-            "pred_masks": output["pred_masks"],
-            "obj_ptr": output["obj_ptr"],
-        }
-
-    def _logits(self, state: _State) -> Tensor:
+    def _logits(self, state: State) -> Tensor:
         outputs = state.tracked | state.conditioning
         absent = torch.full_like(next(iter(outputs.values()))["pred_masks"], NO_OBJ_SCORE)
         slices = [outputs[z]["pred_masks"] if z in outputs else absent for z in range(self._shape[0])]
@@ -221,9 +153,77 @@ class SAM2Session(Session):
         return mask
 
 
-def _alike(mask: Tensor, before: _Output | None) -> bool:
-    """Tell whether a slice's mask is nearly the one it had before the click; a slice left out before was empty."""
-    if before is None:
-        return not bool(mask.any())
-    old = before["pred_masks"] > 0
-    return int((mask ^ old).sum()) <= _CHANGE * int((mask | old).sum())
+@torch.inference_mode()
+def add_together(sessions: Sequence[SAM2Session], clicks: Sequence[Click]) -> list[Prediction]:
+    """Give each session one more click; in fast mode slices of all sessions go through the model in batches.
+
+    Args:
+        sessions: of one segmenter, none twice.
+        clicks: one for each session.
+
+    Returns:
+        One prediction a session. Exact mode gives what single ``add`` gives bit for bit; in fast mode logits differ by
+        the rounding of larger matrix products.
+
+    Raises:
+        InputError: as ``Session.add``; every session is then as it was.
+    """
+    for session, click in zip(sessions, clicks, strict=True):
+        session._check_open()
+        click.check_inside(session._shape)
+    if not sessions:
+        return []
+    started, encoded = time.perf_counter(), [session._features.seconds for session in sessions]
+    states = [session._click(session._history[-1], click) for session, click in zip(sessions, clicks, strict=True)]
+    _propagate(sessions, states)
+    encoded = [session._features.seconds - before for session, before in zip(sessions, encoded, strict=True)]
+    each = (time.perf_counter() - started - sum(encoded)) / len(sessions)
+    answers = []
+    for session, state, encode in zip(sessions, states, encoded, strict=True):
+        began = time.perf_counter()
+        session._history.append(state)
+        answer = session._answer(state)
+        answers.append(replace(answer, seconds=Seconds(encode, each + time.perf_counter() - began)))
+    return answers
+
+
+@torch.inference_mode()
+def answer_together(sessions: Sequence[SAM2Session], clicks: Sequence[Sequence[Click]]) -> list[Tensor]:
+    """Give each session its clicks, track each volume once after the last, and return logits, no masks.
+
+    ``undo`` takes the clicks of one call back together.
+
+    Args:
+        sessions: of one segmenter, none twice.
+        clicks: at least one for each session.
+
+    Returns:
+        float32 (D, h, w) for each session, above 0 inside, at the resolution of the model's masks.
+
+    Raises:
+        InputError: as ``Session.add``; every session is then as it was.
+    """
+    states = []
+    for session, its in zip(sessions, clicks, strict=True):
+        session._check_open()
+        state = session._history[-1]
+        for click in its:
+            click.check_inside(session._shape)
+            state = session._click(state, click)
+        states.append(state)
+    _propagate(sessions, states)
+    for session, state in zip(sessions, states, strict=True):
+        session._history.append(state)
+    return [session._logits(state)[:, 0] for session, state in zip(sessions, states, strict=True)]
+
+
+def _propagate(sessions: Sequence[SAM2Session], states: list[State]) -> None:
+    """Track what follows from the clicks of each state that its session has not seen."""
+    step = sessions[0]._step
+    given = [(state, session._features, session._history[-1]) for session, state in zip(sessions, states, strict=True)]
+    if isinstance(step, StockStep):
+        run([chain for state, features, _ in given for chain in whole(state, features)], step)
+        return
+    with step.click():
+        run([chain for each in given for chain in affected(*each, lag=step.lag)], step)
+        run(refresh([left for each in given for left in runs_left(*each)], step.again), step)
