@@ -22,7 +22,14 @@ def list_segmenters() -> dict[str, str]:
     return dict(_DESCRIPTIONS)
 
 
-def make_segmenter(name_or_path: str, device: str = "auto", mode: Literal["fast", "exact"] = "fast") -> Segmenter:
+def make_segmenter(
+    name_or_path: str,
+    device: str = "auto",
+    mode: Literal["auto", "fast", "exact"] = "auto",
+    *,
+    planes: Literal[1, 3] | None = None,
+    zoom: bool | None = None,
+) -> Segmenter:
     """Build a segmenter.
 
     Args:
@@ -30,7 +37,11 @@ def make_segmenter(name_or_path: str, device: str = "auto", mode: Literal["fast"
             (``.safetensors``, ``.pt``), or a class of your own as ``"package.module:Class"``, called without
             arguments.
         device: where SAM 2 runs: ``"cpu"``, ``"cuda"``, or ``"auto"`` for CUDA where there is one.
-        mode: ``"exact"`` gives stock SAM 2's masks; ``"fast"`` may leave out work that hardly changes them.
+        mode: how SAM 2 goes over the slices. ``"exact"`` gives stock SAM 2's masks; ``"fast"`` nearly the same, and
+            leaves out work that hardly changes them; ``"auto"`` is fast, with both options below for weights that
+            ``synthfm train`` made and without them for Meta's.
+        planes: 3 to track along y and x as well as along z and to average the logits; 1 for z alone.
+        zoom: whether to answer from a box around the object at the model's full resolution.
 
     Raises:
         InputError: an unknown name, or weights that cannot be loaded.
@@ -43,16 +54,22 @@ def make_segmenter(name_or_path: str, device: str = "auto", mode: Literal["fast"
         return Geodesic()
     if name_or_path not in _DESCRIPTIONS and not name_or_path.endswith((".safetensors", ".pt")):
         raise unknown_name("segmenter", name_or_path, _DESCRIPTIONS)
-    return _sam2(name_or_path, device, mode)
-
-
-def _sam2(name_or_path: str, device: str, mode: Literal["fast", "exact"]) -> Segmenter:
+    if mode not in ("auto", "fast", "exact"):
+        raise InputError(f"make_segmenter(mode={mode!r}): expected 'auto', 'fast' or 'exact'")
+    if planes not in (None, 1, 3):
+        raise InputError(f"make_segmenter(planes={planes!r}): expected 1 or 3")
     # Imported here, because torch and sam2 take seconds and the other segmenters need neither.
-    from synthfm_env.segmenters.sam2 import SAM2Segmenter, load_weights, pick_device
+    from synthfm_env.segmenters.sam2 import SAM2Segmenter, load_weights, pick_device, trained_here
 
-    if mode not in ("fast", "exact"):
-        raise InputError(f"make_segmenter(mode={mode!r}): expected 'fast' or 'exact'")
-    return SAM2Segmenter(name_or_path, load_weights(name_or_path), pick_device(device), mode)
+    closely = mode == "auto" and trained_here(name_or_path)
+    return SAM2Segmenter(
+        name_or_path,
+        load_weights(name_or_path),
+        pick_device(device),
+        "exact" if mode == "exact" else "fast",
+        planes=planes or (3 if closely else 1),
+        zoom=closely if zoom is None else zoom,
+    )
 
 
 def _own(path: str) -> Segmenter:

@@ -20,6 +20,7 @@ FACTORIES: dict[str, Callable[[], Segmenter]] = {
     "geodesic": Geodesic,
     "nano-exact": nano("exact"),
     "nano-fast": nano("fast"),
+    "nano-closely": nano("auto"),
 }
 SHAPE = (6, 24, 32)
 MM = (2.0, 1.0, 1.0)

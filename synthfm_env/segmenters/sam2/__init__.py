@@ -3,7 +3,7 @@
 from synthfm_env.segmenters.sam2.model import Architecture, build_model, set_image_size
 from synthfm_env.segmenters.sam2.official import OFFICIAL, build_official
 from synthfm_env.segmenters.sam2.segmenter import SAM2Segmenter, pick_device
-from synthfm_env.segmenters.sam2.weights import fill, load_weights
+from synthfm_env.segmenters.sam2.weights import fill, load_weights, trained_here
 
 __all__ = [
     "OFFICIAL",
@@ -15,4 +15,5 @@ __all__ = [
     "load_weights",
     "pick_device",
     "set_image_size",
+    "trained_here",
 ]

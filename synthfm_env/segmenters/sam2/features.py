@@ -10,6 +10,7 @@ from sam2.modeling.sam2_base import SAM2Base
 from torch import Tensor
 
 from synthfm_env.segmenters.sam2.frames import square_frames
+from synthfm_env.segmenters.sam2.precision import quick, quick_precision
 
 _BATCH = 8  # slices encoded at once
 
@@ -21,6 +22,7 @@ class Features:
     Position encodings are the same for all slices and kept once.
 
     Attributes:
+        depth: slices in the image.
         sizes: (h, w) of the three maps, at stride 4, 8 and 16.
         positions: three tensors (h * w, 1, C).
         seconds: spent on encoding so far.
@@ -37,8 +39,11 @@ class Features:
             dtype: that the maps are kept in.
         """
         self._model, self._image, self._budget, self._dtype = model, image, budget, dtype
+        # Maps kept in half precision are made in it, where that is fast.
+        self._precision = dtype if dtype == torch.float32 else quick_precision(model.device)
         self._batches: OrderedDict[int, list[Tensor]] = OrderedDict()
         self._bytes = 0
+        self.depth = len(image)
         self._memory_position: list[Tensor] = []
         self.sizes: list[tuple[int, int]] = []
         self.positions: list[Tensor] = []
@@ -47,13 +52,17 @@ class Features:
 
     def levels(self, z: int) -> list[Tensor]:
         """Return the three maps of slice ``z`` as float32 (h * w, 1, C), the form that SAM 2 tracks with."""
+        return [level.flatten(2).permute(2, 0, 1) for level in self.maps(z)]
+
+    def maps(self, z: int) -> list[Tensor]:
+        """Return the three maps of slice ``z`` as float32 (1, C, h, w)."""
         batch, offset = divmod(z, _BATCH)
         if batch in self._batches:
             self._batches.move_to_end(batch)
         else:
             self._encode(batch)
         maps = self._batches[batch]
-        return [level[offset : offset + 1].float().flatten(2).permute(2, 0, 1) for level in maps]
+        return [level[offset : offset + 1].float() for level in maps]
 
     def memory_position(self, position: list[Tensor]) -> list[Tensor]:
         """Return the one kept copy of a memory's position encoding, the same for every slice."""
@@ -69,7 +78,9 @@ class Features:
     def _encode(self, batch: int) -> None:
         started = time.perf_counter()
         slices = self._image[batch * _BATCH : (batch + 1) * _BATCH]
-        backbone = self._model.forward_image(square_frames(slices, self._model.image_size).to(self._model.device))
+        device = self._model.device
+        with quick(device, self._precision):
+            backbone = self._model.forward_image(square_frames(slices, self._model.image_size).to(device))
         maps = [level.to(self._dtype) for level in backbone["backbone_fpn"]]
         if not self.sizes:
             self.sizes = [(level.shape[-2], level.shape[-1]) for level in maps]

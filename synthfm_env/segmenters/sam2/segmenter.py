@@ -2,6 +2,7 @@
 
 from typing import Literal
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from sam2.modeling.sam2_base import SAM2Base
@@ -12,7 +13,9 @@ from synthfm_env.segmenters.contract import Capabilities, Segmenter
 from synthfm_env.segmenters.image_input import prepare_image
 from synthfm_env.segmenters.sam2.features import Features
 from synthfm_env.segmenters.sam2.frames import square_frames
+from synthfm_env.segmenters.sam2.planes import Box, Planes
 from synthfm_env.segmenters.sam2.session import SAM2Session
+from synthfm_env.segmenters.sam2.zoom import ZoomSession
 
 
 class SAM2Segmenter(Segmenter):
@@ -27,21 +30,42 @@ class SAM2Segmenter(Segmenter):
 
     capabilities = Capabilities()
 
-    def __init__(self, name: str, model: SAM2Base, device: torch.device, mode: Literal["fast", "exact"]) -> None:
+    def __init__(
+        self,
+        name: str,
+        model: SAM2Base,
+        device: torch.device,
+        mode: Literal["fast", "exact"],
+        *,
+        planes: Literal[1, 3] = 1,
+        zoom: bool = False,
+    ) -> None:
+        """Take a model; see ``make_segmenter`` for what the options do."""
         self.name = name
         self.model = model.to(device)
         self._fast = mode == "fast"
+        self._planes, self._zoom = planes, zoom
         self._dtype = torch.float32 if mode == "exact" else torch.float16
 
     def frames(self, image: NDArray) -> Tensor:
         """Return what the encoder is fed for ``image``: float32 (D, 3, S, S), see ``Segmenter.start``."""
         return square_frames(prepare_image(image, (1.0, 1.0, 1.0)), self.model.image_size)
 
-    def start(self, image: NDArray, spacing: tuple[float, float, float]) -> SAM2Session:
+    def start(self, image: NDArray, spacing: tuple[float, float, float]) -> SAM2Session | ZoomSession:
         """Open a session; slices are encoded as tracking reaches them; see ``Segmenter.start``."""
         prepared = prepare_image(image, spacing)
+        if self._planes == 1 and not self._zoom:
+            return self._slices(prepared)
+
+        def open_planes(box: Box) -> Planes:
+            return Planes(self._slices, prepared, box, planes=self._planes, side=self.model.image_size // 4)
+
         depth, height, width = prepared.shape[:3]
-        features = Features(self.model, prepared, self.feature_budget, self._dtype)
+        return ZoomSession(open_planes, (depth, height, width), zoom=self._zoom)
+
+    def _slices(self, stack: NDArray[np.uint8]) -> SAM2Session:
+        depth, height, width = stack.shape[:3]
+        features = Features(self.model, stack, self.feature_budget, self._dtype)
         return SAM2Session(self.model, features, (depth, height, width), fast=self._fast)
 
 

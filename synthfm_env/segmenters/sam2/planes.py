@@ -1,0 +1,129 @@
+"""A box of an image, seen along one axis or all three, each stack of slices tracked by SAM 2 by itself."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from synthfm_env.prompts import Click
+from synthfm_env.segmenters.sam2.session import SAM2Session, answer_together
+
+Box = tuple[slice, slice, slice]
+
+# Beyond it a model is sure; without it one plane that is wrong and sure would outvote two that are right.
+_SUREST = 8.0
+# Planes across the slices need some slices to show a shape.
+_FEWEST_SLICES = 8
+
+
+class _Stack(NamedTuple):
+    """One axis: which slices of the box, counted along it, the session sees."""
+
+    axis: int
+    picked: NDArray[np.int64]
+    session: SAM2Session
+
+    def take(self, position: tuple[int, int, int], positive: bool) -> Click:
+        """Return a click of the box on the nearest slice of the stack."""
+        place = list(position)
+        along = place.pop(self.axis)
+        nearest = int(np.abs(self.picked - along).argmin())
+        return Click((nearest, place[0], place[1]), positive)
+
+
+class Planes:
+    """SAM 2 sees a box along z, and along y and x where that helps; what it says of a voxel is the mean of the views.
+
+    An object that a click meets on one slice along z is cut by the same click lengthwise along y and x, so the
+    model sees where it ends instead of following it too far. Each axis has at most as many slices as a mask has pixels
+    along its side, so the cost of a click has a bound, whatever the size of the volume.
+
+    Attributes:
+        box: the part of the image that is seen.
+    """
+
+    def __init__(
+        self,
+        open_session: Callable[[NDArray[np.uint8]], SAM2Session],
+        image: NDArray[np.uint8],
+        box: Box,
+        *,
+        planes: int,
+        side: int,
+    ) -> None:
+        """Open the sessions, encode nothing yet.
+
+        Args:
+            open_session: opens a session on a stack, uint8 (D, H, W) or (D, H, W, 3).
+            image: uint8 (D, H, W) or (D, H, W, 3), the whole.
+            box: the part to see.
+            planes: 1 for slices along z alone, 3 for those along y and x too, where the box has slices enough.
+            side: pixels along a mask's side.
+        """
+        self.box = box
+        part = image[box]
+        self._shape = part.shape[:3]
+        self._grid = tuple(min(n, 2 * side) for n in self._shape)
+        axes = (0, 1, 2) if planes == 3 and min(self._shape) >= _FEWEST_SLICES else (0,)
+        self._stacks = []
+        for axis in axes:
+            picked = _evenly(self._shape[axis], side)
+            stack = np.ascontiguousarray(np.moveaxis(part, axis, 0)[picked])
+            self._stacks.append(_Stack(axis, picked, open_session(stack)))
+
+    def holds(self, click: Click) -> bool:
+        """Tell whether a click of the image lies in the box."""
+        return all(side.start <= place < side.stop for place, side in zip(click.zyx, self.box, strict=True))
+
+    def add(self, clicks: Sequence[Click]) -> Tensor:
+        """Take clicks of the image that lie in the box, and return its logits.
+
+        Returns:
+            float32, the box's shape or, along long sides, fewer: twice the pixels of a mask.
+        """
+        z, y, x = (side.start for side in self.box)
+        places = [((c.zyx[0] - z, c.zyx[1] - y, c.zyx[2] - x), c.positive) for c in clicks]
+        logits = answer_together(
+            [stack.session for stack in self._stacks],
+            [[stack.take(*place) for place in places] for stack in self._stacks],
+        )
+        total = torch.zeros(self._grid)
+        for stack, one in zip(self._stacks, logits, strict=True):
+            turned = torch.movedim(one.clamp(-_SUREST, _SUREST), 0, stack.axis)
+            total += F.interpolate(turned[None, None], size=self._grid, mode="trilinear")[0, 0]
+        return total / len(self._stacks)
+
+    def undo(self) -> None:
+        """Take back the newest clicks."""
+        for stack in self._stacks:
+            stack.session.undo()
+
+    def reset(self) -> None:
+        """Forget all clicks, keep the encoded slices."""
+        for stack in self._stacks:
+            stack.session.reset()
+
+    @property
+    def encode_seconds(self) -> float:
+        """Seconds spent on encoding so far."""
+        return sum(stack.session.encode_seconds for stack in self._stacks)
+
+    def rest(self) -> None:
+        """Drop what the encoder made; it is made again, the same, when it is needed."""
+        for stack in self._stacks:
+            stack.session.drop_features()
+
+    def close(self) -> None:
+        """Free the sessions."""
+        for stack in self._stacks:
+            stack.session.close()
+
+
+def _evenly(length: int, most: int) -> NDArray[np.int64]:
+    """Return at most ``most`` of ``length`` slices, each from the middle of its share."""
+    count = min(length, most)
+    return np.floor((np.arange(count) + 0.5) * length / count).astype(np.int64)

@@ -1,0 +1,140 @@
+"""One slice tracked, or several of different chains at once: stock SAM 2's step, and a leaner one."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import torch
+from sam2.modeling.sam2_base import SAM2Base
+from torch import Tensor
+
+from synthfm_env.segmenters.sam2.chains import Slot
+from synthfm_env.segmenters.sam2.features import Features
+from synthfm_env.segmenters.sam2.precision import quick, quick_precision
+from synthfm_env.segmenters.sam2.recall import Memory, Recall
+from synthfm_env.segmenters.sam2.state import Output, State
+
+
+def track_slice(
+    model: SAM2Base,
+    features: Features,
+    state: State,
+    z: int,
+    *,
+    reverse: bool,
+    initial: bool = False,
+    points: dict[str, Tensor] | None = None,
+    logits: Tensor | None = None,
+) -> Output:
+    """Run ``SAM2Base.track_step`` on a slice.
+
+    With ``points`` the slice is decoded as a clicked one, and no memory is made of it.
+    """
+    output: Output = model.track_step(
+        frame_idx=z,
+        is_init_cond_frame=initial,
+        current_vision_feats=features.levels(z),
+        current_vision_pos_embeds=features.positions,
+        feat_sizes=features.sizes,
+        point_inputs=points,
+        mask_inputs=None,
+        output_dict=state.memory(),
+        num_frames=features.depth,
+        track_in_reverse=reverse,
+        run_mem_encoder=points is None,
+        prev_sam_mask_logits=logits,
+    )
+    return output
+
+
+def keep(features: Features, output: Output, memory: Tensor, position: list[Tensor]) -> Output:
+    """Return what later slices read of a slice; bfloat16 memories, as stock SAM 2 keeps them."""
+    return {
+        "maskmem_features": memory.to(torch.bfloat16),
+        "maskmem_pos_enc": features.memory_position(position),
+        "pred_masks": output["pred_masks"],
+        "obj_ptr": output["obj_ptr"],
+    }
+
+
+class StockStep:
+    """Slices one by one through ``SAM2Base.track_step``: SAM 2's masks bit for bit, whatever is tracked beside."""
+
+    def __init__(self, model: SAM2Base) -> None:
+        self._model = model
+
+    def __call__(self, slots: Sequence[Slot]) -> list[Output]:
+        """Track slices."""
+        return [self._one(slot) for slot in slots]
+
+    def _one(self, slot: Slot) -> Output:
+        output = track_slice(self._model, slot.features, slot.state, slot.z, reverse=slot.reverse)
+        return keep(slot.features, output, output["maskmem_features"], output["maskmem_pos_enc"])
+
+
+class FastStep:
+    """Slices of several chains in one batch, with the keys and values of memories computed once a click."""
+
+    def __init__(self, model: SAM2Base, memory: Memory) -> None:
+        self._dtype = quick_precision(model.device)
+        self._model, self._recall = model, Recall(model, memory, self._dtype)
+        self.lag = model.num_maskmem - 1
+
+    def __call__(self, slots: Sequence[Slot]) -> list[Output]:
+        """Track slices, and make memories of them."""
+        coarse, outputs = self._decode(slots)
+        memories, position = self._model._encode_new_memory(
+            current_vision_feats=[coarse.flatten(2).permute(2, 0, 1)],
+            feat_sizes=[coarse.shape[-2:]],
+            pred_masks_high_res=outputs.full,
+            object_score_logits=outputs.scores,
+            is_mask_from_pts=False,
+        )
+        memories = memories.to(torch.bfloat16)
+        shared = slots[0].features.memory_position([p[:1] for p in position])
+        return [
+            {"maskmem_features": memories[i : i + 1], "maskmem_pos_enc": shared} | outputs.of(i)
+            for i in range(len(slots))
+        ]
+
+    def again(self, slots: Sequence[Slot]) -> list[Output]:
+        """Track slices that were tracked before, and leave their memories as they are."""
+        _, outputs = self._decode(slots)
+        return [slot.state.tracked[slot.z] | outputs.of(i) for i, slot in enumerate(slots)]
+
+    def _decode(self, slots: Sequence[Slot]) -> tuple[Tensor, "_Decoded"]:
+        levels = [slot.features.maps(slot.z) for slot in slots]
+        fine, middle, coarse = (torch.cat(level) for level in zip(*levels, strict=True))
+        with quick(coarse.device, self._dtype):
+            seen = self._recall(coarse, slots).float()
+        multimask = self._model._use_multimask(False, None)
+        heads = self._model._forward_sam_heads(seen, high_res_features=[fine, middle], multimask_output=multimask)
+        return coarse, _Decoded(*heads[2:])
+
+    @contextmanager
+    def click(self) -> Iterator[None]:
+        """Enter for the time of one click: within, keys, values and weights in low precision are kept."""
+        # An outermost autocast keeps the weights that it has cast until it is left.
+        with quick(self._model.device, self._dtype), torch.autocast(self._model.device.type, enabled=False):
+            try:
+                yield
+            finally:
+                self._recall.forget()
+
+
+class _Decoded(NamedTuple):
+    """What the decoder makes of a batch, as ``SAM2Base._forward_sam_heads`` returns it."""
+
+    ious: Tensor
+    masks: Tensor
+    full: Tensor
+    pointers: Tensor
+    scores: Tensor
+
+    def of(self, i: int) -> Output:
+        """Return one slice's."""
+        return {
+            "pred_masks": self.masks[i : i + 1],
+            "obj_ptr": self.pointers[i : i + 1],
+            "iou": self.ious[i].amax() * (self.scores[i, 0] > 0),
+        }

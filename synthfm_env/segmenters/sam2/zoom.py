@@ -1,0 +1,203 @@
+"""One structure in one volume, seen along several planes and close up."""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from synthfm_env.errors import InputError
+from synthfm_env.prompts import Click
+from synthfm_env.segmenters.contract import Prediction, Seconds, Session
+from synthfm_env.segmenters.sam2.planes import Box, Planes
+
+_MARGIN = 0.5  # of the object's side, on either side of it
+_LEAST_MARGIN = 4  # voxels
+_SMALLER = 0.4  # a new box must leave out more than half of the old one: it has to be encoded, and all clicks repeated
+_ROUNDS = 2  # boxes tried at a click; the second is drawn from the first close view
+_FAR = -32.0  # logit outside the box
+_LOGITS = 128  # most pixels along a side of the logits that are handed out
+
+
+@dataclass(frozen=True, slots=True)
+class _Moment:
+    """What holds after a click.
+
+    Attributes:
+        clicks: so far.
+        planes: the view.
+        answers: how many times the view has answered.
+        logits: its last, see ``Planes.add``.
+    """
+
+    clicks: tuple[Click, ...]
+    planes: Planes
+    answers: int
+    logits: Tensor
+
+
+class ZoomSession(Session):
+    """Clicks on one structure, answered from a view of it that follows its size.
+
+    The first click is answered on the whole image. A box around that mask, with a margin, is then cut out, fed to the
+    model at its full resolution, and the clicks are repeated there: SAM 2's masks have a quarter of the model's
+    resolution, and small organs fall through it. The box is drawn again when a positive click falls outside it, when
+    the mask reaches its side, or when the mask has become much smaller. Negative clicks outside it change nothing:
+    nothing is predicted there.
+    """
+
+    def __init__(self, open_planes: Callable[[Box], Planes], shape: tuple[int, int, int], *, zoom: bool) -> None:
+        """Take an image, encode nothing yet.
+
+        Args:
+            open_planes: views a box of it.
+            shape: (D, H, W) of it.
+            zoom: without it every click is answered on the whole image.
+        """
+        self._open, self._shape, self._zoom = open_planes, shape, zoom
+        self._whole = open_planes((slice(0, shape[0]), slice(0, shape[1]), slice(0, shape[2])))
+        self._history: list[_Moment] = []
+        self._closed = False
+
+    @property
+    def clicks(self) -> tuple[Click, ...]:
+        """The clicks in force, oldest first."""
+        return self._history[-1].clicks if self._history else ()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise InputError("this session is closed; open another with segmenter.start(image, spacing)")
+
+    @torch.inference_mode()
+    def add(self, click: Click) -> Prediction:
+        """Take one more click; see ``Session.add``."""
+        self._check_open()
+        click.check_inside(self._shape)
+        started = time.perf_counter()
+        planes = self._history[-1].planes if self._history else self._whole
+        encoded = planes.encode_seconds
+        answers = self._history[-1].answers if self._history else 0
+        taken = planes.holds(click)
+        logits = planes.add([click]) if taken else self._history[-1].logits
+        moment = _Moment((*self.clicks, click), planes, answers + taken, logits)
+        encode = planes.encode_seconds - encoded
+        try:
+            closer = self._look_closer(moment) if self._zoom else []
+        except BaseException:
+            if taken:
+                planes.undo()
+            raise
+        if closer:
+            # The view before stays as it was before this click, for undo.
+            if taken:
+                planes.undo()
+            planes.rest()
+            encode += sum(one.planes.encode_seconds for one in closer)
+            moment = closer[-1]
+        self._history.append(moment)
+        mask, shown = self._native(moment)
+        return Prediction(mask, shown, Seconds(encode, time.perf_counter() - started - encode))
+
+    def _look_closer(self, moment: _Moment) -> list[_Moment]:
+        """Answer from boxes that fit the mask better, each drawn from the answer before; the last one counts."""
+        closer: list[_Moment] = []
+        while len(closer) < _ROUNDS and (box := self._wanted(moment)) is not None:
+            planes = self._open(box)
+            logits = planes.add([click for click in moment.clicks if planes.holds(click)])
+            if not bool((logits > 0).any()):
+                # Close up the object was lost; what was seen from afar is better than nothing.
+                planes.close()
+                break
+            if closer:
+                closer[-1].planes.close()
+            moment = _Moment(moment.clicks, planes, 1, logits)
+            closer.append(moment)
+        return closer
+
+    def _wanted(self, moment: _Moment) -> Box | None:
+        """Return a box that fits the mask and the positive clicks better than the one at hand, or None."""
+        mask = moment.logits > 0
+        positive = np.array([click.zyx for click in moment.clicks if click.positive]).reshape(-1, 3)
+        if not bool(mask.any()) or not len(positive):
+            return None
+        wanted, reaches = [], False
+        for axis, (side, length) in enumerate(zip(moment.planes.box, self._shape, strict=True)):
+            covered = torch.nonzero(mask.any(dim=tuple(other for other in range(3) if other != axis)))
+            scale = (side.stop - side.start) / mask.shape[axis]
+            first = side.start + math.floor(int(covered[0]) * scale)
+            last = side.start + math.ceil((int(covered[-1]) + 1) * scale)
+            first, last = min(first, *positive[:, axis]), max(last, *(positive[:, axis] + 1))
+            reaches |= (first <= side.start and side.start > 0) or (last >= side.stop and side.stop < length)
+            margin = max(_LEAST_MARGIN, round(_MARGIN * (last - first)))
+            wanted.append(slice(int(max(0, first - margin)), int(min(length, last + margin))))
+        z, y, x = wanted
+        box = (z, y, x)
+        return box if reaches or _volume(box) < _SMALLER * _volume(moment.planes.box) else None
+
+    def undo(self) -> Prediction:
+        """Take back the newest click; see ``Session.undo``."""
+        self._check_open()
+        if not self._history:
+            raise InputError("session.undo(): there is no click to take back")
+        started = time.perf_counter()
+        gone = self._history.pop()
+        if not self._history:
+            self._forget(gone)
+            return Prediction(np.zeros(self._shape, dtype=bool), None, Seconds(0.0, 0.0))
+        now = self._history[-1]
+        if gone.planes is not now.planes:
+            gone.planes.close()
+        elif gone.answers > now.answers:
+            gone.planes.undo()
+        mask, shown = self._native(now)
+        return Prediction(mask, shown, Seconds(0.0, time.perf_counter() - started))
+
+    def reset(self) -> None:
+        """Forget all clicks, keep the encoded image."""
+        self._check_open()
+        for moment in self._history:
+            self._forget(moment)
+        self._history = []
+
+    def _forget(self, moment: _Moment) -> None:
+        if moment.planes is not self._whole:
+            moment.planes.close()
+        self._whole.reset()
+
+    def close(self) -> None:
+        """Free the views and all masks."""
+        self._closed = True
+        for planes in (self._whole, *(moment.planes for moment in self._history)):
+            planes.close()
+        self._history = []
+
+    def _native(self, moment: _Moment) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
+        """Bring a box's logits to the image's grid, some slices at a time: the mask, and logits of fewer pixels."""
+        z, y, x = moment.planes.box
+        size = (y.stop - y.start, x.stop - x.start)
+        mask = np.zeros(self._shape, dtype=bool)
+        rows, columns = (_nearest(n, min(n, _LOGITS)) for n in self._shape[1:])
+        shown = np.full((self._shape[0], len(rows), len(columns)), _FAR, dtype=np.float32)
+        at = np.ix_((rows >= y.start) & (rows < y.stop), (columns >= x.start) & (columns < x.stop))
+        picked = np.ix_(rows[at[0][:, 0]] - y.start, columns[at[1][0]] - x.start)
+        depth = (z.stop - z.start, *moment.logits.shape[1:])
+        along = F.interpolate(moment.logits[None, None], size=depth, mode="trilinear")[0]
+        for low in range(0, depth[0], 16):
+            full = F.interpolate(along[:, low : low + 16], size=size, mode="bilinear")[0].numpy()
+            into = slice(z.start + low, z.start + low + len(full))
+            mask[into, y, x] = full > 0
+            shown[into][:, *at] = full[:, *picked]
+        return mask, shown
+
+
+def _volume(box: Box) -> int:
+    return math.prod(side.stop - side.start for side in box)
+
+
+def _nearest(length: int, count: int) -> NDArray[np.int64]:
+    return np.floor((np.arange(count) + 0.5) * length / count).astype(np.int64)
