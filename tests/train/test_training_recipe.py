@@ -23,14 +23,37 @@ def test_overrides_reach_into_phases():
         ("seed=-1", "seed"),
         ("seed", "key=value"),
         ("phases.9.steps=1", "phases.9.steps"),
-        ("phases.0.stepz=1", "stepz"),
-        ("architecture.image_size=100", "image_size"),
-        ("architecture.embed_dims=8", "embed_dims"),
+        ("phases.0.stepz=1", r"key of phases\.0 'stepz': did you mean steps"),
+        ("phases.first.steps=1", "phases count from 0"),
+        ("data.shap=[8,32,32]", "key of data 'shap': did you mean shape"),
+        ("data.shape=[8,4,4]", "H, W >= 16"),
+        ("data.recipe=cta", "did you mean ct"),
+        ("architecture.image_size=100", r"architecture\.image_size: .*multiple of 32, got 100"),
+        ("architecture.embed_dims=8", "key of architecture 'embed_dims': did you mean embed_dim"),
+        ("architecture=sam2.1-hiera-tin", "did you mean sam2.1-hiera-tiny"),
+        ("phases.1.image_size=100", r"phases\.1\.image_size"),
+        ("trains=decoder", "'all', 'decoder-from-scratch' or 'memory"),
+        ("trains=memory+decoder", "freezes the image encoder"),
+        ("loss=focal", "'synthfm3d', 'sam2' or 'dice'"),
+        ("phases=[{steps=1,boxes=0.6,masks=0.6}]", "together at most 1"),
     ],
 )
 def test_a_bad_override_is_named(override, named):
     with pytest.raises(InputError, match=named):
         load_recipe("synthfm3d-nano", (override,))
+
+
+def test_the_ablations_differ_in_the_generator_alone():
+    recipes = [load_recipe(f"ablation-{part}") for part in ("shape", "boundary", "both")]
+    assert [recipe.data.recipe for recipe in recipes] == ["shape-only", "boundary-only", "both"]
+    same = [recipe.model_dump(exclude={"name": True, "data": {"recipe"}}) for recipe in recipes]
+    assert same[0] == same[1] == same[2]
+
+
+def test_the_paper_s_recipe_sees_ten_thousand_volumes():
+    recipe = load_recipe("synthfm3d-hiera-tiny")
+    assert sum(phase.steps * phase.volumes for phase in recipe.phases) == 10_000
+    assert recipe.weights == recipe.architecture == "sam2.1-hiera-tiny"
 
 
 def test_an_unknown_recipe_has_near_matches():
