@@ -88,8 +88,8 @@ def naive_labels(shape: tuple[int, ...], seed: int) -> torch.Tensor:
 def torchio_chain() -> Callable[[torch.Tensor], object] | None:
     """Return TorchIO's label-to-image chain, None where TorchIO is not installed."""
     try:
-        import SimpleITK  # type: ignore[import-not-found]
-        import torchio  # type: ignore[import-not-found]
+        import SimpleITK  # type: ignore[import-not-found,import-untyped,unused-ignore]
+        import torchio  # type: ignore[import-not-found,unused-ignore]
     except ImportError:
         return None
     SimpleITK.ProcessObject.SetGlobalDefaultNumberOfThreads(1)

@@ -17,7 +17,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from synthfm_bench.folder import write_json, write_text
 from synthfm_bench.pool import end_with_parent
 from synthfm_env.errors import InputError
-from synthfm_env.synthesis import GENERATOR_VERSION, Recipe, SynthFM3D, contact_sheet, load_recipe, preview_volumes
+from synthfm_env.synthesis import (
+    GENERATOR_VERSION,
+    Recipe,
+    SynthFM3D,
+    checked_sheet,
+    contact_sheet,
+    load_recipe,
+    preview_volumes,
+)
 from synthfm_env.volumes import save_volume
 
 IMAGES, LABELS, DATASET, MANIFEST = "imagesTr", "labelsTr", "dataset.json", "manifest.jsonl"
@@ -81,6 +89,8 @@ def generate(
         raise InputError(f"generate: seed={seed}, expected 0 or more")
     if out is None and preview is None:
         raise InputError("generate: neither a folder nor a preview was asked for; name one")
+    if preview is not None:
+        checked_sheet(preview)
     maker = SynthFM3D(shape, recipe)  # finds what is wrong with shape and recipe before anything is written
     written = found = 0
     if out is not None:

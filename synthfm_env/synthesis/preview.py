@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,23 @@ def preview_volumes(
     return volumes
 
 
+def checked_sheet(path: str | Path) -> Path:
+    """Return the path of a contact sheet, so that what is wrong with it shows before the volumes are drawn.
+
+    Raises:
+        InputError: matplotlib is not installed, or the name has no ending of a picture.
+    """
+    if find_spec("matplotlib") is None:
+        raise InputError("a preview needs matplotlib; `pip install 'synthfm_env[plot]'`")
+    target = Path(path)
+    kinds = (".png", ".pdf", ".svg")
+    if target.suffix not in kinds:
+        raise InputError(f"preview {target}: expected a name that ends in {', '.join(kinds)}")
+    if not target.parent.is_dir():
+        raise InputError(f"preview {target}: there is no folder {target.parent}; make it, or name another")
+    return target
+
+
 def contact_sheet(volumes: Sequence[Volume], path: str | Path, columns: int = 2) -> None:
     """Draw volumes on one picture, each as the planes through its most telling voxel, plain and with contours.
 
@@ -39,16 +57,10 @@ def contact_sheet(volumes: Sequence[Volume], path: str | Path, columns: int = 2)
     Raises:
         InputError: matplotlib is not installed, there is nothing to draw, or the file cannot be written.
     """
-    try:
-        import matplotlib
-    except ImportError as error:
-        raise InputError("a preview needs matplotlib; `pip install 'synthfm_env[plot]'`") from error
+    target = checked_sheet(path)
+    import matplotlib
     from matplotlib.figure import Figure
 
-    target = Path(path)
-    kinds = (".png", ".pdf", ".svg")
-    if target.suffix not in kinds:
-        raise InputError(f"preview {target}: expected a name that ends in {', '.join(kinds)}")
     if not volumes:
         raise InputError(f"preview {target}: no volumes to draw")
     planes = 1 if all(v.image.shape[0] == 1 for v in volumes) else 3

@@ -41,7 +41,8 @@ class Recipe(BaseModel):
         cluster_count: how many clusters, at least and at most.
         background: "anatomy" for a body with fat, muscle or skull; "phantom" for black or one plain disc.
         body: probability of a body outline (air around it).
-        targets: how many structures a volume holds, at least and at most.
+        targets: how many structures a volume holds, at least and at most; fewer where a small or crowded volume has no
+            room for what was drawn.
         smallest: structures of fewer voxels are dropped.
         thickness: slice thickness over pixel size.
         isotropic: probability that slices are as thick as pixels are wide.

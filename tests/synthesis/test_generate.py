@@ -118,3 +118,11 @@ def test_a_preview_needs_no_folder(tmp_path):
     done = generate(None, 0, (1, 48, 48), "clear", preview=sheet)
     assert done.preview == sheet
     assert sheet.stat().st_size > 1000
+
+
+def test_a_preview_that_cannot_be_drawn_is_refused_before_any_volume(tmp_path):
+    pytest.importorskip("matplotlib")
+    for name, words in (("sheet.gif", ".png"), ("nowhere/sheet.png", "there is no folder")):
+        with pytest.raises(InputError, match=words):
+            generate(tmp_path / "data", 1, SHAPE, "clear", preview=tmp_path / name)
+        assert not list(tmp_path.iterdir())

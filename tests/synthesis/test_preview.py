@@ -1,10 +1,8 @@
-import builtins
-
 import numpy as np
 import pytest
 
 from synthfm_env.errors import InputError
-from synthfm_env.synthesis import SynthFM3D, contact_sheet, preview_volumes
+from synthfm_env.synthesis import SynthFM3D, contact_sheet, preview, preview_volumes
 
 
 def test_a_preview_shows_every_style_of_the_recipe():
@@ -27,19 +25,16 @@ def test_a_contact_sheet_shows_pictures_and_contours(tmp_path, shape):
 
 def test_a_sheet_that_cannot_be_written_is_said(tmp_path, monkeypatch):
     volumes = [SynthFM3D((1, 48, 48), "clear").sample(0)]
-    with pytest.raises(InputError, match="cannot be written"):
+    with pytest.raises(InputError, match="there is no folder"):
         contact_sheet(volumes, tmp_path / "none" / "sheet.png")
+    (tmp_path / "taken.png").mkdir()
+    with pytest.raises(InputError, match="cannot be written"):
+        contact_sheet(volumes, tmp_path / "taken.png")
+    assert [p.name for p in tmp_path.iterdir()] == ["taken.png"]
     with pytest.raises(InputError, match=r"\.png"):
         contact_sheet(volumes, tmp_path / "sheet.nii")
     with pytest.raises(InputError, match="no volumes"):
         contact_sheet([], tmp_path / "sheet.png")
-    true_import = builtins.__import__
-
-    def without(name, *args, **kwargs):
-        if name.startswith("matplotlib"):
-            raise ImportError(name)
-        return true_import(name, *args, **kwargs)
-
-    monkeypatch.setattr(builtins, "__import__", without)
+    monkeypatch.setattr(preview, "find_spec", lambda name: None)
     with pytest.raises(InputError, match="matplotlib"):
         contact_sheet(volumes, tmp_path / "sheet.png")
