@@ -170,10 +170,12 @@ class Trainer:
         seeds = torch.as_tensor(clips.seed).tolist()
         named = self.processes.gather([seed if i in bad else -1 for i, seed in enumerate(seeds)])
         volumes = ", ".join(str(seed) for seed in named if seed >= 0)
+        kept = "its last checkpoint is kept" if self.folder.checkpoint.exists() else "nothing was saved yet"
+        again = "go on with --resume" if self.folder.checkpoint.exists() else "start again"
         return DivergedError(
             f"the {what} is not finite at phase {self.at.phase + 1} (phases.{self.at.phase}), step {self.at.step}, "
-            f"seed {self.recipe.seed}, on the volumes of seeds {volumes}; the last checkpoint is kept: lower lr or "
-            "clip_norm and go on with --resume, or look at these volumes"
+            f"seed {self.recipe.seed}, on the volumes of seeds {volumes}; {kept}: lower lr or clip_norm and "
+            f"{again}, or look at these volumes"
         )
 
     def _after_step(
