@@ -123,6 +123,29 @@ def test_reset_forgets_all(session: ZoomSession) -> None:
     np.testing.assert_array_equal(session.add(Click(CENTRE)).logits, first.logits)
 
 
+def test_a_piece_of_a_2d_object_is_not_taken_for_the_whole(
+    closely: SAM2Segmenter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = closely.start(ball((1, 96, 96), (0, 40, 40), 9), MM)
+    assert isinstance(opened, ZoomSession)
+    first = opened.add(Click((0, 40, 40)))
+    opened.reset()
+    add = Planes.add
+
+    def a_piece(planes: Planes, clicks: list[Click]) -> torch.Tensor:
+        logits = add(planes, clicks)
+        if planes is opened._whole:
+            return logits
+        logits[:] = -1.0
+        logits[0, :2, :2] = 1.0
+        return logits
+
+    monkeypatch.setattr(Planes, "add", a_piece)
+    seen = opened.add(Click((0, 40, 40)))
+    assert seen.mask[0, 40, 40]
+    assert seen.mask.sum() > 0.3 * first.mask.sum()
+
+
 def test_a_negative_click_outside_the_box_changes_nothing(session: ZoomSession) -> None:
     before = session.add(Click(CENTRE))
     outside = Click((0, SHAPE[1] - 1, 0), False)

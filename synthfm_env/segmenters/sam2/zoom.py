@@ -20,6 +20,8 @@ _MARGIN = 0.5  # of the object's side, on either side of it
 _LEAST_MARGIN = 4  # voxels
 _SMALLER = 0.4  # a new box must leave out more than half of the old one: it has to be encoded, and all clicks repeated
 _ROUNDS = 2  # boxes tried at a click; the second is drawn from the first close view
+_FIRST_CLICKS = 2  # of a 2D image, after which a close view
+_KEPT = 0.5  # must keep this share of the mask seen from afar
 _FAR = -32.0  # logit outside the box
 _LOGITS = 128  # most pixels along a side of the logits that are handed out
 
@@ -109,15 +111,29 @@ class ZoomSession(Session):
         while len(closer) < _ROUNDS and (box := self._wanted(moment)) is not None:
             planes = self._open(box)
             logits = planes.add([click for click in moment.clicks if planes.holds(click)])
-            if not bool((logits > 0).any()):
-                # Close up the object was lost; what was seen from afar is better than nothing.
+            seen = _Moment(moment.clicks, planes, 1, logits)
+            if self._loses(moment, seen):
+                # What was seen from afar is better than nothing.
                 planes.close()
                 break
             if closer:
                 closer[-1].planes.close()
-            moment = _Moment(moment.clicks, planes, 1, logits)
+            moment = seen
             closer.append(moment)
         return closer
+
+    def _loses(self, afar: _Moment, close: _Moment) -> bool:
+        """Tell whether the object was lost close up; in a 2D image also whether most of it was.
+
+        Close to a large, textured object the model may take a piece of it for the whole. Three planes correct each
+        other; a single image has nothing but its first clicks.
+        """
+        if not bool((close.logits > 0).any()):
+            return True
+        if self._shape[0] > 1 or len(close.clicks) > _FIRST_CLICKS:
+            return False
+        before, after = self._native(afar)[0], self._native(close)[0]
+        return int((before & after).sum()) < _KEPT * int(before.sum())
 
     def _wanted(self, moment: _Moment) -> Box | None:
         """Return a box that fits the mask and the positive clicks better than the one at hand, or None."""
