@@ -90,35 +90,37 @@ class ClipDataset(Dataset[Clips]):
         raise RuntimeError(f"no clips with objects of {self.data.min_pixels} pixels from seed {seed}")
 
     def _cut(self, image: NDArray, label: NDArray, rng: np.random.Generator) -> tuple[NDArray, NDArray, NDArray] | None:
-        stack = _random_stack(image, label, self.phase.slices, self.data.zoom, rng)
-        frames, labels = _resize(*stack, self.size)
+        image, label, focus = _random_stack(image, label, self.phase.slices, self.data.zoom, rng)
+        frames, labels = _resize(image, label, self.size)
         ids, counts = np.unique(labels[0], return_counts=True)
         targets = ids[(ids > 0) & (counts >= self.data.min_pixels)]
         if not len(targets):
             return None
-        return frames, np.stack([labels == i for i in _pick(targets, self.phase.objects, rng)]), labels
+        return frames, np.stack([labels == i for i in _pick(targets, self.phase.objects, focus, rng)]), labels
 
 
-def _pick(targets: NDArray, count: int, rng: np.random.Generator) -> NDArray:
-    """Return ``count`` ids; some twice where there are too few, so that every clip fills its place in the batch."""
+def _pick(targets: NDArray, count: int, focus: int, rng: np.random.Generator) -> NDArray:
+    """Return ``count`` ids, ``focus`` first; some twice where there are too few, so that a clip fills its place."""
     shuffled = rng.permutation(targets)
-    return np.resize(shuffled, count)
+    return np.resize(shuffled[np.argsort(shuffled != focus, kind="stable")], count)
 
 
 def _random_stack(
     image: NDArray, label: NDArray, slices: int, zoom: tuple[float, float], rng: np.random.Generator
-) -> tuple[NDArray, NDArray]:
-    """Cut slices along a random plane, with a random stride, direction, window and flips."""
+) -> tuple[NDArray, NDArray, int]:
+    """Cut slices along a random plane, with a random stride, direction, window and flips; and name the object in focus.
+
+    0 is none.
+    """
     axis = int(rng.choice(3, p=(0.5, 0.25, 0.25))) if image.shape[0] > 1 else 0
     image, label = np.moveaxis(image, axis, 0), np.moveaxis(label, axis, 0)
     picked = _random_slices(label, slices, rng)
-    share = rng.uniform(*zoom) if rng.random() < 0.6 else 1.0
-    rows, columns = (_random_window(n, share, rng) for n in image.shape[1:])
+    rows, columns, focus = _random_windows(label[picked], zoom, rng)
     flips = tuple(slice(None, None, -1 if rng.random() < 0.5 else 1) for _ in range(2))
     image, label = image[picked, rows, columns][:, *flips], label[picked, rows, columns][:, *flips]
     if rng.random() < 0.5:
         image, label = image.swapaxes(1, 2), label.swapaxes(1, 2)
-    return np.ascontiguousarray(image), np.ascontiguousarray(label)
+    return np.ascontiguousarray(image), np.ascontiguousarray(label), focus
 
 
 def _random_slices(label: NDArray, count: int, rng: np.random.Generator) -> NDArray[np.int64]:
@@ -143,6 +145,27 @@ def _random_slices(label: NDArray, count: int, rng: np.random.Generator) -> NDAr
         start = int(np.clip(start, 0, max(0, depth - 1 - span)))
     picked = np.clip(start + stride * np.arange(count), 0, depth - 1)
     return picked if up else picked[::-1]
+
+
+def _random_windows(label: NDArray, zoom: tuple[float, float], rng: np.random.Generator) -> tuple[slice, slice, int]:
+    """Return rows and columns of a window: in half of the cases around one object, as the engine's zoom cuts them."""
+    ids = np.unique(label[0])
+    ids = ids[ids > 0]
+    if len(ids) and rng.random() < 0.5:
+        focus = int(rng.choice(ids))
+        inside = (label == focus).any(0)
+        return _around(inside.any(1), rng), _around(inside.any(0), rng), focus
+    share = rng.uniform(*zoom) if rng.random() < 0.6 else 1.0
+    rows, columns = (_random_window(n, share, rng) for n in label.shape[1:])
+    return rows, columns, 0
+
+
+def _around(covered: NDArray[np.bool_], rng: np.random.Generator) -> slice:
+    """Return the extent of True with a random margin on either side."""
+    extent = np.flatnonzero(covered)
+    low, high = int(extent[0]), int(extent[-1]) + 1
+    margins = np.maximum(4, np.round((high - low) * rng.uniform(0.2, 0.9, 2))).astype(int)
+    return slice(max(0, low - margins[0]), min(len(covered), high + margins[1]))
 
 
 def _random_window(length: int, share: float, rng: np.random.Generator) -> slice:
