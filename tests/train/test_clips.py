@@ -18,8 +18,10 @@ def test_a_window_in_focus_holds_its_object_with_a_margin_and_the_others_are_ran
         assert 0 <= rows.start < rows.stop <= 64
         assert 0 <= columns.start < columns.stop <= 80
         if focus == 3:
-            assert rows.start <= 6 and rows.stop >= 29
-            assert columns.start <= 25 and columns.stop >= 60
+            assert rows.start <= 6
+            assert rows.stop >= 29
+            assert columns.start <= 25
+            assert columns.stop >= 60
             assert columns.stop - columns.start <= 25 * (1 + 2 * 0.9) + 1
     assert 70 < seen[0] < 130
     assert min(seen[3], seen[7]) > 25
