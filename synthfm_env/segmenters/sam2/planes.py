@@ -44,6 +44,7 @@ class Planes:
 
     Attributes:
         box: the part of the image that is seen.
+        sparse: whether fewer slices are seen than a view that is no overview would see.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class Planes:
         *,
         planes: int,
         side: int,
+        overview: bool = False,
     ) -> None:
         """Open the sessions, encode nothing yet.
 
@@ -63,15 +65,18 @@ class Planes:
             box: the part to see.
             planes: 1 for slices along z alone, 3 for those along y and x too, where the box has slices enough.
             side: pixels along a mask's side.
+            overview: see half as many slices: enough to find an object, at half the price.
         """
         self.box = box
+        most = side // 2 if overview else side
         part = image[box]
         self._shape = part.shape[:3]
         self._grid = tuple(min(n, 2 * side) for n in self._shape)
         axes = (0, 1, 2) if planes == 3 and min(self._shape) >= _FEWEST_SLICES else (0,)
+        self.sparse = overview and max(self._shape[axis] for axis in axes) > most
         self._stacks = []
         for axis in axes:
-            picked = _evenly(self._shape[axis], side)
+            picked = _evenly(self._shape[axis], most)
             stack = np.ascontiguousarray(np.moveaxis(part, axis, 0)[picked])
             self._stacks.append(_Stack(axis, picked, open_session(stack)))
 

@@ -6,8 +6,8 @@ import torch
 def quick_precision(device: torch.device) -> torch.dtype:
     """Return the type in which a device multiplies matrices fastest at a precision that keeps fast mode's masks.
 
-    bfloat16 on CUDA, and on CPUs with AVX512-BF16, where it takes about half of float32's time; elsewhere it is emulated
-    and slower.
+    bfloat16 on CUDA, and on CPUs with AVX512-BF16, where it takes about half of float32's time; other CPUs emulate
+    it, which is slower.
     """
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16

@@ -5,6 +5,7 @@ from itertools import groupby
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
 from synthfm_env.segmenters.sam2.chains import Chain, Slot
 from synthfm_env.segmenters.sam2.features import Features
@@ -12,6 +13,7 @@ from synthfm_env.segmenters.sam2.state import Output, State, change
 
 # A run of slices is tracked anew where one of those looked at changed by more than this share of its mask.
 _CHANGE = 0.05
+_EVERY = 3  # one of so many slices is looked at
 _BATCH = 16  # slices looked at at once
 _LIMIT = 32.0  # logits beyond say no more; -1024 stands for a slice without the object
 
@@ -27,9 +29,9 @@ class Run(NamedTuple):
 
     @property
     def looked_at(self) -> list[int]:
-        """Every other slice, the others after the next click; a lone slice always."""
-        odd = len(self.state.clicks) % 2
-        return [z for z in self.slices if z % 2 == odd] or self.slices
+        """Every third slice, others after the next click."""
+        turn = len(self.state.clicks) % _EVERY
+        return [z for z in self.slices if z % _EVERY == turn] or self.slices[:1]
 
 
 def runs_left(state: State, features: Features, before: State) -> list[Run]:
@@ -44,9 +46,9 @@ def runs_left(state: State, features: Features, before: State) -> list[Run]:
 
 
 def refresh(runs: Sequence[Run], look: Callable[[Sequence[Slot]], list[Output]]) -> list[Chain]:
-    """Bring far slices up to date: every other one is decoded again, in large batches, from the memories as they are.
+    """Bring far slices up to date: one of three is decoded again, in large batches, from the memories as they are.
 
-    Slices between take over the mean change of their two neighbours' logits.
+    Slices between take over the change of the logits, interpolated between those around them.
 
     Args:
         runs: of any sessions; their states are changed.
@@ -71,15 +73,30 @@ def refresh(runs: Sequence[Run], look: Callable[[Sequence[Slot]], list[Output]])
 
 
 def _interpolate(run: Run) -> None:
+    """Change the logits of slices not looked at as those of the nearest others changed, by distance."""
     looked_at = set(run.looked_at)
+    known = [run.slices[0] - 1, *sorted(looked_at), run.slices[-1] + 1]
+    changes = {z: _difference(run, z) for z in known}
     for z in run.slices:
         if z in looked_at:
             continue
-        changes = [
-            now["pred_masks"].clamp(-_LIMIT, _LIMIT) - run.before[near]["pred_masks"].clamp(-_LIMIT, _LIMIT)
-            for near in (z - 1, z + 1)
-            if near in run.before and (now := run.state.output(near)) is not None
+        low = max(near for near in known if near < z)
+        high = min(near for near in known if near > z)
+        ends = [
+            (change, weight)
+            for change, weight in ((changes[low], high - z), (changes[high], z - low))
+            if change is not None
         ]
-        if changes:
+        if ends:
+            total = sum(weight for _, weight in ends)
+            difference = sum((change * (weight / total) for change, weight in ends), torch.zeros(()))
             old = run.state.tracked[z]
-            run.state.tracked[z] = old | {"pred_masks": old["pred_masks"] + torch.stack(changes).mean(0)}
+            run.state.tracked[z] = old | {"pred_masks": old["pred_masks"] + difference}
+
+
+def _difference(run: Run, z: int) -> Tensor | None:
+    """Return how a slice's logits changed with the click; None where there is no such slice, or no mask of it."""
+    now, before = run.state.output(z), run.before.get(z)
+    if now is None or before is None:
+        return None
+    return now["pred_masks"].clamp(-_LIMIT, _LIMIT) - before["pred_masks"].clamp(-_LIMIT, _LIMIT)

@@ -57,8 +57,9 @@ class SAM2Segmenter(Segmenter):
         if self._planes == 1 and not self._zoom:
             return self._slices(prepared)
 
-        def open_planes(box: Box) -> Planes:
-            return Planes(self._slices, prepared, box, planes=self._planes, side=self.model.image_size // 4)
+        def open_planes(box: Box, overview: bool) -> Planes:
+            side = self.model.image_size // 4
+            return Planes(self._slices, prepared, box, planes=self._planes, side=side, overview=overview)
 
         depth, height, width = prepared.shape[:3]
         return ZoomSession(open_planes, (depth, height, width), zoom=self._zoom)

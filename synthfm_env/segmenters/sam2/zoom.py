@@ -46,23 +46,23 @@ class _Moment:
 class ZoomSession(Session):
     """Clicks on one structure, answered from a view of it that follows its size.
 
-    The first click is answered on the whole image. A box around that mask, with a margin, is then cut out, fed to the
+    The first click is answered on an overview of the whole image. A box around that mask, with a margin, is then cut out, fed to the
     model at its full resolution, and the clicks are repeated there: SAM 2's masks have a quarter of the model's
     resolution, and small organs fall through it. The box is drawn again when a positive click falls outside it, when
     the mask reaches its side, or when the mask has become much smaller. Negative clicks outside it change nothing:
     nothing is predicted there.
     """
 
-    def __init__(self, open_planes: Callable[[Box], Planes], shape: tuple[int, int, int], *, zoom: bool) -> None:
+    def __init__(self, open_planes: Callable[[Box, bool], Planes], shape: tuple[int, int, int], *, zoom: bool) -> None:
         """Take an image, encode nothing yet.
 
         Args:
-            open_planes: views a box of it.
+            open_planes: views a box of it, fully or as an overview.
             shape: (D, H, W) of it.
             zoom: without it every click is answered on the whole image.
         """
         self._open, self._shape, self._zoom = open_planes, shape, zoom
-        self._whole = open_planes((slice(0, shape[0]), slice(0, shape[1]), slice(0, shape[2])))
+        self._whole = open_planes((slice(0, shape[0]), slice(0, shape[1]), slice(0, shape[2])), zoom)
         self._history: list[_Moment] = []
         self._closed = False
 
@@ -109,7 +109,7 @@ class ZoomSession(Session):
         """Answer from boxes that fit the mask better, each drawn from the answer before; the last one counts."""
         closer: list[_Moment] = []
         while len(closer) < _ROUNDS and (box := self._wanted(moment)) is not None:
-            planes = self._open(box)
+            planes = self._open(box, False)
             logits = planes.add([click for click in moment.clicks if planes.holds(click)])
             seen = _Moment(moment.clicks, planes, 1, logits)
             if self._loses(moment, seen):
@@ -153,7 +153,8 @@ class ZoomSession(Session):
             wanted.append(slice(int(max(0, first - margin)), int(min(length, last + margin))))
         z, y, x = wanted
         box = (z, y, x)
-        return box if reaches or _volume(box) < _SMALLER * _volume(moment.planes.box) else None
+        smaller = _volume(box) < _SMALLER * _volume(moment.planes.box)
+        return box if moment.planes.sparse or reaches or smaller else None
 
     def undo(self) -> Prediction:
         """Take back the newest click; see ``Session.undo``."""
