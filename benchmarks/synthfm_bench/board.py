@@ -1,7 +1,7 @@
 """The board's arithmetic: from episodes to one row per data group, segmenter and clicker."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -166,11 +166,11 @@ def ranks(group: Sequence[Row]) -> list[tuple[int, int, int] | None]:
     return [found.get(place) for place in range(len(group))]
 
 
-def select(rows: Iterable[Row], wanted: Mapping[str, str]) -> list[Row]:
-    """Return the rows with only those episodes whose attributes are as wanted, without rows that have none."""
+def select(rows: Iterable[Row], wanted: Callable[[Episode], bool]) -> list[Row]:
+    """Return the rows with only those episodes that are wanted, without rows that have none."""
     kept = []
     for row in rows:
-        episodes = tuple(e for e in row.episodes if all(getattr(e, key) == value for key, value in wanted.items()))
+        episodes = tuple(filter(wanted, row.episodes))
         if episodes:
             kept.append(replace(row, episodes=episodes))
     return kept

@@ -17,6 +17,7 @@ from typer.exceptions import TyperException
 from synthfm_env.errors import InputError, unknown_name
 
 if TYPE_CHECKING:
+    from synthfm_bench.board import Row
     from synthfm_bench.runner import Finished
     from synthfm_bench.suite import FileData
     from synthfm_bench.tasks import Plan
@@ -148,6 +149,36 @@ def bench(
             plan = make_plan(played, lambda name: status.update(f"reading {name}"))
         run = run_suite(played, plan, out=out, workers=workers or default_workers(), console=stderr, resume=folder)
     _show(run, plan, suite, image is not None)
+
+
+@app.command()
+def report(
+    runs: Annotated[
+        list[Path], typer.Argument(metavar="RUN...", help="folders of runs; several of one suite make one board")
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="a new one; by default the run's own, for several runs/SUITE-joined-TIME"),
+    ] = None,
+) -> None:
+    """Write the report of a run again, or join runs of one suite to one board.
+
+    `synthfm report runs/quick-A runs/quick-B` shows the segmenters and clickers of both side by side, with tests of
+    all pairs. Runs with other click rules, images or suites are refused, and the message says what differs.
+    """
+    _one_thread_each()
+    from rich.console import Console
+
+    from synthfm_bench.report import missing_extra
+    from synthfm_bench.report import report as make_report
+
+    with _on_interrupt("stopped: the report was not finished"):
+        made = make_report(runs, out, Console(stderr=True))
+    _print_board(made.rows)
+    for note in made.notes:
+        typer.echo(f"note: {note}")
+    typer.echo(f"\ntables: {made.folder} (leaderboard.md, leaderboard.csv, pairs.csv)")
+    typer.echo(f"report: {made.page or missing_extra()}")
 
 
 @app.command()
@@ -451,7 +482,25 @@ def _check_mask_path(output: Path, image: Path) -> None:
 
 
 def _show(run: "Finished", plan: "Plan", suite: str, own: bool) -> None:
-    """Print the board, where the run lies, and what to do next."""
+    """Print the board, where the run lies, and what to do next; write the report."""
+    from synthfm_bench.report import missing_extra
+
+    _print_board(run.rows)
+    for note in plan.notes:
+        typer.echo(f"note: {note}")
+    typer.echo(f"\nrun: {run.folder} (leaderboard.md, leaderboard.csv, pairs.csv, steps.jsonl, run.json)")
+    typer.echo(f"results hash: {run.results_hash}")
+    if run.pace:
+        typer.echo(f"pace: {run.pace}")
+    with _on_interrupt(f"stopped: the run is complete; its report can be written by: synthfm report {run.folder}"):
+        typer.echo(f"report: {_write_report(run) or missing_extra()}")
+    if own:
+        typer.echo("next: synthfm segment IMAGE --click z,y,x,+ -o mask.nii.gz   writes the mask of your own clicks")
+    else:
+        typer.echo(f"next: synthfm bench {suite} --image IMAGE --label LABEL   plays the same board on your volume")
+
+
+def _print_board(rows: "list[Row]") -> None:
     from rich.console import Console
 
     from synthfm_bench.leaderboard import print_board
@@ -459,17 +508,18 @@ def _show(run: "Finished", plan: "Plan", suite: str, own: bool) -> None:
     console = Console()
     if not console.is_terminal:
         console.width = max(console.width, 120)
-    print_board(run.rows, console)
-    for note in plan.notes:
-        typer.echo(f"note: {note}")
-    typer.echo(f"\nrun: {run.folder} (leaderboard.md, leaderboard.csv, steps.jsonl, run.json)")
-    typer.echo(f"results hash: {run.results_hash}")
-    if run.pace:
-        typer.echo(f"pace: {run.pace}")
-    if own:
-        typer.echo("next: synthfm segment IMAGE --click z,y,x,+ -o mask.nii.gz   writes the mask of your own clicks")
-    else:
-        typer.echo(f"next: synthfm bench {suite} --image IMAGE --label LABEL   plays the same board on your volume")
+    print_board(rows, console)
+
+
+def _write_report(run: "Finished") -> Path | None:
+    from rich.console import Console
+
+    from synthfm_bench.join import join_runs
+    from synthfm_bench.report import missing_extra, write_report
+
+    if missing_extra():
+        return None
+    return write_report(run.folder, join_runs([run.folder]), run.rows, Console(stderr=True))
 
 
 def _suites() -> dict[str, str]:

@@ -3,14 +3,16 @@
 import csv
 import io
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
 from synthfm_bench.board import Row, by_group, ranks
-from synthfm_bench.comparisons import verdict
+from synthfm_bench.comparisons import csv_pairs, verdict
 from synthfm_bench.figures import NAUC, Figure, dice_figures
+from synthfm_bench.folder import write_text
 from synthfm_bench.statistics import Estimate
 
 EXPLAINED = (
@@ -28,6 +30,13 @@ METHODS = (
 )
 
 _MOST_SENTENCES = 6
+
+
+def write_tables(folder: Path, heading: str, rows: Sequence[Row]) -> None:
+    """Write ``leaderboard.md``, ``leaderboard.csv`` and ``pairs.csv`` into a folder."""
+    write_text(folder / "leaderboard.csv", csv_board(rows))
+    write_text(folder / "leaderboard.md", markdown_board(rows, heading))
+    write_text(folder / "pairs.csv", csv_pairs(rows))
 
 
 def print_board(rows: Iterable[Row], console: Console) -> None:

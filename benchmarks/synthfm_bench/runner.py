@@ -12,7 +12,7 @@ from rich.console import Console
 
 from synthfm_bench.board import Row, make_board
 from synthfm_bench.folder import new_folder, write_json, write_text
-from synthfm_bench.leaderboard import csv_board, markdown_board
+from synthfm_bench.leaderboard import write_tables
 from synthfm_bench.pool import Pool
 from synthfm_bench.progress import progress
 from synthfm_bench.provenance import git_commit, machine, versions
@@ -83,8 +83,7 @@ def _finish(folder: Path, about: dict[str, Any], pool: Pool) -> Finished:
     run = read_run(folder)
     rows = make_board(run.episodes, about["suite"]["targets"])
     digest = results_hash(run.records)
-    write_text(folder / "leaderboard.csv", csv_board(rows))
-    write_text(folder / "leaderboard.md", markdown_board(rows, f"{about['suite']['name']}: results {digest[:12]}"))
+    write_tables(folder, f"{about['suite']['name']}: results {digest[:12]}", rows)
     write_text(folder / "results_hash", digest + "\n")
     write_json(folder / "run.json", about | _end("finished", len(run.episodes)) | {"results_hash": digest})
     return Finished(folder, rows, digest, _pace(pool))

@@ -198,5 +198,5 @@ def test_select_keeps_what_is_wanted_and_drops_empty_rows():
         *episode([0.6], budget=1, structure="spleen"),
         *episode([0.4], budget=1, structure="liver", model="other"),
     ]
-    (row,) = select(board(records), {"structure": "spleen"})
+    (row,) = select(board(records), lambda episode: episode.structure == "spleen")
     assert (row.segmenter, dice_at(row)) == ("one", {1: 0.6})

@@ -80,6 +80,7 @@ def test_a_runs_folder_holds_what_the_board_came_from(tmp_path, own):
     assert sorted(path.name for path in done.folder.iterdir()) == [
         "leaderboard.csv",
         "leaderboard.md",
+        "pairs.csv",
         "results_hash",
         "run.json",
         "steps.jsonl",
