@@ -61,7 +61,12 @@ def curves(group: Sequence[Row], colour: dict[str, str]) -> dict[str, Any]:
         "margin": {"l": 44, "r": 8, "t": 8, "b": 40},
         "height": 380,
         "font": {"family": "system-ui, sans-serif", "size": 13},
-        "xaxis": {"title": {"text": "clicks"}, "dtick": 1, "gridcolor": "#eee", "zeroline": False},
+        "xaxis": {
+            "title": {"text": "clicks"},
+            "dtick": max(1, group[0].budget // 10),
+            "gridcolor": "#eee",
+            "zeroline": False,
+        },
         "yaxis": {"title": {"text": "Dice"}, "rangemode": "tozero", "gridcolor": "#eee"},
         "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
         "plot_bgcolor": "#fff",

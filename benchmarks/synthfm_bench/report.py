@@ -14,7 +14,7 @@ from synthfm_bench.board import Row, by_group, make_board
 from synthfm_bench.charts import colours, curves
 from synthfm_bench.comparisons import verdict
 from synthfm_bench.folder import new_folder, write_text
-from synthfm_bench.gallery import Card, make_gallery
+from synthfm_bench.gallery import MOST, Card, make_gallery
 from synthfm_bench.join import Joined, join_runs
 from synthfm_bench.leaderboard import METHODS, title, write_tables
 from synthfm_bench.parquet import write_parquet
@@ -148,6 +148,7 @@ def _content(joined: Joined, rows: Sequence[Row], cards: Sequence[Card]) -> dict
         "failures": failures_table(rows),
         "failed": failed,
         "most_failures": MOST_FAILURES,
+        "most_cards": MOST,
         "episodes": len(joined.episodes),
         "cases": len({(e.data_id, e.case_id) for e in joined.episodes}),
         "methods": METHODS.format(primary=" or ".join(dict.fromkeys(row.primary.name for row in rows))),
