@@ -57,13 +57,16 @@ def train(
         weights = trainer.run()
     except KeyboardInterrupt:
         processes.finish()
-        raise KeyboardInterrupt(_how_to_go_on(recipe, out, overrides)) from None
+        raise KeyboardInterrupt(_how_to_go_on(recipe, out, overrides, device, devices)) from None
     processes.finish()
     return weights
 
 
-def _how_to_go_on(recipe: str, out: Path, overrides: tuple[str, ...]) -> str:
+def _how_to_go_on(recipe: str, out: Path, overrides: tuple[str, ...], device: str, devices: int) -> str:
     if not (out / "checkpoint.pt").exists():
         return "stopped before the first step; nothing was kept"
-    changes = "".join(f" --set {shlex.quote(change)}" for change in overrides)
-    return f"stopped and saved; go on with: synthfm train {recipe} --resume --out {shlex.quote(str(out))}{changes}"
+    command = ["synthfm", "train", recipe, "--resume", "--out", str(out)]
+    command += ["--device", device] if device != "auto" else []
+    command += ["--devices", str(devices)] if devices > 1 else []
+    command += [part for change in overrides for part in ("--set", change)]
+    return f"stopped and saved; go on with: {shlex.join(command)}"

@@ -23,16 +23,9 @@ def attend_to_clicks(model: SAM2Base) -> None:
     for convolution in model.image_encoder.neck.convs:
         for parameter in convolution.parameters():
             parameter.mul_(_NECK)
-    prompts = model.sam_prompt_encoder
+    prompts, transformer = model.sam_prompt_encoder, model.sam_mask_decoder.transformer
     for embedding in [*prompts.point_embeddings, prompts.not_a_point_embed]:
         embedding.weight.mul_(_LABEL)
-    point_decoder(model)
-
-
-@torch.no_grad()
-def point_decoder(model: SAM2Base) -> None:
-    """Start the decoder's attention at the clicks, as ``attend_to_clicks``, and touch nothing but the decoder."""
-    prompts, transformer = model.sam_prompt_encoder, model.sam_mask_decoder.transformer
     # (2, d_model / 2): the code is the sines of all frequencies, then the cosines of all.
     frequencies = prompts.pe_layer.positional_encoding_gaussian_matrix
     by_pitch = frequencies.norm(dim=0).argsort()

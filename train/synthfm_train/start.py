@@ -10,7 +10,7 @@ from synthfm_env.errors import InputError
 from synthfm_env.segmenters.sam2 import OFFICIAL, Architecture, build_model, build_official, fill, load_weights
 from synthfm_env.segmenters.sam2.weights import weights_path
 from synthfm_train.dense import DenseHead
-from synthfm_train.initial import attend_in_place, attend_to_clicks, point_decoder
+from synthfm_train.initial import attend_in_place, attend_to_clicks
 from synthfm_train.parts import DECODER, freeze
 from synthfm_train.recipe import RANDOM, Recipe
 
@@ -68,7 +68,6 @@ def start_model(recipe: Recipe) -> tuple[SAM2Base, DenseHead]:
         fill(model, load_weights(recipe.weights).state_dict(), Path(recipe.weights))
         if recipe.trains == "decoder-from-scratch":
             model.load_state_dict(random, strict=False)
-            point_decoder(model)
     freeze(model, recipe.trains)
     head.requires_grad_(recipe.trains == "all")
     return model, head
