@@ -16,7 +16,7 @@ from synthfm_env.prompts import Click
 from synthfm_env.segmenters.contract import Prediction, Seconds, Session
 from synthfm_env.segmenters.sam2.planes import Box, Planes
 
-_MARGIN = 0.5  # of the object's side, on either side of it
+_MARGIN = 0.4  # of the object's side, on either side of it
 _LEAST_MARGIN = 4  # voxels
 _SMALLER = 0.4  # a new box must leave out more than half of the old one: it has to be encoded, and all clicks repeated
 _ROUNDS = 2  # boxes tried at a click; the second is drawn from the first close view
