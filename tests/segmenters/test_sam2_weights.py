@@ -13,7 +13,6 @@ from synthfm_env.segmenters import list_segmenters, make_segmenter
 from synthfm_env.segmenters.sam2 import (
     OFFICIAL,
     Architecture,
-    SAM2Segmenter,
     build_model,
     build_official,
     load_weights,
@@ -136,27 +135,3 @@ def test_the_embedded_file_is_small_and_half_precision_leaves_the_masks():
     prediction = make_segmenter("synthfm3d-nano", device="cpu").start(image, (1.0, 1.0, 1.0)).add(Click((2, 20, 20)))
     assert prediction.mask[2, 20, 20]
     assert not prediction.mask[2, 2, 2]
-
-
-def test_fast_mode_stops_where_the_object_is_gone_and_else_agrees(monkeypatch):
-    torch.manual_seed(3)
-    model = build_model(SMALL)
-    image = np.random.default_rng(1).integers(0, 256, (24, 30, 40), dtype=np.uint8)
-    calls = []
-    track = model.track_step
-
-    def absent_far_away(**inputs):
-        output = track(**inputs)
-        calls.append(inputs["frame_idx"])
-        near = abs(inputs["frame_idx"] - 8) < 3
-        output["pred_masks"] = torch.full_like(output["pred_masks"], 5.0 if near else -5.0)
-        return output
-
-    monkeypatch.setattr(model, "track_step", absent_far_away)
-    masks = {}
-    for mode in ("exact", "fast"):
-        calls.clear()
-        session = SAM2Segmenter("small", model, torch.device("cpu"), mode).start(image, (1.0, 1.0, 1.0))
-        masks[mode] = session.add(Click((8, 15, 20))).mask
-        assert len(calls) == (24 if mode == "exact" else 1 + 2 + 2 + 6 + 6)
-    np.testing.assert_array_equal(masks["exact"], masks["fast"])

@@ -112,34 +112,32 @@ def whole(state: State, features: Features) -> list[Chain]:
 
 
 def affected(state: State, features: Features, before: State, lag: int) -> list[Chain]:
-    """Return the chains of fast mode: all directions together, and what a click changes most.
+    """Return the chains of fast mode: both directions together, and what a click changes most.
 
     After the first click, or several at once, these are stock SAM 2's, one ``lag`` slices behind the other. After
-    another click they lead from the clicked slice below up to it; from it on up while masks change; and, where it is
-    the lowest clicked slice, from it on down. They start together, from the memories before the click.
+    another click they lead from the clicked slice below it up through the slices around it, and on while masks change;
+    and down from the lowest clicked slice, where the new click is that.
 
     Args:
         state: with the slices of the new clicks among ``conditioning``.
         features: of the session's slices.
         before: the state without them.
-        lag: slices that the first way up must be ahead, as many as a slice on the way down remembers.
+        lag: slices that the way up must be ahead, as many as a slice on the way down remembers.
     """
     start, clicked = min(state.conditioning), state.clicks[-1].zyx[0]
-    first = not before.clicks or len(state.clicks) > len(before.clicks) + 1
-    source, old = (start, {}) if first else (clicked, before.outputs())
-    # Slices above a new lowest click were tracked downwards until now: all up to the next click are tracked again.
-    above = min((z for z in state.conditioning if z > clicked), default=clicked)
-    surely = len(range(clicked + 1, above)) if clicked == start and not first else 0
-    order = _unclicked(state, range(source + 1, features.depth))
-    up = Chain(state, features, order, reverse=False, surely=surely, before=old)
-    chains = [up]
-    if source == start:
-        lag = lag if first else 0
-        chains.append(Chain(state, features, range(start - 1, -1, -1), True, up, lag, surely=0, before=old))
+    below, surely, old = start, 0, before.outputs()
+    if not before.clicks or len(state.clicks) > len(before.clicks) + 1:
+        old = {}
     else:
-        below = max(z for z in state.conditioning if z < clicked)
-        chains.append(Chain(state, features, range(below + 1, clicked), reverse=False))
-    return chains
+        below = max((z for z in state.conditioning if z < clicked), default=clicked)
+        # Slices above a new lowest click were tracked downwards until now: all up to the next click are tracked again.
+        above = min((z for z in state.conditioning if z > clicked), default=clicked)
+        surely = len(_unclicked(state, range(below + 1, above if clicked == start else clicked + 1)))
+    order = _unclicked(state, range(below + 1, features.depth))
+    up = Chain(state, features, order, reverse=False, surely=surely, before=old)
+    if old and clicked > start:
+        return [up]
+    return [up, Chain(state, features, range(start - 1, -1, -1), True, after=up, lag=lag, surely=0, before=old)]
 
 
 def _unclicked(state: State, slices: Iterable[int]) -> list[int]:

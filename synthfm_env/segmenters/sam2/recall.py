@@ -81,7 +81,7 @@ class Recall:
             asked = layer.norm2(x)
             asked = cross.q_proj(asked + position if layer.pos_enc_at_cross_attn_queries else asked)
             queries = self._turn(cross._separate_heads(asked, cross.num_heads), i).to(self._dtype)
-            found = [_attend(queries[b : b + 1], *bank[i]) for b, bank in enumerate(banks)]
+            found = [F.scaled_dot_product_attention(queries[b : b + 1], *bank[i]) for b, bank in enumerate(banks)]
             x = x + cross.out_proj(cross._recombine_heads(torch.cat(found)))
             x = x + layer.linear2(layer.activation(layer.linear1(layer.norm3(x))))
         return attention.norm(x).transpose(1, 2).reshape(coarse.shape)
@@ -198,12 +198,3 @@ class Recall:
 
 def _at(slot: Slot, z: int, passed_over: dict[int, Output]) -> Output | None:
     return slot.state.tracked.get(z) or passed_over.get(z)
-
-
-def _attend(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-    """Return softmax(Q K' / sqrt(channels)) V."""
-    if queries.device.type != "cpu" or queries.dtype == torch.float32:
-        return F.scaled_dot_product_attention(queries, keys, values)
-    # On a CPU torch's own attention is no faster in bfloat16 than in float32; plain matrix products are.
-    weights = (queries @ keys.mT * queries.shape[-1] ** -0.5).softmax(-1)
-    return weights @ values

@@ -1,5 +1,6 @@
 """SAM 2 as a ``Segmenter``."""
 
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -9,12 +10,14 @@ from sam2.modeling.sam2_base import SAM2Base
 from torch import Tensor
 
 from synthfm_env.errors import InputError
-from synthfm_env.segmenters.contract import Capabilities, Segmenter
+from synthfm_env.prompts import Click
+from synthfm_env.segmenters.contract import Capabilities, Prediction, Segmenter, Session, check_batch
 from synthfm_env.segmenters.image_input import prepare_image
 from synthfm_env.segmenters.sam2.features import Features
 from synthfm_env.segmenters.sam2.frames import square_frames
 from synthfm_env.segmenters.sam2.planes import Box, Planes
-from synthfm_env.segmenters.sam2.session import SAM2Session
+from synthfm_env.segmenters.sam2.recall import Memory
+from synthfm_env.segmenters.sam2.session import SAM2Session, add_together
 from synthfm_env.segmenters.sam2.zoom import ZoomSession
 
 
@@ -24,9 +27,14 @@ class SAM2Segmenter(Segmenter):
     Attributes:
         model: the ``SAM2Base``, in evaluation mode.
         feature_budget: bytes that the encoded slices of one session may take; beyond it they are encoded again.
+        memory: which slices a slice remembers, in fast mode. "all": every clicked one and the last six tracked.
+            "nearest": of the clicked ones the four nearest. "confident": every clicked one, and of the last sixteen
+            tracked the six whose masks the model thinks best, after MedSAM-2's bank (Zhu et al. 2024,
+            arXiv:2408.00874).
     """
 
     feature_budget = 2 * 2**30
+    memory: Memory = "all"
 
     capabilities = Capabilities()
 
@@ -64,10 +72,22 @@ class SAM2Segmenter(Segmenter):
         depth, height, width = prepared.shape[:3]
         return ZoomSession(open_planes, (depth, height, width), zoom=self._zoom)
 
+    def add_many(self, sessions: Sequence[Session], clicks: Sequence[Click]) -> list[Prediction]:
+        """Give each session one more click; fast mode tracks them in batches; see ``Segmenter.add_many``.
+
+        Exact mode gives what single clicks give, bit for bit; fast mode's logits differ by the rounding of larger
+        matrix products.
+        """
+        alike = [session for session in sessions if isinstance(session, SAM2Session)]
+        if len(alike) < len(sessions):
+            return super().add_many(sessions, clicks)
+        check_batch(sessions, clicks)
+        return add_together(alike, clicks)
+
     def _slices(self, stack: NDArray[np.uint8]) -> SAM2Session:
         depth, height, width = stack.shape[:3]
         features = Features(self.model, stack, self.feature_budget, self._dtype)
-        return SAM2Session(self.model, features, (depth, height, width), fast=self._fast)
+        return SAM2Session(self.model, features, (depth, height, width), fast=self._fast, memory=self.memory)
 
 
 def pick_device(device: str) -> torch.device:

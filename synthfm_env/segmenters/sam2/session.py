@@ -12,7 +12,7 @@ from sam2.modeling.sam2_base import NO_OBJ_SCORE, SAM2Base
 from sam2.utils.misc import concat_points
 from torch import Tensor
 
-from synthfm_env.errors import InputError
+from synthfm_env.errors import InputError, unknown_name
 from synthfm_env.prompts import Click
 from synthfm_env.segmenters.contract import Prediction, Seconds, Session
 from synthfm_env.segmenters.sam2.chains import affected, run, whole
@@ -48,8 +48,15 @@ class SAM2Session(Session):
             features: of the image's slices.
             shape: (D, H, W) of the image.
             fast: batch both directions, and leave out slices whose mask would hardly change; see ``chains``.
-            memory: which slices condition, in fast mode; see ``SAM2Segmenter``.
+            memory: which slices a slice remembers, in fast mode; see ``SAM2Segmenter``.
+
+        Raises:
+            InputError: another ``memory`` than "all" in exact mode, which is stock SAM 2's, or one that is unknown.
         """
+        if memory not in ("all", "nearest", "confident"):
+            raise unknown_name("memory policy", memory, ("all", "nearest", "confident"))
+        if memory != "all" and not fast:
+            raise InputError(f"memory={memory!r} is for mode='fast'; exact mode remembers what stock SAM 2 does: 'all'")
         self._model, self._features, self._shape = model, features, shape
         self._step = FastStep(model, memory) if fast else StockStep(model)
         self._history = [State()]

@@ -105,17 +105,15 @@ class FastStep:
     def _decode(self, slots: Sequence[Slot]) -> tuple[Tensor, "_Decoded"]:
         levels = [slot.features.maps(slot.z) for slot in slots]
         fine, middle, coarse = (torch.cat(level) for level in zip(*levels, strict=True))
-        with quick(coarse.device, self._dtype):
-            seen = self._recall(coarse, slots).float()
+        seen = self._recall(coarse, slots)
         multimask = self._model._use_multimask(False, None)
         heads = self._model._forward_sam_heads(seen, high_res_features=[fine, middle], multimask_output=multimask)
         return coarse, _Decoded(*heads[2:])
 
     @contextmanager
     def click(self) -> Iterator[None]:
-        """Enter for the time of one click: within, keys, values and weights in low precision are kept."""
-        # An outermost autocast keeps the weights that it has cast until it is left.
-        with quick(self._model.device, self._dtype), torch.autocast(self._model.device.type, enabled=False):
+        """Enter for the time of one click: within, keys, values and weights in half precision are kept."""
+        with quick(self._model.device, self._dtype):
             try:
                 yield
             finally:
