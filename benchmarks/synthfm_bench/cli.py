@@ -101,6 +101,9 @@ def bench(
         typer.Option(min=1, metavar="N", help="processes, as many as cores by default; results stay the same"),
     ] = None,
     out: Annotated[Path | None, typer.Option(metavar="FOLDER", help="for the run, runs/SUITE-TIME by default")] = None,
+    executor: Annotated[
+        str, typer.Option(metavar="NAME", help="local, or ray: the machines of a Ray cluster that is running")
+    ] = "local",
     resume: Annotated[
         bool, typer.Option("--resume", help="go on with a run that was stopped or killed: the newest, or that in --out")
     ] = False,
@@ -113,7 +116,6 @@ def bench(
     _one_thread_each()
     from rich.console import Console
 
-    from synthfm_bench.pool import default_workers
     from synthfm_bench.resume import find_unfinished, suite_of
     from synthfm_bench.runner import run_suite
     from synthfm_bench.suite import load_suite, with_choices
@@ -147,7 +149,7 @@ def bench(
             )
         with stderr.status("checking the suite, its volumes and models") as status:
             plan = make_plan(played, lambda name: status.update(f"reading {name}"))
-        run = run_suite(played, plan, out=out, workers=workers or default_workers(), console=stderr, resume=folder)
+        run = run_suite(played, plan, out=out, workers=workers, console=stderr, resume=folder, executor=executor)
     _show(run, plan, suite, image is not None)
 
 

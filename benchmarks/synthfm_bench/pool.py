@@ -1,5 +1,6 @@
 """Jobs over worker processes, one torch thread each. One that hangs or dies costs its episode, not the run."""
 
+import contextlib
 import multiprocessing
 import os
 import signal
@@ -56,7 +57,7 @@ class Pool:
     _deaths: Counter[str] = field(default_factory=Counter)
 
     def play(self, jobs: Sequence[Job], advance: Advance = lambda record: None) -> Generator[Episode]:
-        """Yield each episode when it ends.
+        """Yield each episode when it ends. Workers stay for the next call, until ``close``.
 
         Args:
             jobs: what to play.
@@ -78,11 +79,15 @@ class Pool:
                     if worker.late(self.suite.time_limit_s):
                         yield self._gave_up(worker, "timeout", f"no answer within {self.suite.time_limit_s:g} s")
             self.elapsed_s = time.monotonic() - (began or time.monotonic())
-            self._dismiss()
-        finally:
-            for worker in self._crew:
-                worker.kill()
-            self._crew.clear()
+        except BaseException:
+            self._end()
+            raise
+
+    def close(self) -> None:
+        """Let the workers go."""
+        for worker in self._crew:
+            worker.dismiss()
+        self._end()
 
     def _hand_out(self, waiting: deque[Job]) -> None:
         free = [worker for worker in self._crew if not worker.tasks]
@@ -153,9 +158,10 @@ class Pool:
         if worker.tasks:
             self._hire().take(tuple(worker.tasks))
 
-    def _dismiss(self) -> None:
+    def _end(self) -> None:
         for worker in self._crew:
-            worker.dismiss()
+            worker.kill()
+        self._crew.clear()
 
 
 @dataclass(slots=True)
@@ -217,7 +223,8 @@ class _Worker:
 
     def dismiss(self) -> None:
         """Let it go; the caller kills one that does not leave."""
-        self.connection.send(None)
+        with contextlib.suppress(OSError):  # it has gone already
+            self.connection.send(None)
         self.process.join(_TIME_TO_LEAVE_S)
 
 

@@ -6,21 +6,26 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
 from synthfm_bench.board import Row, make_board
 from synthfm_bench.folder import new_folder, write_json, write_text
 from synthfm_bench.leaderboard import write_tables
-from synthfm_bench.pool import Pool
+from synthfm_bench.pool import Pool, default_workers
 from synthfm_bench.progress import progress
 from synthfm_bench.provenance import git_commit, machine, versions
 from synthfm_bench.records import SCHEMA, StepsFile, read_run, results_hash
 from synthfm_bench.resume import check_same
 from synthfm_bench.suite import Suite
 from synthfm_bench.tasks import Plan, env_spec
-from synthfm_env.errors import InputError
+from synthfm_env.errors import InputError, unknown_name
+
+if TYPE_CHECKING:
+    from synthfm_bench.ray_pool import RayPool
+
+EXECUTORS = ("local", "ray")
 
 
 @dataclass(frozen=True)
@@ -41,7 +46,14 @@ class Finished:
 
 
 def run_suite(
-    suite: Suite, plan: Plan, *, out: Path | None, workers: int, console: Console, resume: Path | None = None
+    suite: Suite,
+    plan: Plan,
+    *,
+    out: Path | None,
+    workers: int | None,
+    console: Console,
+    resume: Path | None = None,
+    executor: str = "local",
 ) -> Finished:
     """Play a suite and write ``run.json``, ``steps.jsonl``, the board and ``results_hash`` into a folder.
 
@@ -49,15 +61,17 @@ def run_suite(
         suite: what to play.
         plan: ``make_plan(suite)``.
         out: a new folder, or None for ``runs/<suite>-<UTC time>``.
-        workers: processes to play in.
+        workers: processes to play in; None for as many as there are cores.
         console: where progress is shown.
         resume: the folder of a run that was stopped, to go on with it; what it holds is not played again.
+        executor: "local", or "ray" for the machines of a Ray cluster that is running.
 
     Raises:
         InputError: the folder holds something already, or cannot be made or written; the run to be resumed was made
-            with other weights or another suite.
+            with other weights or another suite; no such executor, or no Ray cluster.
         KeyboardInterrupt: the user stopped it; the message says what was kept and how to go on.
     """
+    _check_executor(executor)
     started = datetime.now(UTC)
     if resume is None:
         folder = new_folder(suite.name, out, started)
@@ -69,17 +83,38 @@ def run_suite(
     with _ends_clearly(folder, about, len(plan.tasks), suite.name), StepsFile(steps) as file:
         played = set(file.episodes)
         left = plan.without(played)
-        pool = Pool(suite, about["run_id"], min(workers, max(1, len(left.jobs))))
+        pool = _pool(suite, about["run_id"], workers, executor, len(left.jobs))
         with (
+            closing(pool),
             progress(len(left.tasks), suite.clicks, console) as advance,
             closing(pool.play(left.jobs, advance)) as ended,
         ):
             for episode in ended:
-                file.append(episode)
-        return _finish(folder, about, pool)
+                with _writing():
+                    file.append(episode)
+        with _writing():
+            return _finish(folder, about, pool)
 
 
-def _finish(folder: Path, about: dict[str, Any], pool: Pool) -> Finished:
+def _check_executor(executor: str) -> None:
+    """Raise InputError, before anything is written, where there is no such executor or no cluster."""
+    if executor not in EXECUTORS:
+        raise unknown_name("executor", executor, EXECUTORS)
+    if executor == "ray":
+        from synthfm_bench.ray_pool import connect
+
+        connect()
+
+
+def _pool(suite: Suite, run_id: str, workers: int | None, executor: str, jobs: int) -> "Pool | RayPool":
+    if executor == "local":
+        return Pool(suite, run_id, min(workers or default_workers(), max(1, jobs)))
+    from synthfm_bench.ray_pool import RayPool  # here, because few have Ray
+
+    return RayPool(suite, run_id, workers)
+
+
+def _finish(folder: Path, about: dict[str, Any], pool: "Pool | RayPool") -> Finished:
     run = read_run(folder)
     rows = make_board(run.episodes, about["suite"]["targets"])
     digest = results_hash(run.records)
@@ -89,7 +124,19 @@ def _finish(folder: Path, about: dict[str, Any], pool: Pool) -> Finished:
     return Finished(folder, rows, digest, _pace(pool))
 
 
-def _pace(pool: Pool) -> str:
+class _CannotWriteError(Exception):
+    """The run's folder took no more."""
+
+
+@contextmanager
+def _writing() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise _CannotWriteError(error.strerror or str(error)) from error
+
+
+def _pace(pool: "Pool | RayPool") -> str:
     if pool.workers < 2 or not pool.busy_s:
         return ""
     ratio = pool.busy_s / pool.elapsed_s
@@ -102,6 +149,7 @@ def _ends_clearly(folder: Path, about: dict[str, Any], episodes: int, suite: str
     try:
         yield
     except BaseException as error:
+        played = 0
         with contextlib.suppress(OSError, InputError):
             with StepsFile(folder / "steps.jsonl", read_only=True) as file:
                 played = len(file.episodes)
@@ -111,14 +159,12 @@ def _ends_clearly(folder: Path, about: dict[str, Any], episodes: int, suite: str
         again = f"go on with: synthfm bench {suite} --resume --out {folder}"
         if isinstance(error, KeyboardInterrupt):
             raise KeyboardInterrupt(f"stopped: {kept}; {again}") from None
-        if isinstance(error, OSError) and error.errno is not None and not isinstance(error, ConnectionError):
-            raise RuntimeError(
-                f"{folder} cannot be written ({error.strerror}): {kept}; make room, then {again}"
-            ) from error
+        if isinstance(error, _CannotWriteError):
+            raise RuntimeError(f"{folder} cannot be written ({error}): {kept}; make room, then {again}") from error
         raise
 
 
-def _about(suite: Suite, plan: Plan, started: datetime, workers: int) -> dict[str, Any]:
+def _about(suite: Suite, plan: Plan, started: datetime, workers: int | None) -> dict[str, Any]:
     return {
         "schema": SCHEMA,
         "run_id": f"{suite.name}-{started:%Y%m%dT%H%M%SZ}",

@@ -1,6 +1,7 @@
 """Plays a run's episodes again and compares every record, but for what ``records.NOT_RESULTS`` leaves out."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -90,7 +91,7 @@ def verify(folder: Path, *, episodes: int | None, workers: int, console: Console
     left = plan.without(known - {one.episode_id for one in chosen})
     suite = suite_of(folder)
     pool = Pool(suite, str(run.about.get("run_id", "")), min(workers, len(left.jobs)))
-    with progress(len(left.tasks), suite.clicks, console) as advance:
+    with closing(pool), progress(len(left.tasks), suite.clicks, console) as advance:
         again = {records[0].episode_id: Episode(records) for records in pool.play(left.jobs, advance)}
     differences = [found for one in chosen if (found := _compare(one, again[one.episode_id])) is not None]
     return Verdict(len(chosen), len(run.episodes), tuple(differences), _tampered(run), tuple(_changed(run, plan)))
