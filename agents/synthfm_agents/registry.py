@@ -9,6 +9,7 @@ from synthfm_agents.clicker import Clicker
 from synthfm_agents.cvpr25 import Cvpr25
 from synthfm_agents.drawn import MonaiDeepgrow, SamMed3DRandom
 from synthfm_agents.greedy import Greedy
+from synthfm_agents.learned_clicker import LearnedClicker
 from synthfm_agents.one_slice import Dong2024, Shen2024
 from synthfm_agents.protocol import ClickProtocol
 from synthfm_agents.random_clicker import RandomClicker
@@ -33,7 +34,7 @@ _PROTOCOLS: tuple[type[ClickProtocol], ...] = (
     Shen2024,
     Dong2024,
 )
-_OTHERS: tuple[type[Clicker], ...] = (RandomClicker, CentreClicker, UncertainClicker, Greedy)
+_OTHERS: tuple[type[Clicker], ...] = (RandomClicker, CentreClicker, UncertainClicker, LearnedClicker, Greedy)
 _CLICKERS: dict[str, type[Clicker]] = {kind.name: kind for kind in _OTHERS + _PROTOCOLS}
 
 
