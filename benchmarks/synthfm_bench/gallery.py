@@ -22,7 +22,7 @@ class Card:
     """One episode of the gallery.
 
     Attributes:
-        place: "best", "median" or "worst" of its row.
+        place: "best", "median" or "worst" of its row, or "the only one".
         episode: which one.
         score: its primary figure.
         film: the drawing; None where there is none.
@@ -49,7 +49,9 @@ def choose(rows: Iterable[Row]) -> list[tuple[str, Row, Episode]]:
             if row.clicker == clicker:
                 ordered = sorted(row.episodes, key=lambda e: (-_score(row, e), e.episode_id))
                 places = {"best": 0, "median": len(ordered) // 2, "worst": len(ordered) - 1}
-                found = {index: place for place, index in reversed(places.items())}  # one of few is both: called best
+                found = {index: place for place, index in reversed(places.items())}
+                if len(ordered) == 1:
+                    found = {0: "the only one"}
                 chosen += [(found[index], row, ordered[index]) for index in sorted(found)]
     return chosen[:MOST]
 

@@ -38,7 +38,7 @@ def join_runs(folders: Sequence[Path]) -> Joined:
         InputError: a folder holds no run; runs differ in their suite, budget, seed or data, in the hash of a click
             rule of the same name, in an image, or in the results of the same episode.
     """
-    runs = [_read(folder) for folder in dict.fromkeys(folder.resolve() for folder in folders)]
+    runs = [_read(folder) for folder in {folder.resolve(): folder for folder in folders}.values()]
     _check_suites(runs)
     _check_one_value(runs, "the click rule", lambda step: (step.clicker,), lambda step: step.protocol_hash)
     _check_one_value(

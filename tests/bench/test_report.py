@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import sys
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +16,11 @@ from synthfm_bench import cli, report
 from synthfm_bench.board import make_board
 from synthfm_bench.gallery import choose, make_gallery
 from synthfm_bench.join import join_runs
-from synthfm_bench.records import episodes_of, write_steps
+from synthfm_bench.records import Run, episodes_of, read_run, write_steps
 from synthfm_bench.report import write_report
+from synthfm_bench.reproduce import recipe
 from synthfm_bench.runner import run_suite
-from synthfm_bench.suite import FileData, Suite, SyntheticData
+from synthfm_bench.suite import FileData, Suite, SyntheticData, load_suite, parse_suite, with_choices
 from synthfm_bench.tables import board_table
 from synthfm_bench.tasks import make_plan
 from synthfm_env.errors import InputError
@@ -80,7 +82,7 @@ def test_best_median_and_worst_are_by_the_primary_figure():
     found = choose(make_board(episodes_of(records)))
     assert [(place, one.steps[0].dice) for place, _, one in found] == [("best", 0.9), ("median", 0.5), ("worst", 0.1)]
     (only,) = choose(make_board(episodes_of(episode([0.5], budget=1))))
-    assert only[0] == "best"
+    assert only[0] == "the only one"
 
 
 def test_what_cannot_be_replayed_becomes_a_card_that_says_why(played, tmp_path):
@@ -116,6 +118,29 @@ def test_headings_stand_over_their_figures(played):
             assert found[figure.name].value == (None if estimate is None else estimate.mean)
         assert found["rank"].text in ("1", "2")
         assert found["failed"].value == sum(row.failures.values())
+
+
+def test_the_suite_in_the_report_plays_the_same_again(played):
+    run = read_run(played.folder)
+    found = recipe(run)
+    assert parse_suite(tomllib.loads(found.suite), "again") == parse_suite(run.about["suite"], "played")
+    assert found.commands == ("synthfm bench tiny.toml", f"synthfm verify {played.folder}")
+
+
+@pytest.mark.parametrize(
+    ("choices", "command"),
+    [
+        ({}, "synthfm bench quick"),
+        ({"seed": 7}, "synthfm bench quick --seed 7"),
+        ({"segmenters": ("geodesic", "other=a:B")}, "synthfm bench quick --segmenter geodesic --segmenter other=a:B"),
+        ({"clickers": ("random",), "seed": 3}, "synthfm bench quick --clicker random --seed 3"),
+        ({"cases": 2}, "synthfm bench quick.toml"),
+    ],
+)
+def test_the_command_for_a_suite_of_the_package(tmp_path, choices, command):
+    suite = with_choices(load_suite("quick"), **choices)
+    found = recipe(Run(tmp_path, {"suite": suite.model_dump(mode="json")}, ()))
+    assert found.commands[0] == command
 
 
 def test_names_and_messages_cannot_break_out_of_the_page(tmp_path):
