@@ -1,12 +1,15 @@
 """Stock SAM 2 against our engine, in one run: the same weights, the same clicks on different slices.
 
-``python benchmarks/speed/engine.py`` prints seconds of a whole episode and the ratios. Stock is
-``SAM2VideoPredictor`` with the frames given in memory, all clicked slices conditioning, propagated forward and in
-reverse after each click. One torch thread.
+``python benchmarks/speed/engine.py`` prints seconds of whole episodes and the ratios, of synthfm3d-nano and of
+``sam2.1-hiera-tiny`` with random weights; ``--rows`` chooses. Stock is ``SAM2VideoPredictor`` with the frames given in
+memory, all clicked slices conditioning, propagated forward and in reverse after each click. One torch thread. On a CPU
+seconds are those of this process alone, which other work on the machine disturbs less than the clock's; on CUDA they
+are the clock's, and bfloat16 autocast is on in fast mode.
 """
 
 import time
-from typing import Annotated
+from collections.abc import Callable
+from typing import Annotated, NamedTuple
 
 import numpy as np
 import sam2.sam2_video_predictor as stock
@@ -16,16 +19,58 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
+from synthfm_env.metrics import dice
 from synthfm_env.prompts import Click
-from synthfm_env.segmenters.sam2 import SAM2Segmenter, load_weights, pick_device
+from synthfm_env.segmenters.sam2 import SAM2Segmenter, build_official, load_weights
 from synthfm_env.synthesis import SynthFM3D
 
 
-def play_stock(segmenter: SAM2Segmenter, image: NDArray, clicks: list[Click]) -> tuple[float, NDArray]:
-    """Return seconds of the episode and the last logits (D, h, w)."""
+class Row(NamedTuple):
+    """What is played."""
+
+    weights: str
+    size: int  # pixels along a slice's side
+    slices: int
+    clicks: int
+    image_size: int | None = None  # that an official model is built for, with random weights
+    device: str = "cpu"
+
+
+ROWS = {
+    "nano": Row("synthfm3d-nano", 256, 64, 8),
+    "tiny256": Row("sam2.1-hiera-tiny", 256, 8, 3, 256),
+    "tiny512": Row("sam2.1-hiera-tiny", 512, 4, 2, 512),
+}
+CUDA_ROWS = {
+    "nano-cuda": Row("synthfm3d-nano", 256, 64, 8, None, "cuda"),
+    "tiny1024-cuda": Row("sam2.1-hiera-tiny", 1024, 32, 4, 1024, "cuda"),
+}
+
+
+def seconds(device: str) -> float:
+    """Return the clock that a device is measured by."""
+    if device == "cpu":
+        return time.process_time()
+    torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def build(row: Row) -> stock.SAM2VideoPredictor:
+    """Return a row's model; random weights get an object score above 0, else every mask is empty."""
+    if row.image_size is None:
+        return load_weights(row.weights)
+    torch.manual_seed(0)
+    model = build_official(row.weights, row.image_size)
+    score = model.sam_mask_decoder.pred_obj_score_head.layers[-1]
+    torch.nn.init.zeros_(score.weight)
+    torch.nn.init.ones_(score.bias)
+    return model
+
+
+def play_stock(segmenter: SAM2Segmenter, image: NDArray, clicks: list[Click]) -> NDArray:
+    """Return the last logits (D, h, w)."""
     model = segmenter.model
     assert isinstance(model, stock.SAM2VideoPredictor)
-    started = time.perf_counter()
     stock.load_video_frames = lambda **_: (segmenter.frames(image), *image.shape[1:])
     stock.tqdm = lambda order, **_: order
     state = model.init_state("in memory")
@@ -39,18 +84,16 @@ def play_stock(segmenter: SAM2Segmenter, image: NDArray, clicks: list[Click]) ->
                 pass
     outputs = state["output_dict_per_obj"][0]
     slices = outputs["non_cond_frame_outputs"] | outputs["cond_frame_outputs"]
-    logits = torch.cat([slices[z]["pred_masks"][0] for z in range(len(image))])
-    return time.perf_counter() - started, logits.float().cpu().numpy()
+    return torch.cat([slices[z]["pred_masks"][0] for z in range(len(image))]).float().cpu().numpy()
 
 
-def play_ours(segmenter: SAM2Segmenter, image: NDArray, clicks: list[Click]) -> tuple[float, NDArray]:
-    """Return seconds of the episode and the last logits (D, h, w)."""
-    started = time.perf_counter()
+def play_ours(segmenter: SAM2Segmenter, image: NDArray, clicks: list[Click]) -> NDArray:
+    """Return the last logits (D, h, w)."""
     with segmenter.start(image, (1.0, 1.0, 1.0)) as session:
         for click in clicks:
             logits = session.add(click).logits
     assert logits is not None
-    return time.perf_counter() - started, logits
+    return logits
 
 
 def clicks_on_one_structure(label: NDArray[np.integer], count: int) -> list[Click]:
@@ -66,39 +109,60 @@ def clicks_on_one_structure(label: NDArray[np.integer], count: int) -> list[Clic
     return clicks
 
 
-def main(
-    weights: Annotated[str, typer.Option(help="a segmenter's name or weights file")] = "synthfm3d-nano",
-    slices: int = 64,
-    size: int = 256,
-    clicks: int = 8,
-    repeats: int = 3,
-    device: str = "auto",
-) -> None:
-    """Time stock SAM 2, exact mode and fast mode on one synthetic volume, in turn, and print the ratios."""
-    torch.set_num_threads(1)
-    volume = SynthFM3D(shape=(slices, size, size), recipe="any").sample(0)
+def measure(row: Row, repeats: int, compiled: bool) -> Table:
+    """Play a row's episode with all engines in turn and return the best times and the ratios."""
+    volume = SynthFM3D(shape=(row.slices, row.size, row.size), recipe="any").sample(0)
     assert volume.label is not None
-    placed = clicks_on_one_structure(volume.label, clicks)
-    model = load_weights(weights)
-    engines = {mode: SAM2Segmenter(weights, model, pick_device(device), mode) for mode in ("exact", "fast")}
-    seconds: dict[str, list[float]] = {"stock": [], "exact": [], "fast": []}
+    placed = clicks_on_one_structure(volume.label, row.clicks)
+    model = build(row)
+    if compiled:
+        model.image_encoder.compile()
+        model.memory_attention.compile(dynamic=True)
+    device = torch.device(row.device)
+    exact, fast = (SAM2Segmenter(row.weights, model, device, mode) for mode in ("exact", "fast"))
+    engines: dict[str, Callable[[], NDArray]] = {
+        "stock": lambda: play_stock(exact, volume.image, placed),
+        "exact": lambda: play_ours(exact, volume.image, placed),
+        "fast": lambda: play_ours(fast, volume.image, placed),
+    }
+    best = dict.fromkeys(engines, float("inf"))
     logits = {}
     for _ in range(repeats):
-        elapsed, logits["stock"] = play_stock(engines["exact"], volume.image, placed)
-        seconds["stock"].append(elapsed)
-        for mode, engine in engines.items():
-            elapsed, logits[mode] = play_ours(engine, volume.image, placed)
-            seconds[mode].append(elapsed)
-    table = Table("engine", "episode s", "times stock's speed", "ms a slice and click", "largest logit difference")
-    for name, values in seconds.items():
-        best = min(values)
-        difference = np.abs(logits[name] - logits["stock"]).max()
+        for name, play in engines.items():
+            started = seconds(row.device)
+            logits[name] = play()
+            best[name] = min(best[name], seconds(row.device) - started)
+    table = Table(
+        "engine", "episode s", "ms a click", "times stock's speed", "largest logit difference", "Dice with stock"
+    )
+    for name, value in best.items():
         table.add_row(
-            name, f"{best:.2f}", f"{min(seconds['stock']) / best:.2f}",
-            f"{1000 * best / slices / clicks:.2f}", f"{difference:.3g}",
+            name, f"{value:.2f}", f"{1000 * value / row.clicks:.0f}", f"{best['stock'] / value:.2f}",
+            f"{np.abs(logits[name] - logits['stock']).max():.3g}",
+            f"{dice(logits[name] > 0, logits['stock'] > 0):.4f}",
         )  # fmt: skip
-    table.title = f"{weights}, {slices} slices of {size} x {size}, {clicks} clicks, best of {repeats}, one thread"
-    Console(width=120).print(table)
+    random = "" if row.image_size is None else f", random weights, fed at {row.image_size}"
+    table.title = (
+        f"{row.weights}{random}: {row.slices} slices of {row.size} x {row.size}, {row.clicks} clicks, "
+        f"best of {repeats}, {row.device}"
+    )
+    return table
+
+
+def main(
+    rows: Annotated[list[str] | None, typer.Option(help=f"of {', '.join(ROWS | CUDA_ROWS)}; all by default")] = None,
+    repeats: int = 1,
+    compiled: Annotated[bool, typer.Option(help="torch.compile encoder and memory attention, on CUDA")] = False,
+) -> None:
+    """Time stock SAM 2, exact mode and fast mode on synthetic volumes, in turn, and print the ratios."""
+    torch.set_num_threads(1)
+    console = Console(width=120)
+    chosen = {name: row for name, row in (ROWS | CUDA_ROWS).items() if rows is None or name in rows}
+    for name, row in chosen.items():
+        if row.device == "cuda" and not torch.cuda.is_available():
+            console.print(f"{name}: no CUDA device here")
+        else:
+            console.print(measure(row, repeats, compiled and row.device == "cuda"))
 
 
 if __name__ == "__main__":
