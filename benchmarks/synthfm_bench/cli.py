@@ -135,7 +135,7 @@ def bench(
                 time_limit=time_limit,
             )
             folder = find_unfinished(suite, out)
-            played = suite_of(folder)
+            played = suite_of(folder, suite)
         else:
             played = with_choices(
                 load_suite(suite),

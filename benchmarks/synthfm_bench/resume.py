@@ -6,7 +6,7 @@ from typing import Any
 
 from synthfm_bench.provenance import versions
 from synthfm_bench.records import read_about
-from synthfm_bench.suite import Suite, parse_suite
+from synthfm_bench.suite import Suite, list_suites, load_suite, parse_suite
 from synthfm_bench.tasks import Plan
 from synthfm_env.errors import InputError
 
@@ -15,13 +15,13 @@ def find_unfinished(suite: str, out: Path | None) -> Path:
     """Return the folder of the run to go on with: ``out``, or the newest one of that suite that has not finished.
 
     Raises:
-        InputError: there is none.
+        InputError: there is none, or no such suite.
     """
     if out is not None:
         if not (out / "run.json").is_file():
             raise InputError(f"--resume --out {out}: holds no run (no run.json); leave out --resume to start one there")
         return out
-    name = Path(suite).stem
+    name = load_suite(suite).name
     runs = sorted(Path("runs").glob(f"{name}-*/run.json"), key=lambda path: path.stat().st_mtime, reverse=True)
     for path in runs:
         if read_about(path.parent).get("status") != "finished":
@@ -32,16 +32,25 @@ def find_unfinished(suite: str, out: Path | None) -> Path:
     )
 
 
-def suite_of(folder: Path) -> Suite:
+def suite_of(folder: Path, named: str | None = None) -> Suite:
     """Return the suite that a run was started with.
 
+    Args:
+        folder: of the run.
+        named: the suite that the user says it is of.
+
     Raises:
-        InputError: ``run.json`` cannot be read, or is of another version.
+        InputError: ``run.json`` cannot be read or is of another version, or the run is of another packaged suite.
     """
     about = read_about(folder)
     if not isinstance(about.get("suite"), dict):
         raise InputError(f"{folder}/run.json: names no suite; the file was changed, or is no run of this program")
-    return parse_suite(about["suite"], f"of {folder}/run.json")
+    suite = parse_suite(about["suite"], f"of {folder}/run.json")
+    if named in list_suites() and named != suite.name:
+        raise InputError(
+            f"--resume {folder}: is a run of {suite.name}, not of {named}; name that suite, or another folder"
+        )
+    return suite
 
 
 def check_same(folder: Path, suite: Suite, plan: Plan) -> dict[str, Any]:

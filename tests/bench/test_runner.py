@@ -11,7 +11,7 @@ from rich.console import Console
 
 from synthfm_bench.pool import Pool
 from synthfm_bench.records import StepsFile, read_run, read_steps, results_hash
-from synthfm_bench.resume import find_unfinished
+from synthfm_bench.resume import find_unfinished, suite_of
 from synthfm_bench.runner import run_suite
 from synthfm_bench.suite import BundledData, Choice, FileData, Suite, SyntheticData, load_suite, with_choices
 from synthfm_bench.tasks import build_clicker, make_plan
@@ -204,14 +204,19 @@ def test_a_run_is_not_resumed_with_something_else(tmp_path, own):
 
 def test_which_run_is_resumed(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(InputError, match="no run of small under"):
-        find_unfinished("small", None)
-    for name, status in (("small-1", "stopped"), ("small-2", "finished")):
+    with pytest.raises(InputError, match="no run of quick under"):
+        find_unfinished("quick", None)
+    for name, status in (("quick-1", "stopped"), ("quick-2", "finished")):
         (tmp_path / "runs" / name).mkdir(parents=True)
         (tmp_path / "runs" / name / "run.json").write_text(json.dumps({"status": status}))
-    assert find_unfinished("small", None).name == "small-1"
+    assert find_unfinished("quick", None).name == "quick-1"
     with pytest.raises(InputError, match="holds no run"):
-        find_unfinished("small", tmp_path)
+        find_unfinished("quick", tmp_path)
+    folder = tmp_path / "runs" / "quick-1"
+    (folder / "run.json").write_text(json.dumps({"suite": suite().model_dump(mode="json")}))
+    assert suite_of(folder, "small.toml") == suite()
+    with pytest.raises(InputError, match="is a run of small, not of quick"):
+        suite_of(folder, "quick")
 
 
 def test_a_segmenter_that_hangs_fails_there_and_the_run_goes_on(tmp_path):
