@@ -11,9 +11,9 @@ place, is said in ``synthfm_agents/click_net.py``.
 Training rewards a click with the gain in Dice averaged over all structures of the case that could be meant: what
 ``dice_gain`` is worth on average over the draw of the structure, with less noise. The truth is in the reward alone.
 
-Result, 20 November 2026, two x86-64 CPU cores, one thread; trained with 8,192 clicks in 200 cases, a minute or two of CPU
-time. Dice after five clicks in 200 unseen cases, one structure of each drawn by the environment; p is of Wilcoxon's
-signed-rank test over cases (two-sided), the interval is BCa's:
+Result, 20 November 2026, on one thread of two x86-64 CPU cores, trained with 8,192 clicks in 200 cases. Dice after five
+clicks in 200 unseen cases, one structure of each drawn by the environment; p is of Wilcoxon's signed-rank test over
+cases (two-sided), the interval is BCa's:
 
     clicker               mean Dice   less than ppo by (95 % interval)   p       ppo better, worse
     random (blind)        0.009       +0.049 (+0.031 to +0.072)          3e-05   58, 21

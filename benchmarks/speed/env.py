@@ -8,7 +8,7 @@ The segmenter answers at once with masks prepared before: what is left of a step
 observation. Click rules (the truth and the mask in, a click out) are timed one by one, and two of them against the same
 rules written with scipy on the whole grid; both must choose the same voxel.
 
-With ``--envs`` a segmenter answers clicks in synthetic volumes of 32 x 64 x 64, in one vector environment and in as
+With ``--envs`` a segmenter answers clicks in synthetic volumes of 16 x 64 x 64, in one vector environment and in as
 many separate ones, the same clicks in both.
 """
 
@@ -29,7 +29,7 @@ from synthfm_env.segmenters.contract import Capabilities, Seconds
 SPACING = (1.5, 0.8, 0.8)
 SMALLEST_MM3 = 10.0
 PARAMS = {"synthfm-v1": {"negatives": 100}}  # else it is done after three clicks
-CLICKS = 4
+CLICKS = 3
 Mask = NDArray[np.bool_]
 
 
@@ -162,10 +162,10 @@ def time_rules(shape: tuple[int, int, int], runs: int) -> None:
 
 def time_together(count: int, segmenter: str) -> None:
     """Print the steps a second of a vector environment, and of as many separate ones."""
-    kwargs: dict[str, Any] = {"shape": [32, 64, 64], "segmenter": segmenter, "max_clicks": CLICKS + 1}
+    kwargs: dict[str, Any] = {"shape": [16, 64, 64], "segmenter": segmenter, "max_clicks": CLICKS + 1}
     vector = gym.make_vec("SynthFM/Synthetic3D-v0", num_envs=count, **kwargs)
     separate = [gym.make("SynthFM/Synthetic3D-v0", disable_env_checker=True, **kwargs) for _ in range(count)]
-    actions = np.random.default_rng(0).integers(0, [32, 64, 64, 2], (CLICKS + 1, count, 4))
+    actions = np.random.default_rng(0).integers(0, [16, 64, 64, 2], (CLICKS + 1, count, 4))
     vector.reset(seed=0)
     vector.step(actions[0])  # encodes
     for i, env in enumerate(separate):
@@ -177,7 +177,7 @@ def time_together(count: int, segmenter: str) -> None:
         alone += sum(milliseconds(env.step, click)[0] for env, click in zip(separate, clicks, strict=True))
     steps = 1e3 * CLICKS * count
     print(
-        f"{segmenter}, {count} environments of 32 x 64 x 64: {steps / together:.2f} steps/s as one vector environment, "
+        f"{segmenter}, {count} environments of 16 x 64 x 64: {steps / together:.2f} steps/s as one vector environment, "
         f"{steps / alone:.2f} separately, ratio {alone / together:.2f}x (CPU time of all threads)"
     )
 
