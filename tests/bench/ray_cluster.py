@@ -34,8 +34,8 @@ def main() -> None:
     console = Console(stderr=True, quiet=True)
     done = run_suite(suite, make_plan(suite), out=folder, workers=None, console=console, executor="ray")
     killer.join(60)
-    print(done.results_hash, flush=True)
     cluster.shutdown()
+    print(f"results hash {done.results_hash}", flush=True)
 
 
 if __name__ == "__main__":

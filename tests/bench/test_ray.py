@@ -53,7 +53,9 @@ def test_a_node_killed_in_the_middle_costs_nothing(path, tmp_path):
     env = {**os.environ, "PYTHONPATH": places, **PATIENCE}
     done = subprocess.run(script, env=env, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == ["killed", local.results_hash]
+    lines = done.stdout.splitlines()  # among what Ray says itself
+    assert "killed" in lines
+    assert lines[-1] == f"results hash {local.results_hash}"
     assert len(read_run(tmp_path / "ray").episodes) == 24
 
 
