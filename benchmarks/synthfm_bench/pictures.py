@@ -20,6 +20,7 @@ SIDE = 320
 """Longest side of a drawing, in its own units."""
 
 _MOST_PIXELS = 384
+_LEAST_HEIGHT = 24  # of a plane that shows anything
 _TOLERANCE = 0.3  # of a pixel, by which a contour may be simplified
 _RADIUS = 8.0
 
@@ -63,6 +64,11 @@ class _Plane:
     scale: tuple[float, float]
     radius: float
 
+    @property
+    def height(self) -> float:
+        """Of the drawing, in its own units."""
+        return (self.rows.stop - self.rows.start) * self.scale[0]
+
     def cut(self, volume: NDArray) -> NDArray:
         plane = volume.take(self.index, axis=self.axis)
         return (plane[::-1] if self.flipped else plane)[self.rows, self.columns]
@@ -75,7 +81,7 @@ class _Plane:
 
 
 def draw_film(scene: Scene, clicks: Sequence[Click], answers: Iterable[Answer]) -> Film:
-    """Draw the three planes in which the structure is largest, or the one plane of a 2D image.
+    """Draw the three planes in which the structure is largest; of a 2D image or a few slices, only the first.
 
     Planes are cut to the surroundings of the structure and the clicks. The truth is outlined in blue, the mask after
     each click in orange. A click is a numbered disc, green where it is positive and red where it is negative; pale
@@ -86,8 +92,8 @@ def draw_film(scene: Scene, clicks: Sequence[Click], answers: Iterable[Answer]) 
         clicks: all that will be answered.
         answers: taken one by one, so that one mask is held at a time.
     """
-    flat = scene.image.shape[0] == 1
-    planes = [_plane(scene, axis, clicks) for axis in ((0,) if flat else (0, 1, 2))]
+    planes = [_plane(scene, axis, clicks) for axis in ((0,) if scene.image.shape[0] == 1 else (0, 1, 2))]
+    planes = planes[:1] + [plane for plane in planes[1:] if plane.height >= _LEAST_HEIGHT]
     layers: list[list[str]] = [[] for _ in planes]
     marks: list[list[str]] = [[] for _ in planes]
     dices, signs, same = [], [], True
