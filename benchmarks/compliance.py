@@ -39,14 +39,15 @@ def main(
     segmenter: str = "synthfm3d-nano",
     clicks: int = 5,
     synthetic: Annotated[int, typer.Option(help="synthetic volumes of 32 x 128 x 128")] = 8,
-    voxels: Annotated[int, typer.Option(help="leave out real volumes of more")] = 2_000_000,
+    slices: Annotated[int, typer.Option(help="leave out real volumes of more")] = 200,
+    mode: Annotated[str, typer.Option(help="fast or exact")] = "fast",
 ) -> None:
     """Play all cases and print the table."""
     torch.set_num_threads(1)
-    engine = make_segmenter(segmenter)
+    engine = make_segmenter(segmenter, mode=mode)  # type: ignore[arg-type]
     cases = [("synthetic", SynthFM3D(shape=(32, 128, 128), recipe="any").sample(seed)) for seed in range(synthetic)]
     if folder is not None:
-        real = [volume for volume in load_cases(folder) if volume.image.size <= voxels]
+        real = [volume for volume in load_cases(folder) if len(volume.image) <= slices]
         cases += [("real 2D" if len(volume.image) == 1 else "real 3D", volume) for volume in real]
     found: dict[tuple[str, str], list[tuple[bool, float]]] = defaultdict(list)
     for kind, volume in track(cases, console=Console(stderr=True)):
@@ -56,7 +57,7 @@ def main(
     for (kind, sign), rows in sorted(found.items()):
         at_once, still = np.mean(rows, axis=0)
         table.add_row(kind, sign, str(len(rows)), f"{at_once:.1%}", f"{still:.1%}")
-    table.title = f"{segmenter}, ritm-3d-v1, up to {clicks} clicks a case"
+    table.title = f"{segmenter}, {mode} mode, ritm-3d-v1, up to {clicks} clicks a case"
     Console(width=100).print(table)
 
 
