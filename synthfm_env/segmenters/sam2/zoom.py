@@ -46,11 +46,11 @@ class _Moment:
 class ZoomSession(Session):
     """Clicks on one structure, answered from a view of it that follows its size.
 
-    The first click is answered on an overview of the whole image. A box around that mask, with a margin, is then cut out, fed to the
-    model at its full resolution, and the clicks are repeated there: SAM 2's masks have a quarter of the model's
-    resolution, and small organs fall through it. The box is drawn again when a positive click falls outside it, when
-    the mask reaches its side, or when the mask has become much smaller. Negative clicks outside it change nothing:
-    nothing is predicted there.
+    The first click is answered on an overview of the whole image. A box around that mask, with a margin, is then cut
+    out, fed to the model at its full resolution, and the clicks are repeated there: SAM 2's masks have a quarter of the
+    model's resolution, and small organs fall through it. The box is drawn again when a positive click falls outside
+    it, when the mask reaches its side, or when the mask has become much smaller. Negative clicks outside it change
+    nothing: nothing is predicted there.
     """
 
     def __init__(self, open_planes: Callable[[Box, bool], Planes], shape: tuple[int, int, int], *, zoom: bool) -> None:
