@@ -21,8 +21,8 @@ cases (two-sided), the interval is BCa's:
     ppo (blind)           0.059
     ritm-3d-v1 (oracle)   0.459       -0.400 (-0.433 to -0.368)          5e-34   5, 193
 
-The training takes 49 s of CPU time and gives the packaged policy byte for byte. Three times the clicks, in 400 cases, gain
-nothing that 60 cases could show (0.064 against 0.057, averaged over all structures that could be meant).
+The training takes 49 s of CPU time and gives the packaged policy byte for byte. Three times the clicks, in 400 cases,
+gain nothing that 60 cases could show (0.064 against 0.057, averaged over all structures that could be meant).
 
 Who is not told which of some six structures is meant cannot come near an oracle, however well it clicks.
 """
