@@ -18,6 +18,9 @@ Box = tuple[slice, slice, slice]
 _SUREST = 8.0
 # Planes across the slices need some slices to show a shape.
 _FEWEST_SLICES = 8
+# Slices along an axis, at most, for each pixel along a mask's side: more of them change little.
+_DENSITY = 2 / 3
+_OVERVIEW = 0.6  # of these are enough to find an object
 
 
 class _Stack(NamedTuple):
@@ -39,8 +42,8 @@ class Planes:
     """SAM 2 sees a box along z, and along y and x where that helps; what it says of a voxel is the mean of the views.
 
     An object that a click meets on one slice along z is cut by the same click lengthwise along y and x, so the
-    model sees where it ends instead of following it too far. Each axis has at most as many slices as a mask has pixels
-    along its side, so the cost of a click has a bound, whatever the size of the volume.
+    model sees where it ends instead of following it too far. Each axis has at most two thirds as many slices as a mask
+    has pixels along its side, so the cost of a click has a bound, whatever the size of the volume.
 
     Attributes:
         box: the part of the image that is seen.
@@ -65,10 +68,10 @@ class Planes:
             box: the part to see.
             planes: 1 for slices along z alone, 3 for those along y and x too, where the box has slices enough.
             side: pixels along a mask's side.
-            overview: see half as many slices: enough to find an object, at half the price.
+            overview: see fewer slices: enough to find an object.
         """
         self.box = box
-        most = side // 2 if overview else side
+        most = round(side * _DENSITY * (_OVERVIEW if overview else 1))
         part = image[box]
         self._shape = part.shape[:3]
         self._grid = tuple(min(n, 2 * side) for n in self._shape)

@@ -19,7 +19,6 @@ from synthfm_env.segmenters.sam2.planes import Box, Planes
 _MARGIN = 0.4  # of the object's side, on either side of it
 _LEAST_MARGIN = 4  # voxels
 _SMALLER = 0.4  # a new box must leave out more than half of the old one: it has to be encoded, and all clicks repeated
-_ROUNDS = 2  # boxes tried at a click; the second is drawn from the first close view
 _FIRST_CLICKS = 2  # of a 2D image, after which a close view
 _KEPT = 0.5  # must keep this share of the mask seen from afar
 _FAR = -32.0  # logit outside the box
@@ -89,37 +88,34 @@ class ZoomSession(Session):
         moment = _Moment((*self.clicks, click), planes, answers + taken, logits)
         encode = planes.encode_seconds - encoded
         try:
-            closer = self._look_closer(moment) if self._zoom else []
+            closer = self._look_closer(moment) if self._zoom else None
         except BaseException:
             if taken:
                 planes.undo()
             raise
-        if closer:
+        if closer is not None:
             # The view before stays as it was before this click, for undo.
             if taken:
                 planes.undo()
             planes.rest()
-            encode += sum(one.planes.encode_seconds for one in closer)
-            moment = closer[-1]
+            encode += closer.planes.encode_seconds
+            moment = closer
         self._history.append(moment)
         mask, shown = self._native(moment)
         return Prediction(mask, shown, Seconds(encode, time.perf_counter() - started - encode))
 
-    def _look_closer(self, moment: _Moment) -> list[_Moment]:
-        """Answer from boxes that fit the mask better, each drawn from the answer before; the last one counts."""
-        closer: list[_Moment] = []
-        while len(closer) < _ROUNDS and (box := self._wanted(moment)) is not None:
-            planes = self._open(box, False)
-            logits = planes.add([click for click in moment.clicks if planes.holds(click)])
-            seen = _Moment(moment.clicks, planes, 1, logits)
-            if self._loses(moment, seen):
-                # What was seen from afar is better than nothing.
-                planes.close()
-                break
-            if closer:
-                closer[-1].planes.close()
-            moment = seen
-            closer.append(moment)
+    def _look_closer(self, moment: _Moment) -> _Moment | None:
+        """Answer from a box that fits the mask better, where there is one."""
+        box = self._wanted(moment)
+        if box is None:
+            return None
+        planes = self._open(box, False)
+        logits = planes.add([click for click in moment.clicks if planes.holds(click)])
+        closer = _Moment(moment.clicks, planes, 1, logits)
+        if self._loses(moment, closer):
+            # What was seen from afar is better than nothing.
+            planes.close()
+            return None
         return closer
 
     def _loses(self, afar: _Moment, close: _Moment) -> bool:
