@@ -32,7 +32,7 @@ STAGES: dict[str, tuple[Any, str]] = {
     "more organs": (generator, "top_up"),
     "components": (generator, "tidy"),
     "visibility": (generator, "border_contrast"),
-    "texture": (generator, "_textures"),
+    "texture": (generator, "_textured"),
     "device": (Device, "image"),
 }
 

@@ -1,5 +1,6 @@
 """What lies behind and around the organs: clusters, a body with fat, muscle or skull, the air outside."""
 
+import operator
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,7 +9,7 @@ from torch import Tensor
 
 from synthfm_env.synthesis.canvas import Canvas
 from synthfm_env.synthesis.clusters import cluster_map, eroded
-from synthfm_env.synthesis.fields import fractal_field, gaussian_blur
+from synthfm_env.synthesis.fields import fractal_field, gaussian_blur, set_where, slabs
 from synthfm_env.synthesis.palette import Palette
 from synthfm_env.synthesis.recipe import Recipe
 from synthfm_env.synthesis.scene import Scene
@@ -48,18 +49,19 @@ def draw_clusters(canvas: Canvas, palette: Palette, recipe: Recipe, rng: Rng, fi
     else:
         lines = [palette.any(rng) for _ in range(count)] if rng.random() < 0.5 else [palette.any(rng)] * count
     grain = [palette.amplitude(rng) for _ in range(2 * count)]
-    index = clusters.add_(gone, alpha=count).flatten()
+    index = clusters.add_(gone, alpha=count)
 
-    def look_up(values: list[float] | list[int], dtype: torch.dtype) -> Tensor:
-        table = torch.tensor(values, dtype=dtype, device=canvas.device)
-        return table.index_select(0, index).view(canvas.shape)
+    def fill(whole: Tensor, values: list[float] | list[int], sharp: float = 0.0) -> None:
+        table = torch.tensor(values, dtype=whole.dtype, device=canvas.device)
+        for rows in slabs(canvas.shape):
+            part = table.index_select(0, index[rows].flatten()).view(whole[rows].shape)
+            whole[rows] = gaussian_blur(part, (0, sharp, sharp))
 
-    sharp = log_uniform(rng, 0.4, 0.9) * unit  # partial volume
-    canvas.mean = gaussian_blur(look_up(means + lines, torch.float32), (0, sharp, sharp))
-    canvas.texture = look_up(grain, torch.float32)
+    fill(canvas.mean, means + lines, log_uniform(rng, 0.4, 0.9) * unit)  # partial volume
+    fill(canvas.texture, grain)
     if recipe.shapes and rng.random() >= recipe.cluster_targets:
         return {}
-    canvas.label = look_up([*range(_FIRST_REGION, _FIRST_REGION + count), *[0] * count], torch.int16)
+    fill(canvas.label, [*range(_FIRST_REGION, _FIRST_REGION + count), *[0] * count])
     return {_FIRST_REGION + k: REGION for k in range(count)}
 
 
@@ -86,13 +88,16 @@ class Body:
         """Paint the air outside, and the ``layers`` too where asked; what is covered has no label."""
         canvas = scene.canvas
         weights = self.weights if layers else self.air_weights
-        index = self.depth.sub(self.start).mul_(_PER_PIXEL).clamp_(0, len(weights) - 1).int().flatten()
-        share = torch.as_tensor(weights, dtype=torch.float32, device=canvas.device).index_select(0, index)
-        level = torch.as_tensor(self.levels, dtype=torch.float32, device=canvas.device).index_select(0, index)
-        canvas.mean.lerp_(level.view(canvas.shape), share.view(canvas.shape))
-        # Fat and air have next to no texture.
-        canvas.texture.mul_(share.view(canvas.shape).mul_(-0.9).add_(1))
-        canvas.label.masked_fill_(self.depth < (self.inner if layers else 0.0), 0)
+        shares = torch.as_tensor(weights, dtype=torch.float32, device=canvas.device)
+        levels = torch.as_tensor(self.levels, dtype=torch.float32, device=canvas.device)
+        for rows in slabs(canvas.shape):
+            depth = self.depth[rows]
+            index = depth.sub(self.start).mul_(_PER_PIXEL).clamp_(0, len(weights) - 1).int().flatten()
+            share = shares.index_select(0, index).view(depth.shape)
+            canvas.mean[rows].lerp_(levels.index_select(0, index).view(depth.shape), share)
+            # Fat and air have next to no texture.
+            canvas.texture[rows].mul_(share.mul_(-0.9).add_(1))
+            set_where(canvas.label[rows], 0, operator.lt, depth, self.inner if layers else 0.0)
 
 
 def draw_body(scene: Scene) -> Body:

@@ -41,15 +41,25 @@ def bezier_contour(rng: Rng, points: int = 36) -> Array:
 
 def polygon_distance(polygon: Array, line: Array = _LINE) -> Array:
     """Return the signed distance (positive where the winding number is not zero) on the grid ``line`` x ``line``."""
-    y, x = (g.astype(np.float32).reshape(-1, 1) for g in np.meshgrid(line, line, indexing="ij"))
-    ay, ax = polygon.astype(np.float32).T
-    by, bx = np.roll(ay, -1), np.roll(ax, -1)
+    # (edges, y, x): along the first axis sums and minima are quick, and what depends on y alone is not repeated.
+    y, x = line.astype(np.float32)[:, None], line.astype(np.float32)
+    a = polygon.astype(np.float32)
+    ay, ax = a.T[:, :, None, None]
+    by, bx = np.roll(a, -1, 0).T[:, :, None, None]
     ey, ex, ry, rx = by - ay, bx - ax, y - ay, x - ax
-    t = np.clip((ry * ey + rx * ex) / np.maximum(ey * ey + ex * ex, 1e-12), 0, 1)
-    distance = np.sqrt(((ry - t * ey) ** 2 + (rx - t * ex) ** 2).min(1))
+    along = ry * ey + rx * ex
+    along /= np.maximum(ey * ey + ex * ex, 1e-12)
+    t = np.clip(along, 0, 1, out=along)
+    dy, dx = ry - t * ey, rx - t * ex
+    dy *= dy
+    dx *= dx
+    dy += dx
+    distance = np.sqrt(dy.min(0))
     left = ex * ry > ey * rx
-    winding = ((ay <= y) & (by > y) & left).sum(1) - ((ay > y) & (by <= y) & ~left).sum(1)
-    return np.asarray(np.where(winding != 0, distance, -distance).reshape(len(line), len(line)), np.float64)
+    upward, downward = (ay <= y) & (by > y), (ay > y) & (by <= y)
+    crossings = (upward & left).view(np.int8) - (downward & ~left).view(np.int8)
+    winding = crossings.sum(0, dtype=np.int16)
+    return np.asarray(np.where(winding != 0, distance, -distance), np.float64)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """The volume while it is being drawn: mean intensity, texture strength and labels, and how a shape gets into them."""
 
 import math
+import operator
 from collections.abc import Sequence
 
 import numpy as np
@@ -8,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from synthfm_env.synthesis.fields import cubic_matrix, expand, spline_matrix
+from synthfm_env.synthesis.fields import cubic_matrix, expand, set_where, spline_matrix
 from synthfm_env.synthesis.shapes import Array, Shape, Tube
 
 Box = tuple[slice, slice, slice]
@@ -59,17 +60,26 @@ class Canvas:
 
     def points(self, box: Box, counts: Sequence[int], centre: Array, warped: bool) -> Tensor:
         """Return sample points (nz, ny, nx, 3) of a box, in pixels relative to ``centre``, displaced where asked."""
-        at, unit = np.empty((2, *counts, 3), np.float32)
-        for i, (s, n) in enumerate(zip(box, counts, strict=True)):
-            line = s.start + 0.5 + np.arange(n) * ((s.stop - s.start - 1) / max(1, n - 1))
-            if i == 0:
-                line *= self.dz
-            along = [1, 1, 1]
-            along[i] = n
-            at[..., i] = (line - centre[i]).reshape(along)
-            unit[..., 2 - i] = (line * (2 / self.extent[i]) - 1).reshape(along)
-        points = torch.as_tensor(at, device=self.device)
-        return points + self._displaced(torch.as_tensor(unit, device=self.device)) if warped else points
+        lines = [
+            s.start + 0.5 + np.arange(n) * ((s.stop - s.start - 1) / max(1, n - 1))
+            for s, n in zip(box, counts, strict=True)
+        ]
+        lines[0] *= self.dz
+        points = self._grid([line - c for line, c in zip(lines, centre, strict=True)], (0, 1, 2))
+        if not warped:
+            return points
+        unit = self._grid([line * (2 / e) - 1 for line, e in zip(lines, self.extent, strict=True)], (2, 1, 0))
+        return points.add_(self._displaced(unit))
+
+    def _grid(self, lines: Sequence[Array], order: tuple[int, int, int]) -> Tensor:
+        """Return the points (nz, ny, nx, 3) of a grid; ``order`` says where z, y and x go."""
+        z, y, x = lines
+        grid = np.empty((len(z), len(y), len(x), 3), np.float32)
+        grid[0, :, :, order[1]] = y[:, None]
+        grid[0, :, :, order[2]] = x
+        grid[1:] = grid[0]
+        grid[..., order[0]] = z[:, None, None]
+        return torch.as_tensor(grid, device=self.device)
 
     def bent(self, tube: Tube, centre: Array) -> Tube:
         """Return the tube as the displacement leaves it: its path is moved, which spares moving every sample."""
@@ -125,4 +135,4 @@ class Canvas:
         self.mean[box].lerp_(torch.tensor(mean, dtype=torch.float32, device=self.device), occupancy)
         self.texture[box].lerp_(torch.tensor(texture, dtype=torch.float32, device=self.device), occupancy)
         if label is not None:
-            self.label[box].masked_fill_(f > 0, label)
+            set_where(self.label[box], label, operator.gt, f, 0)

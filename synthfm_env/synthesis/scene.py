@@ -56,9 +56,9 @@ class Scene:
         )
         tries = self.rng.uniform(np.minimum(low, high), np.maximum(low, high), (6, 3))
         if self._taken:
-            centres = np.array([c for c, _ in self._taken])
-            radii = np.array([r for _, r in self._taken])
-            best = tries[int(np.argmax((np.linalg.norm(tries[:, None] - centres, axis=2) - radii).min(1)))]
+            apart = tries[:, None] - np.array([c for c, _ in self._taken])
+            distance = np.sqrt((apart * apart).sum(2)) - np.array([r for _, r in self._taken])
+            best = tries[int(distance.min(1).argmax())]
         else:
             best = tries[0]
         self._taken.append((best, radius))

@@ -226,4 +226,5 @@ class Tube:
         rows = torch.cat([flat, (flat * flat).sum(1, keepdim=True)], 1)
         columns = torch.cat([c / r.unsqueeze(1), -0.5 / r.unsqueeze(1)], 1)
         f = torch.addmm((r * r - (c * c).sum(1)) / (2 * r), rows, columns.T)
-        return f.amax(1).view(p.shape[:-1])
+        # A maximum over rows is quicker than one along them, by more than the turning takes.
+        return f.T.contiguous().amax(0).view(p.shape[:-1])

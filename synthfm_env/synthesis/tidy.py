@@ -28,10 +28,10 @@ def tidy(
     # Voxels are counted by runs of equal ones: a tenth of the work of counting each.
     starts = np.flatnonzero(flat[1:] != flat[:-1]) + 1
     starts = np.concatenate([[0], starts])
-    runs = np.diff(starts, append=flat.size)
-    sizes = np.bincount(flat[starts], runs).astype(np.int64)
+    runs, part_of_run = np.diff(starts, append=flat.size), flat[starts]
+    sizes = np.bincount(part_of_run, runs).astype(np.int64)
     owner = np.zeros(len(sizes), np.int64)
-    owner[flat[starts]] = raw.reshape(-1)[starts]
+    owner[part_of_run] = raw.reshape(-1)[starts]
     kept = np.flatnonzero((sizes >= smallest) & (sizes <= largest * raw.size) & (owner > 0))
     kept = kept[np.lexsort((-sizes[kept], owner[kept]))]
     first = np.r_[True, np.diff(owner[kept]) != 0][: len(kept)]
@@ -40,4 +40,4 @@ def tidy(
     table = np.zeros(len(sizes), np.int16)
     table[kept[chosen]] = np.arange(1, len(chosen) + 1)
     names = {i: f"{kinds[int(owner[part])]} {i}" for i, part in enumerate(kept[chosen], start=1)}
-    return table[parts], names
+    return np.repeat(table[part_of_run], runs).reshape(raw.shape), names
