@@ -54,8 +54,11 @@ def draw_clusters(canvas: Canvas, palette: Palette, recipe: Recipe, rng: Rng, fi
     def fill(whole: Tensor, values: list[float] | list[int], sharp: float = 0.0) -> None:
         table = torch.tensor(values, dtype=whole.dtype, device=canvas.device)
         for rows in slabs(canvas.shape):
-            part = table.index_select(0, index[rows].flatten()).view(whole[rows].shape)
-            whole[rows] = gaussian_blur(part, (0, sharp, sharp))
+            here, at = whole[rows], index[rows].flatten()
+            if sharp:
+                here.copy_(gaussian_blur(table.index_select(0, at).view(here.shape), (0, sharp, sharp)))
+            else:
+                torch.index_select(table, 0, at, out=here.view(-1))
 
     fill(canvas.mean, means + lines, log_uniform(rng, 0.4, 0.9) * unit)  # partial volume
     fill(canvas.texture, grain)

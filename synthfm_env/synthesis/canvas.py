@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from synthfm_env.synthesis.fields import cubic_matrix, expand, set_where, spline_matrix
+from synthfm_env.synthesis.fields import cubic_matrix, expand, set_where, slabs, spline_matrix
 from synthfm_env.synthesis.shapes import Array, Shape, Tube
 
 Box = tuple[slice, slice, slice]
@@ -129,10 +129,14 @@ class Canvas:
         label: int | None = None,
     ) -> None:
         """Blend intensity and texture in by the soft occupancy clamp(f / width + 1/2); set the label where f > 0."""
-        occupancy = (f * (1 / width)).add_(0.5).clamp_(0, 1)
-        if opacity < 1:
-            occupancy.mul_(opacity)
-        self.mean[box].lerp_(torch.tensor(mean, dtype=torch.float32, device=self.device), occupancy)
-        self.texture[box].lerp_(torch.tensor(texture, dtype=torch.float32, device=self.device), occupancy)
+        level = torch.tensor(mean, dtype=torch.float32, device=self.device)
+        strength = torch.tensor(texture, dtype=torch.float32, device=self.device)
+        means, textures = self.mean[box], self.texture[box]
+        for rows in slabs(f.shape):
+            occupancy = (f[rows] * (1 / width)).add_(0.5).clamp_(0, 1)
+            if opacity < 1:
+                occupancy.mul_(opacity)
+            means[rows].lerp_(level, occupancy)
+            textures[rows].lerp_(strength, occupancy)
         if label is not None:
             set_where(self.label[box], label, operator.gt, f, 0)

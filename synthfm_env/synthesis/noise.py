@@ -28,7 +28,8 @@ def _shifted(field: Tensor) -> Tensor:
 
 def gaussian(image: Tensor, sigma: float, generator: torch.Generator) -> Tensor:
     """Additive Gaussian: y = x + sigma n, n ~ N(0, 1); mean x, variance sigma^2, white spectrum."""
-    return torch.add(image, _normal(image, generator), alpha=sigma)
+    noise = _normal(image, generator)
+    return torch.add(image, noise, alpha=sigma, out=noise)
 
 
 def poisson(image: Tensor, photons: float, generator: torch.Generator) -> Tensor:
@@ -51,7 +52,8 @@ def perlin(image: Tensor, strength: float, size: float, generator: torch.Generat
     without the zeros at the lattice points that his gradient noise has.
     """
     sizes = [max(2.0, size / 2**octave) for octave in range(3)]
-    return torch.add(image, fractal_field(image.shape, sizes, [1.0, 0.5, 0.25], dz, generator), alpha=strength)
+    noise = fractal_field(image.shape, sizes, [1.0, 0.5, 0.25], dz, generator)
+    return torch.add(image, noise, alpha=strength, out=noise)
 
 
 def rician(image: Tensor, sigma: float, generator: torch.Generator) -> Tensor:
@@ -61,7 +63,8 @@ def rician(image: Tensor, sigma: float, generator: torch.Generator) -> Tensor:
     n2 is n1 shifted by 0.38 of the volume's rows, see ``speckle``.
     """
     real = _normal(image, generator).mul_(sigma)
-    return torch.hypot(image + real, _shifted(real))
+    imaginary = _shifted(real)
+    return torch.hypot(real.add_(image), imaginary, out=real)
 
 
 def speckle(
@@ -76,8 +79,8 @@ def speckle(
     """
     real = gaussian_blur(_normal(amplitude, generator), size, wrap=True)
     real = real.div_(float(real.pow(2).mean().sqrt()) * 2**0.5)
-    r = torch.hypot(real, _shifted(real))
-    return amplitude * (r if share == 1 else r.mul_(share).add_(1 - share))
+    r = torch.hypot(real, _shifted(real), out=real)
+    return (r if share == 1 else r.mul_(share).add_(1 - share)).mul_(amplitude)
 
 
 def log_compress(amplitude: Tensor, decibels: float) -> Tensor:
