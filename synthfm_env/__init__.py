@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from synthfm_env.envs.synthetic import SyntheticEnv
     from synthfm_env.envs.volume import VolumeEnv
     from synthfm_env.segmenters import list_segmenters, make_segmenter
-    from synthfm_env.segmenters.contract import Prediction, Segmenter, Session
+    from synthfm_env.segmenters.contract import Capabilities, Prediction, Seconds, Segmenter, Session
     from synthfm_env.synthesis import SynthFM3D, list_recipes
     from synthfm_env.volumes import (
         Volume,
@@ -29,8 +29,10 @@ if TYPE_CHECKING:
     )
 
 _HOMES = {
+    "Capabilities": "synthfm_env.segmenters.contract",
     "PromptEnv": "synthfm_env.envs.prompt_env",
     "Prediction": "synthfm_env.segmenters.contract",
+    "Seconds": "synthfm_env.segmenters.contract",
     "Segmenter": "synthfm_env.segmenters.contract",
     "Session": "synthfm_env.segmenters.contract",
     "SynthFM3D": "synthfm_env.synthesis",
@@ -48,10 +50,12 @@ _HOMES = {
 }
 
 __all__ = [
+    "Capabilities",
     "Click",
     "InputError",
     "Prediction",
     "PromptEnv",
+    "Seconds",
     "Segmenter",
     "Session",
     "SynthFM3D",

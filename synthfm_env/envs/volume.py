@@ -16,8 +16,10 @@ class VolumeEnv(PromptEnv):
 
     ## Description
 
-    The image and its truth come from NIfTI files and are neither cropped nor resampled: a click is a voxel of
-    the input. The image is encoded once and serves all episodes.
+    The image and its truth come from NIfTI files and are neither cropped nor resampled, but turned to RAS+: z grows
+    to the head, y to the front, x to the right of the body. A click is a voxel of the turned image; only where the
+    file is stored in RAS+ are these the file's own indices. (`synthfm segment` takes the file's own.) The image is
+    encoded once and serves all episodes.
 
     ```python
     env = gym.make("synthfm_env:SynthFM/Volume-v0", image="ct.nii.gz", label="organs.nii.gz", structure=3)

@@ -75,11 +75,11 @@ def make_segmenter(
 def _own(path: str) -> Segmenter:
     module, _, name = path.partition(":")
     try:
-        segmenter = getattr(importlib.import_module(module), name)()
+        found = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as error:
         raise InputError(
             f"segmenter {path!r} cannot be imported: {error}; expected package.module:Class on the Python path"
         ) from None
-    if not isinstance(segmenter, Segmenter):
-        raise InputError(f"segmenter {path!r} is a {type(segmenter).__name__}, expected a synthfm_env Segmenter")
-    return segmenter
+    if not (isinstance(found, type) and issubclass(found, Segmenter)):
+        raise InputError(f"segmenter {path!r} is no subclass of synthfm_env.Segmenter; name one")
+    return found()
