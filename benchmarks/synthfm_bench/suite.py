@@ -285,6 +285,8 @@ def with_choices(
     given = {key: value for key, value in chosen.items() if value not in ((), None)}
     fields: dict[str, Any] = {key: getattr(suite, key) for key in Suite.model_fields}
     fields |= given | {"data": tuple(_fewer(group, cases) for group in placed)}
+    if data:
+        fields["description"] = f"one volume of one's own: {data.image.name}"
     return parse_suite(fields, suite.name)
 
 

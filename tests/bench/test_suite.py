@@ -139,3 +139,8 @@ def test_a_group_may_have_a_tolerance_of_its_own():
     own = DatasetData(kind="dataset", name="a", layout="folder", tolerance_mm=0.5)
     suite = load_suite("quick")
     assert (tolerance_of(suite, own), tolerance_of(suite, suite.data[0])) == (0.5, 2.0)
+
+
+def test_a_volume_of_ones_own_is_not_described_as_the_suite(tmp_path: Path) -> None:
+    own = FileData(kind="files", name="ct", image=tmp_path / "ct.nii.gz", label=tmp_path / "organs.nii.gz")
+    assert with_choices(load_suite("quick"), data=own).description == "one volume of one's own: ct.nii.gz"
