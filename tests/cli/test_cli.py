@@ -306,12 +306,14 @@ def test_ctrl_c_ends_with_130_and_says_what_was_kept(place):
         stdout=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        # Where the tests themselves run in a shell's background they ignore Ctrl-C, and so would their children.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     os.mkfifo("waiting")
     with open("waiting") as pipe:  # opens when the toy has begun to wait
         pipe.read(1)
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the workers too
-    out, err = process.communicate()
+    out, err = process.communicate(timeout=120)
     assert process.returncode == 130
     assert out == ""
     (line,) = err.splitlines()
