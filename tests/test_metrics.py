@@ -204,7 +204,9 @@ def blobs(seed: int) -> tuple[np.ndarray, np.ndarray, tuple[float, float, float]
 
 @reference
 def test_surface_scores_are_deepminds(seed: int) -> None:
-    package = pytest.importorskip("surface_distance")
+    package = pytest.importorskip(
+        "surface_distance", reason="DeepMind's package, the reference, comes with the extra dev"
+    )
     a, b, spacing = blobs(seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # it asks for scipy's old module names
@@ -226,7 +228,9 @@ def test_surface_scores_are_deepminds(seed: int) -> None:
 
 
 def test_every_neighbourhood_has_deepminds_area() -> None:
-    package = pytest.importorskip("surface_distance")
+    package = pytest.importorskip(
+        "surface_distance", reason="DeepMind's package, the reference, comes with the extra dev"
+    )
     spacing = (3.1, 0.8, 1.3)
     for code in range(1, 256):
         mask = (code >> np.arange(8) & 1).reshape(2, 2, 2).astype(bool)

@@ -59,8 +59,10 @@ def build(row: Row) -> stock.SAM2VideoPredictor:
     """Return a row's model; random weights get an object score above 0, else every mask is empty."""
     if row.image_size is None:
         return load_weights(row.weights)
-    torch.manual_seed(0)
-    model = build_official(row.weights, row.image_size)
+    # torch initialises modules from its global generator only: it is put back afterwards.
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = build_official(row.weights, row.image_size)
     score = model.sam_mask_decoder.pred_obj_score_head.layers[-1]
     torch.nn.init.zeros_(score.weight)
     torch.nn.init.ones_(score.bias)

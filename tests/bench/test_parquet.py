@@ -7,7 +7,7 @@ from made_up import episode
 from synthfm_bench.parquet import write_parquet
 from synthfm_bench.records import StepRecord, episodes_of
 
-parquet = pytest.importorskip("pyarrow.parquet")
+parquet = pytest.importorskip("pyarrow.parquet", reason="needs the extra report")
 
 
 def test_the_copy_holds_every_field_of_every_record(tmp_path):

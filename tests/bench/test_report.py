@@ -26,8 +26,8 @@ from synthfm_bench.tasks import make_plan
 from synthfm_env.errors import InputError
 from synthfm_env.volumes import Volume, save_volume
 
-pytest.importorskip("jinja2")
-pytest.importorskip("plotly")
+pytest.importorskip("jinja2", reason="needs the extra report")
+pytest.importorskip("plotly", reason="needs the extra report")
 
 QUIET = Console(stderr=True, quiet=True)
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")

@@ -3,32 +3,23 @@
 import numpy as np
 import pytest
 import torch
+from small_sam2 import make_model
 
 from synthfm_env.errors import InputError
 from synthfm_env.prompts import Click
-from synthfm_env.segmenters.sam2 import Architecture, SAM2Segmenter, build_model
+from synthfm_env.segmenters.sam2 import SAM2Segmenter
 from synthfm_env.segmenters.sam2.chains import Chain, run
 from synthfm_env.segmenters.sam2.features import Features
 from synthfm_env.segmenters.sam2.refresh import refresh, runs_left
 from synthfm_env.segmenters.sam2.state import State
 
-SMALL = Architecture(embed_dim=16, stages=(1, 1, 2, 1), global_att_blocks=(3,), d_model=32, mem_dim=16, image_size=64)
 MM = (1.0, 1.0, 1.0)
 CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
 def model():
-    """Return random weights whose object score is always positive: else every logit is -1024."""
-    torch.manual_seed(3)
-    built = build_model(SMALL)
-    score = built.sam_mask_decoder.pred_obj_score_head.layers[-1]
-    torch.nn.init.zeros_(score.weight)
-    torch.nn.init.ones_(score.bias)
-    with torch.no_grad():
-        for parameter in built.sam_mask_decoder.parameters():
-            parameter.mul_(1.5)
-    return built
+    return make_model()
 
 
 def noise(shape, seed=1):

@@ -5,31 +5,16 @@ import pytest
 import sam2.sam2_video_predictor as stock
 import torch
 import torch.nn.functional as F
+from small_sam2 import make_model
 
 from synthfm_env.prompts import Click
-from synthfm_env.segmenters.sam2 import Architecture, SAM2Segmenter, build_model
-
-SMALL = Architecture(embed_dim=16, stages=(1, 1, 2, 1), global_att_blocks=(3,), d_model=32, mem_dim=16, image_size=64)
+from synthfm_env.segmenters.sam2 import SAM2Segmenter
 
 EPISODES = {
     "several slices": ((9, 30, 40), "4,15,20,+ 7,5,35,- 4,12,22,- 0,20,20,+ 8,1,1,+"),
     "one slice of many": ((6, 33, 20), "5,15,10,+ 5,1,1,- 5,30,12,+"),
     "2D image": ((1, 48, 64), "0,20,30,+ 0,2,2,- 0,25,33,+"),
 }
-
-
-def make_model() -> stock.SAM2VideoPredictor:
-    """Return random weights whose object score is always positive: else every logit is -1024 and parity is vacuous."""
-    torch.manual_seed(3)
-    model = build_model(SMALL)
-    score = model.sam_mask_decoder.pred_obj_score_head.layers[-1]
-    torch.nn.init.zeros_(score.weight)
-    torch.nn.init.ones_(score.bias)
-    # A random SAM 2 draws almost flat masks that hardly depend on memory; larger weights make differences show.
-    with torch.no_grad():
-        for parameter in model.sam_mask_decoder.parameters():
-            parameter.mul_(1.5)
-    return model
 
 
 @pytest.mark.parametrize("episode", EPISODES)

@@ -113,7 +113,7 @@ def test_other_settings_and_other_files_are_not_mixed(tmp_path):
 
 
 def test_a_preview_needs_no_folder(tmp_path):
-    pytest.importorskip("matplotlib")
+    pytest.importorskip("matplotlib", reason="the preview is drawn with matplotlib")
     sheet = tmp_path / "sheet.png"
     done = generate(None, 0, (1, 48, 48), "clear", preview=sheet)
     assert done.preview == sheet
@@ -121,7 +121,7 @@ def test_a_preview_needs_no_folder(tmp_path):
 
 
 def test_a_preview_that_cannot_be_drawn_is_refused_before_any_volume(tmp_path):
-    pytest.importorskip("matplotlib")
+    pytest.importorskip("matplotlib", reason="the preview is drawn with matplotlib")
     for name, words in (("sheet.gif", ".png"), ("nowhere/sheet.png", "there is no folder")):
         with pytest.raises(InputError, match=words):
             generate(tmp_path / "data", 1, SHAPE, "clear", preview=tmp_path / name)

@@ -13,7 +13,7 @@ def test_a_preview_shows_every_style_of_the_recipe():
 
 @pytest.mark.parametrize("shape", [(6, 48, 48), (1, 64, 48)])
 def test_a_contact_sheet_shows_pictures_and_contours(tmp_path, shape):
-    pyplot = pytest.importorskip("matplotlib.image")
+    pyplot = pytest.importorskip("matplotlib.image", reason="the preview is drawn with matplotlib")
     path = tmp_path / "sheet.png"
     contact_sheet([SynthFM3D(shape, "clear").sample(seed) for seed in range(2)], path)
     picture = pyplot.imread(path)[..., :3]

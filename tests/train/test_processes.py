@@ -37,7 +37,7 @@ print("first process done")
 
 @pytest.mark.slow
 def test_two_processes_train_one_model(tmp_path):
-    pytest.importorskip("lightning_fabric")
+    pytest.importorskip("lightning_fabric", reason="needs the extra multigpu")
     script = tmp_path / "two.py"
     script.write_text(SCRIPT)
     changes = (*TINY, CLIPS, "phases.0.volumes=2", "phases.0.boxes=0.5", "checkpoint_every=2")

@@ -79,8 +79,8 @@ class Planes:
         self.sparse = overview and max(self._shape[axis] for axis in axes) > most
         self._stacks = []
         for axis in axes:
-            picked = _evenly(self._shape[axis], most)
-            stack = np.ascontiguousarray(np.moveaxis(part, axis, 0)[picked])
+            picked = evenly(self._shape[axis], most)
+            stack = np.moveaxis(part, axis, 0)[picked]
             self._stacks.append(_Stack(axis, picked, open_session(stack)))
 
     def holds(self, click: Click) -> bool:
@@ -131,7 +131,7 @@ class Planes:
             stack.session.close()
 
 
-def _evenly(length: int, most: int) -> NDArray[np.int64]:
-    """Return at most ``most`` of ``length`` slices, each from the middle of its share."""
+def evenly(length: int, most: int) -> NDArray[np.int64]:
+    """Return at most ``most`` of ``length`` indices, each from the middle of its share."""
     count = min(length, most)
     return np.floor((np.arange(count) + 0.5) * length / count).astype(np.int64)

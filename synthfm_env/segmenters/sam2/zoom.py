@@ -14,7 +14,7 @@ from torch import Tensor
 from synthfm_env.errors import InputError
 from synthfm_env.prompts import Click
 from synthfm_env.segmenters.contract import Prediction, Seconds, Session
-from synthfm_env.segmenters.sam2.planes import Box, Planes
+from synthfm_env.segmenters.sam2.planes import Box, Planes, evenly
 
 _MARGIN = 0.4  # of the object's side, on either side of it
 _LEAST_MARGIN = 4  # voxels
@@ -194,7 +194,7 @@ class ZoomSession(Session):
         z, y, x = moment.planes.box
         size = (y.stop - y.start, x.stop - x.start)
         mask = np.zeros(self._shape, dtype=bool)
-        rows, columns = (_nearest(n, min(n, _LOGITS)) for n in self._shape[1:])
+        rows, columns = (evenly(n, _LOGITS) for n in self._shape[1:])
         shown = np.full((self._shape[0], len(rows), len(columns)), _FAR, dtype=np.float32)
         at = np.ix_((rows >= y.start) & (rows < y.stop), (columns >= x.start) & (columns < x.stop))
         picked = np.ix_(rows[at[0][:, 0]] - y.start, columns[at[1][0]] - x.start)
@@ -210,7 +210,3 @@ class ZoomSession(Session):
 
 def _volume(box: Box) -> int:
     return math.prod(side.stop - side.start for side in box)
-
-
-def _nearest(length: int, count: int) -> NDArray[np.int64]:
-    return np.floor((np.arange(count) + 0.5) * length / count).astype(np.int64)
