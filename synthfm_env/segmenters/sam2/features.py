@@ -9,10 +9,11 @@ from numpy.typing import NDArray
 from sam2.modeling.sam2_base import SAM2Base
 from torch import Tensor
 
+from synthfm_env.segmenters.sam2.encoding import Encoder
 from synthfm_env.segmenters.sam2.frames import square_frames
 from synthfm_env.segmenters.sam2.precision import quick, quick_precision
 
-_BATCH = 8  # slices encoded at once
+_BATCH = 4  # slices encoded at once
 
 
 class Features:
@@ -40,7 +41,9 @@ class Features:
         """
         self._model, self._image, self._budget, self._dtype = model, image, budget, dtype
         # Maps kept in half precision are made in it, where that is fast.
-        self._precision = dtype if dtype == torch.float32 else quick_precision(model.device)
+        quickly = dtype != torch.float32
+        self._precision = quick_precision(model.device) if quickly else dtype
+        self._encoder = Encoder(model) if quickly and model.device.type == "cpu" else self._encode_as_stock
         self._batches: OrderedDict[int, list[Tensor]] = OrderedDict()
         self._bytes = 0
         self.depth = len(image)
@@ -80,11 +83,13 @@ class Features:
         slices = self._image[batch * _BATCH : (batch + 1) * _BATCH]
         device = self._model.device
         with quick(device, self._precision):
-            backbone = self._model.forward_image(square_frames(slices, self._model.image_size).to(device))
-        maps = [level.to(self._dtype) for level in backbone["backbone_fpn"]]
+            levels = self._encoder(square_frames(slices, self._model.image_size).to(device))
+        maps = [level.to(self._dtype) for level in levels]
         if not self.sizes:
             self.sizes = [(level.shape[-2], level.shape[-1]) for level in maps]
-            self.positions = [p[:1].flatten(2).permute(2, 0, 1).clone() for p in backbone["vision_pos_enc"]]
+            where = self._model.image_encoder.neck.position_encoding
+            blanks = [torch.zeros(1, self._model.hidden_dim, *size, device=device) for size in self.sizes]
+            self.positions = [where(blank).flatten(2).permute(2, 0, 1) for blank in blanks]
         size = sum(level.nbytes for level in maps)
         while self._batches and self._bytes + size > self._budget:
             _, dropped = self._batches.popitem(last=False)
@@ -93,3 +98,7 @@ class Features:
         self._bytes += size
         self.peak_bytes = max(self.peak_bytes, self._bytes)
         self.seconds += time.perf_counter() - started
+
+    def _encode_as_stock(self, frames: Tensor) -> list[Tensor]:
+        levels: list[Tensor] = self._model.forward_image(frames)["backbone_fpn"]
+        return levels

@@ -2,15 +2,16 @@
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
-import torch.nn.functional as F
+from sam2.modeling.sam.transformer import RoPEAttention
 from sam2.modeling.sam2_base import SAM2Base
 from sam2.modeling.sam2_utils import get_1d_sine_pe, select_closest_cond_frames
 from torch import Tensor
 
 from synthfm_env.segmenters.sam2.chains import Slot
+from synthfm_env.segmenters.sam2.products import Joined, attend, filling, normed, through
 from synthfm_env.segmenters.sam2.state import Output
 
 Memory = Literal["all", "nearest", "confident"]
@@ -19,15 +20,28 @@ _NEAREST = 4  # clicked slices that condition under "nearest"
 _REACH = 16  # slices back among which "confident" chooses
 _KEPT = 16  # slices a chain whose keys and values are kept
 
-_Pairs = list[tuple[Tensor, Tensor]]  # keys and values (1, heads, tokens, channels), one pair a layer
+
+class _Pair(NamedTuple):
+    """Keys and values of some tokens, (layers, heads, tokens, channels)."""
+
+    keys: Tensor
+    values: Tensor
+
+
+class _Bank(NamedTuple):
+    """Keys and values that a slice attends to; those from ``real`` on only fill up to a round number."""
+
+    keys: Tensor
+    values: Tensor
+    real: int
 
 
 class Recall:
     """What SAM 2's memory attention makes of slices, each with the memories of its own slot.
 
     The same sums as ``SAM2Base._prepare_memory_conditioned_features``, in another order: a memory's keys and values
-    are projected once, not again for each slice that attends to it, and a temporal position is added to projected
-    keys (projection and rotation are linear).
+    are projected once, for all layers together, not again for each slice that attends to it, and spatial and temporal
+    positions are added to projected keys (projection and rotation are linear).
     """
 
     def __init__(self, model: SAM2Base, memory: Memory, dtype: torch.dtype) -> None:
@@ -40,13 +54,12 @@ class Recall:
         """
         self._model, self._memory = model, memory
         self._layers = list(model.memory_attention.layers)
+        self._crosses = [layer.cross_attn_image for layer in self._layers]
         self._tokens = model.sam_image_embedding_size**2
         self._dtype = dtype
-        self._turns: list[Tensor] = []
-        self._ages: list[list[Tensor]] = []
-        self._query_position: Tensor | None = None
-        self._pairs: OrderedDict[int, tuple[Output, _Pairs]] = OrderedDict()
-        self._joined: dict[tuple[int, ...], _Pairs] = {}
+        self._prepare()
+        self._pairs: OrderedDict[int, tuple[Output, _Pair]] = OrderedDict()
+        self._joined: dict[tuple[int, ...], _Pair] = {}
         self._places: dict[tuple[int, int], Tensor] = {}
         self._kept = _KEPT
 
@@ -63,59 +76,81 @@ class Recall:
             slots: B of them.
 
         Returns:
-            (B, C, h, w), conditioned on memory.
+            (B, h * w, C), conditioned on memory.
         """
         attention = self._model.memory_attention
-        if not self._turns:
-            self._prepare(coarse, slots[0])
-        position = self._query_position
-        assert position is not None
         x = coarse.flatten(2).transpose(1, 2)
         if attention.pos_enc_at_input:
-            x = x + 0.1 * position
+            x = x + 0.1 * self._position
         self._kept = _KEPT * len(slots)
         banks = [self._bank(slot) for slot in slots]
         for i, layer in enumerate(self._layers):
-            x = layer._forward_sa(x, position)
-            cross = layer.cross_attn_image
-            asked = layer.norm2(x)
-            asked = cross.q_proj(asked + position if layer.pos_enc_at_cross_attn_queries else asked)
-            queries = self._turn(cross._separate_heads(asked, cross.num_heads), i).to(self._dtype)
-            found = [F.scaled_dot_product_attention(queries[b : b + 1], *bank[i]) for b, bank in enumerate(banks)]
-            x = x + cross.out_proj(cross._recombine_heads(torch.cat(found)))
-            x = x + layer.linear2(layer.activation(layer.linear1(layer.norm3(x))))
-        return attention.norm(x).transpose(1, 2).reshape(coarse.shape)
+            own, cross = layer.self_attn, layer.cross_attn_image
+            q, k, v = (own._separate_heads(part, own.num_heads) for part in self._owns[i](normed(layer.norm1, x)))
+            q, k, v = self._turn(q, self._own_scaled), self._turn(k, self._own_turns), v.to(self._dtype)
+            x = x + _gather(own, [attend(*each, self._tokens) for each in zip(q, k, v, strict=True)])
+            (asked,) = self._asked[i](normed(layer.norm2, x))
+            queries = self._turn(cross._separate_heads(asked, cross.num_heads), self._scaled)
+            found = [attend(q, bank.keys[i], bank.values[i], bank.real) for q, bank in zip(queries, banks, strict=True)]
+            x = x + _gather(cross, found)
+            x = x + through(layer.linear2, layer.activation(through(layer.linear1, normed(layer.norm3, x))))
+        return normed(attention.norm, x)
 
-    def _prepare(self, coarse: Tensor, slot: Slot) -> None:
-        self._query_position = slot.features.positions[-1].transpose(0, 1)
-        for layer in self._layers:
-            cross = layer.cross_attn_image
-            side = coarse.shape[-1]
-            self._turns.append(cross.compute_cis(end_x=side, end_y=side).to(coarse.device))
-        for i, layer in enumerate(self._layers):
-            cross, weight = layer.cross_attn_image, layer.cross_attn_image.k_proj.weight
-            ages = F.linear(self._model.maskmem_tpos_enc[:, 0], weight)  # (num_maskmem, 1, C)
-            ages = ages.expand(-1, self._tokens, -1) * float(layer.pos_enc_at_cross_attn_keys)
-            turned = self._turn(cross._separate_heads(ages, cross.num_heads), i).to(self._dtype)
-            self._ages.append(list(turned.split(1)))
+    @torch.no_grad()
+    def _prepare(self) -> None:
+        """Compute positions in slice and time as they act on projected queries and keys."""
+        model, layers, crosses = self._model, self._layers, self._crosses
+        side, device = model.sam_image_embedding_size, model.device
+        here = torch.zeros(1, model.hidden_dim, side, side, device=device)
+        self._position = model.image_encoder.neck.position_encoding(here).flatten(2).transpose(1, 2)
+        own, cross = layers[0].self_attn, crosses[0]
+        self._own_turns, self._turns = (
+            attention.compute_cis(end_x=side, end_y=side).to(device) for attention in (own, cross)
+        )
+        self._own_scaled, self._scaled = (
+            turns * (2 * turns.shape[-1]) ** -0.5 for turns in (self._own_turns, self._turns)
+        )
+        self.memory_position = [model.memory_encoder.position_encoding(here[:, : model.mem_dim])]
+        spot = self.memory_position[0].flatten(2).transpose(1, 2)
+        self._owns, self._asked = [], []
+        for layer in layers:
+            at = self._position if layer.pos_enc_at_attn else None
+            attention = layer.self_attn
+            self._owns.append(Joined([(attention.q_proj, at), (attention.k_proj, at), (attention.v_proj, None)]))
+            at = self._position if layer.pos_enc_at_cross_attn_queries else None
+            self._asked.append(Joined([(layer.cross_attn_image.q_proj, at)]))
+        keyed = layers[0].pos_enc_at_cross_attn_keys
+        values = [(c.v_proj, None) for c in crosses]
+        self._of_slices = Joined([(c.k_proj, spot if keyed else None) for c in crosses] + values)
+        self._of_pointers = Joined([(c.k_proj, None) for c in crosses] + values)
+        self._key_weight = torch.stack([c.k_proj.weight for c in crosses]) * float(keyed)
+        ages = torch.einsum("lcm,am->alc", self._key_weight, model.maskmem_tpos_enc[:, 0, 0])
+        ages = ages[:, :, None].expand(-1, -1, self._tokens, -1)
+        turned = [self._turn(cross._separate_heads(age, cross.num_heads), self._turns) for age in ages]
+        self._ages = turned
 
-    def _turn(self, x: Tensor, layer: int) -> Tensor:
+    def _turn(self, x: Tensor, turns: Tensor) -> Tensor:
         """Rotate queries or keys (..., tokens, channels) by their places in the slice."""
-        paired = torch.view_as_complex(x.float().reshape(*x.shape[:-1], -1, 2).contiguous())
-        return torch.view_as_real(paired * self._turns[layer]).flatten(-2)
+        paired = torch.view_as_complex(x.float().reshape(*x.shape[:-1], -1, 2))
+        return torch.view_as_real(paired * turns).flatten(-2).to(self._dtype)
 
-    def _bank(self, slot: Slot) -> _Pairs:
+    def _bank(self, slot: Slot) -> _Bank:
         """Return keys and values of everything that the chain's next slice remembers."""
         back = 1 if slot.reverse else -1
         most = _NEAREST if self._memory == "nearest" else self._model.max_cond_frames_in_attn
         chosen, passed_over = select_closest_cond_frames(slot.z, slot.state.conditioning, most)
         parts = [self._join(chosen)]
         for age, output in self._recent(slot, back, passed_over):
-            parts.append([(k + ages[age - 1], v) for (k, v), ages in zip(self._of(output), self._ages, strict=True)])
+            keys, values = self._of(output)
+            parts.append(_Pair(keys + self._ages[age - 1], values))
         if self._model.use_obj_ptrs_in_encoder:
-            parts.append(self._pointers(slot, back, chosen, passed_over))
-        layers = zip(*filter(None, parts), strict=True)
-        return [(torch.cat([k for k, _ in layer], 2), torch.cat([v for _, v in layer], 2)) for layer in layers]
+            parts += self._pointers(slot, back, chosen, passed_over)
+        count = sum(keys.shape[2] for keys, _ in parts)
+        fill = filling(count, parts[0].keys)
+        if fill:
+            zeros = parts[0].keys.new_zeros(1).expand(*parts[0].keys.shape[:2], fill, parts[0].keys.shape[3])
+            parts.append(_Pair(zeros, zeros))
+        return _Bank(*_together(parts), count)
 
     def _recent(self, slot: Slot, back: int, passed_over: dict[int, Output]) -> list[tuple[int, Output]]:
         """Return tracked slices behind the next one, each with its age from 1 to the number of places."""
@@ -128,37 +163,36 @@ class Recall:
         best = sorted(there, key=lambda item: -item[1].get("iou", 0.0))[:places]
         return [(rank, output) for rank, (_, output) in enumerate(sorted(best, key=lambda item: item[0]), 1)]
 
-    def _of(self, output: Output) -> _Pairs:
+    def _of(self, output: Output) -> _Pair:
         """Return a memory's keys, without its age, and values; most of them were computed before."""
         if id(output) in self._pairs:
             self._pairs.move_to_end(id(output))
             return self._pairs[id(output)][1]
         memory = output["maskmem_features"].float().flatten(2).transpose(1, 2)
-        position = output["maskmem_pos_enc"][-1].flatten(2).transpose(1, 2)
-        pairs = []
-        for i, layer in enumerate(self._layers):
-            cross = layer.cross_attn_image
-            keys = cross.k_proj(memory + position if layer.pos_enc_at_cross_attn_keys else memory)
-            values = cross._separate_heads(cross.v_proj(memory), cross.num_heads)
-            turned = self._turn(cross._separate_heads(keys, cross.num_heads), i)
-            pairs.append((turned.to(self._dtype), values.to(self._dtype)))
-        self._pairs[id(output)] = output, pairs  # the output too: its id stays taken
+        keys, values = self._separate(self._of_slices(memory))
+        pair = _Pair(self._turn(keys, self._turns), values.to(self._dtype))
+        self._pairs[id(output)] = output, pair  # the output too: its id stays taken
         if len(self._pairs) > self._kept:
             self._pairs.popitem(last=False)
-        return pairs
+        return pair
 
-    def _join(self, chosen: dict[int, Output]) -> _Pairs:
+    def _separate(self, products: Sequence[Tensor]) -> _Pair:
+        """Return the products (1, tokens, C) of all layers' keys, then of their values, as a pair."""
+        count, heads = len(self._layers), self._crosses[0].num_heads
+        keys, values = torch.cat(tuple(products[:count])), torch.cat(tuple(products[count:]))
+        return _Pair(self._crosses[0]._separate_heads(keys, heads), self._crosses[0]._separate_heads(values, heads))
+
+    def _join(self, chosen: dict[int, Output]) -> _Pair:
         """Return the keys and values of conditioning slices, joined once a click."""
         name = tuple(map(id, chosen.values()))
         if name not in self._joined:
             pairs = [self._of(output) for output in chosen.values()]
-            self._joined[name] = [
-                (torch.cat([p[i][0] + self._ages[i][-1] for p in pairs], 2), torch.cat([p[i][1] for p in pairs], 2))
-                for i in range(len(self._layers))
-            ]
+            self._joined[name] = _together([_Pair(keys + self._ages[-1], values) for keys, values in pairs])
         return self._joined[name]
 
-    def _pointers(self, slot: Slot, back: int, chosen: dict[int, Output], passed_over: dict[int, Output]) -> _Pairs:
+    def _pointers(
+        self, slot: Slot, back: int, chosen: dict[int, Output], passed_over: dict[int, Output]
+    ) -> list[_Pair]:
         """Return keys and values of object pointers: of conditioning slices behind, and of the last slices tracked."""
         model, z = self._model, slot.z
         most = min(slot.features.depth, model.max_obj_ptrs_in_encoder)
@@ -173,18 +207,12 @@ class Recall:
             return []
         split = model.hidden_dim // model.mem_dim
         tokens = torch.cat([output["obj_ptr"] for _, output in found]).reshape(1, -1, model.mem_dim)
-        places = torch.cat([self._place(distance, most - 1) for distance, _ in found])
-        positioned = tokens + places.repeat_interleave(split, 0)
-        return [
-            (
-                cross._separate_heads(cross.k_proj(positioned if keyed else tokens), cross.num_heads).to(self._dtype),
-                cross._separate_heads(cross.v_proj(tokens), cross.num_heads).to(self._dtype),
-            )
-            for cross, keyed in ((layer.cross_attn_image, layer.pos_enc_at_cross_attn_keys) for layer in self._layers)
-        ]
+        keys, values = self._separate(self._of_pointers(tokens))
+        places = torch.cat([self._place(distance, most - 1) for distance, _ in found], 2)
+        return [_Pair((keys + places.repeat_interleave(split, 2)).to(self._dtype), values.to(self._dtype))]
 
     def _place(self, distance: int, most: int) -> Tensor:
-        """Return the encoding (1, mem_dim) of a pointer's distance in slices."""
+        """Return what a pointer's distance in slices adds to its keys: (layers, heads, 1, channels)."""
         model = self._model
         if (distance, most) not in self._places:
             weight = model.maskmem_tpos_enc
@@ -192,8 +220,18 @@ class Recall:
             if model.add_tpos_enc_to_obj_ptrs:
                 width = model.hidden_dim if model.proj_tpos_enc_in_obj_ptrs else model.mem_dim
                 place = model.obj_ptr_tpos_proj(get_1d_sine_pe(weight.new_tensor([distance / most]), dim=width))
-            self._places[distance, most] = place
+            keys = place.float() @ self._key_weight.transpose(1, 2)
+            self._places[distance, most] = self._crosses[0]._separate_heads(keys, self._crosses[0].num_heads)
         return self._places[distance, most]
+
+
+def _together(parts: Sequence[_Pair]) -> _Pair:
+    return _Pair(torch.cat([keys for keys, _ in parts], 2), torch.cat([values for _, values in parts], 2))
+
+
+def _gather(attention: RoPEAttention, found: list[Tensor]) -> Tensor:
+    """Return an attention's output (B, tokens, C) from what each item's heads found."""
+    return through(attention.out_proj, attention._recombine_heads(torch.stack(found)))
 
 
 def _at(slot: Slot, z: int, passed_over: dict[int, Output]) -> Output | None:

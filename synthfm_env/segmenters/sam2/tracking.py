@@ -2,14 +2,15 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple
 
 import torch
 from sam2.modeling.sam2_base import SAM2Base
 from torch import Tensor
 
 from synthfm_env.segmenters.sam2.chains import Slot
+from synthfm_env.segmenters.sam2.decoding import Decoded, Decoder
 from synthfm_env.segmenters.sam2.features import Features
+from synthfm_env.segmenters.sam2.imprint import Imprint
 from synthfm_env.segmenters.sam2.precision import quick, quick_precision
 from synthfm_env.segmenters.sam2.recall import Memory, Recall
 from synthfm_env.segmenters.sam2.state import Output, State
@@ -78,37 +79,27 @@ class FastStep:
     def __init__(self, model: SAM2Base, memory: Memory) -> None:
         self._dtype = quick_precision(model.device)
         self._model, self._recall = model, Recall(model, memory, self._dtype)
+        self._decoder, self._imprint = Decoder(model), Imprint(model)
         self.lag = model.num_maskmem - 1
 
     def __call__(self, slots: Sequence[Slot]) -> list[Output]:
         """Track slices, and make memories of them."""
-        coarse, outputs = self._decode(slots)
-        memories, position = self._model._encode_new_memory(
-            current_vision_feats=[coarse.flatten(2).permute(2, 0, 1)],
-            feat_sizes=[coarse.shape[-2:]],
-            pred_masks_high_res=outputs.full,
-            object_score_logits=outputs.scores,
-            is_mask_from_pts=False,
-        )
-        memories = memories.to(torch.bfloat16)
-        shared = slots[0].features.memory_position([p[:1] for p in position])
+        coarse, decoded = self._decode(slots)
+        memories = self._imprint(coarse, decoded.masks, decoded.scores)
         return [
-            {"maskmem_features": memories[i : i + 1], "maskmem_pos_enc": shared} | outputs.of(i)
+            {"maskmem_features": memories[i : i + 1], "maskmem_pos_enc": self._recall.memory_position} | decoded.of(i)
             for i in range(len(slots))
         ]
 
     def again(self, slots: Sequence[Slot]) -> list[Output]:
         """Track slices that were tracked before, and leave their memories as they are."""
-        _, outputs = self._decode(slots)
-        return [slot.state.tracked[slot.z] | outputs.of(i) for i, slot in enumerate(slots)]
+        _, decoded = self._decode(slots)
+        return [slot.state.tracked[slot.z] | decoded.of(i) for i, slot in enumerate(slots)]
 
-    def _decode(self, slots: Sequence[Slot]) -> tuple[Tensor, "_Decoded"]:
+    def _decode(self, slots: Sequence[Slot]) -> tuple[Tensor, Decoded]:
         levels = [slot.features.maps(slot.z) for slot in slots]
         fine, middle, coarse = (torch.cat(level) for level in zip(*levels, strict=True))
-        seen = self._recall(coarse, slots)
-        multimask = self._model._use_multimask(False, None)
-        heads = self._model._forward_sam_heads(seen, high_res_features=[fine, middle], multimask_output=multimask)
-        return coarse, _Decoded(*heads[2:])
+        return coarse, self._decoder(self._recall(coarse, slots), fine, middle)
 
     @contextmanager
     def click(self) -> Iterator[None]:
@@ -118,21 +109,3 @@ class FastStep:
                 yield
             finally:
                 self._recall.forget()
-
-
-class _Decoded(NamedTuple):
-    """What the decoder makes of a batch, as ``SAM2Base._forward_sam_heads`` returns it."""
-
-    ious: Tensor
-    masks: Tensor
-    full: Tensor
-    pointers: Tensor
-    scores: Tensor
-
-    def of(self, i: int) -> Output:
-        """Return one slice's."""
-        return {
-            "pred_masks": self.masks[i : i + 1],
-            "obj_ptr": self.pointers[i : i + 1],
-            "iou": self.ious[i].amax() * (self.scores[i, 0] > 0),
-        }

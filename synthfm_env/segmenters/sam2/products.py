@@ -1,0 +1,94 @@
+"""Matrix products of fast mode."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+_ROUND = 64  # keys are a multiple of it
+_SMALL = 2**20  # multiplications below which oneDNN's overhead outweighs its speed
+
+
+def _find_onednn() -> bool:
+    """Tell whether this build of torch has oneDNN's product of plain float32 matrices, and it works here."""
+    try:
+        x = torch.ones(2, 3)
+        y = torch.ops.mkldnn._linear_pointwise(x, x, None, "none", [], "")
+    except (AttributeError, RuntimeError, TypeError):
+        return False
+    return torch.equal(y, x @ x.T)
+
+
+# torch multiplies float32 matrices with MKL, which leaves half of the vector units of an AMD CPU with AVX512 idle.
+# oneDNN, which torch uses for convolutions and bfloat16, does not; torch.compile calls this operator.
+_ONEDNN = _find_onednn()
+
+
+def _onednn_for(x: Tensor) -> bool:
+    """Tell whether products of ``x`` are left to oneDNN."""
+    return _ONEDNN and x.device.type == "cpu" and x.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Return what ``torch.nn.functional.linear`` does, up to the rounding of sums; on some CPUs twice as fast."""
+    # oneDNN is slow with a weight that neither lies without gaps in memory nor its transpose.
+    dense = weight.is_contiguous() or weight.T.is_contiguous()
+    if dense and x.numel() * len(weight) > _SMALL and _onednn_for(x) and weight.dtype == x.dtype:
+        product: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+        return product
+    return F.linear(x, weight, bias)
+
+
+def through(layer: nn.Linear, x: Tensor) -> Tensor:
+    """Return what a layer makes of ``x``."""
+    return linear(x, layer.weight, layer.bias)
+
+
+def normed(norm: nn.LayerNorm, x: Tensor) -> Tensor:
+    """Return what a layer norm makes of ``x``."""
+    return F.layer_norm(x, norm.normalized_shape, norm.weight, norm.bias, norm.eps)
+
+
+def attend(queries: Tensor, keys: Tensor, values: Tensor, count: int) -> Tensor:
+    """Return what queries take from values.
+
+    Args:
+        queries: (heads, n, C), scaled already.
+        keys: (heads, m, C).
+        values: (heads, m, C).
+        count: of the m keys that are not there to fill up to a round number, see ``filling``.
+    """
+    if not _onednn_for(queries):
+        keys, values = keys[None, :, :count], values[None, :, :count]
+        return F.scaled_dot_product_attention(queries[None], keys, values, scale=1.0)[0]
+    found = []
+    for q, k, v in zip(queries, keys, values, strict=True):
+        alike = linear(q, k)
+        alike[:, count:] = -torch.inf
+        found.append(linear(alike.softmax(-1), v.contiguous().T))
+    return torch.stack(found)
+
+
+def filling(count: int, like: Tensor) -> int:
+    """Return how many keys to add to ``count``: oneDNN takes a millisecond to prepare for each new shape."""
+    return -count % _ROUND if _onednn_for(like) else 0
+
+
+class Joined:
+    """Several layers of one input as one product; what a position adds to the input is added to the products."""
+
+    def __init__(self, layers: Sequence[tuple[nn.Linear, Tensor | None]]) -> None:
+        """Take layers, each with the position (1, N, C) that is added to its input, or None."""
+        self._weight = torch.cat([layer.weight for layer, _ in layers])
+        self._sizes = [len(layer.weight) for layer, _ in layers]
+        tokens = max((position.shape[1] for _, position in layers if position is not None), default=1)
+        added = [
+            layer.bias.expand(1, tokens, -1) if position is None else through(layer, position)
+            for layer, position in layers
+        ]
+        self._added = torch.cat(added, -1)
+
+    def __call__(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Return each layer's product (B, N, channels)."""
+        return (linear(x, self._weight) + self._added).split(self._sizes, -1)
