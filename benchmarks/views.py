@@ -1,4 +1,4 @@
-"""What three planes and zoom are worth: the same weights in four views on a folder of real cases.
+"""What three planes, zoom and click distances are worth: the same weights in five views on a folder of real cases.
 
 ``python benchmarks/views.py FOLDER`` reads cases as ``real_cases.py`` does and plays ``ritm-3d-v1`` on the largest
 structure of each, whole volumes on their native grid. One torch thread. Seconds a click hold everything the segmenter
@@ -22,11 +22,12 @@ from real_cases import SHOWN, load_cases
 from synthfm_agents import make_clicker
 from synthfm_env import Segmenter, Volume, VolumeEnv, make_segmenter
 
-_VIEWS: dict[str, tuple[Literal[1, 3], bool]] = {
-    "slices along z": (1, False),
-    "three planes": (3, False),
-    "zoom": (1, True),
-    "three planes and zoom": (3, True),
+_VIEWS: dict[str, tuple[Literal[1, 3], bool, bool]] = {
+    "slices along z": (1, False, False),
+    "three planes": (3, False, False),
+    "zoom": (1, True, False),
+    "three planes and zoom": (3, True, False),
+    "those and distances": (3, True, True),
 }
 
 
@@ -53,7 +54,10 @@ def main(folder: Path, segmenter: Annotated[str, typer.Option(help="a SAM 2")] =
     """Play all cases in all views and print means by dimension."""
     torch.set_num_threads(1)
     played: dict[tuple[str, str], list[list[tuple[float, float]]]] = defaultdict(list)
-    engines = {view: make_segmenter(segmenter, planes=planes, zoom=zoom) for view, (planes, zoom) in _VIEWS.items()}
+    engines = {
+        view: make_segmenter(segmenter, planes=planes, zoom=zoom, distances=distances)
+        for view, (planes, zoom, distances) in _VIEWS.items()
+    }
     for volume in track(load_cases(folder), console=Console(stderr=True)):
         for view, engine in engines.items():
             played["2D" if volume.image.shape[0] == 1 else "3D", view].append(list(play(volume, engine)))

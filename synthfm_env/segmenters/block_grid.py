@@ -1,6 +1,7 @@
 """A coarser working grid for volumes too large to work on voxel by voxel."""
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,7 @@ class BlockGrid:
     resolution does. The last block of an axis may be smaller than the others.
 
     Attributes:
+        image_shape: (D, H, W) of the image.
         shape: (d, h, w) of the working grid, at most ``max_voxels`` in all.
         sizes: voxels in a block along z, y, x.
     """
@@ -25,7 +27,7 @@ class BlockGrid:
             axis = min(divisible, key=lambda axis: sizes[axis] * spacing[axis])
             sizes[axis] += 1
             shape[axis] = -(-image_shape[axis] // sizes[axis])
-        self._image_shape = image_shape
+        self.image_shape = image_shape
         self.sizes = (sizes[0], sizes[1], sizes[2])
         self.shape = (shape[0], shape[1], shape[2])
 
@@ -53,9 +55,9 @@ class BlockGrid:
             bool (D, H, W), the image's grid.
         """
         above = values > 0
-        if self.shape == self._image_shape:
+        if self.shape == self.image_shape:
             return above
-        mask = np.zeros(self._image_shape, dtype=bool)
+        mask = np.zeros(self.image_shape, dtype=bool)
         if above.any():
             # Only their own box and one block around it can hold voxels above zero.
             found = ndimage.find_objects(above.view(np.int8))[0]
@@ -66,13 +68,31 @@ class BlockGrid:
                 np.greater(_interpolate(plane, at_x, 1), 0, out=out)
         return mask
 
+    def sample(self, values: NDArray[np.float32], places: Sequence[NDArray[np.float64]]) -> NDArray[np.float32]:
+        """Return a value a block, interpolated linearly between block centres, on a grid of places.
+
+        Args:
+            values: float32 (d, h, w), the working grid.
+            places: along z, y and x, in voxels of the image; beyond the outermost centres their values hold.
+
+        Returns:
+            float32, of as many places along each axis.
+        """
+        for axis, wanted in enumerate(places):
+            centres = self._centres(axis, slice(0, self.shape[axis]))
+            values = _interpolate(values, np.interp(wanted, centres, np.arange(centres.size)), axis)
+        return values
+
+    def _centres(self, axis: int, blocks: slice) -> NDArray[np.float64]:
+        edges = np.minimum(np.arange(blocks.start, blocks.stop + 1) * self.sizes[axis], self.image_shape[axis])
+        return np.asarray((edges[:-1] + edges[1:] - 1) / 2)
+
     def _voxels(self, axis: int, blocks: slice) -> tuple[slice, NDArray[np.float64]]:
         """Return the voxels in some blocks along an axis, and their places between the blocks' centres."""
-        stop = min(blocks.stop, self.shape[axis])
-        edges = np.minimum(np.arange(blocks.start, stop + 1) * self.sizes[axis], self._image_shape[axis])
-        centres = (edges[:-1] + edges[1:] - 1) / 2
-        places = np.interp(np.arange(edges[0], edges[-1]), centres, np.arange(centres.size))
-        return slice(int(edges[0]), int(edges[-1])), places
+        blocks = slice(blocks.start, min(blocks.stop, self.shape[axis]))
+        first, last = (min(block * self.sizes[axis], self.image_shape[axis]) for block in (blocks.start, blocks.stop))
+        centres = self._centres(axis, blocks)
+        return slice(first, last), np.interp(np.arange(first, last), centres, np.arange(centres.size))
 
 
 def _interpolate(array: NDArray[np.float32], places: NDArray[np.float64], axis: int) -> NDArray[np.float32]:

@@ -29,6 +29,7 @@ def make_segmenter(
     *,
     planes: Literal[1, 3] | None = None,
     zoom: bool | None = None,
+    distances: bool | None = None,
 ) -> Segmenter:
     """Build a segmenter.
 
@@ -38,10 +39,12 @@ def make_segmenter(
             arguments.
         device: where SAM 2 runs: ``"cpu"``, ``"cuda"``, or ``"auto"`` for CUDA where there is one.
         mode: how SAM 2 goes over the slices. ``"exact"`` gives stock SAM 2's masks; ``"fast"`` nearly the same, and
-            leaves out work that hardly changes them; ``"auto"`` is fast, with both options below for weights that
+            leaves out work that hardly changes them; ``"auto"`` is fast, with all options below for weights that
             ``synthfm train`` made and without them for Meta's.
         planes: 3 to track along y and x as well as along z and to average the logits; 1 for z alone.
         zoom: whether to answer from a box around the object at the model's full resolution.
+        distances: whether geodesic distances to the clicks have a say: SAM 2's logits are added to what ``geodesic``
+            would say, at most a quarter as loud, and clicked voxels are always obeyed.
 
     Raises:
         InputError: an unknown name, or weights that cannot be loaded.
@@ -69,6 +72,7 @@ def make_segmenter(
         "exact" if mode == "exact" else "fast",
         planes=planes or (3 if closely else 1),
         zoom=closely if zoom is None else zoom,
+        distances=closely if distances is None else distances,
     )
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from synthfm_env.metrics import dice
 from synthfm_env.prompts import Click
-from synthfm_env.segmenters import geodesic
+from synthfm_env.segmenters import click_distances
 from synthfm_env.segmenters.geodesic import Geodesic
 
 MM = (1.0, 1.0, 1.0)
@@ -132,7 +132,7 @@ def test_a_large_volume_is_worked_on_coarsely_and_clicks_still_hold(monkeypatch:
     image = noisy(truth)
     centre, outside = Click((15, 30, 30)), Click((15, 30, 44), False)
     fine = segment(image, [centre])
-    monkeypatch.setattr(geodesic, "MAX_VOXELS", 8000)
+    monkeypatch.setattr(click_distances, "MAX_VOXELS", 8000)
     with Geodesic().start(image, MM) as session:
         coarse = session.add(centre).mask
         assert coarse.shape == truth.shape

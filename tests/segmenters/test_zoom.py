@@ -146,13 +146,14 @@ def test_a_piece_of_a_2d_object_is_not_taken_for_the_whole(
     assert seen.mask.sum() > 0.3 * first.mask.sum()
 
 
-def test_a_negative_click_outside_the_box_changes_nothing(session: ZoomSession) -> None:
+def test_a_negative_click_outside_the_box_changes_nothing_that_is_seen(session: ZoomSession) -> None:
     before = session.add(Click(CENTRE))
     outside = Click((0, SHAPE[1] - 1, 0), False)
     assert not session._history[-1].planes.holds(outside)
     after = session.add(outside)
-    np.testing.assert_array_equal(after.mask, before.mask)
     assert session.clicks == (Click(CENTRE), outside)
+    assert session._history[-1].seen is session._history[0].seen
+    assert not (after.mask & ~before.mask).any()
 
 
 def test_a_positive_click_outside_the_box_enlarges_it(session: ZoomSession) -> None:
@@ -177,6 +178,25 @@ def test_a_failure_while_looking_closer_leaves_the_session_as_it_was(
     second = session.add(Click((5, 24, 50)))
     np.testing.assert_array_equal(session.undo().logits, first.logits)
     np.testing.assert_array_equal(session.add(Click((5, 24, 50))).logits, second.logits)
+
+
+def test_every_click_is_heeded_and_the_newer_one_wins(session: ZoomSession) -> None:
+    rng = np.random.default_rng(0)
+    clicks = [Click(tuple(int(n) for n in rng.integers(0, SHAPE)), bool(rng.integers(2))) for _ in range(8)]
+    clicks += [Click(clicks[0].zyx, not clicks[0].positive)]
+    wanted: dict[tuple[int, int, int], bool] = {}
+    for click in clicks:
+        mask = session.add(click).mask
+        wanted[click.zyx] = click.positive
+        assert all(mask[place] == positive for place, positive in wanted.items())
+
+
+def test_without_distances_the_view_alone_answers() -> None:
+    alone = make_segmenter("synthfm3d-nano", device="cpu", distances=False).start(ball(SHAPE, CENTRE, 6), MM)
+    assert isinstance(alone, ZoomSession)
+    alone.add(Click(CENTRE))
+    assert alone._history[0].logits is alone._history[0].seen
+    assert alone._distances is None
 
 
 def test_explicit_modes_see_slices_alone_and_options_are_checked(plain: SAM2Segmenter) -> None:

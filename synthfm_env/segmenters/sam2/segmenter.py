@@ -11,6 +11,7 @@ from torch import Tensor
 
 from synthfm_env.errors import InputError
 from synthfm_env.prompts import Click
+from synthfm_env.segmenters.click_distances import ClickDistances
 from synthfm_env.segmenters.contract import Capabilities, Prediction, Segmenter, Session, check_batch
 from synthfm_env.segmenters.image_input import prepare_image
 from synthfm_env.segmenters.sam2.features import Features
@@ -47,12 +48,13 @@ class SAM2Segmenter(Segmenter):
         *,
         planes: Literal[1, 3] = 1,
         zoom: bool = False,
+        distances: bool = False,
     ) -> None:
         """Take a model; see ``make_segmenter`` for what the options do."""
         self.name = name
         self.model = model.to(device)
         self._fast = mode == "fast"
-        self._planes, self._zoom = planes, zoom
+        self._planes, self._zoom, self._distances = planes, zoom, distances
         self._dtype = torch.float32 if mode == "exact" else torch.float16
 
     def frames(self, image: NDArray) -> Tensor:
@@ -62,15 +64,20 @@ class SAM2Segmenter(Segmenter):
     def start(self, image: NDArray, spacing: tuple[float, float, float]) -> SAM2Session | ZoomSession:
         """Open a session; slices are encoded as tracking reaches them; see ``Segmenter.start``."""
         prepared = prepare_image(image, spacing)
-        if self._planes == 1 and not self._zoom:
+        if self._planes == 1 and not self._zoom and not self._distances:
             return self._slices(prepared)
 
         def open_planes(box: Box, overview: bool) -> Planes:
             side = self.model.image_size // 4
             return Planes(self._slices, prepared, box, planes=self._planes, side=side, overview=overview)
 
+        def measure() -> ClickDistances:
+            return ClickDistances(prepared, spacing)
+
         depth, height, width = prepared.shape[:3]
-        return ZoomSession(open_planes, (depth, height, width), zoom=self._zoom)
+        return ZoomSession(
+            open_planes, (depth, height, width), zoom=self._zoom, measure=measure if self._distances else None
+        )
 
     def add_many(self, sessions: Sequence[Session], clicks: Sequence[Click]) -> list[Prediction]:
         """Give each session one more click; fast mode tracks them in batches; see ``Segmenter.add_many``.

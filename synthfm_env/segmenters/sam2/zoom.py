@@ -1,4 +1,4 @@
-"""One structure in one volume, seen along several planes and close up."""
+"""One structure in one volume, seen along several planes, close up, and from its clicks."""
 
 import math
 import time
@@ -13,7 +13,9 @@ from torch import Tensor
 
 from synthfm_env.errors import InputError
 from synthfm_env.prompts import Click
+from synthfm_env.segmenters.click_distances import ClickDistances
 from synthfm_env.segmenters.contract import Prediction, Seconds, Session
+from synthfm_env.segmenters.sam2.evidence import evidence
 from synthfm_env.segmenters.sam2.planes import Box, Planes, evenly
 
 _MARGIN = 0.4  # of the object's side, on either side of it
@@ -33,12 +35,14 @@ class _Moment:
         clicks: so far.
         planes: the view.
         answers: how many times the view has answered.
-        logits: its last, see ``Planes.add``.
+        seen: its last logits, see ``Planes.add``.
+        logits: those with what the clicks say themselves.
     """
 
     clicks: tuple[Click, ...]
     planes: Planes
     answers: int
+    seen: Tensor
     logits: Tensor
 
 
@@ -52,15 +56,25 @@ class ZoomSession(Session):
     nothing: nothing is predicted there.
     """
 
-    def __init__(self, open_planes: Callable[[Box, bool], Planes], shape: tuple[int, int, int], *, zoom: bool) -> None:
+    def __init__(
+        self,
+        open_planes: Callable[[Box, bool], Planes],
+        shape: tuple[int, int, int],
+        *,
+        zoom: bool,
+        measure: Callable[[], ClickDistances] | None,
+    ) -> None:
         """Take an image, encode nothing yet.
 
         Args:
             open_planes: views a box of it, fully or as an overview.
             shape: (D, H, W) of it.
             zoom: without it every click is answered on the whole image.
+            measure: prepares distances to its clicks, whose evidence is added to the view's; None for the view alone.
         """
         self._open, self._shape, self._zoom = open_planes, shape, zoom
+        self._measure = measure
+        self._distances: ClickDistances | None = None
         self._whole = open_planes((slice(0, shape[0]), slice(0, shape[1]), slice(0, shape[2])), zoom)
         self._history: list[_Moment] = []
         self._closed = False
@@ -80,18 +94,23 @@ class ZoomSession(Session):
         self._check_open()
         click.check_inside(self._shape)
         started = time.perf_counter()
+        encode = self._prepare()
         planes = self._history[-1].planes if self._history else self._whole
         encoded = planes.encode_seconds
         answers = self._history[-1].answers if self._history else 0
         taken = planes.holds(click)
-        logits = planes.add([click]) if taken else self._history[-1].logits
-        moment = _Moment((*self.clicks, click), planes, answers + taken, logits)
-        encode = planes.encode_seconds - encoded
+        seen = planes.add([click]) if taken else self._history[-1].seen
+        encode += planes.encode_seconds - encoded
         try:
+            if self._distances:
+                self._distances.add(click)
+            moment = self._moment((*self.clicks, click), planes, answers + taken, seen)
             closer = self._look_closer(moment) if self._zoom else None
         except BaseException:
             if taken:
                 planes.undo()
+            if self._distances and len(self._distances.clicks) > len(self.clicks):
+                self._distances.undo()
             raise
         if closer is not None:
             # The view before stays as it was before this click, for undo.
@@ -104,14 +123,30 @@ class ZoomSession(Session):
         mask, shown = self._native(moment)
         return Prediction(mask, shown, Seconds(encode, time.perf_counter() - started - encode))
 
+    def _prepare(self) -> float:
+        """Prepare the distances before the first click, and return the seconds that took."""
+        if self._distances or not self._measure:
+            return 0.0
+        started = time.perf_counter()
+        self._distances = self._measure()
+        return time.perf_counter() - started
+
+    def _moment(self, clicks: tuple[Click, ...], planes: Planes, answers: int, seen: Tensor) -> _Moment:
+        if not self._distances:
+            return _Moment(clicks, planes, answers, seen, seen)
+        depth, height, width = seen.shape
+        return _Moment(
+            clicks, planes, answers, seen, seen + evidence(self._distances, planes.box, (depth, height, width))
+        )
+
     def _look_closer(self, moment: _Moment) -> _Moment | None:
         """Answer from a box that fits the mask better, where there is one."""
         box = self._wanted(moment)
         if box is None:
             return None
         planes = self._open(box, False)
-        logits = planes.add([click for click in moment.clicks if planes.holds(click)])
-        closer = _Moment(moment.clicks, planes, 1, logits)
+        seen = planes.add([click for click in moment.clicks if planes.holds(click)])
+        closer = self._moment(moment.clicks, planes, 1, seen)
         if self._loses(moment, closer):
             # What was seen from afar is better than nothing.
             planes.close()
@@ -159,6 +194,8 @@ class ZoomSession(Session):
             raise InputError("session.undo(): there is no click to take back")
         started = time.perf_counter()
         gone = self._history.pop()
+        if self._distances:
+            self._distances.undo()
         if not self._history:
             self._forget(gone)
             return Prediction(np.zeros(self._shape, dtype=bool), None, Seconds(0.0, 0.0))
@@ -176,6 +213,8 @@ class ZoomSession(Session):
         for moment in self._history:
             self._forget(moment)
         self._history = []
+        if self._distances:
+            self._distances.reset()
 
     def _forget(self, moment: _Moment) -> None:
         if moment.planes is not self._whole:
@@ -188,6 +227,7 @@ class ZoomSession(Session):
         for planes in (self._whole, *(moment.planes for moment in self._history)):
             planes.close()
         self._history = []
+        self._distances = None
 
     def _native(self, moment: _Moment) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
         """Bring a box's logits to the image's grid, some slices at a time: the mask, and logits of fewer pixels."""
@@ -205,6 +245,8 @@ class ZoomSession(Session):
             into = slice(z.start + low, z.start + low + len(full))
             mask[into, y, x] = full > 0
             shown[into][:, *at] = full[:, *picked]
+        if self._distances:
+            self._distances.obey(mask)
         return mask, shown
 
 
