@@ -1,6 +1,5 @@
 """What lies behind and around the organs: clusters, a body with fat, muscle or skull, the air outside."""
 
-import operator
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +8,7 @@ from torch import Tensor
 
 from synthfm_env.synthesis.canvas import Canvas
 from synthfm_env.synthesis.clusters import cluster_map, eroded
-from synthfm_env.synthesis.fields import fractal_field, gaussian_blur, set_where, slabs
+from synthfm_env.synthesis.fields import above, fractal_field, gaussian_blur, slabs
 from synthfm_env.synthesis.palette import Palette
 from synthfm_env.synthesis.recipe import Recipe
 from synthfm_env.synthesis.scene import Scene
@@ -51,20 +50,19 @@ def draw_clusters(canvas: Canvas, palette: Palette, recipe: Recipe, rng: Rng, fi
     grain = [palette.amplitude(rng) for _ in range(2 * count)]
     index = clusters.add_(gone, alpha=count)
 
-    def fill(whole: Tensor, values: list[float] | list[int], sharp: float = 0.0) -> None:
-        table = torch.tensor(values, dtype=whole.dtype, device=canvas.device)
-        for rows in slabs(canvas.shape):
-            here, at = whole[rows], index[rows].flatten()
-            if sharp:
-                here.copy_(gaussian_blur(table.index_select(0, at).view(here.shape), (0, sharp, sharp)))
-            else:
-                torch.index_select(table, 0, at, out=here.view(-1))
-
-    fill(canvas.mean, means + lines, log_uniform(rng, 0.4, 0.9) * unit)  # partial volume
-    fill(canvas.texture, grain)
+    # One look-up for both: a complex number is an intensity and a strength of texture.
+    looks = torch.complex(*(torch.tensor(v, dtype=torch.float32, device=canvas.device) for v in (means + lines, grain)))
+    sharp = log_uniform(rng, 0.4, 0.9) * unit
+    for rows in slabs(canvas.shape):
+        found = looks.index_select(0, index[rows].flatten()).view(index[rows].shape)
+        mean, texture = torch.view_as_real(found).unbind(-1)
+        canvas.mean[rows].copy_(gaussian_blur(mean, (0, sharp, sharp)))  # partial volume
+        canvas.texture[rows].copy_(texture)
     if recipe.shapes and rng.random() >= recipe.cluster_targets:
         return {}
-    fill(canvas.label, [*range(_FIRST_REGION, _FIRST_REGION + count), *[0] * count])
+    ids = torch.arange(_FIRST_REGION, _FIRST_REGION + 2 * count, dtype=torch.int16, device=canvas.device)
+    ids[count:] = 0
+    canvas.label.copy_(ids.index_select(0, index.flatten()).view(index.shape))
     return {_FIRST_REGION + k: REGION for k in range(count)}
 
 
@@ -91,16 +89,17 @@ class Body:
         """Paint the air outside, and the ``layers`` too where asked; what is covered has no label."""
         canvas = scene.canvas
         weights = self.weights if layers else self.air_weights
-        shares = torch.as_tensor(weights, dtype=torch.float32, device=canvas.device)
-        levels = torch.as_tensor(self.levels, dtype=torch.float32, device=canvas.device)
+        # One look-up for both: a complex number is an intensity and how much of it shows.
+        table = torch.as_tensor(self.levels + 1j * weights, dtype=torch.complex64, device=canvas.device)
         for rows in slabs(canvas.shape):
             depth = self.depth[rows]
             index = depth.sub(self.start).mul_(_PER_PIXEL).clamp_(0, len(weights) - 1).int().flatten()
-            share = shares.index_select(0, index).view(depth.shape)
-            canvas.mean[rows].lerp_(levels.index_select(0, index).view(depth.shape), share)
+            found = torch.view_as_real(table.index_select(0, index).view(depth.shape))
+            level, share = (part.contiguous() for part in found.unbind(-1))
+            canvas.mean[rows].lerp_(level, share)
             # Fat and air have next to no texture.
             canvas.texture[rows].mul_(share.mul_(-0.9).add_(1))
-            set_where(canvas.label[rows], 0, operator.lt, depth, self.inner if layers else 0.0)
+            canvas.label[rows].mul_(above(depth, self.inner if layers else 0.0))
 
 
 def draw_body(scene: Scene) -> Body:

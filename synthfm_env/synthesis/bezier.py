@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from synthfm_env.synthesis.shapes import Array, Rng, bernstein, log_uniform, rotation, tensor
+from synthfm_env.synthesis.shapes import Array, Reach, Rng, bernstein, log_uniform, rotation, tensor
 
 _HALF_WIDTH = 1.5
 _GRID = 28
@@ -47,10 +47,13 @@ def polygon_distance(polygon: Array, line: Array = _LINE) -> Array:
     ay, ax = a.T[:, :, None, None]
     by, bx = np.roll(a, -1, 0).T[:, :, None, None]
     ey, ex, ry, rx = by - ay, bx - ax, y - ay, x - ax
-    along = ry * ey + rx * ex
-    along /= np.maximum(ey * ey + ex * ex, 1e-12)
-    t = np.clip(along, 0, 1, out=along)
-    dy, dx = ry - t * ey, rx - t * ex
+    length2 = np.maximum(ey * ey + ex * ex, 1e-12)
+    t = ry * (ey / length2) + rx * (ex / length2)
+    np.minimum(np.maximum(t, 0, out=t), 1, out=t)
+    dy, dx = t * ey, t
+    np.subtract(ry, dy, out=dy)
+    dx *= ex
+    np.subtract(rx, dx, out=dx)
     dy *= dy
     dx *= dx
     dy += dx
@@ -58,7 +61,7 @@ def polygon_distance(polygon: Array, line: Array = _LINE) -> Array:
     left = ex * ry > ey * rx
     upward, downward = (ay <= y) & (by > y), (ay > y) & (by <= y)
     crossings = (upward & left).view(np.int8) - (downward & ~left).view(np.int8)
-    winding = crossings.sum(0, dtype=np.int16)
+    winding = crossings.sum(0, dtype=np.int8)  # none of these curves goes round a point 128 times
     return np.asarray(np.where(winding != 0, distance, -distance), np.float64)
 
 
@@ -98,16 +101,17 @@ class Loft:
         return replace(self, turn=frame @ self.turn)
 
     @cached_property
-    def reach(self) -> Array:
-        """Half extent (z, y, x) in pixels."""
+    def reach(self) -> Reach:
+        """The corners, lowest and highest (z, y, x) in pixels, of a box around the shape."""
         z = self.half * _LEVELS[:, None, None]
         rate = np.where(z < self.turning, *self.rates)
         y, x = np.meshgrid(_LINE, _LINE, indexing="ij")
-        inside = self.distance - rate * np.abs(z - self.turning) ** self.power > -_LINE_STEP
-        z = np.broadcast_to(z, inside.shape)[inside]
-        plane = np.stack([np.broadcast_to(g, inside.shape)[inside] for g in (y, x)], 1) + z[:, None] * self.lean
-        points = np.concatenate([z[:, None], plane], 1) @ self.turn.T
-        return np.asarray(np.abs(points).max(0) * self.radius * 1.03)
+        near = self.distance - rate * np.abs(z - self.turning) ** self.power > -_LINE_STEP
+        z = np.broadcast_to(z, near.shape)[near]
+        plane = np.stack([np.broadcast_to(g, near.shape)[near] for g in (y, x)]) + self.lean[:, None] * z
+        points = self.turn @ np.concatenate([z[None], plane]) * self.radius
+        low, high = points.min(1), points.max(1)
+        return low - 0.015 * (high - low), high + 0.015 * (high - low)
 
     @cached_property
     def finest(self) -> float:
@@ -116,15 +120,17 @@ class Loft:
 
     def __call__(self, p: Tensor) -> Tensor:
         """Evaluate f."""
-        q = p @ tensor(self.turn / self.radius, p)
-        z = q[..., 0]
-        plane = (q[..., 1:] - z.unsqueeze(-1) * tensor(self.lean, p)) / _HALF_WIDTH
+        # Rows: along the axis, and where in the table, which leans along it.
+        own = (self.turn / self.radius).T.copy()
+        own[1:] = (own[1:] - self.lean[:, None] * own[0]) / _HALF_WIDTH
+        q = tensor(own, p) @ p.flatten(1)
+        z, plane = q[0], q[1:]
         table = tensor(self.distance, p)[None, None]
-        near = F.grid_sample(table, plane.flip(-1).reshape(1, -1, 1, 2), align_corners=True, padding_mode="border")
-        beyond = (plane.abs().amax(-1) - 1).clamp_(min=0).mul_(_HALF_WIDTH)
+        near = F.grid_sample(table, plane.flip(0).T.view(1, -1, 1, 2), align_corners=True, padding_mode="border")
+        beyond = plane.abs_().amax(0).sub_(1).clamp_(min=0).mul_(_HALF_WIDTH)
         after = z - self.turning
         rate = torch.where(after < 0, self.rates[0], self.rates[1])
-        f = near.view(z.shape) - beyond - rate * after.abs().clamp_(min=1e-4) ** self.power
+        f = near.view(-1).sub_(beyond).sub_(after.abs_().clamp_(min=1e-4).pow_(self.power).mul_(rate))
         if self.abrupt:
             f = torch.minimum(f, z + self.half * 0.6)
-        return f * self.radius
+        return f.mul_(self.radius).view(p.shape[1:])

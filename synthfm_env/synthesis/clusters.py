@@ -8,7 +8,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -40,24 +39,35 @@ def cluster_map(
     device = str(generator.device)
     cells = cells_for(shape, size / 2, dz, stretch)
     grid = torch.randn([count, *(c + 3 for c in cells)], generator=generator, device=device)
-    smooth = F.avg_pool3d(F.pad(grid[None], (1, 1, 1, 1, 1, 1), mode="replicate"), 3, stride=1)[0] * 27**0.5
-    # The index of a field is packed into the low bits of its value, which needs positive floats of one exponent.
-    grid = smooth + rough * grid
+    grid = grid.mul(rough).add_(_neighbour_sums(grid), alpha=27**-0.5)
+    # The index of a field is packed into the low bits of its value, which needs floats of one sign and exponent: the
+    # bits that they share make room for it.
     if offsets is not None:
         grid += torch.tensor(offsets, dtype=torch.float32, device=device).view(-1, 1, 1, 1)
     grid = grid.mul_(0.5).clamp_(-7, 7).add_(24)
     mz, my, mx = (spline_matrix(n, c, device) for n, c in zip(shape, cells, strict=True))
     planes = expand_planes(grid.flatten(0, 1), my, mx).view(count, len(grid[0]), -1)
     out = torch.empty((shape[0], shape[1] * shape[2]), dtype=torch.int32, device=device)
+    indices = torch.arange(count, dtype=torch.int32, device=device).unbind()
     for rows in slabs(shape):
         columns = spline_columns(rows, *mz.shape)
         part, best = mz[rows, columns], out[rows].zero_()
         field = torch.empty(best.shape, device=device)
         for k in range(count):
             torch.mm(part, planes[k, columns], out=field)
-            torch.maximum(best, field.view(torch.int32).bitwise_and_(-16).bitwise_or_(k), out=best)
+            bits = field.view(torch.int32)
+            torch.maximum(best, torch.add(indices[k], bits, alpha=16, out=bits), out=best)
         best.bitwise_and_(15)
     return out.view(*shape)
+
+
+def _neighbour_sums(grid: Tensor) -> Tensor:
+    """Return the sums over 3 x 3 x 3 neighbours of (count, gz, gy, gx), the border's values repeated outside."""
+    for axis in (1, 2, 3):
+        n = grid.shape[axis]
+        wide = torch.cat([grid.narrow(axis, 0, 1), grid, grid.narrow(axis, n - 1, 1)], axis)
+        grid = wide.narrow(axis, 0, n).add(wide.narrow(axis, 2, n)).add_(wide.narrow(axis, 1, n))
+    return grid
 
 
 def eroded(clusters: Tensor, steps: NDArray[np.int64], across_slices: bool, strength: Tensor | None = None) -> Tensor:

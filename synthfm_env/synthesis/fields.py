@@ -6,14 +6,16 @@ cheaper on a CPU than ``interpolate`` or a convolution, and exact in the same se
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
+
+from synthfm_env.synthesis.normal import normal
 
 # The mean of the sum of squared weights of a cubic B-spline: what is left of white noise's variance along an axis.
 _SPREAD = 151 / 315
@@ -24,14 +26,30 @@ _FINE = 32
 @lru_cache(maxsize=4096)
 def spline_matrix(length: int, cells: int, device: str) -> Tensor:
     """Return the (length, cells + 3) matrix of uniform cubic B-splines over ``cells`` intervals; rows sum to 1."""
-    t = (np.arange(length) + 0.5) * cells / length
-    k = np.minimum(t.astype(int), cells - 1)
+    return torch.from_numpy(_spline_rows((np.arange(length) + 0.5) * cells / length, cells)).to(device)
+
+
+@lru_cache(maxsize=4096)
+def nesting_matrix(fine: int, cells: int, device: str) -> Tensor | None:
+    """Return the (fine + 3, cells + 3) matrix of a spline's values where one of ``fine`` intervals has control points.
+
+    None where both are the same. Taken as control points, these values are the spline again, but smoother: as if its
+    kernel were blurred by the finer one's. They are scaled up by what noise loses by that.
+    """
+    if fine == cells:
+        return None
+    gain = (1 + (cells / fine) ** 2) ** 0.25
+    return torch.from_numpy(_spline_rows((np.arange(fine + 3) - 1) * cells / fine, cells)).mul_(gain).to(device)
+
+
+def _spline_rows(t: NDArray[np.float64], cells: int) -> NDArray[np.float32]:
+    k = np.clip(t.astype(int), 0, cells - 1)
     u = t - k
     weights = ((1 - u) ** 3, 3 * u**3 - 6 * u**2 + 4, -3 * u**3 + 3 * u**2 + 3 * u + 1, u**3)
-    matrix = np.zeros((length, cells + 3), np.float32)
+    matrix = np.zeros((len(t), cells + 3), np.float32)
     for i, w in enumerate(weights):
-        matrix[np.arange(length), k + i] = w / 6
-    return torch.from_numpy(matrix).to(device)
+        matrix[np.arange(len(t)), k + i] = w / 6
+    return matrix
 
 
 @lru_cache(maxsize=16384)
@@ -42,22 +60,18 @@ def cubic_matrix(length: int, samples: int, device: str) -> Tensor | None:
     t = np.linspace(0, samples - 1, length)
     k = np.minimum(t.astype(int), samples - 2)
     u = t - k
-    weights = (
-        (-(u**3) + 2 * u**2 - u) / 2,
-        (3 * u**3 - 5 * u**2 + 2) / 2,
-        (-3 * u**3 + 4 * u**2 + u) / 2,
-        (u**3 - u**2) / 2,
-    )
-    padded = np.zeros((length, samples + 2))
+    u2, u3 = u * u, u * u * u
+    weights = (-u3 + 2 * u2 - u, 3 * u3 - 5 * u2 + 2, -3 * u3 + 4 * u2 + u, u3 - u2)
+    padded = np.zeros((length, samples + 2), np.float32)
+    flat, first = padded.reshape(-1), np.arange(length) * (samples + 2) + k
     for i, w in enumerate(weights):
-        padded[np.arange(length), k + i] += w
-    matrix = padded[:, 1:-1].copy()
+        flat[first + i] = w / 2
     # Beyond the ends the samples go on linearly: s[-1] = 2 s[0] - s[1].
-    matrix[:, 0] += 2 * padded[:, 0]
-    matrix[:, 1] -= padded[:, 0]
-    matrix[:, -1] += 2 * padded[:, -1]
-    matrix[:, -2] -= padded[:, -1]
-    return torch.from_numpy(matrix.astype(np.float32)).to(device)
+    padded[:, 1] += 2 * padded[:, 0]
+    padded[:, 2] -= padded[:, 0]
+    padded[:, -2] += 2 * padded[:, -1]
+    padded[:, -3] -= padded[:, -1]
+    return torch.from_numpy(padded[:, 1:-1].copy()).to(device)
 
 
 def expand(grid: Tensor, mz: Tensor | None, my: Tensor | None, mx: Tensor | None) -> Tensor:
@@ -99,15 +113,17 @@ def _quarters(length: int) -> list[slice]:
     return [slice(a, b) for a, b in pairwise(cuts)]
 
 
-def set_where(target: Tensor, value: float, compare: Callable[[Any, float], Any], f: Tensor, limit: float) -> None:
-    """Set ``target`` to ``value`` where ``compare(f, limit)``.
+def above(f: Tensor, limit: float) -> Tensor:
+    """Return f > limit; on a CPU by numpy, because torch does not vectorise comparisons."""
+    return torch.from_numpy(f.numpy() > limit) if f.device.type == "cpu" else f > limit
 
-    On a CPU numpy does it, in a quarter of the time: torch's comparisons and masked fills are not vectorised.
-    """
-    if f.device.type == "cpu":
-        np.copyto(target.numpy(), value, where=compare(f.numpy(), limit))
+
+def set_where(target: Tensor, value: float, mask: Tensor) -> None:
+    """Set ``target`` to ``value`` where ``mask``; on a CPU by numpy, in a quarter of the time."""
+    if target.device.type == "cpu":
+        np.copyto(target.numpy(), value, where=mask.numpy())
     else:
-        target.masked_fill_(compare(f, limit), value)
+        target.masked_fill_(mask, value)
 
 
 def cells_for(
@@ -135,26 +151,45 @@ def fractal_field(
     """
     device = str(generator.device)
     norm = math.sqrt(sum(w * w for w in weights)) or 1.0
-    octaves: list[tuple[Tensor | None, Tensor]] = []
+    flat = shape[0] == 1
+    octaves: list[tuple[tuple[int, int, int], Tensor]] = []
     for size, weight in zip(sizes, weights, strict=True):
         cells = cells_for(shape, size, dz, stretch)
-        gain = weight / norm / _SPREAD ** (1.5 if shape[0] > 1 else 1.0)
-        grid = torch.randn([c + 3 for c in cells], generator=generator, device=device) * gain
+        gain = weight / norm / _SPREAD ** (1.0 if flat else 1.5)
+        grid = normal([c + 3 for c in cells], generator).mul_(gain)
+        octaves.append((cells, grid[1:2] if flat else grid))
+    products: list[tuple[Tensor | None, Tensor]] = []
+    for cells, grid in _nested(octaves):
         mz, my, mx = (spline_matrix(n, c, device) for n, c in zip(shape, cells, strict=True))
-        if shape[0] == 1:
-            octaves.append((None, (my @ (grid[1] @ mx.T)).view(1, -1)))
-        else:
-            octaves.append((mz, expand_planes(grid, my, mx).flatten(1)))
+        products.append((None if flat else mz, expand_planes(grid, my, mx).flatten(1)))
     out = torch.empty((shape[0], shape[1] * shape[2]), device=device)
     for rows in slabs(shape):
-        part = out[rows].zero_()
-        for along, planes in octaves:
+        for number, (along, planes) in enumerate(products):
             if along is None:
-                part += planes
+                part, columns = torch.ones((1, 1), device=device), slice(None)
             else:
                 columns = spline_columns(rows, *along.shape)
-                part.addmm_(along[rows, columns], planes[columns])
+                part = along[rows, columns]
+            if number:
+                out[rows].addmm_(part, planes[columns])
+            else:
+                torch.mm(part, planes[columns], out=out[rows])
     return out.view(*shape)
+
+
+def _nested(octaves: list[tuple[tuple[int, int, int], Tensor]]) -> list[tuple[tuple[int, int, int], Tensor]]:
+    """Add octaves to others of at most half their size, at those's control points: fewer are left to expand."""
+    octaves = sorted(octaves, key=lambda octave: octave[1].numel())
+    left = []
+    for number, (cells, grid) in enumerate(octaves):
+        for finer, other in octaves[number + 1 :]:
+            if all(f == c or f >= 2 * c for f, c in zip(finer, cells, strict=True)):
+                matrices = [nesting_matrix(f, c, str(grid.device)) for f, c in zip(finer, cells, strict=True)]
+                other.add_(expand(grid, None if len(grid) == 1 else matrices[0], *matrices[1:]))
+                break
+        else:
+            left.append((cells, grid))
+    return left
 
 
 def slabs(shape: Sequence[int]) -> list[slice]:
@@ -203,6 +238,8 @@ def _padded(x: Tensor, axis: int, radius: int, wrap: bool, rows: slice | None) -
     n = x.shape[axis]
     if rows is not None or (wrap and radius > n):
         start, stop = (rows.start, rows.stop) if rows else (0, n)
+        if start >= radius and stop + radius <= n:
+            return x.narrow(axis, start - radius, stop - start + 2 * radius)
         at = torch.arange(start - radius, stop + radius, device=x.device)
         return x.index_select(axis, at.remainder_(n) if wrap else at.clamp_(0, n - 1))
     if wrap:

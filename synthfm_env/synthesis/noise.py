@@ -10,25 +10,28 @@ import torch
 from torch import Tensor
 
 from synthfm_env.synthesis.fields import fractal_field, gaussian_blur
+from synthfm_env.synthesis.normal import normal
 
 __all__ = ["gaussian", "gaussian_blur", "log_compress", "perlin", "poisson", "rician", "speckle"]
 
 _EXACT_POISSON_BELOW = 10.0
 
 
-def _normal(like: Tensor, generator: torch.Generator) -> Tensor:
-    return torch.randn(like.shape, generator=generator, device=like.device)
-
-
 def _shifted(field: Tensor) -> Tensor:
     """Return the field shifted along its rows: not by half of them, or noise would come out the same twice."""
     rows = field.flatten(0, 1)
-    return rows.roll(round(0.382 * len(rows)), 0).view(field.shape)
+    by = round(0.382 * len(rows))
+    return torch.cat([rows[len(rows) - by :], rows[: len(rows) - by]]).view(field.shape)
+
+
+def _magnitude(real: Tensor, imaginary: Tensor) -> Tensor:
+    """Return |real + i imaginary| in the place of ``real``; ``hypot`` guards against overflow, at twice the time."""
+    return real.square_().addcmul_(imaginary, imaginary).sqrt_()
 
 
 def gaussian(image: Tensor, sigma: float, generator: torch.Generator) -> Tensor:
     """Additive Gaussian: y = x + sigma n, n ~ N(0, 1); mean x, variance sigma^2, white spectrum."""
-    noise = _normal(image, generator)
+    noise = normal(image.shape, generator)
     return torch.add(image, noise, alpha=sigma, out=noise)
 
 
@@ -41,7 +44,7 @@ def poisson(image: Tensor, photons: float, generator: torch.Generator) -> Tensor
     signal = image.clamp(min=0)
     if photons < _EXACT_POISSON_BELOW:
         return torch.poisson(signal * photons, generator=generator) / photons
-    return signal + (signal / photons).sqrt_().mul_(_normal(image, generator))
+    return signal + (signal / photons).sqrt_().mul_(normal(image.shape, generator))
 
 
 def perlin(image: Tensor, strength: float, size: float, generator: torch.Generator, dz: float = 1.0) -> Tensor:
@@ -62,9 +65,9 @@ def rician(image: Tensor, sigma: float, generator: torch.Generator) -> Tensor:
     E[y^2] = x^2 + 2 sigma^2; where x is 0, y is Rayleigh with mean sigma sqrt(pi/2) (Gudbjartsson and Patz 1995).
     n2 is n1 shifted by 0.38 of the volume's rows, see ``speckle``.
     """
-    real = _normal(image, generator).mul_(sigma)
+    real = normal(image.shape, generator).mul_(sigma)
     imaginary = _shifted(real)
-    return torch.hypot(real.add_(image), imaginary, out=real)
+    return _magnitude(real.add_(image), imaginary)
 
 
 def speckle(
@@ -77,9 +80,9 @@ def speckle(
     is the real one shifted by 0.38 of the volume's rows, independent at every distance shorter than that, at half the
     cost.
     """
-    real = gaussian_blur(_normal(amplitude, generator), size, wrap=True)
+    real = gaussian_blur(normal(amplitude.shape, generator), size, wrap=True)
     real = real.div_(float(real.pow(2).mean().sqrt()) * 2**0.5)
-    r = torch.hypot(real, _shifted(real), out=real)
+    r = _magnitude(real, _shifted(real))
     return (r if share == 1 else r.mul_(share).add_(1 - share)).mul_(amplitude)
 
 

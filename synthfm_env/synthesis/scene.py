@@ -9,6 +9,7 @@ from synthfm_env.synthesis.recipe import Recipe
 from synthfm_env.synthesis.shapes import Array, Rng, Shape, Tube, log_uniform
 
 Found = tuple[Box, Tensor]
+_WIDEST = 1.5  # of the borders that are not drawn by the scene's sharpness
 
 
 class Scene:
@@ -45,16 +46,18 @@ class Scene:
 
     def place(self, radius: float, margin: float = 0.08) -> Array:
         """Return a centre that is far from the earlier ones: the best of a few tries."""
-        low = margin * self.extent - 0.2 * radius
-        high = self.extent - low
-        flat = self.extent < 4 * radius
-        low[flat], high[flat] = -0.3 * radius, self.extent[flat] + 0.3 * radius
-        thin = self.extent <= self.canvas.dz  # one slice: whatever is drawn has to cross it
-        low[thin], high[thin] = (
-            (0.5 * self.extent - 0.5 * radius)[thin],
-            (0.5 * self.extent + 0.5 * radius)[thin],
-        )
-        tries = self.rng.uniform(np.minimum(low, high), np.maximum(low, high), (6, 3))
+        low, high = [], []
+        for extent in self.extent.tolist():
+            if extent <= self.canvas.dz:  # one slice: whatever is drawn has to cross it
+                ends = 0.5 * extent - 0.5 * radius, 0.5 * extent + 0.5 * radius
+            elif extent < 4 * radius:
+                ends = -0.3 * radius, extent + 0.3 * radius
+            else:
+                inset = margin * extent - 0.2 * radius
+                ends = min(inset, extent - inset), max(inset, extent - inset)
+            low.append(ends[0])
+            high.append(ends[1])
+        tries = self.rng.uniform(low, high, (6, 3))
         if self._taken:
             apart = tries[:, None] - np.array([c for c, _ in self._taken])
             distance = np.sqrt((apart * apart).sum(2)) - np.array([r for _, r in self._taken])
@@ -70,7 +73,8 @@ class Scene:
 
     def find(self, shape: Shape, centre: Array) -> Found | None:
         """Return the box of a shape and f on it, or None where it is out of sight."""
-        return self.canvas.evaluate(shape.turned(self.frame), self.frame @ centre)
+        widest = max(_WIDEST, 1.6 * self._sharpness)
+        return self.canvas.evaluate(shape.turned(self.frame), self.frame @ centre, _margin(widest))
 
     def stamp(
         self,
@@ -85,8 +89,6 @@ class Scene:
     ) -> None:
         """Paint what ``find`` gave, ``inset`` pixels inside its border; what is not said is drawn at random."""
         box, f = found
-        if inset:
-            f = f - inset
         self.canvas.stamp(
             box,
             f,
@@ -94,11 +96,13 @@ class Scene:
             texture=self.palette.amplitude(self.rng) if texture is None else texture,
             width=self.width() if width is None else width,
             opacity=opacity,
+            inset=inset,
             label=label,
         )
         if label and label not in self.seen:
             thin = max(1, round((f.numel() / 4000) ** (1 / 3)))
-            if int((f[::thin, ::thin, ::thin] > 0).sum()) * thin**3 >= self._smallest:
+            inside = f[::thin, ::thin, ::thin].cpu().numpy() > inset
+            if np.count_nonzero(inside) * thin**3 >= self._smallest:
                 self.seen.add(label)
 
     def paint(
@@ -114,11 +118,17 @@ class Scene:
         """Paint one homogeneous shape."""
         texture = self.palette.amplitude(self.rng) if texture is None else texture
         width = self.width() if width is None else width
+        margin = _margin(width)
         pieces: list[Shape] = [shape.turned(self.frame)]
         centre = self.frame @ centre
         if isinstance(shape, Tube):
             pieces = list(self.canvas.bent(shape.turned(self.frame), centre).pieces())
         for piece in pieces:
-            found = self.canvas.evaluate(piece, centre)
+            found = self.canvas.evaluate(piece, centre, margin)
             if found:
                 self.stamp(found, mean, label, texture=texture, width=width)
+
+
+def _margin(width: float) -> float:
+    """Return how many pixels beyond f = 0 a border of this width is seen, and half a voxel."""
+    return 0.5 * width + 0.5

@@ -1,7 +1,9 @@
 """Implicit shapes: each is a function f(points), positive inside, falling by about 1 a pixel across the border.
 
-Points are (..., 3), (z, y, x) in pixels relative to the shape's centre, a slice being ``dz`` pixels thick.
-``reach`` is the half extent (z, y, x) in pixels, ``finest`` the length in pixels that sampling must resolve.
+Points are (3, ...), (z, y, x) in pixels relative to the shape's centre, a slice being ``dz`` pixels thick: with the
+coordinates first, products and sums over them run along memory.
+``reach`` is the lowest and the highest (z, y, x) where f may be positive, in pixels about the centre, ``finest`` the
+length in pixels that sampling must resolve.
 """
 
 import math
@@ -17,6 +19,7 @@ from torch import Tensor
 
 Rng = np.random.Generator
 Array = NDArray[np.float64]
+Reach = tuple[Array, Array]
 
 
 def _even_directions(count: int) -> Array:
@@ -32,8 +35,8 @@ class Shape(Protocol):
     """What the canvas needs of a shape."""
 
     @property
-    def reach(self) -> Array:
-        """Half extent (z, y, x) in pixels."""
+    def reach(self) -> Reach:
+        """The corners, lowest and highest (z, y, x) in pixels, of a box around the shape."""
 
     @property
     def finest(self) -> float:
@@ -43,7 +46,7 @@ class Shape(Protocol):
         """Return the shape with its axes taken to the columns of ``frame``."""
 
     def __call__(self, p: Tensor) -> Tensor:
-        """Evaluate f at the points (..., 3)."""
+        """Evaluate f at the points (3, ...)."""
 
 
 def log_uniform(rng: Rng, low: float, high: float) -> float:
@@ -110,11 +113,13 @@ class Star:
         return replace(self, turn=np.diag([1.0, 1.0, -1.0]) @ self.turn)
 
     @cached_property
-    def reach(self) -> Array:
-        """Half extent (z, y, x) in pixels."""
+    def reach(self) -> Reach:
+        """The corners, lowest and highest (z, y, x) in pixels, of a box around the shape."""
         r = 1 + np.cos(_DIRECTIONS @ self.waves + self.phases) @ self.gains
-        surface = (_DIRECTIONS * r[:, None]) @ (self.turn * self.axes).T
-        return np.asarray(np.abs(surface).max(0) * 1.06)
+        surface = (self.turn * self.axes) @ (_DIRECTIONS * r[:, None]).T
+        # Bulges may lie between two of the directions.
+        low, high = surface.min(1), surface.max(1)
+        return low - 0.03 * (high - low), high + 0.03 * (high - low)
 
     @cached_property
     def finest(self) -> float:
@@ -123,11 +128,13 @@ class Star:
 
     def __call__(self, p: Tensor) -> Tensor:
         """Evaluate f = (R(u)^2 - |q|^2) / 2R, times the mean radius: smooth at the centre, slope 1 at the border."""
-        q = p @ tensor(self.turn / self.axes, p)
-        rho2 = (q * q).sum(-1)
-        u = q / (rho2.sqrt() + 1e-4).unsqueeze(-1)
-        r = 1 + torch.cos(u @ tensor(self.waves, p) + tensor(self.phases, p)) @ tensor(self.gains, p)
-        return (r * r - rho2) / (2 * r) * float(np.prod(self.axes) ** (1 / 3))
+        q = tensor((self.turn / self.axes).T, p) @ p.flatten(1)
+        rho2 = (q * q).sum(0)
+        u = q.div_(rho2.sqrt().add_(1e-4))
+        waves = torch.addmm(tensor(self.phases[:, None], p), tensor(self.waves.T, p), u).cos_()
+        r = (tensor(self.gains, p) @ waves).add_(1)
+        f = torch.sub(r, rho2.div_(r)).mul_(0.5 * float(np.prod(self.axes) ** (1 / 3)))
+        return f.view(p.shape[1:])
 
 
 @dataclass(frozen=True)
@@ -144,9 +151,10 @@ class Block:
         return replace(self, turn=frame @ self.turn)
 
     @cached_property
-    def reach(self) -> Array:
-        """Half extent (z, y, x) in pixels."""
-        return np.asarray(np.sqrt(((self.turn * self.axes * 1.2) ** 2).sum(1)))
+    def reach(self) -> Reach:
+        """The corners, lowest and highest (z, y, x) in pixels, of a box around the shape."""
+        half = np.sqrt(((self.turn * self.axes * 1.2) ** 2).sum(1))
+        return -half, half
 
     @cached_property
     def finest(self) -> float:
@@ -155,11 +163,11 @@ class Block:
 
     def __call__(self, p: Tensor) -> Tensor:
         """Evaluate f of a superellipsoid, round in the plane, of power ``edge`` along the axis."""
-        q = (p @ tensor(self.turn / self.axes, p)).abs()
-        z = q[..., 0]
+        z, *plane = (tensor((self.turn / self.axes).T, p) @ p.flatten(1)).abs_()
         narrow = 1 - self.waist * (1 - z.clamp(max=1) ** 2)
-        across = ((q[..., 1] / narrow) ** 2.6 + (q[..., 2] / narrow) ** 2.6) ** (self.edge / 2.6)
-        return (1 - (across + z**self.edge) ** (1 / self.edge)) * float(np.prod(self.axes) ** (1 / 3))
+        across = ((plane[0] / narrow) ** 2.6 + (plane[1] / narrow) ** 2.6) ** (self.edge / 2.6)
+        f = (1 - (across + z**self.edge) ** (1 / self.edge)) * float(np.prod(self.axes) ** (1 / 3))
+        return f.view(p.shape[1:])
 
 
 @dataclass(frozen=True)
@@ -197,21 +205,10 @@ class Tube:
         return [Tube(self.path[a : b + 1], self.radii[a : b + 1]) for a, b in pairwise(cuts)]
 
     @cached_property
-    def _box(self) -> tuple[Array, Array]:
+    def reach(self) -> Reach:
+        """The corners, lowest and highest (z, y, x) in pixels, of a box around the shape."""
         r = self.radii[:, None]
         return (self.path - r).min(0), (self.path + r).max(0)
-
-    @cached_property
-    def reach(self) -> Array:
-        """Half extent (z, y, x) in pixels; the box is about ``offset``."""
-        low, high = self._box
-        return np.asarray((high - low) / 2)
-
-    @cached_property
-    def offset(self) -> Array:
-        """The middle of the box, relative to the centre."""
-        low, high = self._box
-        return np.asarray((high + low) / 2)
 
     @cached_property
     def finest(self) -> float:
@@ -220,11 +217,10 @@ class Tube:
 
     def __call__(self, p: Tensor) -> Tensor:
         """Evaluate f = max over the balls of (r^2 - |p - c|^2) / 2r: quadratic, so thin tubes survive sampling."""
-        c, r = tensor(self.path, p), tensor(self.radii, p)
-        flat = p.reshape(-1, 3)
-        # Expanding |p - c|^2 puts the points' term into one product with four columns.
-        rows = torch.cat([flat, (flat * flat).sum(1, keepdim=True)], 1)
-        columns = torch.cat([c / r.unsqueeze(1), -0.5 / r.unsqueeze(1)], 1)
-        f = torch.addmm((r * r - (c * c).sum(1)) / (2 * r), rows, columns.T)
-        # A maximum over rows is quicker than one along them, by more than the turning takes.
-        return f.T.contiguous().amax(0).view(p.shape[:-1])
+        c, r = self.path, self.radii[:, None]
+        flat = p.flatten(1)
+        # Expanding |p - c|^2 puts the points' term into one product with four rows.
+        rows = torch.cat([flat, (flat * flat).sum(0, keepdim=True)])
+        weights = tensor(np.concatenate([c / r, -0.5 / r], 1), p)
+        f = torch.addmm(tensor((r * r - (c * c).sum(1, keepdims=True)) / (2 * r), p), weights, rows)
+        return f.amax(0).view(p.shape[1:])

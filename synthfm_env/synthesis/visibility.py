@@ -20,19 +20,17 @@ def border_contrast(
     """
     count = int(label.max(initial=0)) + 1
     step = max(1, label.shape[0] // _MOST_SLICES)
-    label, mean, texture = label[::step], mean[::step], texture[::step]
+    height, width = label.shape[1:]
+    label, mean, texture = label[::step].reshape(-1), mean[::step].reshape(-1), texture[::step].reshape(-1)
     low, high = WINDOWS[style]
     total, pairs = np.zeros(count), np.zeros(count)
-    for axis in (1, 2):
-        n = label.shape[axis]
-        if n <= lag:
-            continue
-        a = (slice(None),) * axis + (slice(0, n - lag),)
-        b = (slice(None),) * axis + (slice(lag, n),)
-        at = np.flatnonzero(label[a] != label[b])
-        left, right = label[a].reshape(-1)[at], label[b].reshape(-1)[at]
-        gap = np.abs(np.clip(mean[b].reshape(-1)[at], low, high) - np.clip(mean[a].reshape(-1)[at], low, high))
-        gap += 0.7 * np.abs(np.abs(texture[b].reshape(-1)[at]) - np.abs(texture[a].reshape(-1)[at]))
+    for axis, shift in ((1, lag * width), (2, lag)):
+        # Neighbours are a fixed number of voxels apart, but for those that lie in another row or slice.
+        at = np.flatnonzero(label[:-shift] != label[shift:])
+        at = at[at % (height * width) < (height - lag) * width] if axis == 1 else at[at % width < width - lag]
+        left, right = label[at], label[at + shift]
+        gap = np.abs(np.clip(mean[at + shift], low, high) - np.clip(mean[at], low, high))
+        gap += 0.7 * np.abs(np.abs(texture[at + shift]) - np.abs(texture[at]))
         for side in (left, right):
             total += np.bincount(side, gap, count)
             pairs += np.bincount(side, minlength=count)
@@ -47,4 +45,4 @@ def without(
     kept = [i for i in names if i < len(gone) and not gone[i]]
     table = np.zeros(len(gone), np.int16)
     table[kept] = np.arange(1, len(kept) + 1)
-    return table[label], {int(table[i]): f"{names[i].rsplit(' ', 1)[0]} {table[i]}" for i in kept}
+    return table.take(label), {int(table[i]): f"{names[i].rsplit(' ', 1)[0]} {table[i]}" for i in kept}

@@ -3,7 +3,15 @@ import pytest
 import torch
 from scipy.interpolate import BSpline
 
-from synthfm_env.synthesis.fields import cubic_matrix, expand, fractal_field, slabs, spline_columns, spline_matrix
+from synthfm_env.synthesis.fields import (
+    cubic_matrix,
+    expand,
+    fractal_field,
+    nesting_matrix,
+    slabs,
+    spline_columns,
+    spline_matrix,
+)
 
 
 @pytest.mark.parametrize(("length", "cells"), [(64, 5), (17, 17), (128, 40), (9, 1)])
@@ -58,3 +66,13 @@ def test_fields_are_as_smooth_as_asked_in_millimetres_not_in_slices():
     thick = fractal_field((64, 64, 64), [12.0], [1.0], 4.0, torch.Generator().manual_seed(2))
     assert correlation(thin, 0) == pytest.approx(correlation(thin, 2), abs=0.1)
     assert correlation(thick, 0) < 0.5 < correlation(thick, 2)
+
+
+@pytest.mark.parametrize(("fine", "cells"), [(20, 10), (33, 11), (40, 6)])
+def test_a_spline_nested_in_a_finer_one_keeps_its_course_and_its_variance(fine, cells):
+    coarse = torch.randn((cells + 3, 4000), generator=torch.Generator().manual_seed(0))
+    plain = spline_matrix(400, cells, "cpu") @ coarse
+    nested = spline_matrix(400, fine, "cpu") @ (nesting_matrix(fine, cells, "cpu") @ coarse)
+    assert float(nested.var()) == pytest.approx(float(plain.var()), rel=0.02)
+    assert float((nested * plain).mean() / (nested.std() * plain.std())) > 0.98
+    assert nesting_matrix(cells, cells, "cpu") is None
