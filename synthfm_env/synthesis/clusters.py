@@ -51,12 +51,14 @@ def cluster_map(
     indices = torch.arange(count, dtype=torch.int32, device=device).unbind()
     for rows in slabs(shape):
         columns = spline_columns(rows, *mz.shape)
-        part, best = mz[rows, columns], out[rows].zero_()
+        part, best = mz[rows, columns], out[rows]
         field = torch.empty(best.shape, device=device)
+        bits = field.view(torch.int32)
         for k in range(count):
             torch.mm(part, planes[k, columns], out=field)
-            bits = field.view(torch.int32)
-            torch.maximum(best, torch.add(indices[k], bits, alpha=16, out=bits), out=best)
+            torch.add(indices[k], bits, alpha=16, out=bits if k else best)
+            if k:
+                torch.maximum(best, bits, out=best)
         best.bitwise_and_(15)
     return out.view(*shape)
 
@@ -91,7 +93,7 @@ def eroded(clusters: Tensor, steps: NDArray[np.int64], across_slices: bool, stre
         part = table.index_select(0, clusters[rows].flatten()).view(left[rows].shape)
         if strength is not None:
             part.mul_(strength[rows]).add_(0.5).clamp_(0, most)
-        left[rows] = part
+        left[rows] = part.int()  # straight to bytes takes twice as long
     for step in range(most):
         # After the first step the border of what is left is what touches the eroded. Bytes of 0 and 1 are quicker than
         # comparisons, which torch does not vectorise.
