@@ -37,8 +37,11 @@ STAGES: dict[str, tuple[Any, str]] = {
 }
 
 
-def cpu_times(work: Callable[[int], object], runs: int, warm_up: int = 2) -> list[float]:
-    """Return the process's CPU milliseconds of each run; wall time would count what else the machine does."""
+def cpu_times(work: Callable[[int], object], runs: int, warm_up: int) -> list[float]:
+    """Return the process's CPU milliseconds of each run; wall time would count what else the machine does.
+
+    The first runs of a process, on other seeds, are not counted: they also load libraries and fill the heap.
+    """
     for seed in range(warm_up):
         work(10_000 + seed)
     times = []
@@ -121,7 +124,7 @@ def main() -> None:
     shape = tuple(int(n) for n in given.shape.split(","))
     torch.set_num_threads(1)
     maker = SynthFM3D(shape, given.recipe)
-    own = cpu_times(maker.sample, given.runs)
+    own = cpu_times(maker.sample, given.runs, 20)
     low, middle, high = np.percentile(own, [10, 50, 90])
     print(f"SynthFM-3D  {given.shape}  recipe {given.recipe}: {middle:.1f} ms  (10-90 %: {low:.1f}-{high:.1f}),"
           f" {1e3 / np.mean(own):.1f} volumes/s a core")  # fmt: skip

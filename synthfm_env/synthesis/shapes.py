@@ -65,7 +65,7 @@ def rotation(rng: Rng, tilt: float) -> Array:
 
 def tensor(values: Array, like: Tensor) -> Tensor:
     """Return the values as float32 on the device of ``like``."""
-    return torch.as_tensor(values, dtype=torch.float32, device=like.device)
+    return torch.as_tensor(values.astype(np.float32), device=like.device)
 
 
 @lru_cache(maxsize=1024)
@@ -102,11 +102,11 @@ class Star:
 
     def turned(self, frame: Array) -> "Star":
         """Return the shape in another frame."""
-        return replace(self, turn=frame @ self.turn)
+        return Star(self.axes, frame @ self.turn, self.waves, self.phases, self.gains)
 
     def scaled(self, share: float) -> "Star":
         """Return the shape blown up or shrunk."""
-        return replace(self, axes=self.axes * share)
+        return Star(self.axes * share, self.turn, self.waves, self.phases, self.gains)
 
     def mirrored(self) -> "Star":
         """Return the mirror image across the plane x = 0."""
@@ -192,11 +192,11 @@ class Tube:
 
     def turned(self, frame: Array) -> "Tube":
         """Return the shape in another frame."""
-        return replace(self, path=self.path @ frame.T)
+        return Tube(self.path @ frame.T, self.radii)
 
     def scaled(self, share: float) -> "Tube":
         """Return the tube with its radii multiplied: the lumen."""
-        return replace(self, radii=self.radii * share)
+        return Tube(self.path, self.radii * share)
 
     def pieces(self, most: int = 24) -> list["Tube"]:
         """Cut a long tube, so that each piece is sampled in a small box of its own."""
