@@ -40,7 +40,7 @@ def main(
     clicks: int = 5,
     synthetic: Annotated[int, typer.Option(help="synthetic volumes of 32 x 128 x 128")] = 8,
     slices: Annotated[int, typer.Option(help="leave out real volumes of more")] = 200,
-    mode: Annotated[str, typer.Option(help="fast or exact")] = "fast",
+    mode: Annotated[str, typer.Option(help="auto, fast or exact")] = "auto",
 ) -> None:
     """Play all cases and print the table."""
     torch.set_num_threads(1)
