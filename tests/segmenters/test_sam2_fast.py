@@ -8,9 +8,9 @@ from small_sam2 import make_model
 from synthfm_env.errors import InputError
 from synthfm_env.prompts import Click
 from synthfm_env.segmenters.sam2 import SAM2Segmenter
-from synthfm_env.segmenters.sam2.chains import Chain, run
+from synthfm_env.segmenters.sam2.chains import Chain, run, sweep
 from synthfm_env.segmenters.sam2.features import Features
-from synthfm_env.segmenters.sam2.refresh import refresh, runs_left
+from synthfm_env.segmenters.sam2.refresh import fill_in, look
 from synthfm_env.segmenters.sam2.state import State
 
 MM = (1.0, 1.0, 1.0)
@@ -48,8 +48,8 @@ def test_several_clicks_stay_near_exact_mode(model):
         assert np.abs(exact.add(click).logits - fast.add(click).logits).max() < 0.05
 
 
-def test_a_direction_ends_where_the_object_has_been_gone_for_six_slices(model, monkeypatch):
-    image = noise((24, 30, 40))
+def test_a_direction_ends_where_the_object_has_been_gone_for_sixteen_slices(model, monkeypatch):
+    image = noise((44, 30, 40))
     segmenter = SAM2Segmenter("small", model, CPU, "fast")
     session = segmenter.start(image, MM)
     tracked = []
@@ -59,14 +59,14 @@ def test_a_direction_ends_where_the_object_has_been_gone_for_six_slices(model, m
         coarse, outputs = decode(step, slots)
         for i, slot in enumerate(slots):
             tracked.append(slot.z)
-            outputs.masks[i] = 5.0 if abs(slot.z - 8) < 3 else -5.0
+            outputs.masks[i] = 5.0 if abs(slot.z - 12) < 3 else -5.0
         return coarse, outputs
 
     monkeypatch.setattr(type(session._step), "_decode", absent_far_away)
-    prediction = session.add(Click((8, 15, 20)))
-    assert sorted(tracked) == [0, 1, 2, 3, 4, 5, 6, 7, *range(9, 17)]
-    assert not prediction.mask[17:].any()
-    assert (prediction.logits[17:] == -1024).all()
+    prediction = session.add(Click((12, 15, 20)))
+    assert sorted(tracked) == [*range(12), *range(13, 31)]
+    assert not prediction.mask[31:].any()
+    assert (prediction.logits[31:] == -1024).all()
 
 
 def track_by(rule):
@@ -87,28 +87,76 @@ def state_of(model, logits, clicked, clicks):
     return state, Features(model, noise((len(logits), 8, 8)), 1, torch.float32)
 
 
-def test_slices_between_those_looked_at_take_over_their_change(model):
-    before, features = state_of(model, [1.0] * 10, [0, 9], [Click((0, 1, 1))])
+def after_a_click(model, logits, clicked, z):
+    """Return the state before and after one more click, on slice ``z``, and the features."""
+    before, features = state_of(model, logits, clicked, [Click((clicked[0], 1, 1))])
     state = before.copy()
-    state.clicks += (Click((9, 1, 1)),)
-    anew = refresh(runs_left(state, features, before), track_by(lambda z: 1.0 + z))
-    assert anew == []
+    state.clicks += (Click((z, 1, 1)),)
+    return before, state, features
+
+
+def test_slices_between_those_looked_at_take_over_their_change(model):
+    before, state, features = after_a_click(model, [1.0] * 10, [0, 9], 9)
+    (looked,) = look([(state, features, before)], track_by(lambda z: 1.0 + z))
+    assert sorted(looked) == [2, 5, 8]
+    fill_in(state, before)
     found = [float(state.output(z)["pred_masks"].mean()) for z in range(10)]
-    # Clicked slices 0 and 9 did not change; 2, 5 and 8 were looked at; the change lies on lines between them.
-    np.testing.assert_allclose(found, [1, 2, 3, 4, 5, 6, 7, 8, 9, 1])
+    # 0 and 9 were clicked; the change of the others lies on lines between 2, 5 and 8.
+    np.testing.assert_allclose(found, [1, 3, 3, 4, 5, 6, 7, 8, 9, 1])
     assert float(before.output(4)["pred_masks"].mean()) == 1.0
 
 
-def test_a_run_that_changed_much_is_tracked_anew_and_others_are_not(model):
-    before, features = state_of(model, [1.0] * 11, [0, 5], [Click((0, 1, 1))])
-    state = before.copy()
-    state.clicks += (Click((5, 1, 1)),)
-    anew = refresh(runs_left(state, features, before), track_by(lambda z: -1.0 if z == 8 else 1.0))
-    assert [list(chain.order) for chain in anew] == [[6, 7, 8, 9, 10]]
-    calls = []
-    run(anew, lambda slots: calls.extend(slot.z for slot in slots) or track_by(lambda z: 2.0)(slots))
-    assert calls == [6, 7, 8, 9, 10]
-    assert [float(state.output(z)["pred_masks"].mean()) for z in range(11)] == [1.0] * 6 + [2.0] * 5
+def test_slices_at_the_end_take_over_the_change_of_the_last_one_known(model):
+    before, state, features = after_a_click(model, [1.0] * 8, [0, 1], 1)
+    look([(state, features, before)], track_by(lambda z: 1.0 + z))
+    fill_in(state, before)
+    assert [float(state.output(z)["pred_masks"].mean()) for z in range(8)] == [1, 1, 3, 4, 5, 6, 6, 6]
+
+
+def sweep_after(before, state, features, looks, tracks):
+    """Look, sweep, and return the slices that were tracked, in order, by direction."""
+    (looked,) = look([(state, features, before)], track_by(looks))
+    tracked = {False: [], True: []}
+
+    def step(slots):
+        for slot in slots:
+            tracked[slot.reverse].append(slot.z)
+        return track_by(tracks)(slots)
+
+    run(sweep(state, features, before, looked, lag=6), step)
+    return tracked
+
+
+def test_tracking_goes_on_from_the_click_until_three_slices_come_out_as_they_looked(model):
+    """Slices 5, 8, 11 ... are looked at; 5 looked otherwise than it comes out."""
+    before, state, features = after_a_click(model, [1.0] * 30, [3, 4], 4)
+    tracked = sweep_after(before, state, features, lambda z: 1.0, lambda z: -1.0 if z < 8 else 1.0)
+    assert tracked == {False: [*range(5, 15)], True: []}
+
+
+def test_tracking_starts_again_where_a_slice_looked_changed(model):
+    before, state, features = after_a_click(model, [1.0] * 45, [12, 13], 13)
+    before.clicks = (Click((12, 1, 1)), Click((13, 1, 1)))  # hence slices 0, 3, 6 ... are looked at
+    state.clicks = (*before.clicks, Click((13, 2, 2)))
+    changed = (6, 30)
+    tracked = sweep_after(before, state, features, *[lambda z: -1.0 if z in changed else 1.0] * 2)
+    assert tracked[False] == [*range(14, 22), *range(28, 40)]
+    assert tracked[True] == [8, 7, 6, 5, 4, 3, 2, 1, 0]
+
+
+def test_empty_slices_do_not_tell_that_tracking_may_stop(model):
+    before, state, features = after_a_click(model, [1.0] * 6 + [-1.0] * 12 + [1.0] * 6, [3, 4], 4)
+    tracked = sweep_after(before, state, features, lambda z: -1.0, lambda z: -1.0 if z < 20 else 1.0)
+    assert tracked[False] == [*range(5, 24)]
+
+
+def test_after_several_clicks_at_once_every_slice_is_tracked(model):
+    before, state, features = after_a_click(model, [1.0] * 9, [4, 6], 6)
+    state.clicks += (Click((6, 2, 2)),)
+    assert look([(state, features, before)], track_by(lambda z: 1.0)) == [None]
+    chains = sweep(state, features, before, None, lag=2)
+    assert [list(chain.order) for chain in chains] == [[5, 7, 8], [3, 2, 1, 0]]
+    assert all(chain.done == 0 for chain in chains)
 
 
 def test_a_chain_waits_until_the_other_is_ahead(model):

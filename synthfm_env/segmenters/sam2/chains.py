@@ -7,12 +7,13 @@ from typing import NamedTuple
 from synthfm_env.segmenters.sam2.features import Features
 from synthfm_env.segmenters.sam2.state import Output, State, change
 
-# Fast mode leaves a direction once the object has been gone for so many slices; SAM 2's memory reaches six back.
-_PATIENCE = 6
-# From the second click on it also leaves a direction, beyond the slices around the click, once so many slices in a row
-# changed by at most this share of their pixels; ``refresh`` sees to the others.
-_SETTLED = 3
-_CHANGE = 0.02
+# Fast mode leaves a direction once the object has been gone for so many slices: SAM 2's pointers reach fifteen back.
+_PATIENCE = 16
+# After a later click it tracks on from a slice that looked, from afar, changed by more than this share of its mask,
+_CHANGE = 0.05
+# until so many in a row that were looked at come out as they looked, but for this share.
+_AGREED = 3
+_ALIKE = 0.02
 _BATCH = 16  # slices tracked at once
 
 
@@ -38,9 +39,11 @@ class Chain:
         order: the slices, without clicked ones.
         reverse: tracked downwards.
         after: a chain that must be ``lag`` slices ahead of this one, or at its end.
-        surely: none of the first so many slices is left out; None for none at all.
-        before: outputs before the click, compared with to tell whether the rest may be left out.
-        done: slices tracked so far.
+        ends: the rest is left out once the object has been gone for long.
+        looked: slices that were looked at from afar since the newest click, see ``refresh``: where they tell enough,
+            none is tracked. None: every slice is tracked.
+        before: outputs before the newest click.
+        done: slices tracked or left out so far.
     """
 
     state: State
@@ -49,12 +52,16 @@ class Chain:
     reverse: bool
     after: "Chain | None" = None
     lag: int = 0
-    surely: int | None = None
+    ends: bool = False
+    looked: dict[int, Output] | None = None
     before: dict[int, Output] = field(default_factory=dict)
     done: int = 0
-    _left: bool = False
     _gone: int = 0
-    _settled: int = 0
+    _agreed: int = 0
+
+    def __post_init__(self) -> None:
+        """Go to the first slice that must be tracked."""
+        self._leave_out()
 
     @property
     def slot(self) -> Slot:
@@ -64,7 +71,7 @@ class Chain:
     @property
     def finished(self) -> bool:
         """Whether no slice is left."""
-        return self._left or self.done >= len(self.order)
+        return self.done >= len(self.order)
 
     @property
     def ready(self) -> bool:
@@ -73,21 +80,44 @@ class Chain:
         return ahead and not self.finished
 
     def take(self, output: Output) -> None:
-        """Keep a slice's output and go on to the next, or leave out the rest."""
+        """Keep a slice's output and go on to the next that must be tracked."""
         z = self.order[self.done]
         self.state.tracked[z] = output
         self.done += 1
-        if self.surely is None or self.done <= self.surely:
-            return
-        self._gone = 0 if bool((output["pred_masks"] > 0).any()) else self._gone + 1
-        alike = bool(self.before) and change(output, self.before.get(z)) <= _CHANGE
-        self._settled = self._settled + 1 if alike else 0
-        if self._gone >= _PATIENCE and not self._clicked_ahead(z):
+        there = bool((output["pred_masks"] > 0).any())
+        self._gone = 0 if there else self._gone + 1
+        if self.ends and self._gone >= _PATIENCE and not self._clicked_ahead(z):
             for rest in self.order[self.done :]:
                 self.state.tracked.pop(rest, None)
             self.done = len(self.order)
-        elif self._settled >= _SETTLED:
-            self._left = True
+        elif self.looked is not None and z in self.looked:
+            self._compare(output, self.looked[z], there)
+
+    def _compare(self, output: Output, looked: Output, there: bool) -> None:
+        """Stop tracking after some slices that came out as they looked; empty ones tell nothing."""
+        if there or bool((looked["pred_masks"] > 0).any()):
+            self._agreed = self._agreed + 1 if change(output, looked) <= _ALIKE else 0
+        if self._agreed >= _AGREED:
+            self._leave_out()
+
+    def _leave_out(self) -> None:
+        """Leave out slices up to the newest click, or up to one that looked changed and those before it."""
+        if self.looked is None:
+            return
+        self._agreed = self._gone = 0
+        beside = self.state.clicks[-1].zyx[0] + (-1 if self.reverse else 1)
+        first = self.done
+        for i in range(self.done, len(self.order)):
+            z = self.order[i]
+            if z == beside:
+                self.done = i
+                return
+            if z in self.looked and change(self.looked[z], self.before.get(z)) > _CHANGE:
+                self.done = first
+                return
+            if z in self.looked:
+                first = i + 1
+        self.done = len(self.order)
 
     def _clicked_ahead(self, z: int) -> bool:
         return any((clicked < z) if self.reverse else (clicked > z) for clicked in self.state.conditioning)
@@ -111,33 +141,21 @@ def whole(state: State, features: Features) -> list[Chain]:
     return [up, down]
 
 
-def affected(state: State, features: Features, before: State, lag: int) -> list[Chain]:
-    """Return the chains of fast mode: both directions together, and what a click changes most.
-
-    After the first click, or several at once, these are stock SAM 2's, one ``lag`` slices behind the other. After
-    another click they lead from the clicked slice below it up through the slices around it, and on while masks change;
-    and down from the lowest clicked slice, where the new click is that.
+def sweep(state: State, features: Features, before: State, looked: dict[int, Output] | None, lag: int) -> list[Chain]:
+    """Return the chains of fast mode: those of ``whole``, one ``lag`` slices behind the other, which leave slices out.
 
     Args:
         state: with the slices of the new clicks among ``conditioning``.
         features: of the session's slices.
         before: the state without them.
+        looked: see ``Chain``.
         lag: slices that the way up must be ahead, as many as a slice on the way down remembers.
     """
-    start, clicked = min(state.conditioning), state.clicks[-1].zyx[0]
-    below, surely, old = start, 0, before.outputs()
-    if not before.clicks or len(state.clicks) > len(before.clicks) + 1:
-        old = {}
-    else:
-        below = max((z for z in state.conditioning if z < clicked), default=clicked)
-        # Slices above a new lowest click were tracked downwards until now: all up to the next click are tracked again.
-        above = min((z for z in state.conditioning if z > clicked), default=clicked)
-        surely = len(_unclicked(state, range(below + 1, above if clicked == start else clicked + 1)))
-    order = _unclicked(state, range(below + 1, features.depth))
-    up = Chain(state, features, order, reverse=False, surely=surely, before=old)
-    if old and clicked > start:
-        return [up]
-    return [up, Chain(state, features, range(start - 1, -1, -1), True, after=up, lag=lag, surely=0, before=old)]
+    start, old = min(state.conditioning), before.outputs()
+    order = _unclicked(state, range(start + 1, features.depth))
+    up = Chain(state, features, order, False, ends=True, looked=looked, before=old)
+    down = range(start - 1, -1, -1)
+    return [up, Chain(state, features, down, True, after=up, lag=lag, ends=True, looked=looked, before=old)]
 
 
 def _unclicked(state: State, slices: Iterable[int]) -> list[int]:

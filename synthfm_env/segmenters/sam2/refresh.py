@@ -1,102 +1,80 @@
-"""Slices far from the newest click: their masks follow it, but seldom by much."""
+"""Slices far from the newest click: their masks follow it, but often one look tells how."""
 
+from bisect import bisect
 from collections.abc import Callable, Sequence
-from itertools import groupby
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from synthfm_env.segmenters.sam2.chains import Chain, Slot
+from synthfm_env.segmenters.sam2.chains import Slot
 from synthfm_env.segmenters.sam2.features import Features
-from synthfm_env.segmenters.sam2.state import Output, State, change
+from synthfm_env.segmenters.sam2.state import Output, State
 
-# A run of slices is tracked anew where one of those looked at changed by more than this share of its mask.
-_CHANGE = 0.05
 _EVERY = 3  # one of so many slices is looked at
 _BATCH = 16  # slices looked at at once
 _LIMIT = 32.0  # logits beyond say no more; -1024 stands for a slice without the object
 
 
-class Run(NamedTuple):
-    """Neighbouring slices of one session that were tracked before the newest click and not since."""
+def look(
+    given: Sequence[tuple[State, Features, State]], step: Callable[[Sequence[Slot]], list[Output]]
+) -> list[dict[int, Output] | None]:
+    """Decode one of three slices again after a click, in large batches, from the memories as they are.
 
-    state: State
-    features: Features
-    before: dict[int, Output]
-    slices: list[int]
-    reverse: bool
-
-    @property
-    def looked_at(self) -> list[int]:
-        """Every third slice, others after the next click."""
-        turn = len(self.state.clicks) % _EVERY
-        return [z for z in self.slices if z % _EVERY == turn] or self.slices[:1]
-
-
-def runs_left(state: State, features: Features, before: State) -> list[Run]:
-    """Return the runs of slices that have been tracked, but not since the newest click."""
-    start, old = min(state.conditioning), before.outputs()
-    left = sorted(z for z, output in state.tracked.items() if output is old.get(z))
-    # Neighbours share what z - index gives; a clicked slice or one tracked since parts a run.
-    return [
-        Run(state, features, old, [z for _, z in run], reverse)
-        for (reverse, _), run in groupby(enumerate(left), key=lambda item: (item[1] < start, item[1] - item[0]))
-    ]
-
-
-def refresh(runs: Sequence[Run], look: Callable[[Sequence[Slot]], list[Output]]) -> list[Chain]:
-    """Bring far slices up to date: one of three is decoded again, in large batches, from the memories as they are.
-
-    Slices between take over the change of the logits, interpolated between those around them.
+    Other slices are looked at after the next click.
 
     Args:
-        runs: of any sessions; their states are changed.
-        look: decodes slices and keeps their memories.
+        given: for each session its new state, which is changed, its features, and the state before.
+        step: decodes slices and keeps their memories.
 
     Returns:
-        Chains of the runs that changed so much that they must be tracked anew.
+        What was looked at in each session, by slice. None for a session without a click before, or with several new
+        ones: the memories that it has tell too little.
     """
-    slots = [Slot(run.state, run.features, z, run.reverse) for run in runs for z in run.looked_at]
+    found: list[dict[int, Output] | None] = []
+    slots: list[tuple[int, Slot]] = []
+    for i, (state, features, before) in enumerate(given):
+        later = bool(before.clicks) and len(state.clicks) == len(before.clicks) + 1
+        found.append({} if later else None)
+        if later:
+            start = min(state.conditioning)
+            slots += [(i, Slot(state, features, z, z < start)) for z in _third(state)]
     for first in range(0, len(slots), _BATCH):
         batch = slots[first : first + _BATCH]
-        for slot, output in zip(batch, look(batch), strict=True):
-            slot.state.tracked[slot.z] = output
-    anew = []
-    for run in runs:
-        if max(change(run.state.tracked[z], run.before.get(z)) for z in run.looked_at) > _CHANGE:
-            order = run.slices[::-1] if run.reverse else run.slices
-            anew.append(Chain(run.state, run.features, order, run.reverse))
-        else:
-            _interpolate(run)
-    return anew
+        for (i, slot), output in zip(batch, step([slot for _, slot in batch]), strict=True):
+            looked = found[i]
+            assert looked is not None
+            looked[slot.z] = output
+    for (state, _, _), looked in zip(given, found, strict=True):
+        state.tracked.update(looked or {})
+    return found
 
 
-def _interpolate(run: Run) -> None:
-    """Change the logits of slices not looked at as those of the nearest others changed, by distance."""
-    looked_at = set(run.looked_at)
-    known = [run.slices[0] - 1, *sorted(looked_at), run.slices[-1] + 1]
-    changes = {z: _difference(run, z) for z in known}
-    for z in run.slices:
-        if z in looked_at:
-            continue
-        low = max(near for near in known if near < z)
-        high = min(near for near in known if near > z)
-        ends = [
-            (change, weight)
-            for change, weight in ((changes[low], high - z), (changes[high], z - low))
-            if change is not None
-        ]
-        if ends:
-            total = sum(weight for _, weight in ends)
-            difference = sum((change * (weight / total) for change, weight in ends), torch.zeros(()))
-            old = run.state.tracked[z]
-            run.state.tracked[z] = old | {"pred_masks": old["pred_masks"] + difference}
+def _third(state: State) -> list[int]:
+    """Return the slices whose turn it is; all, where it is none's."""
+    turn, tracked = len(state.clicks) % _EVERY, sorted(state.tracked)
+    return [z for z in tracked if z % _EVERY == turn] or tracked
 
 
-def _difference(run: Run, z: int) -> Tensor | None:
-    """Return how a slice's logits changed with the click; None where there is no such slice, or no mask of it."""
-    now, before = run.state.output(z), run.before.get(z)
-    if now is None or before is None:
-        return None
-    return now["pred_masks"].clamp(-_LIMIT, _LIMIT) - before["pred_masks"].clamp(-_LIMIT, _LIMIT)
+def fill_in(state: State, before: State) -> None:
+    """Change the logits of slices that were left out as those of the nearest others changed, by distance.
+
+    A clicked slice tells nothing of its neighbours: it changed by its own clicks.
+
+    Args:
+        state: is changed; slices tracked or looked at since the newest click have new outputs.
+        before: the state before the click.
+    """
+    now, old = dict(state.tracked), before.outputs()
+    known = sorted(z for z in now if z in old and now[z] is not old[z])
+    changes = {z: _bounded(now[z]) - _bounded(old[z]) for z in known}
+    for z in [z for z in now if known and now[z] is old.get(z)]:
+        i = bisect(known, z)
+        low, high = known[max(0, i - 1)], known[min(i, len(known) - 1)]
+        share = (z - low) / (high - low) if low < high else 0.0
+        moved = now[z]["pred_masks"] + torch.lerp(changes[low], changes[high], share)
+        state.tracked[z] = now[z] | {"pred_masks": moved}
+
+
+def _bounded(output: Output) -> Tensor:
+    logits: Tensor = output["pred_masks"]
+    return logits.clamp(-_LIMIT, _LIMIT)

@@ -15,10 +15,10 @@ from torch import Tensor
 from synthfm_env.errors import InputError, unknown_name
 from synthfm_env.prompts import Click
 from synthfm_env.segmenters.contract import Prediction, Seconds, Session
-from synthfm_env.segmenters.sam2.chains import affected, run, whole
+from synthfm_env.segmenters.sam2.chains import run, sweep, whole
 from synthfm_env.segmenters.sam2.features import Features
 from synthfm_env.segmenters.sam2.recall import Memory
-from synthfm_env.segmenters.sam2.refresh import refresh, runs_left
+from synthfm_env.segmenters.sam2.refresh import fill_in, look
 from synthfm_env.segmenters.sam2.state import State
 from synthfm_env.segmenters.sam2.tracking import FastStep, StockStep, keep, track_slice
 
@@ -232,5 +232,9 @@ def _propagate(sessions: Sequence[SAM2Session], states: list[State]) -> None:
         run([chain for state, features, _ in given for chain in whole(state, features)], step)
         return
     with step.click():
-        run([chain for each in given for chain in affected(*each, lag=step.lag)], step)
-        run(refresh([left for each in given for left in runs_left(*each)], step.again), step)
+        looked = look(given, step.again)
+        sweeps = [sweep(*each, seen, step.lag) for each, seen in zip(given, looked, strict=True)]
+        run([chain for chains in sweeps for chain in chains], step)
+        for (state, _, before), seen in zip(given, looked, strict=True):
+            if seen is not None:
+                fill_in(state, before)
