@@ -19,9 +19,15 @@ class Imprint:
     Channels lie last in memory, so that 1 x 1 convolutions are matrix products and norms run along pixels.
     """
 
+    @torch.no_grad()
     def __init__(self, model: SAM2Base) -> None:
-        """Take a model, never changed."""
+        """Lay out the weights; the model is not changed."""
         self._model = model
+        self._kernels = {
+            layer: layer.weight.contiguous(memory_format=torch.channels_last)
+            for layer in model.memory_encoder.mask_downsampler.encoder
+            if isinstance(layer, nn.Conv2d) and layer.out_channels >= _FEW
+        }
 
     def __call__(self, coarse: Tensor, masks: Tensor, scores: Tensor) -> Tensor:
         """Make memories.
@@ -39,7 +45,7 @@ class Imprint:
         x = F.interpolate(masks, size=size, mode="bilinear", align_corners=False)
         x = x.sigmoid() * model.sigmoid_scale_for_mem_enc + model.sigmoid_bias_for_mem_enc
         for layer in encoder.mask_downsampler.encoder:
-            x = _through(layer, x)
+            x = self._through(layer, x)
         x = x + _pointwise(encoder.pix_feat_proj, coarse)
         for block in encoder.fuser.layers:
             x = x + _fuse(block, x)
@@ -49,19 +55,17 @@ class Imprint:
             x = x + ((scores <= 0).float() * model.no_obj_embed_spatial)[..., None, None]
         return x.to(torch.bfloat16, memory_format=torch.contiguous_format)
 
-
-def _through(layer: nn.Module, x: Tensor) -> Tensor:
-    """Return what a layer of the mask's downsampling makes of (B, C, h, w)."""
-    if isinstance(layer, LayerNorm2d):
-        return layer(x) if x.shape[1] < _FEW else _norm(layer, x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
-    if not isinstance(layer, nn.Conv2d):
-        return layer(x)
-    if layer.kernel_size == (1, 1):
-        return _pointwise(layer, x)
-    weight = layer.weight
-    if weight.shape[0] >= _FEW:
-        weight = weight.contiguous(memory_format=torch.channels_last)
-    return F.conv2d(x, weight, layer.bias, layer.stride, layer.padding)
+    def _through(self, layer: nn.Module, x: Tensor) -> Tensor:
+        """Return what a layer of the mask's downsampling makes of (B, C, h, w)."""
+        if isinstance(layer, LayerNorm2d) and x.shape[1] >= _FEW:
+            return _norm(layer, x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        if not isinstance(layer, nn.Conv2d):
+            made: Tensor = layer(x)
+            return made
+        if layer.kernel_size == (1, 1):
+            return _pointwise(layer, x)
+        kernel = self._kernels.get(layer, layer.weight)
+        return F.conv2d(x, kernel, layer.bias, layer.stride, layer.padding)
 
 
 def _fuse(block: CXBlock, x: Tensor) -> Tensor:
