@@ -12,7 +12,7 @@ _PATIENCE = 16
 # After a later click it tracks on from a slice that looked, from afar, changed by more than this share of its mask,
 _CHANGE = 0.05
 # until so many in a row that were looked at come out as they looked, but for this share.
-_AGREED = 3
+_AGREED = 2
 _ALIKE = 0.02
 _BATCH = 16  # slices tracked at once
 
