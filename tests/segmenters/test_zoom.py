@@ -146,6 +146,28 @@ def test_a_piece_of_a_2d_object_is_not_taken_for_the_whole(
     assert seen.mask.sum() > 0.3 * first.mask.sum()
 
 
+def test_a_cell_seen_as_its_cluster_is_seen_alone_where_distances_say_so(
+    closely: SAM2Segmenter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From afar the model answers with both discs; close up with the one that was clicked."""
+    shape, cell, other = (1, 160, 160), (0, 40, 30), (0, 40, 60)
+    image = np.maximum(ball(shape, cell, 9), ball(shape, other, 9))
+    opened = closely.start(image, MM)
+    assert isinstance(opened, ZoomSession)
+    rows, columns = np.indices(shape[1:])
+    alone = (rows - 40) ** 2 + (columns - 30) ** 2 < 81
+    both = alone | ((rows - 40) ** 2 + (columns - 60) ** 2 < 400)
+
+    def answer(planes: Planes, clicks: list[Click]) -> torch.Tensor:
+        seen = both if planes is opened._whole else alone[planes.box[1:]]
+        return torch.from_numpy(np.where(seen, 8.0, -8.0).astype(np.float32))[None]
+
+    monkeypatch.setattr(Planes, "add", answer)
+    mask = opened.add(Click(cell)).mask
+    assert mask[cell]
+    assert not mask[0, 30:50, 55:].any()
+
+
 def test_a_negative_click_outside_the_box_changes_nothing_that_is_seen(session: ZoomSession) -> None:
     before = session.add(Click(CENTRE))
     outside = Click((0, SHAPE[1] - 1, 0), False)

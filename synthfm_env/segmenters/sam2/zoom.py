@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from synthfm_env.errors import InputError
+from synthfm_env.metrics import dice
 from synthfm_env.prompts import Click
 from synthfm_env.segmenters.click_distances import ClickDistances
 from synthfm_env.segmenters.contract import Prediction, Seconds, Session
@@ -21,6 +22,7 @@ from synthfm_env.segmenters.sam2.planes import Box, Planes, evenly
 _MARGIN = 0.4  # of the object's side, on either side of it
 _LEAST_MARGIN = 4  # voxels
 _SMALLER = 0.4  # a new box must leave out more than half of the old one: it has to be encoded, and all clicks repeated
+_LOOKS = 2  # boxes drawn after a click, at most: the first may be drawn around a mask that was seen badly
 _FIRST_CLICKS = 2  # of a 2D image, after which a close view
 _KEPT = 0.5  # must keep this share of the mask seen from afar
 _FAR = -32.0  # logit outside the box
@@ -105,7 +107,7 @@ class ZoomSession(Session):
             if self._distances:
                 self._distances.add(click)
             moment = self._moment((*self.clicks, click), planes, answers + taken, seen)
-            closer = self._look_closer(moment) if self._zoom else None
+            closer, spent = self._look_closer(moment) if self._zoom else (None, 0.0)
         except BaseException:
             if taken:
                 planes.undo()
@@ -117,7 +119,7 @@ class ZoomSession(Session):
             if taken:
                 planes.undo()
             planes.rest()
-            encode += closer.planes.encode_seconds
+            encode += spent
             moment = closer
         self._history.append(moment)
         mask, shown = self._native(moment)
@@ -139,8 +141,20 @@ class ZoomSession(Session):
             clicks, planes, answers, seen, seen + evidence(self._distances, planes.box, (depth, height, width))
         )
 
-    def _look_closer(self, moment: _Moment) -> _Moment | None:
-        """Answer from a box that fits the mask better, where there is one."""
+    def _look_closer(self, moment: _Moment) -> tuple[_Moment | None, float]:
+        """Answer from a box that fits the mask better, where there is one; and tell the seconds of encoding."""
+        best, seconds = None, 0.0
+        for _ in range(_LOOKS):
+            closer = self._redrawn(best or moment)
+            if closer is None:
+                break
+            seconds += closer.planes.encode_seconds
+            if best is not None:
+                best.planes.close()
+            best = closer
+        return best, seconds
+
+    def _redrawn(self, moment: _Moment) -> _Moment | None:
         box = self._wanted(moment)
         if box is None:
             return None
@@ -157,14 +171,20 @@ class ZoomSession(Session):
         """Tell whether the object was lost close up; in a 2D image also whether most of it was.
 
         Close to a large, textured object the model may take a piece of it for the whole. Three planes correct each
-        other; a single image has nothing but its first clicks.
+        other; a single image has nothing but its first clicks, and what their distances say: they may side with the
+        close view all the same, as where a cell was seen as its cluster.
         """
         if not bool((close.logits > 0).any()):
             return True
         if self._shape[0] > 1 or len(close.clicks) > _FIRST_CLICKS:
             return False
         before, after = self._native(afar)[0], self._native(close)[0]
-        return int((before & after).sum()) < _KEPT * int(before.sum())
+        if int((before & after).sum()) >= _KEPT * int(before.sum()):
+            return False
+        if not self._distances:
+            return True
+        likely = self._distances.grid.positive(self._distances.balance)
+        return dice(after, likely) < dice(before, likely)
 
     def _wanted(self, moment: _Moment) -> Box | None:
         """Return a box that fits the mask and the positive clicks better than the one at hand, or None."""
