@@ -158,7 +158,10 @@ def test_a_cell_seen_as_its_cluster_is_seen_alone_where_distances_say_so(
     alone = (rows - 40) ** 2 + (columns - 30) ** 2 < 81
     both = alone | ((rows - 40) ** 2 + (columns - 60) ** 2 < 400)
 
+    add = Planes.add
+
     def answer(planes: Planes, clicks: list[Click]) -> torch.Tensor:
+        add(planes, clicks)
         seen = both if planes is opened._whole else alone[planes.box[1:]]
         return torch.from_numpy(np.where(seen, 8.0, -8.0).astype(np.float32))[None]
 
