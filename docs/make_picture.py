@@ -12,7 +12,7 @@ from PIL import Image
 import synthfm_env  # noqa: F401 - registers the environments
 from synthfm_agents import make_clicker
 
-SEED = 10
+SEED = 14
 SHOWN = (1, 3, 5)
 TARGET = Path(__file__).parent / "images" / "episode.png"
 
