@@ -21,7 +21,7 @@ from rich.table import Table
 
 from synthfm_env.metrics import dice
 from synthfm_env.prompts import Click
-from synthfm_env.segmenters.sam2 import SAM2Segmenter, build_official, load_weights
+from synthfm_env.segmenters.sam2 import SAM2Segmenter, build_official, load_weights, seeded
 from synthfm_env.synthesis import SynthFM3D
 
 
@@ -59,9 +59,7 @@ def build(row: Row) -> stock.SAM2VideoPredictor:
     """Return a row's model; random weights get an object score above 0, else every mask is empty."""
     if row.image_size is None:
         return load_weights(row.weights)
-    # torch initialises modules from its global generator only: it is put back afterwards.
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+    with seeded(0):
         model = build_official(row.weights, row.image_size)
     score = model.sam_mask_decoder.pred_obj_score_head.layers[-1]
     torch.nn.init.zeros_(score.weight)

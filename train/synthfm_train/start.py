@@ -2,12 +2,11 @@
 
 from pathlib import Path
 
-import torch
 from safetensors import SafetensorError, safe_open
 from sam2.modeling.sam2_base import SAM2Base
 
 from synthfm_env.errors import InputError
-from synthfm_env.segmenters.sam2 import OFFICIAL, Architecture, build_model, build_official, fill, load_weights
+from synthfm_env.segmenters.sam2 import OFFICIAL, Architecture, build_model, build_official, fill, load_weights, seeded
 from synthfm_env.segmenters.sam2.weights import weights_path
 from synthfm_train.dense import DenseHead
 from synthfm_train.initial import attend_in_place, attend_to_clicks
@@ -53,9 +52,7 @@ def start_model(recipe: Recipe) -> tuple[SAM2Base, DenseHead]:
         InputError: the weights cannot be read, or are of another architecture.
     """
     architecture = architecture_of(recipe)
-    # torch initialises modules from its global generator only: it is put back afterwards.
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(recipe.seed)
+    with seeded(recipe.seed):
         model: SAM2Base
         model = build_official(architecture) if isinstance(architecture, str) else build_model(architecture)
         decoder = model.sam_mask_decoder

@@ -1,6 +1,6 @@
 """SAM 2 as an interactive 3D segmenter: encode a volume once, answer each click by propagation."""
 
-from synthfm_env.segmenters.sam2.model import Architecture, build_model, set_image_size
+from synthfm_env.segmenters.sam2.model import Architecture, build_model, seeded, set_image_size
 from synthfm_env.segmenters.sam2.official import OFFICIAL, build_official
 from synthfm_env.segmenters.sam2.segmenter import SAM2Segmenter, pick_device
 from synthfm_env.segmenters.sam2.weights import fill, load_weights, trained_here
@@ -14,6 +14,7 @@ __all__ = [
     "fill",
     "load_weights",
     "pick_device",
+    "seeded",
     "set_image_size",
     "trained_here",
 ]

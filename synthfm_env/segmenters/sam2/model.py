@@ -1,7 +1,10 @@
 """SAM 2 built straight from the classes of the ``sam2`` package, at any width."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated
 
+import torch
 from pydantic import ConfigDict, Field, TypeAdapter
 from pydantic.dataclasses import dataclass
 from sam2.modeling.backbones.hieradet import Hiera
@@ -12,6 +15,17 @@ from sam2.modeling.position_encoding import PositionEmbeddingSine
 from sam2.modeling.sam.transformer import RoPEAttention
 from sam2.modeling.sam2_base import SAM2Base
 from sam2.sam2_video_predictor import SAM2VideoPredictor
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Let modules that are built meanwhile start from a seed.
+
+    torch initialises modules from its global generator and takes no other: it is put back afterwards.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))

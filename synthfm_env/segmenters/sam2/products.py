@@ -1,6 +1,7 @@
 """Matrix products of fast mode."""
 
 from collections.abc import Sequence
+from functools import cache
 
 import torch
 import torch.nn.functional as F
@@ -10,7 +11,10 @@ _ROUND = 64  # keys are a multiple of it
 _SMALL = 2**20  # multiplications below which oneDNN's overhead outweighs its speed
 
 
-def _find_onednn() -> bool:
+# torch multiplies float32 matrices with MKL, which leaves half of the vector units of an AMD CPU with AVX512 idle.
+# oneDNN, which torch uses for convolutions and bfloat16, does not; torch.compile calls this operator.
+@cache
+def _has_onednn() -> bool:
     """Tell whether this build of torch has oneDNN's product of plain float32 matrices, and it works here."""
     try:
         x = torch.ones(2, 3)
@@ -20,14 +24,10 @@ def _find_onednn() -> bool:
     return torch.equal(y, x @ x.T)
 
 
-# torch multiplies float32 matrices with MKL, which leaves half of the vector units of an AMD CPU with AVX512 idle.
-# oneDNN, which torch uses for convolutions and bfloat16, does not; torch.compile calls this operator.
-_ONEDNN = _find_onednn()
-
-
 def _onednn_for(x: Tensor) -> bool:
     """Tell whether products of ``x`` are left to oneDNN."""
-    return _ONEDNN and x.device.type == "cpu" and x.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
+    plain = x.device.type == "cpu" and x.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
+    return plain and _has_onednn()
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:

@@ -126,8 +126,7 @@ class Recall:
         self._key_weight = torch.stack([c.k_proj.weight for c in crosses]) * float(keyed)
         ages = torch.einsum("lcm,am->alc", self._key_weight, model.maskmem_tpos_enc[:, 0, 0])
         ages = ages[:, :, None].expand(-1, -1, self._tokens, -1)
-        turned = [self._turn(cross._separate_heads(age, cross.num_heads), self._turns) for age in ages]
-        self._ages = turned
+        self._ages = [self._turn(cross._separate_heads(age, cross.num_heads), self._turns) for age in ages]
 
     def _turn(self, x: Tensor, turns: Tensor) -> Tensor:
         """Rotate queries or keys (..., tokens, channels) by their places in the slice."""

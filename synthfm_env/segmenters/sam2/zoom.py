@@ -55,7 +55,7 @@ class ZoomSession(Session):
     out, fed to the model at its full resolution, and the clicks are repeated there: SAM 2's masks have a quarter of the
     model's resolution, and small organs fall through it. The box is drawn again when a positive click falls outside
     it, when the mask reaches its side, or when the mask has become much smaller. Negative clicks outside it change
-    nothing: nothing is predicted there.
+    nothing that is seen: nothing is predicted there. Distances to them may take some of the mask away.
     """
 
     def __init__(
