@@ -2,7 +2,8 @@
 
 ``python benchmarks/ablation.py FOLDER --out runs/ablation`` trains ``ablation-shape``, ``ablation-boundary`` and
 ``ablation-both`` once for each seed, plays the weights on the real cases of ``FOLDER`` (see ``real_cases.py``) under
-``ritm-3d-v1``, and writes ``ablation.md`` and ``episodes.jsonl``. About ten minutes a training on one CPU core. What is
+``ritm-3d-v1``, and writes ``ablation.md`` and ``episodes.jsonl``. As in the paper, what is trained on and played is
+single slices: of each structure the one where it is largest. About fifteen minutes a training on one CPU core. What is
 there already is not done again, so it can be stopped and called once more.
 """
 
@@ -12,6 +13,7 @@ import shlex
 import sys
 from collections import defaultdict
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import Annotated
@@ -22,8 +24,8 @@ import typer
 from rich.console import Console
 from rich.progress import track
 
-from real_cases import SHOWN, Played, load_cases, play
-from synthfm_env import InputError, make_segmenter
+from real_cases import SHOWN, Played, load_cases, picked_structures, play
+from synthfm_env import InputError, Volume, make_segmenter
 from synthfm_train.cli import train
 
 RECIPES = {"ablation-shape": "shape-aware", "ablation-boundary": "boundary-aware", "ablation-both": "both"}
@@ -43,6 +45,17 @@ def trained(recipe: str, seed: int, out: Path, changes: tuple[str, ...]) -> Path
     return folder / "weights.safetensors"
 
 
+def largest_slices(volume: Volume, most: int) -> list[Volume]:
+    """Return, for up to ``most`` structures of a case, the slice along z where each is largest, with it alone."""
+    assert volume.label is not None
+    slices = []
+    for structure in picked_structures(volume, most):
+        inside = volume.label == structure
+        z = slice(at := int(inside.sum((1, 2)).argmax()), at + 1)
+        slices.append(replace(volume, image=volume.image[z], label=inside[z].astype(np.uint8), structures={}))
+    return slices
+
+
 def played_on(weights: Path, cases: Path, most: int, only: list[str]) -> list[Played]:
     """Play all cases with one set of weights, or read what was played."""
     kept = weights.with_name("episodes.jsonl")
@@ -51,7 +64,8 @@ def played_on(weights: Path, cases: Path, most: int, only: list[str]) -> list[Pl
     segmenter = make_segmenter(str(weights), distances=False)  # a second opinion would hide what was learned
     volumes = [volume for volume in load_cases(cases) if not only or volume.case_id in only]
     shown = track(volumes, weights.parent.name, console=Console(stderr=True))
-    episodes = [episode for volume in shown for episode in play(volume, segmenter, most)]
+    slices = (one for volume in shown for one in largest_slices(volume, most))
+    episodes = [episode for one in slices for episode in play(one, segmenter, 1)]
     part = kept.with_suffix(".part")
     part.write_text("".join(json.dumps(episode._asdict()) + "\n" for episode in episodes), encoding="utf-8")
     os.replace(part, kept)

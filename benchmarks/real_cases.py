@@ -49,16 +49,20 @@ def load_cases(folder: Path) -> list[Volume]:
     return volumes
 
 
-def play(volume: Volume, segmenter: Segmenter, most: int) -> list[Played]:
-    """Play up to ``most`` structures of a case, evenly chosen among its label ids."""
+def picked_structures(volume: Volume, most: int) -> list[int]:
+    """Return up to ``most`` label ids of a case, evenly chosen."""
     assert volume.label is not None
     ids = [int(i) for i in np.unique(volume.label) if i]
-    ids = [ids[i] for i in sorted({round(i) for i in np.linspace(0, len(ids) - 1, most)})]
+    return [ids[i] for i in sorted({round(i) for i in np.linspace(0, len(ids) - 1, most)})]
+
+
+def play(volume: Volume, segmenter: Segmenter, most: int) -> list[Played]:
+    """Play up to ``most`` structures of a case."""
     env = VolumeEnv(image=volume, segmenter=segmenter, reveal_truth=True, max_clicks=max(SHOWN))
     clicker = make_clicker("ritm-3d-v1")
     group = f"{volume.modality} {'2D' if volume.image.shape[0] == 1 else '3D'}"
     played = []
-    for structure in ids:
+    for structure in picked_structures(volume, most):
         observation, info = env.reset(seed=0, options={"structure": structure})
         clicker.reset(0)
         dice: list[float] = []

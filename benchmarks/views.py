@@ -24,9 +24,9 @@ from synthfm_env import Segmenter, Volume, VolumeEnv, make_segmenter
 
 _VIEWS: dict[str, tuple[Literal[1, 3], bool, bool]] = {
     "slices along z": (1, False, False),
-    "three planes": (3, False, False),
+    "planes, turns": (3, False, False),
     "zoom": (1, True, False),
-    "three planes and zoom": (3, True, False),
+    "planes, turns, zoom": (3, True, False),
     "those and distances": (3, True, True),
 }
 

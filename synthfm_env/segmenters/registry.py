@@ -41,7 +41,8 @@ def make_segmenter(
         mode: how SAM 2 goes over the slices. ``"exact"`` gives stock SAM 2's masks; ``"fast"`` nearly the same, and
             leaves out work that hardly changes them; ``"auto"`` is fast, with all options below for weights that
             ``synthfm train`` made and without them for Meta's.
-        planes: 3 to track along y and x as well as along z and to average the logits; 1 for z alone.
+        planes: 3 to track along y and x as well as along z and to average the logits, and to see an image in all eight
+            turns; 1 for z alone.
         zoom: whether to answer from a box around the object at the model's full resolution.
         distances: whether geodesic distances to the clicks have a say: SAM 2's logits are added to what ``geodesic``
             would say, at most a quarter as loud, and clicked voxels are always obeyed.

@@ -12,6 +12,7 @@ from synthfm_env.segmenters import make_segmenter
 from synthfm_env.segmenters.sam2 import SAM2Segmenter
 from synthfm_env.segmenters.sam2.planes import Box, Planes
 from synthfm_env.segmenters.sam2.session import SAM2Session
+from synthfm_env.segmenters.sam2.turns import ALL_TURNS, Turn
 from synthfm_env.segmenters.sam2.zoom import ZoomSession
 
 MM = (1.0, 1.0, 1.0)
@@ -80,6 +81,19 @@ def test_turning_the_image_turns_the_answer(plain: SAM2Segmenter) -> None:
     # The third plane comes mirrored, and a network is no mirror: most of the two answers is the same all the same.
     answer = turned.add([Click((at[1], at[0], at[2]))]).permute(1, 0, 2)
     assert float(((answer > 0) == (straight > 0)).float().mean()) > 0.98
+
+
+@pytest.mark.parametrize("turn", ALL_TURNS)
+def test_however_an_image_is_laid_the_answer_is_the_same(plain: SAM2Segmenter, turn: Turn) -> None:
+    """An image is seen in all turns, so none of them is another question."""
+    image, at = ball((1, 40, 56), (0, 14, 25), 8), (14, 25)
+    box = whole((1, 40, 56))
+    straight = view(plain, image, box, planes=3).add([Click((0, *at))])
+    laid = turn.lay(image)
+    click = Click((0, *turn.place(*at, (40, 56))))
+    turned = view(plain, laid, whole((1, laid.shape[1], laid.shape[2])), planes=3).add([click])
+    assert bool((straight > 0).any())
+    np.testing.assert_allclose(turn.back(turned).numpy(), straight.numpy(), atol=2e-2)
 
 
 def test_a_long_axis_is_seen_on_as_many_slices_as_a_mask_has_pixels(plain: SAM2Segmenter) -> None:
@@ -169,6 +183,33 @@ def test_a_cell_seen_as_its_cluster_is_seen_alone_where_distances_say_so(
     mask = opened.add(Click(cell)).mask
     assert mask[cell]
     assert not mask[0, 30:50, 55:].any()
+
+
+def test_an_object_lost_close_up_is_looked_for_from_afar_when_clicks_insist(
+    closely: SAM2Segmenter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Close up the model answers with a speck, from afar with the disc, once two clicks said that it is more."""
+    opened = closely.start(ball((1, 160, 160), (0, 80, 80), 40), MM)
+    assert isinstance(opened, ZoomSession)
+    rows, columns = np.indices((160, 160))
+    away = (rows - 80) ** 2 + (columns - 80) ** 2
+    add = Planes.add
+
+    def answer(planes: Planes, clicks: list[Click]) -> torch.Tensor:
+        add(planes, clicks)
+        width = planes.box[2].stop - planes.box[2].start
+        seen = away < (40**2 if width == 160 and len(clicks) > 2 else 4**2)
+        return torch.from_numpy(np.where(seen[planes.box[1:]], 40.0, -40.0).astype(np.float32))[None]
+
+    monkeypatch.setattr(Planes, "add", answer)
+    sums = [int(opened.add(Click((0, 80, x))).mask.sum()) for x in (80, 82, 84)]
+    assert sums[1] < 1000
+    assert sums[2] > 4000
+    speck = opened.undo().mask
+    assert int(speck.sum()) == sums[1]
+    # A negative click in between: then the speck may be meant.
+    opened.add(Click((0, 20, 20), False))
+    assert int(opened.add(Click((0, 80, 84))).mask.sum()) < 1000
 
 
 def test_a_negative_click_outside_the_box_changes_nothing_that_is_seen(session: ZoomSession) -> None:

@@ -1,4 +1,4 @@
-"""A box of an image, seen along one axis or all three, each stack of slices tracked by SAM 2 by itself."""
+"""A box of an image, seen along all three axes or in all turns, each stack of slices tracked by SAM 2 by itself."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -11,23 +11,26 @@ from torch import Tensor
 
 from synthfm_env.prompts import Click
 from synthfm_env.segmenters.sam2.session import SAM2Session, answer_together
+from synthfm_env.segmenters.sam2.turns import ALL_TURNS, AS_IT_IS, Turn
 
 Box = tuple[slice, slice, slice]
 
 # Beyond it a model is sure; without it one plane that is wrong and sure would outvote two that are right.
 _SUREST = 8.0
 # Planes across the slices need some slices to show a shape.
-_FEWEST_SLICES = 8
+FEWEST_SLICES = 8
 # Slices along an axis, at most, for each pixel along a mask's side: more of them change little.
 _DENSITY = 2 / 3
 _OVERVIEW = 0.6  # of these are enough to find an object
 
 
 class _Stack(NamedTuple):
-    """One axis: which slices of the box, counted along it, the session sees."""
+    """One view: the axis, which slices of the box along it, how each of them is laid, and who sees them."""
 
     axis: int
     picked: NDArray[np.int64]
+    size: tuple[int, int]
+    turn: Turn
     session: SAM2Session
 
     def take(self, position: tuple[int, int, int], positive: bool) -> Click:
@@ -35,15 +38,22 @@ class _Stack(NamedTuple):
         place = list(position)
         along = place.pop(self.axis)
         nearest = int(np.abs(self.picked - along).argmin())
-        return Click((nearest, place[0], place[1]), positive)
+        return Click((nearest, *self.turn.place(place[0], place[1], self.size)), positive)
+
+    def give_back(self, logits: Tensor) -> Tensor:
+        """Return logits of the stack, none surer than ``_SUREST``, with the axes of the box."""
+        return torch.movedim(self.turn.back(logits.clamp(-_SUREST, _SUREST)), 0, self.axis)
 
 
 class Planes:
-    """SAM 2 sees a box along z, and along y and x where that helps; what it says of a voxel is the mean of the views.
+    """SAM 2 sees a box along z, y and x; what it says of a voxel is the mean of the views.
 
     An object that a click meets on one slice along z is cut by the same click lengthwise along y and x, so the
     model sees where it ends instead of following it too far. Each axis has at most two thirds as many slices as a mask
     has pixels along its side, so the cost of a click has a bound, whatever the size of the volume.
+
+    An image, or a stack of a few slices, has nothing to see along y and x. It is seen along z in all eight turns
+    instead: SAM 2 sees a shape differently when it is laid differently, and the mean errs less.
 
     Attributes:
         box: the part of the image that is seen.
@@ -66,7 +76,7 @@ class Planes:
             open_session: opens a session on a stack, uint8 (D, H, W) or (D, H, W, 3).
             image: uint8 (D, H, W) or (D, H, W, 3), the whole.
             box: the part to see.
-            planes: 1 for slices along z alone, 3 for those along y and x too, where the box has slices enough.
+            planes: 1 for slices along z alone as they are, 3 for more views.
             side: pixels along a mask's side.
             overview: see fewer slices: enough to find an object.
         """
@@ -75,13 +85,21 @@ class Planes:
         part = image[box]
         self._shape = part.shape[:3]
         self._grid = tuple(min(n, 2 * side) for n in self._shape)
-        axes = (0, 1, 2) if planes == 3 and min(self._shape) >= _FEWEST_SLICES else (0,)
+        axes: tuple[int, ...] = (0,)
+        turns: tuple[Turn, ...] = (AS_IT_IS,)
+        if planes == 3 and min(self._shape) >= FEWEST_SLICES:
+            axes = (0, 1, 2)
+        elif planes == 3 and self._shape[0] < FEWEST_SLICES:
+            turns = ALL_TURNS
         self.sparse = overview and max(self._shape[axis] for axis in axes) > most
         self._stacks = []
         for axis in axes:
             picked = evenly(self._shape[axis], most)
             stack = np.moveaxis(part, axis, 0)[picked]
-            self._stacks.append(_Stack(axis, picked, open_session(stack)))
+            height, width = stack.shape[1:3]
+            self._stacks += [
+                _Stack(axis, picked, (height, width), turn, open_session(turn.lay(stack))) for turn in turns
+            ]
 
     def holds(self, click: Click) -> bool:
         """Tell whether a click of the image lies in the box."""
@@ -101,8 +119,8 @@ class Planes:
         )
         total = torch.zeros(self._grid)
         for stack, one in zip(self._stacks, logits, strict=True):
-            turned = torch.movedim(one.clamp(-_SUREST, _SUREST), 0, stack.axis)
-            total += F.interpolate(turned[None, None], size=self._grid, mode="trilinear")[0, 0]
+            seen = stack.give_back(one)
+            total += F.interpolate(seen[None, None], size=self._grid, mode="trilinear")[0, 0]
         return total / len(self._stacks)
 
     def undo(self) -> None:

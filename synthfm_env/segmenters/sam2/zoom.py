@@ -17,7 +17,7 @@ from synthfm_env.prompts import Click
 from synthfm_env.segmenters.click_distances import ClickDistances
 from synthfm_env.segmenters.contract import Prediction, Seconds, Session
 from synthfm_env.segmenters.sam2.evidence import evidence
-from synthfm_env.segmenters.sam2.planes import Box, Planes, evenly
+from synthfm_env.segmenters.sam2.planes import FEWEST_SLICES, Box, Planes, evenly
 
 _MARGIN = 0.4  # of the object's side, on either side of it
 _LEAST_MARGIN = 4  # voxels
@@ -25,6 +25,7 @@ _SMALLER = 0.4  # a new box must leave out more than half of the old one: it has
 _LOOKS = 2  # boxes drawn after a click, at most: the first may be drawn around a mask that was seen badly
 _FIRST_CLICKS = 2  # of a 2D image, after which a close view
 _KEPT = 0.5  # must keep this share of the mask seen from afar
+_OUTGROWN = 3  # an object so many times larger than the box shows it has been lost close up
 _FAR = -32.0  # logit outside the box
 _LOGITS = 128  # most pixels along a side of the logits that are handed out
 
@@ -143,7 +144,8 @@ class ZoomSession(Session):
 
     def _look_closer(self, moment: _Moment) -> tuple[_Moment | None, float]:
         """Answer from a box that fits the mask better, where there is one; and tell the seconds of encoding."""
-        best, seconds = None, 0.0
+        best = self._from_afar(moment) if self._insists(moment.clicks) else None
+        seconds = best.planes.encode_seconds if best else 0.0
         for _ in range(_LOOKS):
             closer = self._redrawn(best or moment)
             if closer is None:
@@ -153,6 +155,21 @@ class ZoomSession(Session):
                 best.planes.close()
             best = closer
         return best, seconds
+
+    def _insists(self, clicks: tuple[Click, ...]) -> bool:
+        """Tell whether two clicks in a row said that there is more, where no view across the slices can show it."""
+        return self._shape[0] < FEWEST_SLICES and len(clicks) > 2 and clicks[-1].positive and clicks[-2].positive
+
+    def _from_afar(self, moment: _Moment) -> _Moment | None:
+        """Answer all clicks on the whole again, where that shows that the box holds a small part of the object."""
+        if moment.planes is self._whole:
+            return None
+        planes = self._open(self._whole.box, True)
+        afar = self._moment(moment.clicks, planes, 1, planes.add(moment.clicks))
+        if int(self._native(afar)[0].sum()) > _OUTGROWN * int(self._native(moment)[0].sum()):
+            return afar
+        planes.close()
+        return None
 
     def _redrawn(self, moment: _Moment) -> _Moment | None:
         box = self._wanted(moment)
