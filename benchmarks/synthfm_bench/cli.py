@@ -368,7 +368,7 @@ def train(
     """Train a segmenter on SynthFM-3D volumes, which are made as it goes.
 
     `synthfm train synthfm3d-nano` is how the packaged model was made. Other recipes: synthfm3d-hiera-tiny and synthfm2d
-    fine-tune an official checkpoint on a GPU, ablation-shape, ablation-boundary and ablation-both take ten minutes. The
+    fine-tune an official checkpoint on a GPU, ablation-shape, ablation-boundary and ablation-both take minutes. The
     folder gets the best weights, metrics.jsonl, pictures of the validation and a checkpoint to --resume from.
     """
     from synthfm_train.cli import train as run_training

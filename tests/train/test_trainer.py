@@ -117,3 +117,15 @@ def test_a_recipe_of_2d_images_trains_and_is_validated_on_them(tmp_path):
     trainer = tiny_trainer(tmp_path, IMAGES, "data.shape=[1,32,32]", "data.recipe=synthfm2d", "loss=dice")
     assert trainer.run().exists()
     assert "val_tracked" not in rows(tmp_path)[-1]
+
+
+def test_a_phase_draws_and_is_validated_on_volumes_of_its_own_shape(tmp_path):
+    phases = (
+        "phases=[{steps=1,volumes=1,cuts=1,objects=1,clicks=1},"
+        "{steps=1,volumes=1,cuts=1,objects=1,clicks=1,shape=[1,32,32]}]"
+    )
+    trainer = tiny_trainer(tmp_path, phases, "evaluate_every=1")
+    trainer.run()
+    first, second = (row for row in rows(tmp_path) if "val_dice1" in row)
+    assert "val_tracked" in first
+    assert "val_tracked" not in second

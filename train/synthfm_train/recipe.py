@@ -38,6 +38,7 @@ class Phase(_Strict):
     )
     steps: int = Field(ge=1)
     image_size: int | None = Field(None, ge=32, multiple_of=32, description="left out: that of the architecture")
+    shape: tuple[int, int, int] | None = Field(None, description="of the volumes; left out: that of data")
     volumes: int = Field(4, ge=1, description="volumes a step")
     cuts: int = Field(2, ge=1, description="clips cut from each volume, each along its own plane and window")
     slices: int = Field(1, ge=1, description="slices a clip")
@@ -81,6 +82,10 @@ class Recipe(_Strict):
     checkpoint_every: int = Field(200, ge=1)
     validation_volumes: int = Field(24, ge=1)
 
+    def data_of(self, phase: Phase) -> Data:
+        """Return where the clips of a phase come from."""
+        return self.data if phase.shape is None else self.data.model_copy(update={"shape": phase.shape})
+
     @field_validator("architecture", mode="before")
     @classmethod
     def _official(cls, value: Any) -> Any:
@@ -119,7 +124,8 @@ def load_recipe(name_or_path: str, overrides: tuple[str, ...] = ()) -> Recipe:
     try:
         _check_keys(data)
         recipe = Recipe.model_validate(data)
-        SynthFM3D(recipe.data.shape, recipe.data.recipe)
+        for drawn in {recipe.data, *map(recipe.data_of, recipe.phases)}:
+            SynthFM3D(drawn.shape, drawn.recipe)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"] if part not in ("Architecture", "str"))

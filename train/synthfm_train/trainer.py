@@ -107,7 +107,9 @@ class Trainer:
         set_image_size(self.model, size)
         set_image_size(self.average.module, size)
         device = self.processes.device
-        validation = Validation(self.recipe, size, device) if phase.kind == "clicks" and self._leads else None
+        validation = None
+        if phase.kind == "clicks" and self._leads:
+            validation = Validation(self.recipe.data_of(phase), self.recipe.validation_volumes, size, device)
         title = f"phase {self.at.phase + 1}/{len(self.recipe.phases)} {phase.kind}"
         with Display(title, phase.steps, self.at.step, silent=not self._leads) as display:
             waited = time.perf_counter()
@@ -128,7 +130,8 @@ class Trainer:
 
     def _batches(self, phase: Phase, size: int) -> Iterator[Clips]:
         first = self._seed() + self.at.step * phase.volumes
-        dataset = ClipDataset(self.recipe.data, phase, size, first, (phase.steps - self.at.step) * phase.volumes)
+        count = (phase.steps - self.at.step) * phase.volumes
+        dataset = ClipDataset(self.recipe.data_of(phase), phase, size, first, count)
         share, shares = self.processes.rank, self.processes.count
         return load_clips(dataset, phase.volumes, share=share, shares=shares, workers=self.workers)
 

@@ -9,7 +9,7 @@ from torch.utils.data import default_collate
 from synthfm_env.segmenters.sam2.frames import normalise
 from synthfm_train.data import ClipDataset, Clips
 from synthfm_train.pictures import Row, draw_rows
-from synthfm_train.recipe import Phase, Recipe
+from synthfm_train.recipe import Data, Phase
 from synthfm_train.rollout import Rollout
 
 _FIRST_SEED = 900_000_000_000  # far from every seed trained on
@@ -20,9 +20,9 @@ _DRAWN = 4  # clips in a picture
 class Validation:
     """Dice of a model on clips it never sees in training: one click, tracking from it, and five clicks."""
 
-    def __init__(self, recipe: Recipe, size: int, device: torch.device) -> None:
-        task = Phase(steps=1, volumes=_VOLUMES, cuts=1, slices=min(_SLICES, recipe.data.shape[0]), objects=2)
-        dataset = ClipDataset(recipe.data, task, size, _FIRST_SEED, recipe.validation_volumes)
+    def __init__(self, data: Data, volumes: int, size: int, device: torch.device) -> None:
+        task = Phase(steps=1, volumes=_VOLUMES, cuts=1, slices=min(_SLICES, data.shape[0]), objects=2)
+        dataset = ClipDataset(data, task, size, _FIRST_SEED, volumes)
         self._clips = [dataset[i] for i in range(len(dataset))]
         self._device = device
 
