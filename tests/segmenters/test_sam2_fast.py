@@ -113,6 +113,21 @@ def test_slices_at_the_end_take_over_the_change_of_the_last_one_known(model):
     assert [float(state.output(z)["pred_masks"].mean()) for z in range(8)] == [1, 1, 3, 4, 5, 6, 6, 6]
 
 
+def test_a_slice_is_not_flooded_by_a_change_that_drew_nothing(model):
+    """From -1024, absent, to -1, present elsewhere: no voxel was gained, so none is gained beside it."""
+    before, state, features = after_a_click(model, [-1024.0] * 3 + [-1.0, -1.0, -1024.0] * 2 + [1.0], [9], 9)
+    look([(state, features, before)], track_by(lambda z: -1.0))
+    fill_in(state, before)
+    assert all(not bool((state.output(z)["pred_masks"] > 0).any()) for z in range(9))
+
+
+def test_what_a_slice_gained_is_gained_beside_it(model):
+    before, state, features = after_a_click(model, [-1024.0] * 3 + [-1.0] * 6 + [1.0], [9], 9)
+    look([(state, features, before)], track_by(lambda z: 3.0))
+    fill_in(state, before)
+    assert all(bool((state.output(z)["pred_masks"] > 0).all()) for z in range(4, 9))
+
+
 def sweep_after(before, state, features, looks, tracks):
     """Look, sweep, and return the slices that were tracked, in order, by direction."""
     (looked,) = look([(state, features, before)], track_by(looks))

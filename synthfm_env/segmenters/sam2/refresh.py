@@ -66,13 +66,23 @@ def fill_in(state: State, before: State) -> None:
     """
     now, old = dict(state.tracked), before.outputs()
     known = sorted(z for z in now if z in old and now[z] is not old[z])
-    changes = {z: _bounded(now[z]) - _bounded(old[z]) for z in known}
+    changes = {z: _moved(old[z], now[z]) for z in known}
     for z in [z for z in now if known and now[z] is old.get(z)]:
         i = bisect(known, z)
         low, high = known[max(0, i - 1)], known[min(i, len(known) - 1)]
         share = (z - low) / (high - low) if low < high else 0.0
         moved = now[z]["pred_masks"] + torch.lerp(changes[low], changes[high], share)
         state.tracked[z] = now[z] | {"pred_masks": moved}
+
+
+def _moved(old: Output, new: Output) -> Tensor:
+    """Return how logits changed where the object is or was.
+
+    Elsewhere they may jump without meaning anything, from -1024 to -1 where the object appears at another place, and a
+    slice in which -1 stood already would be flooded by that.
+    """
+    before, after = _bounded(old), _bounded(new)
+    return torch.where((before > 0) | (after > 0), after - before, 0)
 
 
 def _bounded(output: Output) -> Tensor:
