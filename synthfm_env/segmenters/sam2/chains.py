@@ -13,7 +13,7 @@ _PATIENCE = 16
 _CHANGE = 0.05
 # until so many in a row that were looked at come out as they looked, but for this share.
 _AGREED = 2
-_ALIKE = 0.02
+_ALIKE = 0.01
 _BATCH = 16  # slices tracked at once
 
 
