@@ -17,6 +17,7 @@ from synthfm_env.segmenters.sam2 import (
     build_official,
     load_weights,
     pick_device,
+    seeded,
 )
 from synthfm_env.segmenters.sam2.weights import weights_path
 
@@ -25,8 +26,16 @@ SMALL = Architecture(embed_dim=16, stages=(1, 1, 2, 1), global_att_blocks=(3,), 
 
 @pytest.fixture
 def state():
-    torch.manual_seed(0)
-    return {key: value.contiguous() for key, value in build_model(SMALL).state_dict().items()}
+    with seeded(0):
+        return {key: value.contiguous() for key, value in build_model(SMALL).state_dict().items()}
+
+
+def test_a_seed_gives_the_same_model_and_leaves_torch_s_generator_as_it_was(state):
+    before = torch.get_rng_state()
+    with seeded(0):
+        same = build_model(SMALL).state_dict()
+    assert torch.equal(torch.get_rng_state(), before)
+    assert all(torch.equal(value, state[key]) for key, value in same.items())
 
 
 def write(state, path, metadata=None):
@@ -90,8 +99,8 @@ def test_a_truncated_checkpoint_is_named(state, tmp_path):
 
 
 def test_an_official_checkpoint_is_known_by_its_tensors_and_loads_strictly(tmp_path, monkeypatch):
-    torch.manual_seed(0)
-    state = build_official("sam2.1-hiera-tiny", image_size=64).state_dict()
+    with seeded(0):
+        state = build_official("sam2.1-hiera-tiny", image_size=64).state_dict()
     torch.save({"model": state}, tmp_path / "sam2.1_hiera_tiny.pt")
     monkeypatch.setenv("SYNTHFM_WEIGHTS", str(tmp_path))
     by_name, by_path = load_weights("sam2.1-hiera-tiny"), load_weights(str(tmp_path / "sam2.1_hiera_tiny.pt"))

@@ -16,7 +16,9 @@ class Turn(NamedTuple):
     swap: bool
 
     def lay(self, stack: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Return a stack (D, H, W) or (D, H, W, 3) with each slice turned."""
+        """Return a stack (D, H, W) or (D, H, W, 3) with each slice turned; itself where nothing turns."""
+        if not any(self):
+            return stack
         y, x = (slice(None, None, -1 if mirrored else 1) for mirrored in (self.mirror_y, self.mirror_x))
         turned = stack[:, y, x]
         # Not ascontiguousarray: it leaves the negative stride of a side of one pixel, which torch does not take.
