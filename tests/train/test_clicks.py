@@ -49,6 +49,16 @@ def test_the_first_click_is_a_positive_one_inside():
     assert clicked(truth, points).all()
 
 
+def test_first_clicks_reach_every_part_of_an_object():
+    truth = torch.zeros(4000, H, W, dtype=torch.bool)
+    truth[:, 2:4, 3:9] = True
+    generator = torch.Generator().manual_seed(1)
+    points = torch.cat([correction(torch.zeros_like(truth), truth, generator)[0] for _ in range(8)])[:, 0].long()
+    count = torch.bincount(points[:, 1] * W + points[:, 0], minlength=H * W).view(H, W)
+    assert (count[2:4, 3:9] > 300).all()
+    assert count.sum() == count[2:4, 3:9].sum()
+
+
 @given(st.integers(0, 2**31), st.integers(0, 40), st.integers(0, 40), st.integers(1, 24), st.integers(1, 24))
 def test_a_noisy_box_strays_by_a_tenth_and_stays_inside(seed, top, left, height, width):
     truth = torch.zeros(1, 64, 64, dtype=torch.bool)

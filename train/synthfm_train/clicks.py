@@ -32,10 +32,9 @@ def correction(predicted: Tensor, truth: Tensor, generator: torch.Generator) -> 
         points: float32 (N, 1, 2), (x, y) in pixels.
         labels: int32 (N, 1), 1 positive, 0 negative.
     """
-    n, h, w = truth.shape
+    n, _, w = truth.shape
     width = _WIDTHS[int(torch.randint(len(_WIDTHS), (1,), generator=generator))]
-    draw = torch.rand((n, h * w), generator=generator).to(truth.device)
-    chance = torch.rand((n, 2), generator=generator).to(truth.device)
+    chance = torch.rand((n, 3), generator=generator).to(truth.device)
     missed, wrong = truth & ~predicted, predicted & ~truth
     no_error = ~(missed | wrong).flatten(1).any(1)
     from_truth = no_error | (chance[:, 0] < _FROM_TRUTH)
@@ -53,7 +52,10 @@ def correction(predicted: Tensor, truth: Tensor, generator: torch.Generator) -> 
     side = torch.where(positive[:, None, None], depth[:, 0], depth[:, 1]).flatten(1)
     share = 0.3 + 0.7 * chance[:, 1]
     eligible = (side > 0) & (side >= share[:, None] * side.amax(1, keepdim=True))
-    index = (draw * eligible).argmax(1)
+    # One number a mask picks among its pixels in their order: a number a pixel takes longer to draw than all the rest.
+    so_far = eligible.cumsum(1, dtype=torch.int32)
+    rank = (chance[:, 2:] * so_far[:, -1:]).int()
+    index = (so_far > rank).int().argmax(1)
     points = torch.stack((index % w, index // w), -1).float()
     return points[:, None], positive.int()[:, None]
 
