@@ -212,6 +212,31 @@ def test_an_object_lost_close_up_is_looked_for_from_afar_when_clicks_insist(
     assert int(opened.add(Click((0, 80, 84))).mask.sum()) < 1000
 
 
+@pytest.mark.parametrize("depth", [1, 3])
+def test_what_insisting_clicks_found_is_not_lost_close_up_again(
+    closely: SAM2Segmenter, monkeypatch: pytest.MonkeyPatch, depth: int
+) -> None:
+    """The disc is small enough for a box of its own, in which the model answers with a speck each time."""
+    middle = depth // 2
+    opened = closely.start(ball((depth, 160, 160), (middle, 80, 80), 20), MM)
+    assert isinstance(opened, ZoomSession)
+    rows, columns = np.indices((160, 160))
+    away = (rows - 80) ** 2 + (columns - 80) ** 2
+    add = Planes.add
+
+    def answer(planes: Planes, clicks: list[Click]) -> torch.Tensor:
+        add(planes, clicks)
+        width = planes.box[2].stop - planes.box[2].start
+        seen = away < (20**2 if width == 160 and len(clicks) > 2 else 4**2)
+        logits = np.where(seen[planes.box[1:]], 40.0, -40.0).astype(np.float32)
+        return torch.from_numpy(logits)[None].repeat(depth, 1, 1)
+
+    monkeypatch.setattr(Planes, "add", answer)
+    sums = [int(opened.add(Click((middle, 80, x))).mask.sum()) for x in (80, 82, 84)]
+    assert sums[1] < 300 * depth
+    assert sums[2] > 1000 * depth
+
+
 def test_a_negative_click_outside_the_box_changes_nothing_that_is_seen(session: ZoomSession) -> None:
     before = session.add(Click(CENTRE))
     outside = Click((0, SHAPE[1] - 1, 0), False)

@@ -25,7 +25,7 @@ _SMALLER = 0.4  # a new box must leave out more than half of the old one: it has
 _LOOKS = 2  # boxes drawn after a click, at most: the first may be drawn around a mask that was seen badly
 _FIRST_CLICKS = 2  # of a 2D image, after which a close view
 _KEPT = 0.5  # must keep this share of the mask seen from afar
-_OUTGROWN = 3  # an object so many times larger than the box shows it has been lost close up
+_OUTGROWN = 1.5  # an object so many times larger than the box shows it has been lost close up
 _FAR = -32.0  # logit outside the box
 _LOGITS = 128  # most pixels along a side of the logits that are handed out
 
@@ -188,12 +188,13 @@ class ZoomSession(Session):
         """Tell whether the object was lost close up; in a 2D image also whether most of it was.
 
         Close to a large, textured object the model may take a piece of it for the whole. Three planes correct each
-        other; a single image has nothing but its first clicks, and what their distances say: they may side with the
-        close view all the same, as where a cell was seen as its cluster.
+        other; a single image has nothing but its first clicks, or clicks that insist, and what their distances say:
+        they may side with the close view all the same, as where a cell was seen as its cluster.
         """
         if not bool((close.logits > 0).any()):
             return True
-        if self._shape[0] > 1 or len(close.clicks) > _FIRST_CLICKS:
+        first = self._shape[0] == 1 and len(close.clicks) <= _FIRST_CLICKS
+        if not first and not self._insists(close.clicks):
             return False
         before, after = self._native(afar)[0], self._native(close)[0]
         if int((before & after).sum()) >= _KEPT * int(before.sum()):
