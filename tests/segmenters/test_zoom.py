@@ -237,6 +237,41 @@ def test_what_insisting_clicks_found_is_not_lost_close_up_again(
     assert sums[2] > 1000 * depth
 
 
+@pytest.mark.parametrize("close_up", ["found", "lost"])
+def test_a_volume_is_seen_closer_when_negative_clicks_insist(
+    closely: SAM2Segmenter, monkeypatch: pytest.MonkeyPatch, close_up: str
+) -> None:
+    """From afar the model answers with a large ball whatever is clicked, close up with the small one, or beside it."""
+    shape, centre = (40, 120, 120), (20, 60, 60)
+    opened = closely.start(ball(shape, centre, 6), MM)
+    assert isinstance(opened, ZoomSession)
+    where = np.indices(shape)
+    large, small = (
+        sum((i - c) ** 2 for i, c in zip(where, middle, strict=True)) < radius**2
+        for middle, radius in ((centre, 18), (centre if close_up == "found" else (20, 60, 44), 6))
+    )
+    add = Planes.add
+
+    def answer(planes: Planes, clicks: list[Click]) -> torch.Tensor:
+        add(planes, clicks)
+        width = planes.box[2].stop - planes.box[2].start
+        return torch.from_numpy(np.where((large if width > 50 else small)[planes.box], 40.0, -40.0).astype(np.float32))
+
+    monkeypatch.setattr(Planes, "add", answer)
+    clicks = [Click(centre), Click((20, 60, 74), False), Click((20, 46, 60), False)]
+    masks = [opened.add(click).mask for click in clicks]
+    assert int(masks[1].sum()) > 10_000
+    if close_up == "lost":
+        assert int(masks[2].sum()) > 10_000
+        return
+    assert int(masks[2].sum()) < 1000
+    assert opened._history[-1].planes.holds(clicks[0])
+    np.testing.assert_array_equal(opened.undo().mask, masks[1])
+    # A positive click in between: then the large one may be meant.
+    opened.add(Click((20, 60, 50)))
+    assert int(opened.add(clicks[2]).mask.sum()) > 10_000
+
+
 def test_a_negative_click_outside_the_box_changes_nothing_that_is_seen(session: ZoomSession) -> None:
     before = session.add(Click(CENTRE))
     outside = Click((0, SHAPE[1] - 1, 0), False)

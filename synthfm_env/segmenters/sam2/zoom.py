@@ -26,6 +26,8 @@ _LOOKS = 2  # boxes drawn after a click, at most: the first may be drawn around 
 _FIRST_CLICKS = 2  # of a 2D image, after which a close view
 _KEPT = 0.5  # must keep this share of the mask seen from afar
 _OUTGROWN = 1.5  # an object so many times larger than the box shows it has been lost close up
+_INSISTING = 2  # clicks of one kind in a row
+_HALF = 0.5  # of its box is what a volume may keep where negative clicks insist, or it stays as it is
 _FAR = -32.0  # logit outside the box
 _LOGITS = 128  # most pixels along a side of the logits that are handed out
 
@@ -57,6 +59,10 @@ class ZoomSession(Session):
     model's resolution, and small organs fall through it. The box is drawn again when a positive click falls outside
     it, when the mask reaches its side, or when the mask has become much smaller. Negative clicks outside it change
     nothing that is seen: nothing is predicted there. Distances to them may take some of the mask away.
+
+    SAM 2 takes a click for a remark about its neighbourhood. Where two of one kind in a row say that the object is
+    another one, larger in an image or thin stack, smaller in a volume, the view is changed (``_from_afar``,
+    ``_from_near``).
     """
 
     def __init__(
@@ -144,7 +150,11 @@ class ZoomSession(Session):
 
     def _look_closer(self, moment: _Moment) -> tuple[_Moment | None, float]:
         """Answer from a box that fits the mask better, where there is one; and tell the seconds of encoding."""
-        best = self._from_afar(moment) if self._insists(moment.clicks) else None
+        best = None
+        if self._insists(moment.clicks, positive=True):
+            best = self._from_afar(moment)
+        elif self._insists(moment.clicks, positive=False):
+            best = self._from_near(moment)
         seconds = best.planes.encode_seconds if best else 0.0
         for _ in range(_LOOKS):
             closer = self._redrawn(best or moment)
@@ -156,9 +166,11 @@ class ZoomSession(Session):
             best = closer
         return best, seconds
 
-    def _insists(self, clicks: tuple[Click, ...]) -> bool:
-        """Tell whether two clicks in a row said that there is more, where no view across the slices can show it."""
-        return self._shape[0] < FEWEST_SLICES and len(clicks) > 2 and clicks[-1].positive and clicks[-2].positive
+    def _insists(self, clicks: tuple[Click, ...], *, positive: bool) -> bool:
+        """Tell whether the last clicks said that there is more, across few slices, or less, across many."""
+        if (self._shape[0] < FEWEST_SLICES) is not positive or len(clicks) <= _INSISTING:
+            return False
+        return all(click.positive is positive for click in clicks[-_INSISTING:])
 
     def _from_afar(self, moment: _Moment) -> _Moment | None:
         """Answer all clicks on the whole again, where that shows that the box holds a small part of the object."""
@@ -171,16 +183,37 @@ class ZoomSession(Session):
         planes.close()
         return None
 
+    def _from_near(self, moment: _Moment) -> _Moment | None:
+        """Answer from a box around what the view and the distances to the clicks both take for the object.
+
+        Seen among much else, a small object is answered with what it lies in, and each negative click dents that. The
+        close view must find the object again.
+        """
+        if not self._distances:
+            return None
+        agreed = self._native(moment)[0] & self._distances.grid.positive(self._distances.balance)
+        box, _ = self._around(torch.from_numpy(agreed), self._whole.box, moment.clicks)
+        if box is None or _volume(box) >= _HALF * _volume(moment.planes.box):
+            return None
+        near = self._answered(box, moment.clicks)
+        if int((self._native(near)[0] & agreed).sum()) >= _KEPT * int(agreed.sum()):
+            return near
+        near.planes.close()
+        return None
+
+    def _answered(self, box: Box, clicks: tuple[Click, ...]) -> _Moment:
+        """Answer the clicks in a box, fully seen."""
+        planes = self._open(box, False)
+        return self._moment(clicks, planes, 1, planes.add([click for click in clicks if planes.holds(click)]))
+
     def _redrawn(self, moment: _Moment) -> _Moment | None:
         box = self._wanted(moment)
         if box is None:
             return None
-        planes = self._open(box, False)
-        seen = planes.add([click for click in moment.clicks if planes.holds(click)])
-        closer = self._moment(moment.clicks, planes, 1, seen)
+        closer = self._answered(box, moment.clicks)
         if self._loses(moment, closer):
             # What was seen from afar is better than nothing.
-            planes.close()
+            closer.planes.close()
             return None
         return closer
 
@@ -194,7 +227,7 @@ class ZoomSession(Session):
         if not bool((close.logits > 0).any()):
             return True
         first = self._shape[0] == 1 and len(close.clicks) <= _FIRST_CLICKS
-        if not first and not self._insists(close.clicks):
+        if not first and not self._insists(close.clicks, positive=True):
             return False
         before, after = self._native(afar)[0], self._native(close)[0]
         if int((before & after).sum()) >= _KEPT * int(before.sum()):
@@ -206,12 +239,28 @@ class ZoomSession(Session):
 
     def _wanted(self, moment: _Moment) -> Box | None:
         """Return a box that fits the mask and the positive clicks better than the one at hand, or None."""
-        mask = moment.logits > 0
-        positive = np.array([click.zyx for click in moment.clicks if click.positive]).reshape(-1, 3)
-        if not bool(mask.any()) or not len(positive):
+        box, reaches = self._around(moment.logits > 0, moment.planes.box, moment.clicks)
+        if box is None:
             return None
-        wanted, reaches = [], False
-        for axis, (side, length) in enumerate(zip(moment.planes.box, self._shape, strict=True)):
+        smaller = _volume(box) < _SMALLER * _volume(moment.planes.box)
+        return box if moment.planes.sparse or reaches or smaller else None
+
+    def _around(self, mask: Tensor, seen: Box, clicks: tuple[Click, ...]) -> tuple[Box | None, bool]:
+        """Return a box with a margin around a mask and the positive clicks, None without either.
+
+        Args:
+            mask: bool, spread evenly over the box ``seen``.
+            seen: a part of the image.
+            clicks: so far.
+
+        Returns:
+            The box, and whether mask or clicks reach a side of ``seen`` where the image goes on.
+        """
+        positive = np.array([click.zyx for click in clicks if click.positive]).reshape(-1, 3)
+        if not bool(mask.any()) or not len(positive):
+            return None, False
+        sides, reaches = [], False
+        for axis, (side, length) in enumerate(zip(seen, self._shape, strict=True)):
             covered = torch.nonzero(mask.any(dim=tuple(other for other in range(3) if other != axis)))
             scale = (side.stop - side.start) / mask.shape[axis]
             first = side.start + math.floor(int(covered[0]) * scale)
@@ -219,11 +268,9 @@ class ZoomSession(Session):
             first, last = min(first, *positive[:, axis]), max(last, *(positive[:, axis] + 1))
             reaches |= (first <= side.start and side.start > 0) or (last >= side.stop and side.stop < length)
             margin = max(_LEAST_MARGIN, round(_MARGIN * (last - first)))
-            wanted.append(slice(int(max(0, first - margin)), int(min(length, last + margin))))
-        z, y, x = wanted
-        box = (z, y, x)
-        smaller = _volume(box) < _SMALLER * _volume(moment.planes.box)
-        return box if moment.planes.sparse or reaches or smaller else None
+            sides.append(slice(int(max(0, first - margin)), int(min(length, last + margin))))
+        z, y, x = sides
+        return (z, y, x), reaches
 
     def undo(self) -> Prediction:
         """Take back the newest click; see ``Session.undo``."""
