@@ -8,7 +8,7 @@ from small_sam2 import make_model
 from synthfm_env.segmenters.sam2.decoding import Decoder
 from synthfm_env.segmenters.sam2.encoding import Encoder
 from synthfm_env.segmenters.sam2.imprint import Imprint
-from synthfm_env.segmenters.sam2.products import attend, filling, linear
+from synthfm_env.segmenters.sam2.products import activated, attend, filling, linear
 
 
 def random(*shape, seed=0):
@@ -83,6 +83,20 @@ def test_products_of_any_size_and_layout_are_right(rows, gaps):
     x, weight, bias = random(2, rows, 40), random(90, 64, seed=1), random(90, seed=2)
     weight = weight[:, :40] if gaps else weight[:, :40].contiguous()
     torch.testing.assert_close(linear(x, weight, bias), F.linear(x, weight, bias), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("rows", [3, 3000])
+@pytest.mark.parametrize(
+    "activation",
+    [torch.nn.ReLU(), F.relu, torch.nn.GELU(), torch.nn.GELU(approximate="tanh"), torch.nn.SiLU()],
+    ids=str,
+)
+def test_a_layer_and_its_activation_are_one_after_the_other(rows, activation):
+    layer = torch.nn.utils.skip_init(torch.nn.Linear, 40, 90)
+    layer.load_state_dict({"weight": random(90, 40, seed=1), "bias": random(90, seed=2)})
+    x = random(2, rows, 40)
+    with torch.no_grad():
+        torch.testing.assert_close(activated(layer, activation, x), activation(layer(x)), atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("tokens", [5, 700])

@@ -7,7 +7,7 @@ from sam2.modeling.backbones.utils import window_partition, window_unpartition
 from sam2.modeling.sam2_base import SAM2Base
 from torch import Tensor
 
-from synthfm_env.segmenters.sam2.products import linear, normed, through
+from synthfm_env.segmenters.sam2.products import activated, linear, normed, through
 
 
 class Encoder:
@@ -71,7 +71,7 @@ def _through_block(block: MultiScaleBlock, x: Tensor) -> Tensor:
         x = do_pool(through(block.proj, y), block.pool)
     x = through(block.attn.proj, _attend(block, y)).add_(x)
     first, second = block.mlp.layers
-    return through(second, block.mlp.act(through(first, normed(block.norm2, x)))).add_(x)
+    return through(second, activated(first, block.mlp.act, normed(block.norm2, x))).add_(x)
 
 
 def _attend(block: MultiScaleBlock, x: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from sam2.modeling.sam2_base import SAM2Base
 from sam2.modeling.sam2_utils import LayerNorm2d
 from torch import Tensor, nn
 
-from synthfm_env.segmenters.sam2.products import linear, through
+from synthfm_env.segmenters.sam2.products import activated, linear, through
 
 # Fewer channels are normalised faster across planes than along pixels.
 _FEW = 16
@@ -70,7 +70,7 @@ class Imprint:
 
 def _fuse(block: CXBlock, x: Tensor) -> Tensor:
     y = _norm(block.norm, block.dwconv(x.contiguous(memory_format=torch.channels_last)).permute(0, 2, 3, 1))
-    y = through(block.pwconv2, block.act(through(block.pwconv1, y)))
+    y = through(block.pwconv2, activated(block.pwconv1, block.act, y))
     return (y if block.gamma is None else block.gamma * y).permute(0, 3, 1, 2)
 
 

@@ -1,6 +1,6 @@
 """Matrix products of fast mode."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 
 import torch
@@ -30,11 +30,15 @@ def _onednn_for(x: Tensor) -> bool:
     return plain and _has_onednn()
 
 
-def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Return what ``torch.nn.functional.linear`` does, up to the rounding of sums; on some CPUs twice as fast."""
+def _is_for_onednn(x: Tensor, weight: Tensor) -> bool:
     # oneDNN is slow with a weight that neither lies without gaps in memory nor its transpose.
     dense = weight.is_contiguous() or weight.T.is_contiguous()
-    if dense and x.numel() * len(weight) > _SMALL and _onednn_for(x) and weight.dtype == x.dtype:
+    return dense and x.numel() * len(weight) > _SMALL and _onednn_for(x) and weight.dtype == x.dtype
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Return what ``torch.nn.functional.linear`` does, up to the rounding of sums; on some CPUs twice as fast."""
+    if _is_for_onednn(x, weight):
         product: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
         return product
     return F.linear(x, weight, bias)
@@ -43,6 +47,23 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 def through(layer: nn.Linear, x: Tensor) -> Tensor:
     """Return what a layer makes of ``x``."""
     return linear(x, layer.weight, layer.bias)
+
+
+def activated(layer: nn.Linear, activation: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """Return what a layer and the activation behind it make of ``x``; oneDNN does both in one pass."""
+    name = _name_of(activation)
+    if name and _is_for_onednn(x, layer.weight):
+        # The last argument is the kind of GELU, and nothing to others.
+        made: Tensor = torch.ops.mkldnn._linear_pointwise(x, layer.weight, layer.bias, name, [], "none")
+        return made
+    return activation(through(layer, x))
+
+
+def _name_of(activation: Callable[[Tensor], Tensor]) -> str | None:
+    """Return oneDNN's name of SAM 2's two activations, None for others."""
+    if activation is F.relu or isinstance(activation, nn.ReLU):
+        return "relu"
+    return "gelu" if isinstance(activation, nn.GELU) and activation.approximate == "none" else None
 
 
 def normed(norm: nn.LayerNorm, x: Tensor) -> Tensor:

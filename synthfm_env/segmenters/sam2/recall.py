@@ -11,7 +11,7 @@ from sam2.modeling.sam2_utils import get_1d_sine_pe, select_closest_cond_frames
 from torch import Tensor
 
 from synthfm_env.segmenters.sam2.chains import Slot
-from synthfm_env.segmenters.sam2.products import Joined, attend, filling, normed, through
+from synthfm_env.segmenters.sam2.products import Joined, activated, attend, filling, normed, through
 from synthfm_env.segmenters.sam2.state import Output
 
 Memory = Literal["all", "nearest", "confident"]
@@ -93,7 +93,7 @@ class Recall:
             queries = self._turn(cross._separate_heads(asked, cross.num_heads), self._scaled)
             found = [attend(q, bank.keys[i], bank.values[i], bank.real) for q, bank in zip(queries, banks, strict=True)]
             x = x + _gather(cross, found)
-            x = x + through(layer.linear2, layer.activation(through(layer.linear1, normed(layer.norm3, x))))
+            x = x + through(layer.linear2, activated(layer.linear1, layer.activation, normed(layer.norm3, x)))
         return normed(attention.norm, x)
 
     @torch.no_grad()
