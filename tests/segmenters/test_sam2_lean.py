@@ -89,7 +89,7 @@ def test_products_of_any_size_and_layout_are_right(rows, gaps):
 @pytest.mark.parametrize(
     "activation",
     [torch.nn.ReLU(), F.relu, torch.nn.GELU(), torch.nn.GELU(approximate="tanh"), torch.nn.SiLU()],
-    ids=str,
+    ids=["ReLU", "relu", "GELU", "GELU-tanh", "SiLU"],
 )
 def test_a_layer_and_its_activation_are_one_after_the_other(rows, activation):
     layer = torch.nn.utils.skip_init(torch.nn.Linear, 40, 90)
