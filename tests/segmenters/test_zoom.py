@@ -185,12 +185,8 @@ def test_a_cell_seen_as_its_cluster_is_seen_alone_where_distances_say_so(
     assert not mask[0, 30:50, 55:].any()
 
 
-def test_an_object_lost_close_up_is_looked_for_from_afar_when_clicks_insist(
-    closely: SAM2Segmenter, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Close up the model answers with a speck, from afar with the disc, once two clicks said that it is more."""
-    opened = closely.start(ball((1, 160, 160), (0, 80, 80), 40), MM)
-    assert isinstance(opened, ZoomSession)
+def a_disc_from_afar_alone(depth: int, radius: int) -> Callable[[Planes, list[Click]], torch.Tensor]:
+    """Return a ``Planes.add`` for slices of 160 x 160: a disc on the whole under three clicks, else a speck."""
     rows, columns = np.indices((160, 160))
     away = (rows - 80) ** 2 + (columns - 80) ** 2
     add = Planes.add
@@ -198,10 +194,20 @@ def test_an_object_lost_close_up_is_looked_for_from_afar_when_clicks_insist(
     def answer(planes: Planes, clicks: list[Click]) -> torch.Tensor:
         add(planes, clicks)
         width = planes.box[2].stop - planes.box[2].start
-        seen = away < (40**2 if width == 160 and len(clicks) > 2 else 4**2)
-        return torch.from_numpy(np.where(seen[planes.box[1:]], 40.0, -40.0).astype(np.float32))[None]
+        seen = away < (radius**2 if width == 160 and len(clicks) > 2 else 4**2)
+        logits = np.where(seen[planes.box[1:]], 40.0, -40.0).astype(np.float32)
+        return torch.from_numpy(logits)[None].repeat(depth, 1, 1)
 
-    monkeypatch.setattr(Planes, "add", answer)
+    return answer
+
+
+def test_an_object_lost_close_up_is_looked_for_from_afar_when_clicks_insist(
+    closely: SAM2Segmenter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Close up the model answers with a speck, from afar with the disc, once two clicks said that it is more."""
+    opened = closely.start(ball((1, 160, 160), (0, 80, 80), 40), MM)
+    assert isinstance(opened, ZoomSession)
+    monkeypatch.setattr(Planes, "add", a_disc_from_afar_alone(1, 40))
     sums = [int(opened.add(Click((0, 80, x))).mask.sum()) for x in (80, 82, 84)]
     assert sums[1] < 1000
     assert sums[2] > 4000
@@ -220,18 +226,7 @@ def test_what_insisting_clicks_found_is_not_lost_close_up_again(
     middle = depth // 2
     opened = closely.start(ball((depth, 160, 160), (middle, 80, 80), 20), MM)
     assert isinstance(opened, ZoomSession)
-    rows, columns = np.indices((160, 160))
-    away = (rows - 80) ** 2 + (columns - 80) ** 2
-    add = Planes.add
-
-    def answer(planes: Planes, clicks: list[Click]) -> torch.Tensor:
-        add(planes, clicks)
-        width = planes.box[2].stop - planes.box[2].start
-        seen = away < (20**2 if width == 160 and len(clicks) > 2 else 4**2)
-        logits = np.where(seen[planes.box[1:]], 40.0, -40.0).astype(np.float32)
-        return torch.from_numpy(logits)[None].repeat(depth, 1, 1)
-
-    monkeypatch.setattr(Planes, "add", answer)
+    monkeypatch.setattr(Planes, "add", a_disc_from_afar_alone(depth, 20))
     sums = [int(opened.add(Click((middle, 80, x))).mask.sum()) for x in (80, 82, 84)]
     assert sums[1] < 300 * depth
     assert sums[2] > 1000 * depth
