@@ -192,8 +192,9 @@ class ZoomSession(Session):
         if not self._distances:
             return None
         agreed = self._native(moment)[0] & self._distances.grid.positive(self._distances.balance)
-        box, _ = self._around(torch.from_numpy(agreed), self._whole.box, moment.clicks)
-        if box is None or _volume(box) >= _HALF * _volume(moment.planes.box):
+        seen = moment.planes.box
+        box, _ = self._around(torch.from_numpy(agreed[seen]), seen, moment.clicks)
+        if box is None or _volume(box) >= _HALF * _volume(seen):
             return None
         near = self._answered(box, moment.clicks)
         if int((self._native(near)[0] & agreed).sum()) >= _KEPT * int(agreed.sum()):
