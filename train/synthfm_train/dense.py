@@ -38,9 +38,11 @@ def dense_loss(maps: list[Tensor], head: DenseHead, labels: Tensor, generator: t
     embeddings = head(maps).flatten(2)
     small = F.interpolate(labels[:, None].float(), scale_factor=0.25, mode="nearest-exact").flatten(1).long()
     # Half of the pixels uniformly, half evenly over the labels, or small structures would hardly ever be drawn.
-    frequency = torch.stack([torch.bincount(row, minlength=int(small.max()) + 1) for row in small])
-    weight = 1 / frequency.gather(1, small).float().clamp(min=1)
-    weight = weight / weight.sum(1, keepdim=True) + 1 / small.shape[1]
-    picked = torch.multinomial(weight.cpu(), min(_PIXELS, small.shape[1]), generator=generator).to(small.device)
+    frequency = torch.zeros(len(small), int(small.max()) + 1, device=small.device)
+    frequency.scatter_add_(1, small, torch.ones_like(small, dtype=torch.float32))
+    weight = 1 / frequency.gather(1, small)
+    so_far = (weight / weight.sum(1, keepdim=True) + 1 / small.shape[1]).cumsum(1)
+    drawn = torch.rand((len(small), _PIXELS), generator=generator).to(small.device)
+    picked = torch.searchsorted(so_far, drawn * so_far[:, -1:]).clamp(max=small.shape[1] - 1)
     chosen = embeddings.gather(2, picked[:, None].expand(-1, embeddings.shape[1], -1)).transpose(1, 2)
     return contrastive_loss(chosen, small.gather(1, picked))

@@ -4,9 +4,9 @@ import tomllib
 from dataclasses import fields
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from synthfm_env.errors import InputError, unknown_name
 from synthfm_env.segmenters.sam2 import OFFICIAL, Architecture
@@ -21,13 +21,26 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+def _several(value: Any) -> Any:
+    """Take one shape for a list of one."""
+    is_one = isinstance(value, (list, tuple)) and value and not isinstance(value[0], (list, tuple))
+    return [value] if is_one else value
+
+
+Shapes = Annotated[tuple[tuple[int, int, int], ...], BeforeValidator(_several), Field(min_length=1)]
+
+
 class Data(_Strict):
     """Where clips come from: SynthFM-3D volumes, cut along all three planes."""
 
     recipe: str = "any"
-    shape: tuple[int, int, int] = (32, 128, 128)
+    shape: Shapes = Field(((32, 128, 128),), description="(D, H, W) of the volumes, or several that take turns")
     zoom: tuple[float, float] = Field((0.35, 1.0), description="side of the in-plane window cut from a slice")
     min_pixels: int = Field(24, ge=1, description="smallest object on the prompted slice, at the model's resolution")
+
+    def generators(self) -> list[SynthFM3D]:
+        """Return what draws the volumes, one for each shape; raises InputError where one cannot be drawn."""
+        return [SynthFM3D(shape, self.recipe) for shape in self.shape]
 
 
 class Phase(_Strict):
@@ -38,7 +51,8 @@ class Phase(_Strict):
     )
     steps: int = Field(ge=1)
     image_size: int | None = Field(None, ge=32, multiple_of=32, description="left out: that of the architecture")
-    shape: tuple[int, int, int] | None = Field(None, description="of the volumes; left out: that of data")
+    shape: Shapes | None = Field(None, description="of the volumes; left out: that of data")
+    min_pixels: int | None = Field(None, ge=1, description="left out: that of data")
     volumes: int = Field(4, ge=1, description="volumes a step")
     cuts: int = Field(2, ge=1, description="clips cut from each volume, each along its own plane and window")
     slices: int = Field(1, ge=1, description="slices a clip")
@@ -84,7 +98,8 @@ class Recipe(_Strict):
 
     def data_of(self, phase: Phase) -> Data:
         """Return where the clips of a phase come from."""
-        return self.data if phase.shape is None else self.data.model_copy(update={"shape": phase.shape})
+        own = {"shape": phase.shape, "min_pixels": phase.min_pixels}
+        return self.data.model_copy(update={key: value for key, value in own.items() if value is not None})
 
     @field_validator("architecture", mode="before")
     @classmethod
@@ -125,7 +140,7 @@ def load_recipe(name_or_path: str, overrides: tuple[str, ...] = ()) -> Recipe:
         _check_keys(data)
         recipe = Recipe.model_validate(data)
         for drawn in {recipe.data, *map(recipe.data_of, recipe.phases)}:
-            SynthFM3D(drawn.shape, drawn.recipe)
+            drawn.generators()
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"] if part not in ("Architecture", "str"))

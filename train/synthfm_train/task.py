@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from synthfm_env.segmenters.sam2.frames import normalise
-from synthfm_train.data import Clips
+from synthfm_train.data import Clips, masks_of
 from synthfm_train.dense import DenseHead, dense_loss
 from synthfm_train.parts import encode_slices
 from synthfm_train.recipe import Phase, Recipe
@@ -50,12 +50,12 @@ class Task:
         if phase.kind == "clicks" and slices > 1 and float(torch.rand(1, generator=generator)) < phase.images:
             slices = 1
         frames = normalise(clips.frames[:, :, :slices].flatten(0, 1)[:, :, None].to(self._device))
-        masks = clips.masks[:, :, :, :slices].flatten(0, 1).to(self._device)
-        labels = clips.labels[:, :, :slices].flatten(0, 2).to(self._device)
+        labels = clips.labels[:, :, :slices].flatten(0, 1).to(self._device)
         with self._arithmetic():
             if phase.kind == "dense":
-                return self._dense(frames, labels, generator)
-            return self._clicks(phase, frames, masks, labels, generator)
+                return self._dense(frames, labels.flatten(0, 1), generator)
+            masks = masks_of(labels, clips.targets.flatten(0, 1).to(self._device))
+            return self._clicks(phase, frames, masks, labels.flatten(0, 1), generator)
 
     def _dense(self, frames: Tensor, labels: Tensor, generator: torch.Generator) -> Outcome:
         maps, _ = encode_slices(self.model, frames.flatten(0, 1))

@@ -7,7 +7,7 @@ from sam2.modeling.sam2_base import SAM2Base
 from torch.utils.data import default_collate
 
 from synthfm_env.segmenters.sam2.frames import normalise
-from synthfm_train.data import ClipDataset, Clips
+from synthfm_train.data import ClipDataset, Clips, masks_of
 from synthfm_train.pictures import Row, draw_rows
 from synthfm_train.recipe import Data, Phase
 from synthfm_train.rollout import Rollout
@@ -21,7 +21,9 @@ class Validation:
     """Dice of a model on clips it never sees in training: one click, tracking from it, and five clicks."""
 
     def __init__(self, data: Data, volumes: int, size: int, device: torch.device) -> None:
-        task = Phase(steps=1, volumes=_VOLUMES, cuts=1, slices=min(_SLICES, data.shape[0]), objects=2)
+        task = Phase(
+            steps=1, volumes=_VOLUMES, cuts=1, slices=min(_SLICES, *(shape[0] for shape in data.shape)), objects=2
+        )
         dataset = ClipDataset(data, task, size, _FIRST_SEED, volumes)
         self._clips = [dataset[i] for i in range(len(dataset))]
         self._device = device
@@ -51,7 +53,8 @@ class Validation:
 
     def _play(self, model: SAM2Base, batch: Clips, generator: torch.Generator) -> tuple[dict[str, float], list[Row]]:
         frames = normalise(batch.frames[:, 0, :, None].to(self._device))
-        rollout = Rollout(model, frames, batch.masks[:, 0].to(self._device), generator)
+        truth = masks_of(batch.labels[:, 0], batch.targets[:, 0])
+        rollout = Rollout(model, frames, truth.to(self._device), generator)
         scores = {"val_dice1": rollout.click(0), "val_dice5": torch.zeros(())}
         rollout.remember(0, clicked=True)
         after_one = rollout.mask(0)
@@ -64,11 +67,11 @@ class Validation:
             rollout.remember(0, clicked=True)
         masks = torch.stack([after_one, *tracked, rollout.mask(0)], 1)
         points, labels = rollout.points[0]
-        objects = batch.masks.shape[2]
+        objects = truth.shape[1]
         rows = [
             Row(
                 frames=batch.frames[clip, 0].numpy(),
-                truth=batch.masks[clip, 0, 0].numpy(),
+                truth=truth[clip, 0].numpy(),
                 masks=masks[clip * objects].cpu().numpy(),
                 points=points[clip * objects].cpu().numpy(),
                 labels=labels[clip * objects].cpu().numpy(),

@@ -110,7 +110,7 @@ class SAM2Session(Session):
     def _answer(self, state: State) -> Prediction:
         """Make new arrays of a state; masks are not kept, one of a large volume outweighs all that SAM 2 remembers."""
         logits = self._logits(state)
-        return Prediction(self._native_mask(logits), logits[:, 0].numpy(), Seconds(0.0, 0.0))
+        return Prediction(self._native_mask(logits), logits[:, 0].cpu().numpy(), Seconds(0.0, 0.0))
 
     def _click(self, before: State, click: Click) -> State:
         """Return the state in which the clicked slice is decoded with all its points and conditions."""
@@ -149,14 +149,14 @@ class SAM2Session(Session):
         outputs = state.tracked | state.conditioning
         absent = torch.full_like(next(iter(outputs.values()))["pred_masks"], NO_OBJ_SCORE)
         slices = [outputs[z]["pred_masks"] if z in outputs else absent for z in range(self._shape[0])]
-        return torch.cat(slices).float().cpu()
+        return torch.cat(slices).float()
 
     def _native_mask(self, logits: Tensor) -> NDArray[np.bool_]:
         """Bring (D, 1, h, w) logits to the image's grid and threshold them, some slices at a time."""
         mask = np.empty(self._shape, dtype=bool)
         for z in range(0, self._shape[0], 16):
             full = F.interpolate(logits[z : z + 16], size=self._shape[1:], mode="bilinear", align_corners=False)
-            mask[z : z + 16] = (full[:, 0] > 0).numpy()
+            mask[z : z + 16] = (full[:, 0] > 0).cpu().numpy()
         return mask
 
 
@@ -221,7 +221,7 @@ def answer_together(sessions: Sequence[SAM2Session], clicks: Sequence[Sequence[C
     _propagate(sessions, states)
     for session, state in zip(sessions, states, strict=True):
         session._history.append(state)
-    return [session._logits(state)[:, 0] for session, state in zip(sessions, states, strict=True)]
+    return [session._logits(state)[:, 0].cpu() for session, state in zip(sessions, states, strict=True)]
 
 
 def _propagate(sessions: Sequence[SAM2Session], states: list[State]) -> None:
