@@ -30,6 +30,7 @@ def make_segmenter(
     planes: Literal[1, 3] | None = None,
     zoom: bool | None = None,
     distances: bool | None = None,
+    refine: bool | None = None,
 ) -> Segmenter:
     """Build a segmenter.
 
@@ -46,9 +47,11 @@ def make_segmenter(
         zoom: whether to answer from a box around the object at the model's full resolution.
         distances: whether geodesic distances to the clicks have a say: SAM 2's logits are added to what ``geodesic``
             would say, at most a quarter as loud, and clicked voxels are always obeyed.
+        refine: whether a small 3D network, trained on synthetic volumes as well, has the last word on what the views
+            and the distances say. Needs ``distances``.
 
     Raises:
-        InputError: an unknown name, or weights that cannot be loaded.
+        InputError: an unknown name, weights that cannot be loaded, or ``refine`` without ``distances``.
     """
     if ":" in name_or_path:
         return _own(name_or_path)
@@ -63,17 +66,23 @@ def make_segmenter(
     if planes not in (None, 1, 3):
         raise InputError(f"make_segmenter(planes={planes!r}): expected 1 or 3")
     # Imported here, because torch and sam2 take seconds and the other segmenters need neither.
-    from synthfm_env.segmenters.sam2 import SAM2Segmenter, load_weights, pick_device, trained_here
+    from synthfm_env.segmenters.sam2 import SAM2Segmenter, load_refiner, load_weights, pick_device, trained_here
 
     closely = mode == "auto" and trained_here(name_or_path)
+    distances = closely if distances is None else distances
+    if refine and not distances:
+        raise InputError("make_segmenter(refine=True) needs distances=True: the refiner reads distances to the clicks")
+    refine = closely and distances if refine is None else refine
+    where = pick_device(device)
     return SAM2Segmenter(
         name_or_path,
         load_weights(name_or_path),
-        pick_device(device),
+        where,
         "exact" if mode == "exact" else "fast",
         planes=planes or (3 if closely else 1),
         zoom=closely if zoom is None else zoom,
-        distances=closely if distances is None else distances,
+        distances=distances,
+        refine=load_refiner().to(where).refine if refine else None,
     )
 
 

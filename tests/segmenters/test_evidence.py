@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 
 from synthfm_env.prompts import Click
 from synthfm_env.segmenters.click_distances import ClickDistances
@@ -24,7 +25,7 @@ def flat() -> np.ndarray:
 
 def test_on_a_flat_image_it_follows_its_formula() -> None:
     distances = measured(flat(), Click((0, 20, 20)), Click((0, 20, 40), False))
-    found = evidence(distances, WHOLE, (1, 41, 61)).numpy()[0]
+    found = evidence(distances, WHOLE, (1, 41, 61)).logits.numpy()[0]
     for y, x in ((20, 20), (20, 23), (20, 30), (20, 40), (20, 38), (5, 20), (30, 33)):
         inside, outside = abs(y - 20) + abs(x - 20), abs(y - 20) + abs(x - 40)  # face neighbours: city block
         border = min(y, x, 40 - y, 60 - x)
@@ -34,7 +35,7 @@ def test_on_a_flat_image_it_follows_its_formula() -> None:
 
 
 def test_a_click_outweighs_a_view_that_is_sure_and_far_away_it_does_not() -> None:
-    found = evidence(measured(flat(), Click((0, 20, 20))), WHOLE, (1, 41, 61)).numpy()[0]
+    found = evidence(measured(flat(), Click((0, 20, 20))), WHOLE, (1, 41, 61)).logits.numpy()[0]
     assert found[20, 20] > 8
     assert abs(found[20, 50]) < 8
 
@@ -42,27 +43,27 @@ def test_a_click_outweighs_a_view_that_is_sure_and_far_away_it_does_not() -> Non
 def test_an_edge_keeps_a_click_on_its_side() -> None:
     image = flat()
     image[:, :, 22:] = 200
-    found = evidence(measured(image, Click((0, 20, 15))), WHOLE, (1, 41, 61)).numpy()[0]
+    found = evidence(measured(image, Click((0, 20, 15))), WHOLE, (1, 41, 61)).logits.numpy()[0]
     assert found[20, 11] > 8  # four voxels on this side
     assert found[20, 26] < 0  # and as many beyond the edge
 
 
 def test_a_box_shows_its_part_of_the_whole_whatever_its_resolution() -> None:
     distances = measured(flat(), Click((0, 20, 20)), Click((0, 10, 30), False))
-    whole = evidence(distances, WHOLE, (1, 41, 61)).numpy()
+    whole = evidence(distances, WHOLE, (1, 41, 61)).logits.numpy()
     box = (slice(0, 1), slice(5, 25), slice(16, 36))
-    np.testing.assert_allclose(evidence(distances, box, (1, 20, 20)).numpy(), whole[:, 5:25, 16:36], rtol=1e-5)
-    half = evidence(distances, box, (1, 10, 10)).numpy()
+    np.testing.assert_allclose(evidence(distances, box, (1, 20, 20)).logits.numpy(), whole[:, 5:25, 16:36], rtol=1e-5)
+    half = evidence(distances, box, (1, 10, 10)).logits.numpy()
     pairs = whole[0, 5:25, 16:36].reshape(10, 2, 10, 2).mean(axis=(1, 3))
     np.testing.assert_allclose(half[0], pairs, rtol=1e-4, atol=1e-4)
 
 
 def test_undo_and_reset_bring_back_the_same_bytes() -> None:
     distances = measured(flat(), Click((0, 20, 20)))
-    before = evidence(distances, WHOLE, (1, 41, 61))
+    before = evidence(distances, WHOLE, (1, 41, 61)).logits
     distances.add(Click((0, 3, 50), False))
     distances.undo()
-    assert bool((evidence(distances, WHOLE, (1, 41, 61)) == before).all())
+    assert torch.equal(evidence(distances, WHOLE, (1, 41, 61)).logits, before)
     distances.reset()
     distances.add(Click((0, 20, 20)))
-    assert bool((evidence(distances, WHOLE, (1, 41, 61)) == before).all())
+    assert torch.equal(evidence(distances, WHOLE, (1, 41, 61)).logits, before)

@@ -36,7 +36,8 @@ def plain() -> SAM2Segmenter:
 
 @pytest.fixture(scope="module")
 def closely() -> SAM2Segmenter:
-    segmenter = make_segmenter("synthfm3d-nano", device="cpu")
+    """The default without its refiner: what is tested here is where it looks."""
+    segmenter = make_segmenter("synthfm3d-nano", device="cpu", refine=False)
     assert isinstance(segmenter, SAM2Segmenter)
     return segmenter
 
@@ -69,17 +70,17 @@ def test_one_plane_of_the_whole_image_says_what_the_slices_say(plain: SAM2Segmen
     for click in clicks:
         expected = session.add(click).logits
         assert expected is not None
-        np.testing.assert_array_equal(seen.add([click]).numpy(), expected.clip(-8, 8))
+        np.testing.assert_array_equal(seen.add([click])[0].numpy(), expected.clip(-8, 8))
 
 
 def test_turning_the_image_turns_the_answer(plain: SAM2Segmenter) -> None:
     """Three planes prefer no axis."""
     image = ball((40, 40, 40), (14, 20, 25), 8)
     at = (14, 20, 25)
-    straight = view(plain, image, whole((40, 40, 40)), planes=3).add([Click(at)])
+    straight = view(plain, image, whole((40, 40, 40)), planes=3).add([Click(at)]).mean(0)
     turned = view(plain, np.ascontiguousarray(image.transpose(1, 0, 2)), whole((40, 40, 40)), planes=3)
     # The third plane comes mirrored, and a network is no mirror: most of the two answers is the same all the same.
-    answer = turned.add([Click((at[1], at[0], at[2]))]).permute(1, 0, 2)
+    answer = turned.add([Click((at[1], at[0], at[2]))]).mean(0).permute(1, 0, 2)
     assert float(((answer > 0) == (straight > 0)).float().mean()) > 0.98
 
 
@@ -88,10 +89,10 @@ def test_however_an_image_is_laid_the_answer_is_the_same(plain: SAM2Segmenter, t
     """An image is seen in all turns, so none of them is another question."""
     image, at = ball((1, 40, 56), (0, 14, 25), 8), (14, 25)
     box = whole((1, 40, 56))
-    straight = view(plain, image, box, planes=3).add([Click((0, *at))])
+    straight = view(plain, image, box, planes=3).add([Click((0, *at))]).mean(0)
     laid = turn.lay(image)
     click = Click((0, *turn.place(*at, (40, 56))))
-    turned = view(plain, laid, whole((1, laid.shape[1], laid.shape[2])), planes=3).add([click])
+    turned = view(plain, laid, whole((1, laid.shape[1], laid.shape[2])), planes=3).add([click]).mean(0)
     assert bool((straight > 0).any())
     np.testing.assert_allclose(turn.back(turned).numpy(), straight.numpy(), atol=2e-2)
 
@@ -99,7 +100,7 @@ def test_however_an_image_is_laid_the_answer_is_the_same(plain: SAM2Segmenter, t
 def test_a_long_axis_is_seen_on_as_many_slices_as_a_mask_has_pixels(plain: SAM2Segmenter) -> None:
     image = ball((100, 20, 20), (70, 10, 10), 6)
     seen = view(plain, image, whole((100, 20, 20)), planes=1)
-    logits = seen.add([Click((70, 10, 10))])
+    logits = seen.add([Click((70, 10, 10))])[0]
     assert logits.shape == (96, 20, 20)
     on = torch.nonzero((logits > 0).any(-1).any(-1))
     assert int(on.min()) <= 70 * 0.96 <= int(on.max()) + 1
@@ -151,7 +152,7 @@ def test_a_piece_of_a_2d_object_is_not_taken_for_the_whole(
         if planes is opened._whole:
             return logits
         logits[:] = -1.0
-        logits[0, :2, :2] = 1.0
+        logits[:, 0, :2, :2] = 1.0
         return logits
 
     monkeypatch.setattr(Planes, "add", a_piece)
@@ -177,7 +178,7 @@ def test_a_cell_seen_as_its_cluster_is_seen_alone_where_distances_say_so(
     def answer(planes: Planes, clicks: list[Click]) -> torch.Tensor:
         add(planes, clicks)
         seen = both if planes is opened._whole else alone[planes.box[1:]]
-        return torch.from_numpy(np.where(seen, 8.0, -8.0).astype(np.float32))[None]
+        return torch.from_numpy(np.where(seen, 8.0, -8.0).astype(np.float32))[None, None]
 
     monkeypatch.setattr(Planes, "add", answer)
     mask = opened.add(Click(cell)).mask
@@ -196,7 +197,7 @@ def a_disc_from_afar_alone(depth: int, radius: int) -> Callable[[Planes, list[Cl
         width = planes.box[2].stop - planes.box[2].start
         seen = away < (radius**2 if width == 160 and len(clicks) > 2 else 4**2)
         logits = np.where(seen[planes.box[1:]], 40.0, -40.0).astype(np.float32)
-        return torch.from_numpy(logits)[None].repeat(depth, 1, 1)
+        return torch.from_numpy(logits).repeat(1, depth, 1, 1)
 
     return answer
 
@@ -250,7 +251,8 @@ def test_a_volume_is_seen_closer_when_negative_clicks_insist(
     def answer(planes: Planes, clicks: list[Click]) -> torch.Tensor:
         add(planes, clicks)
         width = planes.box[2].stop - planes.box[2].start
-        return torch.from_numpy(np.where((large if width > 50 else small)[planes.box], 40.0, -40.0).astype(np.float32))
+        seen = (large if width > 50 else small)[planes.box]
+        return torch.from_numpy(np.where(seen, 40.0, -40.0).astype(np.float32))[None]
 
     monkeypatch.setattr(Planes, "add", answer)
     clicks = [Click(centre), Click((20, 60, 74), False), Click((20, 46, 60), False)]
@@ -269,11 +271,13 @@ def test_a_volume_is_seen_closer_when_negative_clicks_insist(
 
 def test_a_negative_click_outside_the_box_changes_nothing_that_is_seen(session: ZoomSession) -> None:
     before = session.add(Click(CENTRE))
+    seen = session._history[-1].planes.views()
     outside = Click((0, SHAPE[1] - 1, 0), False)
     assert not session._history[-1].planes.holds(outside)
     after = session.add(outside)
     assert session.clicks == (Click(CENTRE), outside)
-    assert session._history[-1].seen is session._history[0].seen
+    assert session._history[-1].planes is session._history[0].planes
+    assert torch.equal(session._history[-1].planes.views(), seen)
     assert not (after.mask & ~before.mask).any()
 
 
@@ -316,7 +320,7 @@ def test_without_distances_the_view_alone_answers() -> None:
     alone = make_segmenter("synthfm3d-nano", device="cpu", distances=False).start(ball(SHAPE, CENTRE, 6), MM)
     assert isinstance(alone, ZoomSession)
     alone.add(Click(CENTRE))
-    assert alone._history[0].logits is alone._history[0].seen
+    assert torch.equal(alone._history[0].logits, alone._history[0].planes.views().mean(0))
     assert alone._distances is None
 
 

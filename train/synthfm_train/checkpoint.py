@@ -49,11 +49,16 @@ def save_weights(
         path: where to, a ``.safetensors``.
         notes: more for the header.
     """
-    half = {name: tensor.detach().half().contiguous().cpu() for name, tensor in state.items()}
     if isinstance(architecture, str):
         header = {"official": architecture, "image_size": str(size)}
     else:
         header = {"architecture": replace(architecture, image_size=size).to_json()}
+    write_tensors(state, path, {**header, **notes})
+
+
+def write_tensors(state: dict[str, torch.Tensor], path: Path, header: dict[str, str]) -> None:
+    """Write tensors in half precision, so that ``path`` always holds a whole file."""
+    half = {name: tensor.detach().half().contiguous().cpu() for name, tensor in state.items()}
     part = path.with_suffix(".part")
-    save_file(half, part, metadata={**header, **notes})
+    save_file(half, part, metadata=header)
     os.replace(part, path)

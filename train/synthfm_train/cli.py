@@ -10,7 +10,9 @@ from rich.console import Console
 from synthfm_env.errors import InputError
 from synthfm_train.folder import RunFolder
 from synthfm_train.processes import start_processes
-from synthfm_train.recipe import load_recipe
+from synthfm_train.recipe import load_recipe, read_fields
+from synthfm_train.refiner_recipe import RefinerRecipe, load_refiner_recipe
+from synthfm_train.refiner_trainer import RefinerTrainer
 from synthfm_train.trainer import Trainer
 
 
@@ -41,14 +43,21 @@ def train(
         DivergedError: the loss is no longer finite.
         KeyboardInterrupt: Ctrl-C, with a message that says how to go on.
     """
-    chosen = load_recipe(recipe, overrides)
+    refiner = "rounds" in read_fields(recipe, overrides)
+    chosen = load_refiner_recipe(recipe, overrides) if refiner else load_recipe(recipe, overrides)
     if not resume and (out / "checkpoint.pt").exists():
         raise InputError(f"{str(out)!r} holds a run already; add --resume to go on with it, or give another --out")
+    if refiner and devices > 1:
+        raise InputError(f"recipe {recipe!r} trains a refiner, which takes one device; leave out --devices {devices}")
     processes = start_processes(device, devices)
     torch.set_num_threads(1)
     if workers is None:
         workers = max(1, min(8, (os.cpu_count() or 1) // devices - 1))
-    trainer = Trainer(chosen, out, processes, resume=resume, workers=workers)
+    trainer: Trainer | RefinerTrainer
+    if isinstance(chosen, RefinerRecipe):
+        trainer = RefinerTrainer(chosen, out, processes.device, resume=resume, workers=workers)
+    else:
+        trainer = Trainer(chosen, out, processes, resume=resume, workers=workers)
     if processes.rank == 0:
         changed = RunFolder(out).write_recipe(chosen)
         if changed and resume:

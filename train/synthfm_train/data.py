@@ -64,13 +64,14 @@ def load_clips(dataset: "ClipDataset", batch: int, *, share: int, shares: int, w
         sampler=[i for i in wanted if i % batch // part == share],
         num_workers=workers,
         prefetch_factor=4 if workers else None,
-        worker_init_fn=_start_worker,
+        worker_init_fn=start_worker,
         pin_memory=torch.cuda.is_available(),
     )
     return iter(loader)
 
 
-def _start_worker(worker: int) -> None:
+def start_worker(worker: int) -> None:
+    """Prepare a worker process: one thread, and Ctrl-C left to the process that it works for."""
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; the step under way still needs data
 
@@ -132,7 +133,8 @@ def _random_stack(
     image, label = image[picked, rows, columns][:, *flips], label[picked, rows, columns][:, *flips]
     if rng.random() < 0.5:
         image, label = image.swapaxes(1, 2), label.swapaxes(1, 2)
-    return np.ascontiguousarray(image), np.ascontiguousarray(label), focus
+    # Not ascontiguousarray: it leaves the negative stride of a side of one pixel, which torch does not take.
+    return image.copy(order="C"), label.copy(order="C"), focus
 
 
 def _random_slices(label: NDArray, count: int, rng: np.random.Generator) -> NDArray[np.int64]:
@@ -188,7 +190,7 @@ def _around(covered: NDArray[np.bool_], rng: np.random.Generator) -> slice:
     extent = np.flatnonzero(covered)
     low, high = int(extent[0]), int(extent[-1]) + 1
     margins = np.maximum(4, np.round((high - low) * rng.uniform(0.2, 0.9, 2))).astype(int)
-    cut = np.round((high - low) * rng.uniform(0, 0.4, 2)).astype(int)
+    cut = ((high - low) * rng.uniform(0, 0.4, 2)).astype(int)
     margins = np.where(rng.random(2) < 0.1, -cut, margins)
     return slice(max(0, low - int(margins[0])), min(len(covered), high + int(margins[1])))
 

@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from synthfm_train.recipe import Recipe
+from synthfm_train.recipe import Strict
 
 
 class RunFolder:
@@ -26,7 +26,7 @@ class RunFolder:
         self.pictures = path / "pictures"
         path.mkdir(parents=True, exist_ok=True)
 
-    def write_recipe(self, recipe: Recipe) -> list[str]:
+    def write_recipe(self, recipe: Strict) -> list[str]:
         """Write ``recipe.json`` and return the top-level keys in which an earlier one differed."""
         target = self.path / "recipe.json"
         now = recipe.model_dump(mode="json")

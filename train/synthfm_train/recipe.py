@@ -4,7 +4,7 @@ import tomllib
 from dataclasses import fields
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -15,9 +15,12 @@ from synthfm_train.losses import LossName
 from synthfm_train.parts import Trains
 
 RANDOM = "random"
+_Kind = TypeVar("_Kind", bound=BaseModel)
 
 
-class _Strict(BaseModel):
+class Strict(BaseModel):
+    """Fields that are checked, none unknown, none changed later."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
@@ -30,7 +33,7 @@ def _several(value: Any) -> Any:
 Shapes = Annotated[tuple[tuple[int, int, int], ...], BeforeValidator(_several), Field(min_length=1)]
 
 
-class Data(_Strict):
+class Data(Strict):
     """Where clips come from: SynthFM-3D volumes, cut along all three planes."""
 
     recipe: str = "any"
@@ -43,7 +46,7 @@ class Data(_Strict):
         return [SynthFM3D(shape, self.recipe) for shape in self.shape]
 
 
-class Phase(_Strict):
+class Phase(Strict):
     """One stretch of training with one kind of task, batch and learning rate."""
 
     kind: Literal["dense", "clicks"] = Field(
@@ -75,7 +78,7 @@ class Phase(_Strict):
         return self
 
 
-class Recipe(_Strict):
+class Recipe(Strict):
     """One training run."""
 
     name: str
@@ -124,7 +127,7 @@ def list_recipes() -> dict[str, Path]:
 
 
 def load_recipe(name_or_path: str, overrides: tuple[str, ...] = ()) -> Recipe:
-    """Read a recipe by packaged name or from a TOML file.
+    """Read the recipe of a SAM 2's training by packaged name or from a TOML file.
 
     Args:
         name_or_path: for example ``"synthfm3d-nano"`` or ``"my/recipe.toml"``.
@@ -133,14 +136,38 @@ def load_recipe(name_or_path: str, overrides: tuple[str, ...] = ()) -> Recipe:
     Raises:
         InputError: the file is missing or is not TOML, or a key or value is not a recipe's.
     """
+    recipe = validated(Recipe, read_fields(name_or_path, overrides), name_or_path, {"phases": Phase})
+    try:
+        for drawn in {recipe.data, *map(recipe.data_of, recipe.phases)}:
+            drawn.generators()
+    except InputError as error:
+        raise InputError(f"recipe {name_or_path!r}: {error}") from None
+    return recipe
+
+
+def read_fields(name_or_path: str, overrides: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Return the fields of a recipe of any kind, unchecked; raises InputError where they cannot be read."""
     data = _read(name_or_path)
     for override in overrides:
         _apply(data, override)
+    return data
+
+
+def validated(kind: type[_Kind], data: dict[str, Any], name_or_path: str, lists: dict[str, type[BaseModel]]) -> _Kind:
+    """Return a recipe of checked fields.
+
+    Args:
+        kind: of recipe.
+        data: its fields.
+        name_or_path: where they are from.
+        lists: which fields are lists, and of what.
+
+    Raises:
+        InputError: a key or value is not a recipe's; an unknown key is told the near matches.
+    """
     try:
-        _check_keys(data)
-        recipe = Recipe.model_validate(data)
-        for drawn in {recipe.data, *map(recipe.data_of, recipe.phases)}:
-            drawn.generators()
+        _check_keys(kind, data, lists)
+        return kind.model_validate(data)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"] if part not in ("Architecture", "str"))
@@ -149,7 +176,6 @@ def load_recipe(name_or_path: str, overrides: tuple[str, ...] = ()) -> Recipe:
         raise InputError(f"recipe {name_or_path!r}: {where + ': ' if where else ''}{said}{given}") from None
     except InputError as error:
         raise InputError(f"recipe {name_or_path!r}: {error}") from None
-    return recipe
 
 
 def _read(name_or_path: str) -> dict[str, Any]:
@@ -175,20 +201,21 @@ def _read(name_or_path: str) -> dict[str, Any]:
     return {**base, **own, "data": {**base.get("data", {}), **own.get("data", {})}}
 
 
-def _check_keys(data: dict[str, Any]) -> None:
+def _check_keys(kind: type[BaseModel], data: dict[str, Any], lists: dict[str, type[BaseModel]]) -> None:
     """Refuse unknown keys at every level, with the near matches; all else is left to pydantic."""
-    phases = data.get("phases", [])
     places: list[tuple[str, Any, list[str]]] = [
-        ("recipe key", data, list(Recipe.model_fields)),
+        ("recipe key", data, list(kind.model_fields)),
         ("key of data", data.get("data"), list(Data.model_fields)),
         ("key of architecture", data.get("architecture"), [field.name for field in fields(Architecture)]),
     ]
-    if isinstance(phases, list):
-        places += [(f"key of phases.{i}", phase, list(Phase.model_fields)) for i, phase in enumerate(phases)]
-    for kind, given, known in places:
+    for key, part in lists.items():
+        given = data.get(key)
+        parts = given if isinstance(given, list) else []
+        places += [(f"key of {key}.{i}", one, list(part.model_fields)) for i, one in enumerate(parts)]
+    for what, given, known in places:
         for key in given if isinstance(given, dict) else ():
             if key not in known:
-                raise unknown_name(kind, key, known)
+                raise unknown_name(what, key, known)
 
 
 def _apply(data: dict[str, Any], override: str) -> None:

@@ -1,6 +1,5 @@
 """The training loop: phases, optimiser, moving average, checkpoints, validation."""
 
-import math
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -21,6 +20,7 @@ from synthfm_train.interrupt import gentle_interrupt
 from synthfm_train.processes import Processes
 from synthfm_train.progress import Display
 from synthfm_train.recipe import Phase, Recipe
+from synthfm_train.schedule import schedule
 from synthfm_train.start import architecture_of, start_model
 from synthfm_train.task import Task
 from synthfm_train.validation import Validation
@@ -143,7 +143,7 @@ class Trainer:
             self._seed() + self.at.step + self.processes.rank * _RANK_STRIDE,
         )
         for group in self.optimizer.param_groups:
-            group["lr"] = phase.lr * _schedule(phase, self.at.step)
+            group["lr"] = phase.lr * schedule(phase, self.at.step)
         outcome = self.task.play(phase, clips, generator)
         if self.processes.any(bool(outcome.faulty)):
             raise self._diverged("loss", phase, clips, outcome.faulty)
@@ -249,10 +249,3 @@ class Trainer:
         self.at = _Progress(state["phase"], state["step"], state["best"], state["seconds"])
         if self._leads:
             self.folder.forget_after(self.at.phase, self.at.step)
-
-
-def _schedule(phase: Phase, step: int) -> float:
-    if step < phase.warmup:
-        return (step + 1) / phase.warmup
-    share = (step - phase.warmup) / max(1, phase.steps - phase.warmup)
-    return phase.final_lr + (1 - phase.final_lr) * 0.5 * (1 + math.cos(math.pi * share))

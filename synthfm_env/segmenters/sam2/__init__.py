@@ -2,16 +2,20 @@
 
 from synthfm_env.segmenters.sam2.model import Architecture, build_model, seeded, set_image_size
 from synthfm_env.segmenters.sam2.official import OFFICIAL, build_official
+from synthfm_env.segmenters.sam2.refiner import Draft, Refiner, load_refiner
 from synthfm_env.segmenters.sam2.segmenter import SAM2Segmenter, pick_device
 from synthfm_env.segmenters.sam2.weights import fill, load_weights, trained_here
 
 __all__ = [
     "OFFICIAL",
     "Architecture",
+    "Draft",
+    "Refiner",
     "SAM2Segmenter",
     "build_model",
     "build_official",
     "fill",
+    "load_refiner",
     "load_weights",
     "pick_device",
     "seeded",

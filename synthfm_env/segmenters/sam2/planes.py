@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from synthfm_env.prompts import Click
+from synthfm_env.segmenters.click_distances import LUMA
 from synthfm_env.segmenters.sam2.session import SAM2Session, answer_together
 from synthfm_env.segmenters.sam2.turns import ALL_TURNS, AS_IT_IS, Turn
 
@@ -46,7 +47,7 @@ class _Stack(NamedTuple):
 
 
 class Planes:
-    """SAM 2 sees a box along z, y and x; what it says of a voxel is the mean of the views.
+    """SAM 2 sees a box along z, y and x; unless it is refined, what it says of a voxel is the mean of the views.
 
     An object that a click meets on one slice along z is cut by the same click lengthwise along y and x, so the
     model sees where it ends instead of following it too far. Each axis has at most two thirds as many slices as a mask
@@ -82,7 +83,8 @@ class Planes:
         """
         self.box = box
         most = round(side * _DENSITY * (_OVERVIEW if overview else 1))
-        part = image[box]
+        self._part = part = image[box]
+        self._grey: Tensor | None = None
         self._shape = part.shape[:3]
         self._grid = tuple(min(n, 2 * side) for n in self._shape)
         axes: tuple[int, ...] = (0,)
@@ -106,10 +108,11 @@ class Planes:
         return all(side.start <= place < side.stop for place, side in zip(click.zyx, self.box, strict=True))
 
     def add(self, clicks: Sequence[Click]) -> Tensor:
-        """Take clicks of the image that lie in the box, and return its logits.
+        """Take clicks of the image that lie in the box, and return what each view says.
 
         Returns:
-            float32, the box's shape or, along long sides, fewer: twice the pixels of a mask.
+            float32 (V, d, h, w), logits of V views, with the box's shape or, along long sides, fewer: twice the pixels
+            of a mask.
         """
         z, y, x = (side.start for side in self.box)
         places = [((c.zyx[0] - z, c.zyx[1] - y, c.zyx[2] - x), c.positive) for c in clicks]
@@ -117,11 +120,28 @@ class Planes:
             [stack.session for stack in self._stacks],
             [[stack.take(*place) for place in places] for stack in self._stacks],
         )
-        total = torch.zeros(self._grid)
-        for stack, one in zip(self._stacks, logits, strict=True):
-            seen = stack.give_back(one)
-            total += F.interpolate(seen[None, None], size=self._grid, mode="trilinear")[0, 0]
-        return total / len(self._stacks)
+        return self._on_grid(logits)
+
+    def views(self) -> Tensor:
+        """Return what ``add`` returned last and was not undone."""
+        return self._on_grid([stack.session.logits() for stack in self._stacks])
+
+    def _on_grid(self, logits: Sequence[Tensor]) -> Tensor:
+        views = torch.empty((len(self._stacks), *self._grid))
+        for view, stack, one in zip(views, self._stacks, logits, strict=True):
+            view[:] = F.interpolate(stack.give_back(one)[None, None], size=self._grid, mode="trilinear")[0, 0]
+        return views
+
+    def grey(self) -> Tensor:
+        """Return the image on the grid of the logits: float32 (d, h, w), mean grey levels, 0 to 255."""
+        if self._grey is None:
+            height, width = self._grid[1:]
+            slices = torch.empty((len(self._part), height, width))
+            for z, one in enumerate(self._part):  # by slice: no float copy of a large box
+                grey = one if one.ndim == 2 else one @ LUMA
+                slices[z] = F.adaptive_avg_pool2d(torch.from_numpy(grey.astype(np.float32))[None], (height, width))[0]
+            self._grey = F.adaptive_avg_pool3d(slices[None], self._grid)[0]
+        return self._grey
 
     def undo(self) -> None:
         """Take back the newest clicks."""

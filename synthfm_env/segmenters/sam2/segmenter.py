@@ -1,6 +1,6 @@
 """SAM 2 as a ``Segmenter``."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import numpy as np
@@ -18,6 +18,7 @@ from synthfm_env.segmenters.sam2.features import Features
 from synthfm_env.segmenters.sam2.frames import square_frames
 from synthfm_env.segmenters.sam2.planes import Box, Planes
 from synthfm_env.segmenters.sam2.recall import Memory
+from synthfm_env.segmenters.sam2.refiner import Draft
 from synthfm_env.segmenters.sam2.session import SAM2Session, add_together
 from synthfm_env.segmenters.sam2.zoom import ZoomSession
 
@@ -49,12 +50,13 @@ class SAM2Segmenter(Segmenter):
         planes: Literal[1, 3] = 1,
         zoom: bool = False,
         distances: bool = False,
+        refine: Callable[[Draft], Tensor] | None = None,
     ) -> None:
-        """Take a model; see ``make_segmenter`` for what the options do."""
+        """Take a model; see ``make_segmenter`` for what the options do. ``refine`` needs ``distances``."""
         self.name = name
         self.model = model.to(device)
         self._fast = mode == "fast"
-        self._planes, self._zoom, self._distances = planes, zoom, distances
+        self._planes, self._zoom, self._distances, self._refine = planes, zoom, distances, refine
         self._dtype = torch.float32 if mode == "exact" else torch.float16
 
     def frames(self, image: NDArray) -> Tensor:
@@ -76,7 +78,11 @@ class SAM2Segmenter(Segmenter):
 
         depth, height, width = prepared.shape[:3]
         return ZoomSession(
-            open_planes, (depth, height, width), zoom=self._zoom, measure=measure if self._distances else None
+            open_planes,
+            (depth, height, width),
+            zoom=self._zoom,
+            measure=measure if self._distances else None,
+            refine=self._refine,
         )
 
     def add_many(self, sessions: Sequence[Session], clicks: Sequence[Click]) -> list[Prediction]:

@@ -107,6 +107,10 @@ class SAM2Session(Session):
         """Drop the encoded slices; they are encoded again, to the same, when they are needed."""
         self._features.clear()
 
+    def logits(self) -> Tensor:
+        """Return what ``answer_together`` returned for this session after its newest click."""
+        return self._logits(self._history[-1])[:, 0].cpu()
+
     def _answer(self, state: State) -> Prediction:
         """Make new arrays of a state; masks are not kept, one of a large volume outweighs all that SAM 2 remembers."""
         logits = self._logits(state)
@@ -221,7 +225,7 @@ def answer_together(sessions: Sequence[SAM2Session], clicks: Sequence[Sequence[C
     _propagate(sessions, states)
     for session, state in zip(sessions, states, strict=True):
         session._history.append(state)
-    return [session._logits(state)[:, 0].cpu() for session, state in zip(sessions, states, strict=True)]
+    return [session.logits() for session in sessions]
 
 
 def _propagate(sessions: Sequence[SAM2Session], states: list[State]) -> None:

@@ -3,16 +3,19 @@
 from importlib.resources import files
 from pathlib import Path
 from pickle import UnpicklingError
+from typing import TypeVar
 
 import torch
 from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from sam2.sam2_video_predictor import SAM2VideoPredictor
-from torch import Tensor
+from torch import Tensor, nn
 
 from synthfm_env.errors import InputError
 from synthfm_env.segmenters.sam2.model import Architecture, build_model
 from synthfm_env.segmenters.sam2.official import OFFICIAL, build_official, official_checkpoint
+
+_Model = TypeVar("_Model", bound=nn.Module)
 
 EMBEDDED = {"synthfm3d-nano": "synthfm3d-nano.safetensors"}
 _TRUNKS = {(96, 12): "tiny", (96, 16): "small", (112, 24): "base-plus", (144, 48): "large"}  # width, blocks
@@ -49,7 +52,7 @@ def load_weights(name_or_path: str) -> SAM2VideoPredictor:
             "or an official SAM 2 checkpoint"
         )
     if path.suffix == ".safetensors":
-        header, state = _read_safetensors(path)
+        header, state = read_safetensors(path)
         if "architecture" in header:
             return fill(_build(header["architecture"], path), state, path)
         if header.get("official") in OFFICIAL:
@@ -80,7 +83,7 @@ def _build(architecture: str, path: Path) -> SAM2VideoPredictor:
 
 
 def _official(path: Path, name: str | None) -> SAM2VideoPredictor:
-    state = _read_safetensors(path)[1] if path.suffix == ".safetensors" else _read_checkpoint(path)
+    state = read_safetensors(path)[1] if path.suffix == ".safetensors" else _read_checkpoint(path)
     if name is None:
         name = _guess(path, state)
     return fill(build_official(name), state, path)
@@ -99,7 +102,8 @@ def _guess(path: Path, state: dict[str, Tensor]) -> str:
     return f"sam2.1-hiera-{size}" if "no_obj_embed_spatial" in state else f"sam2-hiera-{size}"
 
 
-def _read_safetensors(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+def read_safetensors(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """Return a file's header and its tensors in float32; raises InputError where it is damaged."""
     try:
         with safe_open(path, framework="pt") as file:
             state = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118 - not a mapping
@@ -120,7 +124,7 @@ def _read_checkpoint(path: Path) -> dict[str, Tensor]:
     return state
 
 
-def fill(model: SAM2VideoPredictor, state: dict[str, Tensor], path: Path) -> SAM2VideoPredictor:
+def fill(model: _Model, state: dict[str, Tensor], path: Path) -> _Model:
     """Load ``state`` into ``model`` and return it.
 
     Raises:

@@ -18,6 +18,7 @@ from synthfm_env.segmenters.click_distances import ClickDistances
 from synthfm_env.segmenters.contract import Prediction, Seconds, Session
 from synthfm_env.segmenters.sam2.evidence import evidence
 from synthfm_env.segmenters.sam2.planes import FEWEST_SLICES, Box, Planes, evenly
+from synthfm_env.segmenters.sam2.refiner import Draft
 
 _MARGIN = 0.4  # of the object's side, on either side of it
 _LEAST_MARGIN = 4  # voxels
@@ -40,14 +41,12 @@ class _Moment:
         clicks: so far.
         planes: the view.
         answers: how many times the view has answered.
-        seen: its last logits, see ``Planes.add``.
-        logits: those with what the clicks say themselves.
+        logits: of the box.
     """
 
     clicks: tuple[Click, ...]
     planes: Planes
     answers: int
-    seen: Tensor
     logits: Tensor
 
 
@@ -72,6 +71,7 @@ class ZoomSession(Session):
         *,
         zoom: bool,
         measure: Callable[[], ClickDistances] | None,
+        refine: Callable[[Draft], Tensor] | None,
     ) -> None:
         """Take an image, encode nothing yet.
 
@@ -80,9 +80,10 @@ class ZoomSession(Session):
             shape: (D, H, W) of it.
             zoom: without it every click is answered on the whole image.
             measure: prepares distances to its clicks, whose evidence is added to the view's; None for the view alone.
+            refine: makes final logits of a draft that view and distances gave; None leaves the draft as it is.
         """
         self._open, self._shape, self._zoom = open_planes, shape, zoom
-        self._measure = measure
+        self._measure, self._refine = measure, refine
         self._distances: ClickDistances | None = None
         self._whole = open_planes((slice(0, shape[0]), slice(0, shape[1]), slice(0, shape[2])), zoom)
         self._history: list[_Moment] = []
@@ -108,12 +109,12 @@ class ZoomSession(Session):
         encoded = planes.encode_seconds
         answers = self._history[-1].answers if self._history else 0
         taken = planes.holds(click)
-        seen = planes.add([click]) if taken else self._history[-1].seen
+        views = planes.add([click]) if taken else planes.views()
         encode += planes.encode_seconds - encoded
         try:
             if self._distances:
                 self._distances.add(click)
-            moment = self._moment((*self.clicks, click), planes, answers + taken, seen)
+            moment = self._moment((*self.clicks, click), planes, answers + taken, views)
             closer, spent = self._look_closer(moment) if self._zoom else (None, 0.0)
         except BaseException:
             if taken:
@@ -140,13 +141,16 @@ class ZoomSession(Session):
         self._distances = self._measure()
         return time.perf_counter() - started
 
-    def _moment(self, clicks: tuple[Click, ...], planes: Planes, answers: int, seen: Tensor) -> _Moment:
+    def _moment(self, clicks: tuple[Click, ...], planes: Planes, answers: int, views: Tensor) -> _Moment:
         if not self._distances:
-            return _Moment(clicks, planes, answers, seen, seen)
-        depth, height, width = seen.shape
-        return _Moment(
-            clicks, planes, answers, seen, seen + evidence(self._distances, planes.box, (depth, height, width))
-        )
+            return _Moment(clicks, planes, answers, views.mean(0))
+        depth, height, width = views.shape[1:]
+        says = evidence(self._distances, planes.box, (depth, height, width))
+        if not self._refine:
+            return _Moment(clicks, planes, answers, views.mean(0) + says.logits)
+        spread = torch.stack((views.mean(0), views.amin(0), views.amax(0)))
+        draft = Draft(planes.box, spread, says, planes.grey(), clicks)
+        return _Moment(clicks, planes, answers, self._refine(draft))
 
     def _look_closer(self, moment: _Moment) -> tuple[_Moment | None, float]:
         """Answer from a box that fits the mask better, where there is one; and tell the seconds of encoding."""
