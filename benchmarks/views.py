@@ -1,4 +1,4 @@
-"""What three planes, zoom and click distances are worth: the same weights in five views on a folder of real cases.
+"""What three planes, zoom, click distances and the refiner are worth: the same weights in six views of real cases.
 
 ``python benchmarks/views.py FOLDER`` reads cases as ``real_cases.py`` does and plays ``ritm-3d-v1`` on the largest
 structure of each, whole volumes on their native grid. One torch thread. Seconds a click hold everything the segmenter
@@ -22,12 +22,13 @@ from real_cases import SHOWN, load_cases
 from synthfm_agents import make_clicker
 from synthfm_env import Segmenter, Volume, VolumeEnv, make_segmenter
 
-_VIEWS: dict[str, tuple[Literal[1, 3], bool, bool]] = {
-    "slices along z": (1, False, False),
-    "planes, turns": (3, False, False),
-    "zoom": (1, True, False),
-    "planes, turns, zoom": (3, True, False),
-    "those and distances": (3, True, True),
+_VIEWS: dict[str, tuple[Literal[1, 3], bool, bool, bool]] = {
+    "slices along z": (1, False, False, False),
+    "planes, turns": (3, False, False, False),
+    "zoom": (1, True, False, False),
+    "planes, turns, zoom": (3, True, False, False),
+    "those and distances": (3, True, True, False),
+    "those and refiner": (3, True, True, True),
 }
 
 
@@ -55,8 +56,8 @@ def main(folder: Path, segmenter: Annotated[str, typer.Option(help="a SAM 2")] =
     torch.set_num_threads(1)
     played: dict[tuple[str, str], list[list[tuple[float, float]]]] = defaultdict(list)
     engines = {
-        view: make_segmenter(segmenter, planes=planes, zoom=zoom, distances=distances)
-        for view, (planes, zoom, distances) in _VIEWS.items()
+        view: make_segmenter(segmenter, planes=planes, zoom=zoom, distances=distances, refine=refine)
+        for view, (planes, zoom, distances, refine) in _VIEWS.items()
     }
     for volume in track(load_cases(folder), console=Console(stderr=True)):
         for view, engine in engines.items():

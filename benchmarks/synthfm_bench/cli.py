@@ -367,11 +367,13 @@ def train(
 ) -> None:
     """Train a segmenter on SynthFM-3D volumes, which are made as it goes.
 
-    `synthfm train synthfm3d-nano` is how the packaged model was made. Other recipes: synthfm3d-hiera-tiny and synthfm2d
-    fine-tune an official checkpoint on a GPU, ablation-shape, ablation-boundary and ablation-both take minutes. The
-    folder gets the best weights, metrics.jsonl, pictures of the validation and a checkpoint to --resume from.
+    `synthfm train synthfm3d-nano` is how the packaged model was made, `synthfm train synthfm3d-refiner` the small 3D
+    network that has the last word on its masks. Other recipes: synthfm3d-hiera-tiny and synthfm2d fine-tune an official
+    checkpoint on a GPU, ablation-shape, ablation-boundary and ablation-both take minutes. The folder gets the best
+    weights, metrics.jsonl, pictures of the validation and a checkpoint to --resume from.
     """
     from synthfm_train.cli import train as run_training
+    from synthfm_train.cli import trains_refiner
 
     folder = out or Path("runs") / f"train-{Path(recipe).stem}"
     with _on_interrupt("stopped before the first step"):
@@ -385,7 +387,10 @@ def train(
             workers=workers,
         )
     typer.echo(f"weights: {best}")
-    typer.echo(f"next: synthfm bench quick --segmenter {best} --segmenter {NANO}")
+    if trains_refiner(recipe, tuple(changes or ())):
+        typer.echo(f'next: make_segmenter("{NANO}", refine="{best}"), or params = {{ refine = "{best}" }} in a suite')
+    else:
+        typer.echo(f"next: synthfm bench quick --segmenter {best} --segmenter {NANO}")
 
 
 def main() -> None:

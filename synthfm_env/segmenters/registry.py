@@ -1,6 +1,7 @@
 """Segmenters by name."""
 
 import importlib
+from pathlib import Path
 from typing import Literal
 
 from synthfm_env.errors import InputError, unknown_name
@@ -30,7 +31,7 @@ def make_segmenter(
     planes: Literal[1, 3] | None = None,
     zoom: bool | None = None,
     distances: bool | None = None,
-    refine: bool | None = None,
+    refine: bool | str | None = None,
 ) -> Segmenter:
     """Build a segmenter.
 
@@ -48,7 +49,8 @@ def make_segmenter(
         distances: whether geodesic distances to the clicks have a say: SAM 2's logits are added to what ``geodesic``
             would say, at most a quarter as loud, and clicked voxels are always obeyed.
         refine: whether a small 3D network, trained on synthetic volumes as well, has the last word on what the views
-            and the distances say. Needs ``distances``.
+            and the distances say; or the path of one that ``synthfm train synthfm3d-refiner`` wrote. Needs
+            ``distances``.
 
     Raises:
         InputError: an unknown name, weights that cannot be loaded, or ``refine`` without ``distances``.
@@ -71,7 +73,9 @@ def make_segmenter(
     closely = mode == "auto" and trained_here(name_or_path)
     distances = closely if distances is None else distances
     if refine and not distances:
-        raise InputError("make_segmenter(refine=True) needs distances=True: the refiner reads distances to the clicks")
+        raise InputError(
+            f"make_segmenter(refine={refine!r}) needs distances=True: the refiner reads distances to the clicks"
+        )
     refine = closely and distances if refine is None else refine
     where = pick_device(device)
     return SAM2Segmenter(
@@ -82,7 +86,7 @@ def make_segmenter(
         planes=planes or (3 if closely else 1),
         zoom=closely if zoom is None else zoom,
         distances=distances,
-        refine=load_refiner().to(where).refine if refine else None,
+        refine=load_refiner(Path(refine) if isinstance(refine, str) else None).to(where).refine if refine else None,
     )
 
 

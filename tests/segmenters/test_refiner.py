@@ -116,6 +116,19 @@ def test_the_default_is_refined_heeds_clicks_and_undoes_bit_for_bit() -> None:
     assert (plain.mask != answers[0].mask).any()
 
 
+def test_a_refiner_of_ones_own_is_given_by_its_path(tmp_path: Path) -> None:
+    path = tmp_path / "mine.safetensors"
+    save_file({name: value.contiguous() for name, value in Refiner().state_dict().items()}, path)
+    image = np.random.default_rng(0).integers(0, 255, (12, 48, 48), dtype=np.uint8)
+    masks = [
+        make_segmenter("synthfm3d-nano", device="cpu", refine=refine).start(image, MM).add(Click((5, 20, 30))).mask
+        for refine in (str(path), False)
+    ]
+    np.testing.assert_array_equal(*masks)  # untrained it changes nothing, unlike the packaged one
+    with pytest.raises(InputError, match="are a refiner's; give them beside a segmenter"):
+        make_segmenter(str(path))
+
+
 def test_without_distances_nothing_is_refined() -> None:
     with pytest.raises(InputError, match="needs distances=True"):
         make_segmenter("synthfm3d-nano", device="cpu", distances=False, refine=True)

@@ -43,7 +43,7 @@ def train(
         DivergedError: the loss is no longer finite.
         KeyboardInterrupt: Ctrl-C, with a message that says how to go on.
     """
-    refiner = "rounds" in read_fields(recipe, overrides)
+    refiner = trains_refiner(recipe, overrides)
     chosen = load_refiner_recipe(recipe, overrides) if refiner else load_recipe(recipe, overrides)
     if not resume and (out / "checkpoint.pt").exists():
         raise InputError(f"{str(out)!r} holds a run already; add --resume to go on with it, or give another --out")
@@ -69,6 +69,11 @@ def train(
         raise KeyboardInterrupt(_how_to_go_on(recipe, out, overrides, device, devices)) from None
     processes.finish()
     return weights
+
+
+def trains_refiner(recipe: str, overrides: tuple[str, ...]) -> bool:
+    """Tell whether a recipe trains the refiner of a segmenter's masks, not a segmenter."""
+    return "rounds" in read_fields(recipe, overrides)
 
 
 def _how_to_go_on(recipe: str, out: Path, overrides: tuple[str, ...], device: str, devices: int) -> str:

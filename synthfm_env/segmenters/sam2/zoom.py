@@ -231,7 +231,7 @@ class ZoomSession(Session):
         """
         if not bool((close.logits > 0).any()):
             return True
-        first = self._shape[0] == 1 and len(close.clicks) <= _FIRST_CLICKS
+        first = self._shape[0] < FEWEST_SLICES and len(close.clicks) <= _FIRST_CLICKS
         if not first and not self._insists(close.clicks, positive=True):
             return False
         before, after = self._native(afar)[0], self._native(close)[0]
