@@ -24,8 +24,7 @@ _MARGIN = 0.4  # of the object's side, on either side of it
 _LEAST_MARGIN = 4  # voxels
 _SMALLER = 0.4  # a new box must leave out more than half of the old one: it has to be encoded, and all clicks repeated
 _LOOKS = 2  # boxes drawn after a click, at most: the first may be drawn around a mask that was seen badly
-_FIRST_CLICKS = 2  # of a 2D image, after which a close view
-_KEPT = 0.5  # must keep this share of the mask seen from afar
+_KEPT = 0.5  # of what was seen before must a closer view keep
 _OUTGROWN = 1.5  # an object so many times larger than the box shows it has been lost close up
 _INSISTING = 2  # clicks of one kind in a row
 _HALF = 0.5  # of its box is what a volume may keep where negative clicks insist, or it stays as it is
@@ -223,16 +222,15 @@ class ZoomSession(Session):
         return closer
 
     def _loses(self, afar: _Moment, close: _Moment) -> bool:
-        """Tell whether the object was lost close up; in a 2D image also whether most of it was.
+        """Tell whether the object was lost close up; in an image or thin stack also whether most of it was.
 
         Close to a large, textured object the model may take a piece of it for the whole. Three planes correct each
-        other; a single image has nothing but its first clicks, or clicks that insist, and what their distances say:
-        they may side with the close view all the same, as where a cell was seen as its cluster.
+        other; turns of one image do not, but distances to the clicks may side with the close view, as where a cell was
+        seen as its cluster.
         """
         if not bool((close.logits > 0).any()):
             return True
-        first = self._shape[0] < FEWEST_SLICES and len(close.clicks) <= _FIRST_CLICKS
-        if not first and not self._insists(close.clicks, positive=True):
+        if self._shape[0] >= FEWEST_SLICES:
             return False
         before, after = self._native(afar)[0], self._native(close)[0]
         if int((before & after).sum()) >= _KEPT * int(before.sum()):
