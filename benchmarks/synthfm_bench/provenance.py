@@ -54,14 +54,15 @@ def machine() -> dict[str, Any]:
 
 
 def weights_sha256(segmenter: Segmenter) -> str | None:
-    """Return the SHA-256 of a model's parameters and buffers with their names; None where there is none."""
-    model = getattr(segmenter, "model", None)
+    """Return the SHA-256 of parameters and buffers of a model and its refiner; None where there is no model."""
+    model, refiner = getattr(segmenter, "model", None), getattr(segmenter, "refiner", None)
     if model is None:
         return None
     import torch  # here, because a segmenter without a model needs none of it
 
     digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
+    refining = [] if refiner is None else sorted(refiner.state_dict().items())
+    for name, tensor in (*sorted(model.state_dict().items()), *refining):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         digest.update(tensor.detach().cpu().flatten().contiguous().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()

@@ -86,7 +86,7 @@ def make_segmenter(
         planes=planes or (3 if closely else 1),
         zoom=closely if zoom is None else zoom,
         distances=distances,
-        refine=load_refiner(Path(refine) if isinstance(refine, str) else None).to(where).refine if refine else None,
+        refiner=load_refiner(Path(refine) if isinstance(refine, str) else None).to(where) if refine else None,
     )
 
 

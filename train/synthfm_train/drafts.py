@@ -75,7 +75,7 @@ class _Recorder:
         self._refiner = refiner
         self.drafts: list[Draft] = []
 
-    def __call__(self, draft: Draft) -> Tensor:
+    def refine(self, draft: Draft) -> Tensor:
         self.drafts.append(draft)
         return draft.logits if self._refiner is None else self._refiner.refine(draft)
 
@@ -138,7 +138,7 @@ class Episodes(Dataset[int]):
             recorder = _Recorder(None if self._refiner is None else load_refiner(self._refiner))
             model, device = load_weights(self._recipe.segmenter), torch.device("cpu")
             name = self._recipe.segmenter
-            engine = SAM2Segmenter(name, model, device, "fast", planes=3, zoom=True, distances=True, refine=recorder)
+            engine = SAM2Segmenter(name, model, device, "fast", planes=3, zoom=True, distances=True, refiner=recorder)
             self._engine = engine, recorder
         rng = np.random.default_rng((seed, 0xD2AF))
         volume = self._generators[seed % len(self._generators)].sample(seed)

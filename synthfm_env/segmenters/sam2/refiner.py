@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from importlib.resources import files
 from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -101,6 +101,13 @@ class Draft(NamedTuple):
             first, last = (f([*covered, *at[:, axis].tolist()], default=0) for f in (min, max))
             sides.append(slice(max(0, first - _MARGIN), min(n, last + 1 + _MARGIN)))
         return sides[0], sides[1], sides[2]
+
+
+class Refines(Protocol):
+    """What has the last word on drafts: a ``Refiner``, or something that watches one."""
+
+    def refine(self, draft: Draft) -> Tensor:
+        """Return final logits, float32 (d, h, w), on the CPU."""
 
 
 class _Residual(nn.Module):

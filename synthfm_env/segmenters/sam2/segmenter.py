@@ -1,6 +1,6 @@
 """SAM 2 as a ``Segmenter``."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -18,7 +18,7 @@ from synthfm_env.segmenters.sam2.features import Features
 from synthfm_env.segmenters.sam2.frames import square_frames
 from synthfm_env.segmenters.sam2.planes import Box, Planes
 from synthfm_env.segmenters.sam2.recall import Memory
-from synthfm_env.segmenters.sam2.refiner import Draft
+from synthfm_env.segmenters.sam2.refiner import Refines
 from synthfm_env.segmenters.sam2.session import SAM2Session, add_together
 from synthfm_env.segmenters.sam2.zoom import ZoomSession
 
@@ -28,6 +28,7 @@ class SAM2Segmenter(Segmenter):
 
     Attributes:
         model: the ``SAM2Base``, in evaluation mode.
+        refiner: what has the last word on its masks, None for none.
         feature_budget: bytes that the encoded slices of one session may take; beyond it they are encoded again.
         memory: which slices a slice remembers, in fast mode. "all": every clicked one and the last six tracked.
             "nearest": of the clicked ones the four nearest. "confident": every clicked one, and of the last sixteen
@@ -50,13 +51,14 @@ class SAM2Segmenter(Segmenter):
         planes: Literal[1, 3] = 1,
         zoom: bool = False,
         distances: bool = False,
-        refine: Callable[[Draft], Tensor] | None = None,
+        refiner: Refines | None = None,
     ) -> None:
-        """Take a model; see ``make_segmenter`` for what the options do. ``refine`` needs ``distances``."""
+        """Take a model; see ``make_segmenter`` for what the options do. A refiner needs ``distances``."""
         self.name = name
         self.model = model.to(device)
         self._fast = mode == "fast"
-        self._planes, self._zoom, self._distances, self._refine = planes, zoom, distances, refine
+        self.refiner = refiner
+        self._planes, self._zoom, self._distances = planes, zoom, distances
         self._dtype = torch.float32 if mode == "exact" else torch.float16
 
     def frames(self, image: NDArray) -> Tensor:
@@ -82,7 +84,7 @@ class SAM2Segmenter(Segmenter):
             (depth, height, width),
             zoom=self._zoom,
             measure=measure if self._distances else None,
-            refine=self._refine,
+            refine=self.refiner.refine if self.refiner else None,
         )
 
     def add_many(self, sessions: Sequence[Session], clicks: Sequence[Click]) -> list[Prediction]:
