@@ -49,7 +49,7 @@ def make_segmenter(
         distances: whether geodesic distances to the clicks have a say: SAM 2's logits are added to what ``geodesic``
             would say, at most a quarter as loud, and clicked voxels are always obeyed.
         refine: whether a small 3D network, trained on synthetic volumes as well, has the last word on what the views
-            and the distances say; or the path of one that ``synthfm train synthfm3d-refiner`` wrote. Needs
+            of a volume and the distances say; or the path of one that ``synthfm train synthfm3d-refiner`` wrote. Needs
             ``distances``.
 
     Raises:

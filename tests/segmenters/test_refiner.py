@@ -129,6 +129,18 @@ def test_a_refiner_of_ones_own_is_given_by_its_path(tmp_path: Path) -> None:
         make_segmenter(str(path))
 
 
+@pytest.mark.parametrize("depth", [1, 7, 8])
+def test_images_and_thin_stacks_are_left_as_drafted(depth: int) -> None:
+    image = np.random.default_rng(0).integers(0, 255, (depth, 48, 48), dtype=np.uint8)
+    refined, drafted = (
+        make_segmenter("synthfm3d-nano", device="cpu", refine=refine).start(image, MM).add(Click((0, 20, 30))).logits
+        for refine in (True, False)
+    )
+    assert refined is not None
+    assert drafted is not None
+    assert np.array_equal(refined, drafted) is (depth < 8)
+
+
 def test_without_distances_nothing_is_refined() -> None:
     with pytest.raises(InputError, match="needs distances=True"):
         make_segmenter("synthfm3d-nano", device="cpu", distances=False, refine=True)

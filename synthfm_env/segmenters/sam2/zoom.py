@@ -79,7 +79,8 @@ class ZoomSession(Session):
             shape: (D, H, W) of it.
             zoom: without it every click is answered on the whole image.
             measure: prepares distances to its clicks, whose evidence is added to the view's; None for the view alone.
-            refine: makes final logits of a draft that view and distances gave; None leaves the draft as it is.
+            refine: makes final logits of a draft that view and distances gave; None leaves the draft as it is. So do
+                images and thin stacks, where it was no better.
         """
         self._open, self._shape, self._zoom = open_planes, shape, zoom
         self._measure, self._refine = measure, refine
@@ -145,7 +146,7 @@ class ZoomSession(Session):
             return _Moment(clicks, planes, answers, views.mean(0))
         depth, height, width = views.shape[1:]
         says = evidence(self._distances, planes.box, (depth, height, width))
-        if not self._refine:
+        if not self._refine or self._shape[0] < FEWEST_SLICES:
             return _Moment(clicks, planes, answers, views.mean(0) + says.logits)
         spread = torch.stack((views.mean(0), views.amin(0), views.amax(0)))
         draft = Draft(planes.box, spread, says, planes.grey(), clicks)
