@@ -23,7 +23,7 @@ from synthfm_train.refiner_recipe import load_refiner_recipe
 from synthfm_train.refiner_trainer import refiner_loss
 
 TINY = (
-    "data.shape=[[12,32,32],[1,32,32]]",
+    "data.shape=[[12,32,32],[9,32,32]]",
     "data.recipe='clear'",
     "structures=1",
     "clicks=2",
@@ -135,3 +135,10 @@ def test_a_bad_value_is_named(override: str, named: str) -> None:
 def test_several_devices_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="takes one device"):
         train(out=tmp_path, devices=2, **RUN)
+
+
+def test_rounds_that_give_no_draft_are_named(tmp_path: Path) -> None:
+    """Images are left as drafted, so there is nothing to learn from them."""
+    images = (*TINY, "data.shape=[1,32,32]")
+    with pytest.raises(InputError, match="none of the 2 volumes of round 1 gave a draft"):
+        train(out=tmp_path, **(RUN | {"overrides": images}))

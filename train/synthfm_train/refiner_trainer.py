@@ -86,9 +86,13 @@ class RefinerTrainer:
         played = play_all(episodes, self.workers)
         console = Console(stderr=True)
         title = f"round {number + 1}/{len(self.recipe.rounds)} volumes played"
-        total = sum(track(played, title, len(episodes), console=console, disable=not console.is_terminal))
-        if not total:
-            raise InputError(f"recipe {self.recipe.name!r}: no volume of round {number + 1} gave a draft to learn from")
+        for _ in track(played, title, len(episodes), console=console, disable=not console.is_terminal):
+            pass
+        if not self._paths(number, held_out=False):
+            raise InputError(
+                f"recipe {self.recipe.name!r}: none of the {len(episodes)} volumes of round {number + 1} gave a draft "
+                "to learn from; give it more volumes, or volumes of eight slices and more"
+            )
 
     def _paths(self, number: int, *, held_out: bool) -> list[Path]:
         """Return the drafts of a round and of those before it, for validation or for training."""
