@@ -103,9 +103,13 @@ def test_a_run_stopped_anywhere_goes_on_to_the_same_weights(tmp_path: Path, monk
 
     broken = tmp_path / "broken"
     with monkeypatch.context() as patch:
+        patch.setattr("synthfm_train.drafts.save_draft", lambda *_: os.kill(os.getpid(), signal.SIGINT))
+        with pytest.raises(KeyboardInterrupt, match="go on with: synthfm train synthfm3d-refiner --resume"):
+            train(out=broken, **RUN)  # before the first volume is whole
+    with monkeypatch.context() as patch:
         patch.setattr(Display, "step", press_ctrl_c)
         with pytest.raises(KeyboardInterrupt, match="go on with: synthfm train synthfm3d-refiner --resume"):
-            train(out=broken, **RUN)
+            train(out=broken, resume=True, **RUN)
         (broken / "drafts" / "round0" / "000007.part").mkdir()  # what a kill in the middle of a volume leaves
         with pytest.raises(KeyboardInterrupt):
             train(out=broken, resume=True, **RUN)  # in the second round now

@@ -7,7 +7,7 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-_LINE_EVERY_S = 20.0
+LINE_EVERY_S = 20.0
 _SMOOTH = 0.95
 
 
@@ -48,7 +48,7 @@ class Display:
             self._mean[name] = _SMOOTH * self._mean.get(name, value) + (1 - _SMOOTH) * value
         self._bar.update(self._row, completed=done, note=self._note())
         now = time.monotonic()
-        if not self._silent and not self._console.is_terminal and (now - self._told > _LINE_EVERY_S):
+        if not self._silent and not self._console.is_terminal and (now - self._told > LINE_EVERY_S):
             self._told = now
             left = (now - self._began) / max(1, done - self._first) * (self._total - done)
             self._line(f"{done}/{self._total} {self._note()}, left: {left / 60:.0f} min")

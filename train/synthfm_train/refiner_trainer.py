@@ -23,7 +23,7 @@ from synthfm_train.data import start_worker
 from synthfm_train.drafts import Episodes, load_draft, play_all
 from synthfm_train.folder import RunFolder
 from synthfm_train.interrupt import gentle_interrupt
-from synthfm_train.progress import Display
+from synthfm_train.progress import LINE_EVERY_S, Display
 from synthfm_train.refiner_recipe import RefinerRecipe
 from synthfm_train.schedule import schedule
 
@@ -81,13 +81,18 @@ class RefinerTrainer:
         return self.folder.path / "drafts" / f"round{number}"
 
     def _play(self, number: int) -> None:
+        self.save()  # the volumes played before Ctrl-C are found again by --resume
         refiner = self.folder.weights if number else None
         episodes = Episodes(self.recipe, number, self._drafts(number), refiner)
         played = play_all(episodes, self.workers)
         console = Console(stderr=True)
         title = f"round {number + 1}/{len(self.recipe.rounds)} volumes played"
-        for _ in track(played, title, len(episodes), console=console, disable=not console.is_terminal):
-            pass
+        said = time.monotonic()
+        bar = track(played, title, len(episodes), console=console, disable=not console.is_terminal)
+        for done, _ in enumerate(bar, 1):
+            if not console.is_terminal and time.monotonic() - said >= LINE_EVERY_S:
+                said = time.monotonic()
+                console.print(f"{title}: {done} of {len(episodes)}")
         if not self._paths(number, held_out=False):
             raise InputError(
                 f"recipe {self.recipe.name!r}: none of the {len(episodes)} volumes of round {number + 1} gave a draft "
