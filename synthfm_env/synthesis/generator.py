@@ -47,12 +47,13 @@ _threads = _Threads()
 def _one_thread() -> Iterator[None]:
     """Run on one thread: sums depend on how they are split, and small work is slower when it is.
 
-    Python threads may draw at the same time. Torch keeps a number for each, and takes a new one's from whoever set it
-    last, so each restores what the first of them found.
+    Python threads may draw at the same time. Torch keeps a number for each, and takes a new one's, when it is first
+    asked or computes, from whoever set it last: so each asks before it sets its own, and restores what the first found.
     """
     with _threads.lock:
+        found = torch.get_num_threads()
         if not _threads.drawing:
-            _threads.before = torch.get_num_threads()
+            _threads.before = found
         _threads.drawing += 1
         torch.set_num_threads(1)
     try:

@@ -3,6 +3,7 @@ import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from threading import Event, Thread
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from scipy import ndimage
 
 from synthfm_env.errors import InputError
 from synthfm_env.synthesis import GENERATOR_VERSION, SynthFM3D, list_recipes
+from synthfm_env.synthesis.generator import _one_thread
 from synthfm_env.volumes import to_uint8
 
 SHAPE = (16, 64, 64)
@@ -78,6 +80,27 @@ def test_python_threads_draw_the_same_bytes_and_leave_torchs_threads_as_they_wer
         assert found == {3} == {torch.get_num_threads()}
     finally:
         torch.set_num_threads(before)
+
+
+def test_a_second_python_thread_keeps_to_one_thread_whatever_others_set_meanwhile():
+    """Torch gives a new thread the number that was set last anywhere, when it first computes."""
+    before, entered, changed, found = torch.get_num_threads(), Event(), Event(), []
+
+    def draw():
+        with _one_thread():
+            entered.set()
+            changed.wait(10)
+            found.append(torch.get_num_threads())
+
+    thread = Thread(target=draw)
+    with _one_thread():  # the first
+        thread.start()
+        entered.wait(10)
+        torch.set_num_threads(3)
+        changed.set()
+        thread.join()
+    assert found == [1]
+    assert torch.get_num_threads() == before
 
 
 def test_neither_global_generator_is_used():

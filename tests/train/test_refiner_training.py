@@ -5,6 +5,7 @@ import math
 import os
 import signal
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -103,7 +104,7 @@ def test_a_run_stopped_anywhere_goes_on_to_the_same_weights(tmp_path: Path, monk
 
     broken = tmp_path / "broken"
     with monkeypatch.context() as patch:
-        patch.setattr("synthfm_train.drafts.save_draft", lambda *_: os.kill(os.getpid(), signal.SIGINT))
+        patch.setattr("synthfm_train.drafts.save_draft", Mock(side_effect=KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt, match="go on with: synthfm train synthfm3d-refiner --resume"):
             train(out=broken, **RUN)  # before the first volume is whole
     with monkeypatch.context() as patch:
