@@ -108,7 +108,7 @@ def play(
 
 
 class Episodes(Dataset[int]):
-    """Item i plays some structures of one volume, writes its drafts into a folder, and returns how many they are.
+    """Item i plays some structures of one volume, writes its drafts into a folder, and is i again.
 
     The folder appears whole or not at all; where it is there already nothing is played.
     """
@@ -131,7 +131,7 @@ class Episodes(Dataset[int]):
             part.mkdir(parents=True)
             self._play_volume(self._first + index, part)
             os.replace(part, target)
-        return len(list(target.iterdir()))
+        return index
 
     def _play_volume(self, seed: int, folder: Path) -> None:
         if self._engine is None:
@@ -154,7 +154,7 @@ class Episodes(Dataset[int]):
 
 
 def play_all(episodes: Episodes, workers: int) -> Iterator[int]:
-    """Play all volumes of a round in worker processes, and yield how many drafts each gave."""
+    """Play all volumes of a round in worker processes, and yield the number of each when it is played."""
     loader: DataLoader[int] = DataLoader(
         episodes, batch_size=None, num_workers=workers, prefetch_factor=1 if workers else None,
         worker_init_fn=start_worker,

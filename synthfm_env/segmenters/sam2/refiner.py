@@ -183,5 +183,7 @@ def load_refiner(path: Path | None = None) -> Refiner:
     if path is None:
         path = Path(str(files("synthfm_env") / "weights" / "synthfm3d-refiner.safetensors"))
     if not path.is_file():
-        raise InputError(f"weights {str(path)!r} do not exist; give a refiner.safetensors that `synthfm train` wrote")
+        raise InputError(
+            f"weights {str(path)!r} do not exist; give weights that `synthfm train synthfm3d-refiner` wrote"
+        )
     return fill(Refiner(), read_safetensors(path)[1], path).eval()
