@@ -107,7 +107,8 @@ def main(
     group_of = {episode.case: episode.group for episode in played}
     for (case, name), curves in cases.items():
         mean = np.mean(curves, axis=0).tolist()
-        for group in (group_of[case], f"all {group_of[case][-2:]}"):
+        modality, dimensions = group_of[case].split()
+        for group in (f"{modality} 2D and 3D", group_of[case], f"all {dimensions}"):
             groups[group, name].append(mean)
     console = Console(width=110)
     console.print(table_of("case (n structures)", cases))

@@ -12,6 +12,7 @@ from synthfm_env.prompts import Click
 from synthfm_env.segmenters import make_segmenter
 from synthfm_env.segmenters.sam2 import Draft, Refiner, load_refiner, seeded
 from synthfm_env.segmenters.sam2.evidence import Evidence
+from synthfm_env.segmenters.sam2.refiner import CHANNELS
 
 MM = (1.0, 1.0, 1.0)
 BOX = (slice(2, 14), slice(10, 50), slice(4, 44))
@@ -73,6 +74,16 @@ def test_far_from_the_draft_and_the_clicks_nothing_changes() -> None:
     for axis, side in enumerate(part):
         assert side.start <= int(changed[:, axis].min())
         assert int(changed[:, axis].max()) < side.stop
+
+
+@pytest.mark.parametrize("shape", [(6, 6, 6), (8, 92, 90), (40, 64, 48)])
+def test_its_convolutions_give_what_torch_gives(shape: tuple[int, int, int]) -> None:
+    refiner = random_refiner()
+    channels = torch.randn((1, CHANNELS, *shape), generator=torch.Generator().manual_seed(1))
+    expected = refiner(channels)  # with gradients torch chooses how
+    assert expected.requires_grad
+    with torch.inference_mode():
+        np.testing.assert_allclose(refiner(channels), expected.detach(), atol=2e-4)
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 1), (1, 96, 96), (3, 17, 5), (13, 14, 15)])
