@@ -24,8 +24,8 @@ def _has_onednn() -> bool:
     return torch.equal(y, x @ x.T)
 
 
-def _onednn_for(x: Tensor) -> bool:
-    """Tell whether products of ``x`` are left to oneDNN."""
+def onednn_for(x: Tensor) -> bool:
+    """Tell whether products with ``x``, and convolutions of it, are left to oneDNN."""
     plain = x.device.type == "cpu" and x.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
     return plain and _has_onednn()
 
@@ -33,7 +33,7 @@ def _onednn_for(x: Tensor) -> bool:
 def _is_for_onednn(x: Tensor, weight: Tensor) -> bool:
     # oneDNN is slow with a weight that neither lies without gaps in memory nor its transpose.
     dense = weight.is_contiguous() or weight.T.is_contiguous()
-    return dense and x.numel() * len(weight) > _SMALL and _onednn_for(x) and weight.dtype == x.dtype
+    return dense and x.numel() * len(weight) > _SMALL and onednn_for(x) and weight.dtype == x.dtype
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -80,7 +80,7 @@ def attend(queries: Tensor, keys: Tensor, values: Tensor, count: int) -> Tensor:
         values: (heads, m, C).
         count: of the m keys that are not there to fill up to a round number, see ``filling``.
     """
-    if not _onednn_for(queries):
+    if not onednn_for(queries):
         keys, values = keys[None, :, :count], values[None, :, :count]
         return F.scaled_dot_product_attention(queries[None], keys, values, scale=1.0)[0]
     found = []
@@ -93,7 +93,7 @@ def attend(queries: Tensor, keys: Tensor, values: Tensor, count: int) -> Tensor:
 
 def filling(count: int, like: Tensor) -> int:
     """Return how many keys to add to ``count``: oneDNN takes a millisecond to prepare for each new shape."""
-    return -count % _ROUND if _onednn_for(like) else 0
+    return -count % _ROUND if onednn_for(like) else 0
 
 
 class Joined:

@@ -16,6 +16,7 @@ from synthfm_env.errors import InputError
 from synthfm_env.prompts import Click
 from synthfm_env.segmenters.sam2.evidence import Evidence
 from synthfm_env.segmenters.sam2.planes import Box
+from synthfm_env.segmenters.sam2.products import onednn_for
 from synthfm_env.segmenters.sam2.weights import fill, read_safetensors
 
 CHANNELS = 9
@@ -118,8 +119,7 @@ class _Conv3d(nn.Conv3d):
     """
 
     def _conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        plain = x.device.type == "cpu" and x.dtype == torch.float32 and not torch.is_grad_enabled()
-        if not plain or torch.is_autocast_enabled("cpu") or not torch.backends.mkldnn.is_available():
+        if torch.is_grad_enabled() or not onednn_for(x):
             return super()._conv_forward(x, weight, bias)
         assert not isinstance(self.padding, str)
         done: Tensor = torch.mkldnn_convolution(x, weight, bias, self.padding, self.stride, self.dilation, self.groups)
