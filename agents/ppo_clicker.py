@@ -53,6 +53,7 @@ from synthfm_agents.blind.ppo.clicker import action_of
 from synthfm_agents.blind.ppo.network import ACTIONS, CANDIDATES, FEATURES, ClickNet, see
 from synthfm_env import SynthFM3D, VolumeEnv, make_segmenter
 from synthfm_env.envs.synthetic_env import fair_targets
+from synthfm_env.files import atomic_write
 
 WEIGHTS = Path(synthfm_agents.__file__).parent / "blind" / "ppo" / "ppo.safetensors"
 SHAPE = (12, 36, 36)
@@ -155,9 +156,8 @@ def train(recipe: str, steps: int, seed: int, to: Path, cases: int = CASES) -> N
     model.learn(steps, log_interval=1)
     policy = model.policy
     assert isinstance(policy, ClickPolicy)
-    part = to.with_name(to.name + ".part")
-    part.write_bytes(save(policy.net.state_dict()))
-    part.replace(to)
+    with atomic_write(to) as unfinished:
+        unfinished.write_bytes(save(policy.net.state_dict()))
 
 
 def measure(recipe: str, segmenter: str, cases: int) -> None:

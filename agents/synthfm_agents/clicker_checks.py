@@ -1,6 +1,5 @@
 """Tells the author of a clicker what is wrong with it."""
 
-import random
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +10,7 @@ from synthfm_agents.base import Clicker, Observation
 from synthfm_env.envs.actions import click_action, read_action
 from synthfm_env.errors import InputError
 from synthfm_env.metrics import dice
+from synthfm_env.testing.harness import global_random_state
 
 SHAPES = ((6, 18, 20), (1, 24, 16))  # a volume whose axes differ, and an image
 CLICKS = 5
@@ -56,10 +56,10 @@ def _problems_of_class(clicker: Any) -> list[str]:
 
 
 def _problems_of_play(clicker: Clicker, shape: tuple[int, int, int]) -> list[str]:
-    before = _global_chance()
+    before = global_random_state()
     first, problems = _play(clicker, shape)
     again, _ = _play(clicker, shape)
-    if _global_chance() != before:
+    if global_random_state() != before:
         problems.append("it draws from a global source of chance: take self.rng, which reset(seed) seeds")
     if first != again:
         problems.append("the same seed gave other actions the second time: take all chance from self.rng")
@@ -152,11 +152,6 @@ def _copy(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def _same(a: Observation | Mapping[str, Any], b: Mapping[str, Any]) -> bool:
     return a.keys() == b.keys() and all(np.array_equal(a[key], b[key]) for key in a)
-
-
-def _global_chance() -> tuple[object, ...]:
-    _, numbers, *rest = np.random.get_state()  # noqa: NPY002
-    return random.getstate(), np.asarray(numbers).tobytes(), rest
 
 
 def _named(error: Exception) -> str:

@@ -10,10 +10,9 @@ import edt
 import numpy as np
 from numpy.typing import NDArray
 
-from synthfm_env import geometry
+from synthfm_env.geometry import bounding_box
 
 Voxel = tuple[int, int, int]
-Box = tuple[slice, slice, slice]
 ISOTROPIC = (1.0, 1.0, 1.0)
 INNER = (slice(1, -1),) * 3
 
@@ -30,23 +29,6 @@ class Depth(NamedTuple):
 
     distance: NDArray[np.float32]
     corner: Voxel
-
-
-def bounding_box(region: NDArray[np.bool_], margin: int = 0) -> Box | None:
-    """Return the smallest box that holds a region, or None for an empty one.
-
-    Args:
-        region: bool (D, H, W).
-        margin: voxels to add on every side, as far as the image goes.
-    """
-    tight = geometry.bounding_box(region)
-    if any(side.stop == 0 for side in tight):
-        return None
-    z, y, x = (
-        slice(max(0, side.start - margin), min(n, side.stop + margin))
-        for side, n in zip(tight, region.shape, strict=True)
-    )
-    return z, y, x
 
 
 def depth(region: NDArray[np.bool_], spacing: tuple[float, float, float] = ISOTROPIC) -> Depth | None:

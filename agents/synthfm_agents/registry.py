@@ -1,6 +1,5 @@
 """Clickers by name."""
 
-import importlib
 import inspect
 from typing import Any
 
@@ -22,7 +21,8 @@ from synthfm_agents.protocols.shen2024 import Shen2024
 from synthfm_agents.protocols.synthfm_mm import SynthFMMillimetres
 from synthfm_agents.protocols.synthfm_pairs import SynthFMPairs
 from synthfm_agents.protocols.vista3d import Vista3D
-from synthfm_env.errors import InputError, unknown_name
+from synthfm_env.errors import unknown_name
+from synthfm_env.plugins import construct, load_class
 
 _PROTOCOLS: tuple[type[ClickProtocol], ...] = (
     SynthFMMillimetres,
@@ -62,31 +62,11 @@ def make_clicker(name: str, **params: Any) -> Clicker:
         InputError: an unknown name, a class that cannot be imported or is no ``Clicker``, or parameters that
             it does not take.
     """
-    if ":" in name:
-        kind = _own(name)
-    elif name in _CLICKERS:
-        kind = _CLICKERS[name]
-    else:
+    if name in _CLICKERS:
+        return construct(_CLICKERS[name], name, "clicker", **params)
+    if ":" not in name:
         raise unknown_name("clicker", name, _CLICKERS)
-    try:
-        inspect.signature(kind).bind(**params)
-    except TypeError as error:
-        raise InputError(f"make_clicker({name!r}, ...): {error}; it takes {inspect.signature(kind)}") from None
-    return kind(**params)
-
-
-def _own(path: str) -> type[Clicker]:
-    module, _, name = path.partition(":")
-    try:
-        kind = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise InputError(
-            f"clicker {path!r} cannot be imported: {error}; expected package.module:Class on the Python path"
-        ) from None
-    if not (inspect.isclass(kind) and issubclass(kind, Clicker)) or inspect.isabstract(kind):
-        raise InputError(
-            f"clicker {path!r} is no clicker: expected a subclass of synthfm_agents.Clicker with a method act"
-        )
+    kind = load_class(name, Clicker, "clicker")
     if not hasattr(kind, "name"):
-        kind.name = path
-    return kind
+        kind.name = name
+    return construct(kind, name, "clicker", **params)

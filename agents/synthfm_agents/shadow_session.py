@@ -1,14 +1,11 @@
 """A session of the clicker's own, for clickers that ask a segmenter what it would say."""
 
-from functools import lru_cache
-
 import numpy as np
 from numpy.typing import NDArray
 
 from synthfm_agents.base import Observation, clicks_in
-from synthfm_env.segmenters import Prediction, Segmenter, Session, make_segmenter
-
-_shared_segmenter = lru_cache(maxsize=4)(make_segmenter)
+from synthfm_env.segmenters import Prediction, Segmenter, Session
+from synthfm_env.segmenters.shared import shared_segmenter
 
 
 class OwnSession:
@@ -35,7 +32,7 @@ class OwnSession:
         Raises:
             InputError: a name that is not known, or weights that cannot be read.
         """
-        return self._named if isinstance(self._named, Segmenter) else _shared_segmenter(self._named)
+        return self._named if isinstance(self._named, Segmenter) else shared_segmenter(self._named)
 
     def follow(self, observation: Observation) -> Session:
         """Return the session with the clicks of an observation; ``prediction`` is its answer, None for no click."""

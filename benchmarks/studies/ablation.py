@@ -8,7 +8,6 @@ is there already is not done again, so it can be stopped and called once more.
 """
 
 import json
-import os
 import shlex
 import sys
 from collections import defaultdict
@@ -26,6 +25,7 @@ from rich.console import Console
 from rich.progress import track
 
 from synthfm_env import InputError, Volume, make_segmenter
+from synthfm_env.files import write_text
 from synthfm_train.run import train
 
 RECIPES = {"ablation-shape": "shape-aware", "ablation-boundary": "boundary-aware", "ablation-both": "both"}
@@ -66,9 +66,7 @@ def played_on(weights: Path, cases: Path, most: int, only: list[str]) -> list[Pl
     shown = track(volumes, weights.parent.name, console=Console(stderr=True))
     slices = (one for volume in shown for one in largest_slices(volume, most))
     episodes = [episode for one in slices for episode in play(one, segmenter, 1)]
-    part = kept.with_suffix(".part")
-    part.write_text("".join(json.dumps(episode._asdict()) + "\n" for episode in episodes), encoding="utf-8")
-    os.replace(part, kept)
+    write_text(kept, "".join(json.dumps(episode._asdict()) + "\n" for episode in episodes))
     return episodes
 
 
@@ -121,9 +119,7 @@ def main(
             scores[recipe, seed] = played_on(weights, cases, most, case or [])
     command = shlex.join(["python", "benchmarks/studies/ablation.py", *sys.argv[1:]])
     text = f"`{command}`, {date.today()}; Dice, mean over {seeds} seeds (lowest to highest).\n\n{table_of(scores)}"
-    part = out / "ablation.part"
-    part.write_text(text, encoding="utf-8")
-    os.replace(part, out / "ablation.md")
+    write_text(out / "ablation.md", text)
     typer.echo(f"{text}\nwritten to {out / 'ablation.md'}")
 
 

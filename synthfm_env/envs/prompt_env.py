@@ -3,7 +3,6 @@
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from functools import lru_cache
 from typing import Any, NamedTuple, TypedDict
 
 import gymnasium as gym
@@ -19,8 +18,8 @@ from synthfm_env.envs.rendering import draw_frame
 from synthfm_env.envs.rewards import make_reward
 from synthfm_env.errors import InputError, unknown_name
 from synthfm_env.prompts import Click
-from synthfm_env.segmenters import make_segmenter
 from synthfm_env.segmenters.base import Prediction, Segmenter, Session
+from synthfm_env.segmenters.shared import shared_segmenter
 from synthfm_env.volumes import Volume, to_uint8
 
 _log = logging.getLogger(__name__)
@@ -47,12 +46,6 @@ class _Opened(NamedTuple):
     volume: Volume
     image: NDArray[np.uint8]
     session: Session
-
-
-@lru_cache(maxsize=4)
-def _shared_segmenter(name: str) -> Segmenter:
-    """Build a segmenter once a process, so that all environments of that name share one model."""
-    return make_segmenter(name)
 
 
 class PromptEnv(gym.Env[Observation, NDArray[np.integer]], ABC):
@@ -196,7 +189,7 @@ class PromptEnv(gym.Env[Observation, NDArray[np.integer]], ABC):
         self._shape = shape
         self._reward = make_reward(reward, target_dice)
         self._segmenter_name = None if isinstance(segmenter, Segmenter) else segmenter
-        self.segmenter = segmenter if isinstance(segmenter, Segmenter) else _shared_segmenter(segmenter)
+        self.segmenter = segmenter if isinstance(segmenter, Segmenter) else shared_segmenter(segmenter)
         self.action_space = spaces.MultiDiscrete([*shape, STOP + 1])
         self.observation_space = _observation_space(shape, max_clicks)
         self._opened: _Opened | None = None
@@ -331,7 +324,7 @@ class PromptEnv(gym.Env[Observation, NDArray[np.integer]], ABC):
         self.__dict__.update(state)
         self._window = self._make_window()
         if self._segmenter_name is not None:
-            self.segmenter = _shared_segmenter(self._segmenter_name)
+            self.segmenter = shared_segmenter(self._segmenter_name)
 
     def _open(self, volume: Volume) -> _Opened:
         """Return a session without clicks; a volume that is encoded already is not encoded again."""

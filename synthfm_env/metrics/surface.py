@@ -147,7 +147,7 @@ def _codes(*masks: NDArray[np.bool_]) -> list[NDArray[np.uint8]]:
 
     Corner i lies between voxels i - 1 and i. The grids are cut to what the masks fill.
     """
-    box = bounding_box(masks[0] | masks[1])
+    box = bounding_box(masks[0] | masks[1]) or (slice(0, 0),) * masks[0].ndim
     codes = []
     for mask in masks:
         code = np.pad(mask[box], 1).view(np.uint8)

@@ -5,8 +5,10 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from skimage.graph import MCP_Geometric
 
+from synthfm_env.geometry import FEWEST_SLICES
 from synthfm_env.prompts import Click
 from synthfm_env.segmenters.block_grid import BlockGrid
+from synthfm_env.volumes.intensity import LUMA
 
 MAX_VOXELS = 500_000
 # One setting for all images, chosen with deepest-point clicks on synthetic shapes and on some CT, MR, ultrasound and
@@ -14,10 +16,8 @@ MAX_VOXELS = 500_000
 # Four times the voxels do not raise it: blocks average noise away.
 SMOOTHING = 0.7  # standard deviation, in finest voxels of the working grid
 EDGE = 2.55  # grey levels per finest voxel: 1 % of the range
-THIN = 8  # an axis of fewer voxels has no border seeds, unless there is no longer one
 UNREACHED = 1e18  # instead of infinity, so that differences and quotients stay numbers
 TINY = np.finfo(np.float32).tiny
-LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601
 
 _Array = NDArray[np.float32]
 
@@ -47,7 +47,7 @@ class ClickDistances:
         depth, height, width = image.shape[:3]
         self.grid = BlockGrid((depth, height, width), spacing, MAX_VOXELS)
         grey = self.grid.mean(image if image.ndim == 3 else image @ LUMA)
-        steps = np.multiply(spacing, self.grid.sizes)
+        steps = np.multiply(spacing, self.grid.sizes, dtype=np.float64)  # a spacing may be of integers
         steps /= min((step for step, n in zip(steps, grey.shape, strict=True) if n > 1), default=1.0)
         cost = 1 + (_gradient(grey, steps) / EDGE) ** 2
         self._paths = MCP_Geometric(cost, fully_connected=False, sampling=tuple(steps))
@@ -122,6 +122,6 @@ def _border(shape: tuple[int, ...]) -> NDArray[np.integer]:
     """Return the (n, 3) voxels on the faces of a grid, leaving out those across a thin axis."""
     border = np.zeros(shape, dtype=bool)
     for axis, length in enumerate(shape):
-        if length >= min(THIN, max(shape)):
+        if length >= min(FEWEST_SLICES, max(shape)):
             np.moveaxis(border, axis, 0)[[0, -1]] = True
     return np.argwhere(border)

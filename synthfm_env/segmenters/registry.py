@@ -1,10 +1,10 @@
 """Segmenters by name."""
 
-import importlib
 from pathlib import Path
 from typing import Literal
 
 from synthfm_env.errors import InputError, unknown_name
+from synthfm_env.plugins import construct, is_class_path, load_class
 from synthfm_env.segmenters.base import Segmenter
 
 _DESCRIPTIONS = {
@@ -55,8 +55,8 @@ def make_segmenter(
     Raises:
         InputError: an unknown name, weights that cannot be loaded, or ``refine`` without ``distances``.
     """
-    if ":" in name_or_path:
-        return _own(name_or_path)
+    if is_class_path(name_or_path):
+        return construct(load_class(name_or_path, Segmenter, "segmenter"), name_or_path, "segmenter")
     if name_or_path == "geodesic":
         from synthfm_env.segmenters.geodesic import Geodesic
 
@@ -88,16 +88,3 @@ def make_segmenter(
         distances=distances,
         refiner=load_refiner(Path(refine) if isinstance(refine, str) else None).to(where) if refine else None,
     )
-
-
-def _own(path: str) -> Segmenter:
-    module, _, name = path.partition(":")
-    try:
-        found = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise InputError(
-            f"segmenter {path!r} cannot be imported: {error}; expected package.module:Class on the Python path"
-        ) from None
-    if not (isinstance(found, type) and issubclass(found, Segmenter)):
-        raise InputError(f"segmenter {path!r} is no subclass of synthfm_env.Segmenter; name one")
-    return found()

@@ -1,6 +1,5 @@
 """A contact sheet of synthetic volumes: three planes each, with the contours of their structures."""
 
-import os
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -10,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synthfm_env.errors import InputError
+from synthfm_env.files import atomic_write
 from synthfm_env.synthesis.generator import SynthFM3D
 from synthfm_env.synthesis.recipe import Recipe, load_recipe
 from synthfm_env.volumes.intensity import to_uint8
@@ -80,12 +80,10 @@ def contact_sheet(volumes: Sequence[Volume], path: str | Path, columns: int = 2)
             for structure in np.unique(label[label > 0]):
                 colour = colours(int(structure) % 20)
                 cells[2 * i + 1].contour(label == structure, [0.5], colors=[colour], linewidths=0.5)
-    unfinished = target.with_name(f".{target.stem}.part{target.suffix}")
     try:
-        figure.savefig(unfinished, dpi=110)
-        os.replace(unfinished, target)
+        with atomic_write(target) as unfinished:
+            figure.savefig(unfinished, dpi=110)
     except OSError as error:
-        unfinished.unlink(missing_ok=True)
         raise InputError(f"preview {target}: cannot be written ({error.strerror or error})") from error
 
 

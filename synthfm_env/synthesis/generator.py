@@ -1,10 +1,7 @@
 """SynthFM-3D: labelled medical-looking volumes from analysis alone."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -24,44 +21,12 @@ from synthfm_env.synthesis.imaging.scanners import Device, field_of_view
 from synthfm_env.synthesis.imaging.tissue_intensities import Palette
 from synthfm_env.synthesis.recipe import Recipe, Style, load_recipe
 from synthfm_env.synthesis.visibility import border_contrast, without
+from synthfm_env.torch_threads import one_torch_thread
 from synthfm_env.volumes.volume import Volume
 
 GENERATOR_VERSION = "1.4"
 _TOP_UPS = 4
 _ROOM = 4  # a structure needs about this many times its smallest size around it
-
-
-@dataclass
-class _Threads:
-    """How many threads torch had before anybody drew, and how many Python threads draw now."""
-
-    before: int = 1
-    drawing: int = 0
-    lock: Lock = field(default_factory=Lock)
-
-
-_threads = _Threads()
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Run on one thread: sums depend on how they are split, and small work is slower when it is.
-
-    Python threads may draw at the same time. Torch keeps a number for each, and takes a new one's, when it is first
-    asked or computes, from whoever set it last: so each asks before it sets its own, and restores what the first found.
-    """
-    with _threads.lock:
-        found = torch.get_num_threads()
-        if not _threads.drawing:
-            _threads.before = found
-        _threads.drawing += 1
-        torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        with _threads.lock:
-            _threads.drawing -= 1
-            torch.set_num_threads(_threads.before)
 
 
 class SynthFM3D:
@@ -124,7 +89,7 @@ class SynthFM3D:
             InputError: a seed is not an integer of 0 or more.
         """
         checked = [_checked(seed) for seed in seeds]
-        with torch.inference_mode(), _one_thread():
+        with torch.inference_mode(), one_torch_thread():
             return [self._draw(seed) for seed in checked]
 
     def _draw(self, seed: int) -> Volume:

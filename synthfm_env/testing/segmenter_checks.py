@@ -1,6 +1,5 @@
 """Tells the author of a segmenter what is wrong with it."""
 
-import random
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -10,6 +9,7 @@ from numpy.typing import NDArray
 from synthfm_env.errors import InputError
 from synthfm_env.prompts import Click
 from synthfm_env.segmenters.base import Capabilities, Prediction, Segmenter, Session
+from synthfm_env.testing.harness import global_random_state
 
 VOLUME, IMAGE = (6, 18, 20), (1, 24, 16)  # a volume whose axes differ, and a single slice
 SPACING = (2.5, 0.8, 0.7)
@@ -66,7 +66,7 @@ def _of_shape(segmenter: Segmenter, shape: Shape) -> Iterator[str]:
         what = "an image of one slice" if shape[0] == 1 else "a volume"
         yield from _refuses(f"its capabilities exclude {what}, but start", lambda: segmenter.start(image, SPACING))
         return
-    before = _global_chance()
+    before = global_random_state()
     kept = image.copy()
     for check in (_answers, _undo, _again, _apart, _batch, _refusals, _closing, _images):
         try:
@@ -76,7 +76,7 @@ def _of_shape(segmenter: Segmenter, shape: Shape) -> Iterator[str]:
             return
     if not np.array_equal(image, kept):
         yield "it changed the image in place: work on a copy"
-    if _global_chance() != before:
+    if global_random_state() != before:
         yield "it draws from a global source of chance: take a generator of your own, with a fixed seed"
 
 
@@ -251,9 +251,3 @@ def _frozen(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 def _described(array: Any) -> str:
     return f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else type(array).__name__
-
-
-def _global_chance() -> tuple[Any, ...]:
-    legacy: Any = np.random.get_state()  # noqa: NPY002 - to see that nobody draws from it
-    kind, keys, *rest = legacy
-    return random.getstate(), kind, keys.tobytes(), tuple(rest)

@@ -11,6 +11,7 @@ from synthfm_env.volumes.volume import MODALITIES
 CT_WINDOW_HU = (-160.0, 240.0)
 PERCENTILES = (0.5, 99.5)
 SAMPLE_SIZE = 1_000_000
+LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # grey of RGB, ITU-R BT.601
 
 
 def to_uint8(image: NDArray, modality: str) -> NDArray[np.uint8]:

@@ -4,7 +4,6 @@ import base64
 import gzip
 import math
 import os
-import uuid
 import zlib
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
 from synthfm_env.errors import InputError
+from synthfm_env.files import atomic_write
 from synthfm_env.volumes.intensity import check_intensities, spread_sample
 from synthfm_env.volumes.orientation import (
     affine_mm,
@@ -308,17 +308,13 @@ def _on_own_grid(array: NDArray, volume: Volume) -> nib.Nifti1Image:
 def _write(file: nib.Nifti1Image, path: Path) -> None:
     if not path.name.endswith((".nii", ".nii.gz")):
         raise InputError(f"{path}: a NIfTI file's name ends in .nii or .nii.gz")
-    unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
-        with open(unfinished, "wb") as raw:
+        with atomic_write(path) as unfinished, open(unfinished, "wb") as raw:
             if path.suffix == ".gz":
                 # Neither name nor time goes into the file: equal voxels, equal bytes.
                 with gzip.GzipFile("", "wb", compresslevel=1, fileobj=raw, mtime=0) as stream:
                     file.to_stream(stream)
             else:
                 file.to_stream(raw)
-        os.replace(unfinished, path)
     except OSError as error:
         raise InputError(f"{path}: cannot be written ({error.strerror or error})") from error
-    finally:
-        unfinished.unlink(missing_ok=True)

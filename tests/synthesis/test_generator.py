@@ -13,7 +13,7 @@ from scipy import ndimage
 
 from synthfm_env.errors import InputError
 from synthfm_env.synthesis import GENERATOR_VERSION, SynthFM3D, list_recipes
-from synthfm_env.synthesis.generator import _one_thread
+from synthfm_env.torch_threads import one_torch_thread
 from synthfm_env.volumes import to_uint8
 
 SHAPE = (16, 64, 64)
@@ -87,13 +87,13 @@ def test_a_second_python_thread_keeps_to_one_thread_whatever_others_set_meanwhil
     before, entered, changed, found = torch.get_num_threads(), Event(), Event(), []
 
     def draw():
-        with _one_thread():
+        with one_torch_thread():
             entered.set()
             changed.wait(10)
             found.append(torch.get_num_threads())
 
     thread = Thread(target=draw)
-    with _one_thread():  # the first
+    with one_torch_thread():  # the first
         thread.start()
         entered.wait(10)
         torch.set_num_threads(3)

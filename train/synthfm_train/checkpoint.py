@@ -1,6 +1,5 @@
 """Checkpoints that a kill cannot spoil, and the weights file that segmenters load."""
 
-import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,17 +8,14 @@ import torch
 from safetensors.torch import save_file
 
 from synthfm_env.errors import InputError
+from synthfm_env.files import atomic_write
 from synthfm_env.segmenters.sam2 import Architecture
 
 
 def save_checkpoint(state: dict[str, Any], path: Path) -> None:
     """Write ``state`` (tensors and plain data) so that ``path`` always holds a whole checkpoint."""
-    part = path.with_suffix(".part")
-    with part.open("wb") as file:
-        torch.save(state, file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(part, path)
+    with atomic_write(path) as unfinished:
+        torch.save(state, unfinished)
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
@@ -59,6 +55,5 @@ def save_weights(
 def write_tensors(state: dict[str, torch.Tensor], path: Path, header: dict[str, str]) -> None:
     """Write tensors in half precision, so that ``path`` always holds a whole file."""
     half = {name: tensor.detach().half().contiguous().cpu() for name, tensor in state.items()}
-    part = path.with_suffix(".part")
-    save_file(half, part, metadata=header)
-    os.replace(part, path)
+    with atomic_write(path) as unfinished:
+        save_file(half, unfinished, metadata=header)

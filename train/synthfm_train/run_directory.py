@@ -1,10 +1,10 @@
 """A run's folder: what lies in it, and how it survives a kill."""
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
+from synthfm_env.files import write_text
 from synthfm_train.sam2.recipe import Strict
 
 
@@ -31,7 +31,7 @@ class RunFolder:
         target = self.path / "recipe.json"
         now = recipe.model_dump(mode="json")
         before = json.loads(target.read_text(encoding="utf-8")) if target.exists() else now
-        _replace(target, json.dumps(now, indent=1))
+        write_text(target, json.dumps(now, indent=1))
         return [key for key in now if before.get(key, now[key]) != now[key]]
 
     def log(self, row: dict[str, Any]) -> None:
@@ -52,10 +52,4 @@ class RunFolder:
                 continue
             if (row["phase"], row["step"]) <= (phase, step):
                 kept.append(line)
-        _replace(self.metrics, "".join(line + "\n" for line in kept))
-
-
-def _replace(target: Path, text: str) -> None:
-    part = target.with_suffix(".part")
-    part.write_text(text, encoding="utf-8")
-    os.replace(part, target)
+        write_text(self.metrics, "".join(line + "\n" for line in kept))

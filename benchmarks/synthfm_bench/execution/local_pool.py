@@ -18,6 +18,7 @@ from synthfm_bench.plan import Job, Task
 from synthfm_bench.results.step_record import StepRecord
 from synthfm_bench.suite import Suite
 from synthfm_env.errors import InputError
+from synthfm_env.worker_processes import end_with_parent
 
 MOST_WORKERS = 8
 """How many workers a run has by default at most; each holds a model of its own."""
@@ -269,11 +270,3 @@ def _work(connection: Connection, suite: Suite, run_id: str) -> None:
     except Exception:
         connection.send(("broken", traceback.format_exc()))
     player.close()
-
-
-def end_with_parent() -> None:
-    """End this worker when its parent is gone; a killed parent cannot tell it."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        wait([parent.sentinel])
-        os._exit(1)

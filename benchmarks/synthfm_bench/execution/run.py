@@ -17,11 +17,12 @@ from synthfm_bench.execution.resume import check_same
 from synthfm_bench.plan import Plan, env_spec
 from synthfm_bench.report.files import write_tables
 from synthfm_bench.results.provenance import git_commit, machine, versions
-from synthfm_bench.results.run_directory import new_folder, read_run, write_json, write_text
+from synthfm_bench.results.run_directory import new_folder, read_run
 from synthfm_bench.results.step_record import SCHEMA, results_hash
 from synthfm_bench.results.steps_file import StepsFile
 from synthfm_bench.suite import Suite
 from synthfm_env.errors import InputError, unknown_name
+from synthfm_env.files import write_json, write_text
 
 if TYPE_CHECKING:
     from synthfm_bench.execution.ray_pool import RayPool

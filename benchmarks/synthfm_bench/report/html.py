@@ -28,9 +28,10 @@ from synthfm_bench.report.markdown import METHODS
 from synthfm_bench.report.reproduction import recipe
 from synthfm_bench.results.merge import Joined, join_runs
 from synthfm_bench.results.parquet import write_parquet
-from synthfm_bench.results.run_directory import new_folder, write_text
+from synthfm_bench.results.run_directory import new_folder
 from synthfm_bench.results.step_record import results_hash
 from synthfm_env.errors import InputError
+from synthfm_env.files import write_text
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _NEEDED = ("jinja2", "plotly", "pyarrow", "tomli_w")

@@ -1,7 +1,6 @@
 """The step records as a Parquet file, for pandas, polars, DuckDB or R."""
 
 import json
-import os
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from synthfm_bench.results.episode_result import Episode
 from synthfm_bench.results.step_record import StepRecord
+from synthfm_env.files import atomic_write
 
 
 def write_parquet(path: Path, episodes: Iterable[Episode]) -> None:
@@ -32,9 +32,8 @@ def write_parquet(path: Path, episodes: Iterable[Episode]) -> None:
 
     schema = pa.schema([(name, arrow(hint)) for name, hint in get_type_hints(StepRecord).items()])
     rows = [_flat(asdict(step)) for episode in episodes for step in episode.steps]
-    part = path.with_name(f".{path.name}.part")
-    pq.write_table(pa.Table.from_pylist(rows, schema=schema), part, compression="zstd")
-    os.replace(part, path)
+    with atomic_write(path) as unfinished:
+        pq.write_table(pa.Table.from_pylist(rows, schema=schema), unfinished, compression="zstd")
 
 
 def _optional(hint: Any) -> bool:

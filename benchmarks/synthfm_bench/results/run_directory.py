@@ -1,7 +1,6 @@
 """A run's directory: ``run.json``, ``steps.jsonl`` and the tables."""
 
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -80,18 +79,6 @@ def new_folder(suite: str, out: Path | None, now: datetime) -> Path:
             f"--out {folder}: cannot be made ({error.strerror}); name a folder that you may write to"
         ) from None
     return folder
-
-
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write JSON so that the file is there complete or not at all."""
-    write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file so that it is there complete or not at all."""
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(text, encoding="utf-8")
-    os.replace(part, path)
 
 
 def _numbered(folder: Path) -> Iterator[Path]:

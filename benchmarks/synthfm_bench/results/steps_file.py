@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from synthfm_bench.results.episode_result import Episode, by_episode
-from synthfm_bench.results.run_directory import write_text
 from synthfm_bench.results.step_record import StepRecord, as_lines, read_steps
 from synthfm_env.errors import InputError
+from synthfm_env.files import write_text
 
 
 class StepsFile:

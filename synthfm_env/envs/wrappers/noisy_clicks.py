@@ -105,6 +105,7 @@ class NoisyClicks(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructorAr
         if not error[meant.zyx]:
             return np.inf
         box = bounding_box(error)
+        assert box is not None, "the click is inside the error"
         regions, _ = ndimage.label(error[box], structure=np.ones((3, 3, 3)))
         inside = tuple(i - part.start for i, part in zip(meant.zyx, box, strict=True))
         return float(np.count_nonzero(regions == regions[inside]) * self._spacing.prod())

@@ -10,6 +10,7 @@ from sam2.modeling.sam2_base import SAM2Base
 from torch import Tensor
 
 from synthfm_env.errors import InputError
+from synthfm_env.geometry import Crop
 from synthfm_env.prompts import Click
 from synthfm_env.segmenters.base import Capabilities, Prediction, Segmenter, Session, check_batch
 from synthfm_env.segmenters.click_distances import ClickDistances
@@ -17,7 +18,7 @@ from synthfm_env.segmenters.image_input import prepare_image
 from synthfm_env.segmenters.sam2.fast.memory_attention import Memory
 from synthfm_env.segmenters.sam2.multiview.refiner import Refines
 from synthfm_env.segmenters.sam2.multiview.session import ZoomSession
-from synthfm_env.segmenters.sam2.multiview.view import Box, Planes
+from synthfm_env.segmenters.sam2.multiview.view import Planes
 from synthfm_env.segmenters.sam2.tracking.feature_cache import Features
 from synthfm_env.segmenters.sam2.tracking.frames import square_frames
 from synthfm_env.segmenters.sam2.tracking.stack_session import SAM2Session, add_together
@@ -71,7 +72,7 @@ class SAM2Segmenter(Segmenter):
         if self._planes == 1 and not self._zoom and not self._distances:
             return self._slices(prepared)
 
-        def open_planes(box: Box, overview: bool) -> Planes:
+        def open_planes(box: Crop, overview: bool) -> Planes:
             side = self.model.image_size // 4
             return Planes(self._slices, prepared, box, planes=self._planes, side=side, overview=overview)
 

@@ -14,7 +14,8 @@ from skimage.measure import regionprops
 
 from synthfm_env.errors import InputError
 from synthfm_env.volumes.datasets.base import Item, Layout
-from synthfm_env.volumes.datasets.readers import LUMA, read_itk, read_picture
+from synthfm_env.volumes.datasets.readers import read_itk, read_picture
+from synthfm_env.volumes.intensity import LUMA
 from synthfm_env.volumes.volume import Volume
 
 SIZES = "training_set_pixel_size_and_HC.csv"
@@ -86,7 +87,7 @@ class FhPsAop(Layout):
         image, _ = read_itk(item.image)
         label, _ = read_itk(item.label)
         if image.shape[0] == len(LUMA) and label.shape[0] == 1:  # colours along the first axis
-            image = np.tensordot(np.array(LUMA, dtype=np.float32), image, axes=1)[None]
+            image = np.tensordot(LUMA, image, axes=1)[None]
         if label.shape != image.shape:
             raise InputError(f"{item.label}: grid {label.shape} is unlike {image.shape} of {item.image} (z, y, x)")
         return Volume(

@@ -9,9 +9,8 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from synthfm_env.errors import InputError
+from synthfm_env.volumes.intensity import LUMA
 from synthfm_env.volumes.volume import Volume
-
-LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as ``load_volume`` turns RGB to grey
 
 
 def simple_itk() -> Any:
@@ -48,7 +47,7 @@ def read_itk(path: Path) -> tuple[NDArray[Any], tuple[float, float, float]]:
         raise InputError(f"{path}: cannot be read ({reason}); check that the file is complete") from None
     voxels = np.asarray(itk.GetArrayFromImage(image))
     if image.GetNumberOfComponentsPerPixel() > 1:
-        voxels = voxels[..., :3] @ np.array(LUMA, dtype=np.float32)
+        voxels = voxels[..., :3] @ LUMA
     spacing = tuple(float(size) for size in reversed(image.GetSpacing()))
     if voxels.ndim == 2:
         voxels, spacing = voxels[None], (1.0, *spacing)

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from synthfm_env.geometry import FEWEST_SLICES
 from synthfm_train.refiner.recording import load_draft
 
-_FLAT = 8  # an axis of fewer voxels is not exchanged with a longer one: the engine sees such boxes along z alone
 _IMAGES = 2  # of a draft's last channels show the image
 _INVERTED = 0.3
 
@@ -48,7 +48,8 @@ class Crops(Dataset[Crop]):
         starts = [int(rng.integers(0, n - side + 1)) for n, side in zip(truth.shape, sides, strict=True)]
         part = whole[:, *(slice(start, start + side) for start, side in zip(starts, sides, strict=True))]
         mirrored = [axis for axis in (1, 2, 3) if rng.random() < 0.5]
-        order = rng.permutation(3) if truth.shape[0] >= _FLAT else np.array([0, *(1 + rng.permutation(2))])
+        # The engine sees a crop of fewer slices along z alone, so its axes are not exchanged.
+        order = rng.permutation(3) if truth.shape[0] >= FEWEST_SLICES else np.array([0, *(1 + rng.permutation(2))])
         part = part.flip(mirrored).permute(0, *(int(axis) + 1 for axis in order))
         channels, logits, truth = part[:-2].contiguous(), part[-2].contiguous(), part[-1].contiguous()
         if rng.random() < _INVERTED:

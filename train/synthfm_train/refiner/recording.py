@@ -17,10 +17,10 @@ from synthfm_agents import make_clicker
 from synthfm_env import Click, Volume, VolumeEnv
 from synthfm_env.segmenters.sam2 import Draft, Refiner, SAM2Segmenter, load_refiner, load_weights
 from synthfm_env.segmenters.sam2.multiview.click_prior import Evidence
+from synthfm_env.segmenters.sam2.multiview.confidence import CERTAIN_LOGIT
 from synthfm_train.refiner.recipe import RefinerRecipe
 from synthfm_train.sam2.clip_dataset import start_worker
 
-_SUREST = 8.0  # logits of a view, which are kept in 8 bits
 _STEPS = 127
 _ROUND_STRIDE, _RECIPE_STRIDE, _FIRST = 10_000_000, 1_000_000_000, 600_000_000_000  # seeds kept apart
 _LEAST_VOXELS = 30  # of a structure to click on
@@ -44,7 +44,7 @@ def save_draft(path: Path, drafted: Drafted) -> None:
     clicks = [[*click.zyx, int(click.positive)] for click in draft.clicks]
     np.savez(
         path,
-        views=_packed(draft.views / _SUREST),
+        views=_packed(draft.views / CERTAIN_LOGIT),
         evidence=_packed(torch.stack(draft.evidence)),
         grey=draft.grey.round().byte().numpy(),
         truth=_packed(drafted.truth),
@@ -61,7 +61,7 @@ def load_draft(path: Path) -> Drafted:
     views, evidence, truth = (values[name].float() / _STEPS for name in ("views", "evidence", "truth"))
     z, y, x = (slice(*side) for side in box)
     placed = [Click((int(k), int(j), int(i)), bool(positive)) for k, j, i, positive in clicks]
-    return Drafted(Draft((z, y, x), views * _SUREST, Evidence(*evidence), values["grey"].float(), placed), truth)
+    return Drafted(Draft((z, y, x), views * CERTAIN_LOGIT, Evidence(*evidence), values["grey"].float(), placed), truth)
 
 
 def _packed(values: Tensor) -> NDArray[np.int8]:

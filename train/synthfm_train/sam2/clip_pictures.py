@@ -1,6 +1,5 @@
 """Pictures of validation clips with their clicks and masks."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from synthfm_env.envs.rendering import draw_frame
+from synthfm_env.files import atomic_write
 from synthfm_env.metrics import dice
 from synthfm_env.prompts import Click
 
@@ -40,9 +40,8 @@ def draw_rows(rows: Sequence[Row], path: Path) -> None:
     """Draw one line of panels for each clip: truth in blue, mask in orange, clicks as discs, the Dice as a number."""
     lines = [np.concatenate(list(_panels(row)), axis=1) for row in rows]
     path.parent.mkdir(exist_ok=True)
-    part = path.with_suffix(".part")
-    Image.fromarray(np.concatenate(lines)).save(part, format="PNG")
-    os.replace(part, path)
+    with atomic_write(path) as unfinished:
+        Image.fromarray(np.concatenate(lines)).save(unfinished, format="PNG")
 
 
 def _panels(row: Row) -> list[NDArray[np.uint8]]:

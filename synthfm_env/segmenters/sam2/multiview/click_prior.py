@@ -6,11 +6,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from synthfm_env.geometry import Crop
 from synthfm_env.segmenters.click_distances import ClickDistances
-from synthfm_env.segmenters.sam2.multiview.view import Box
+from synthfm_env.segmenters.sam2.multiview.confidence import CERTAIN_LOGIT
 
-_WEIGHT = 2.0  # logits at most, far from clicks: a quarter of what a view says that is sure
-_CLICKED = 16.0  # logits at a click: twice what a view can say against it
+_WEIGHT = CERTAIN_LOGIT / 4  # largest logit far from clicks: a weak prior
+_CLICKED = 2 * CERTAIN_LOGIT  # largest logit at a click: it overrules a certain view
 _REACH = 5.0  # flat voxels from a click at which that has fallen to 1/e
 
 
@@ -33,7 +34,7 @@ class Evidence(NamedTuple):
         return _WEIGHT * self.far + _CLICKED * self.near
 
 
-def evidence(distances: ClickDistances, box: Box, shape: tuple[int, int, int]) -> Evidence:
+def evidence(distances: ClickDistances, box: Crop, shape: tuple[int, int, int]) -> Evidence:
     """Return what the distances say.
 
     Args:

@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from synthfm_env.errors import InputError
+from synthfm_env.geometry import Crop
 from synthfm_env.prompts import Click
 from synthfm_env.segmenters.sam2.checkpoints import fill, read_safetensors
 from synthfm_env.segmenters.sam2.fast.onednn import onednn_for
 from synthfm_env.segmenters.sam2.multiview.click_prior import Evidence
-from synthfm_env.segmenters.sam2.multiview.view import Box
+from synthfm_env.segmenters.sam2.multiview.confidence import CERTAIN_LOGIT
 
 CHANNELS = 9
 _WIDTHS = (16, 32, 64)  # at full, half and quarter resolution; multiples of 16 are what CPUs convolve fast
@@ -41,7 +42,7 @@ class Draft(NamedTuple):
         clicks: of the image.
     """
 
-    box: Box
+    box: Crop
     views: Tensor
     evidence: Evidence
     grey: Tensor
@@ -64,8 +65,8 @@ class Draft(NamedTuple):
         like = self.grey[inside].mean() if bool(inside.any()) else self.grey.mean()
         return torch.stack(
             (
-                logits.clamp(-16, 16) / 8,
-                *(self.views / 8),
+                logits.clamp(-2 * CERTAIN_LOGIT, 2 * CERTAIN_LOGIT) / CERTAIN_LOGIT,
+                *(self.views / CERTAIN_LOGIT),
                 self.evidence.far,
                 self.evidence.near,
                 self._blobs(),

@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from synthfm_env.errors import InputError
+from synthfm_env.geometry import FEWEST_SLICES, Crop, spread_indices
 from synthfm_env.metrics import dice
 from synthfm_env.prompts import Click
 from synthfm_env.segmenters.base import Prediction, Seconds, Session
 from synthfm_env.segmenters.click_distances import ClickDistances
 from synthfm_env.segmenters.sam2.multiview.click_prior import evidence
 from synthfm_env.segmenters.sam2.multiview.refiner import Draft
-from synthfm_env.segmenters.sam2.multiview.view import FEWEST_SLICES, Box, Planes, evenly
+from synthfm_env.segmenters.sam2.multiview.view import Planes
 
 _MARGIN = 0.4  # of the object's side, on either side of it
 _LEAST_MARGIN = 4  # voxels
@@ -65,7 +66,7 @@ class ZoomSession(Session):
 
     def __init__(
         self,
-        open_planes: Callable[[Box, bool], Planes],
+        open_planes: Callable[[Crop, bool], Planes],
         shape: tuple[int, int, int],
         *,
         zoom: bool,
@@ -206,7 +207,7 @@ class ZoomSession(Session):
         near.planes.close()
         return None
 
-    def _answered(self, box: Box, clicks: tuple[Click, ...]) -> _Moment:
+    def _answered(self, box: Crop, clicks: tuple[Click, ...]) -> _Moment:
         """Answer the clicks in a box, fully seen."""
         planes = self._open(box, False)
         return self._moment(clicks, planes, 1, planes.add([click for click in clicks if planes.holds(click)]))
@@ -241,7 +242,7 @@ class ZoomSession(Session):
         likely = self._distances.grid.positive(self._distances.balance)
         return dice(after, likely) < dice(before, likely)
 
-    def _wanted(self, moment: _Moment) -> Box | None:
+    def _wanted(self, moment: _Moment) -> Crop | None:
         """Return a box that fits the mask and the positive clicks better than the one at hand, or None."""
         box, reaches = self._around(moment.logits > 0, moment.planes.box, moment.clicks)
         if box is None:
@@ -249,7 +250,7 @@ class ZoomSession(Session):
         smaller = _volume(box) < _SMALLER * _volume(moment.planes.box)
         return box if moment.planes.sparse or reaches or smaller else None
 
-    def _around(self, mask: Tensor, seen: Box, clicks: tuple[Click, ...]) -> tuple[Box | None, bool]:
+    def _around(self, mask: Tensor, seen: Crop, clicks: tuple[Click, ...]) -> tuple[Crop | None, bool]:
         """Return a box with a margin around a mask and the positive clicks, None without either.
 
         Args:
@@ -323,7 +324,7 @@ class ZoomSession(Session):
         z, y, x = moment.planes.box
         size = (y.stop - y.start, x.stop - x.start)
         mask = np.zeros(self._shape, dtype=bool)
-        rows, columns = (evenly(n, _LOGITS) for n in self._shape[1:])
+        rows, columns = (spread_indices(n, _LOGITS) for n in self._shape[1:])
         shown = np.full((self._shape[0], len(rows), len(columns)), _FAR, dtype=np.float32)
         at = np.ix_((rows >= y.start) & (rows < y.stop), (columns >= x.start) & (columns < x.stop))
         picked = np.ix_(rows[at[0][:, 0]] - y.start, columns[at[1][0]] - x.start)
@@ -339,5 +340,5 @@ class ZoomSession(Session):
         return mask, shown
 
 
-def _volume(box: Box) -> int:
+def _volume(box: Crop) -> int:
     return math.prod(side.stop - side.start for side in box)

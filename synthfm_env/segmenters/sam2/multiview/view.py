@@ -9,17 +9,13 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from synthfm_env.geometry import FEWEST_SLICES, Crop, spread_indices
 from synthfm_env.prompts import Click
-from synthfm_env.segmenters.click_distances import LUMA
+from synthfm_env.segmenters.sam2.multiview.confidence import CERTAIN_LOGIT
 from synthfm_env.segmenters.sam2.multiview.orientation import ALL_TURNS, AS_IT_IS, Turn
 from synthfm_env.segmenters.sam2.tracking.stack_session import SAM2Session, answer_together
+from synthfm_env.volumes.intensity import LUMA
 
-Box = tuple[slice, slice, slice]
-
-# Beyond it a model is sure; without it one plane that is wrong and sure would outvote two that are right.
-_SUREST = 8.0
-# Planes across the slices need some slices to show a shape.
-FEWEST_SLICES = 8
 # Slices along an axis, at most, for each pixel along a mask's side: more of them change little.
 _DENSITY = 2 / 3
 _OVERVIEW = 0.6  # of these are enough to find an object
@@ -42,8 +38,8 @@ class _Stack(NamedTuple):
         return Click((nearest, *self.turn.place(place[0], place[1], self.size)), positive)
 
     def give_back(self, logits: Tensor) -> Tensor:
-        """Return logits of the stack, none surer than ``_SUREST``, with the axes of the box."""
-        return torch.movedim(self.turn.back(logits.clamp(-_SUREST, _SUREST)), 0, self.axis)
+        """Return logits of the stack, none surer than ``CERTAIN_LOGIT``, with the axes of the box."""
+        return torch.movedim(self.turn.back(logits.clamp(-CERTAIN_LOGIT, CERTAIN_LOGIT)), 0, self.axis)
 
 
 class Planes:
@@ -65,7 +61,7 @@ class Planes:
         self,
         open_session: Callable[[NDArray[np.uint8]], SAM2Session],
         image: NDArray[np.uint8],
-        box: Box,
+        box: Crop,
         *,
         planes: int,
         side: int,
@@ -96,7 +92,7 @@ class Planes:
         self.sparse = overview and max(self._shape[axis] for axis in axes) > most
         self._stacks = []
         for axis in axes:
-            picked = evenly(self._shape[axis], most)
+            picked = spread_indices(self._shape[axis], most)
             stack = np.moveaxis(part, axis, 0)[picked]
             height, width = stack.shape[1:3]
             self._stacks += [
@@ -167,9 +163,3 @@ class Planes:
         """Free the sessions."""
         for stack in self._stacks:
             stack.session.close()
-
-
-def evenly(length: int, most: int) -> NDArray[np.int64]:
-    """Return at most ``most`` of ``length`` indices, each from the middle of its share."""
-    count = min(length, most)
-    return np.floor((np.arange(count) + 0.5) * length / count).astype(np.int64)

@@ -14,9 +14,8 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from synthfm_bench.execution.local_pool import end_with_parent
-from synthfm_bench.results.run_directory import write_json, write_text
 from synthfm_env.errors import InputError
+from synthfm_env.files import write_json, write_text
 from synthfm_env.synthesis import (
     GENERATOR_VERSION,
     Recipe,
@@ -27,6 +26,7 @@ from synthfm_env.synthesis import (
     preview_volumes,
 )
 from synthfm_env.volumes import save_volume
+from synthfm_env.worker_processes import end_with_parent
 
 IMAGES, LABELS, DATASET, MANIFEST = "imagesTr", "labelsTr", "dataset.json", "manifest.jsonl"
 
