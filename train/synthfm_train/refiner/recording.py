@@ -18,8 +18,8 @@ from synthfm_env import Click, Volume, VolumeEnv
 from synthfm_env.segmenters.sam2 import Draft, Refiner, SAM2Segmenter, load_refiner, load_weights
 from synthfm_env.segmenters.sam2.multiview.click_prior import Evidence
 from synthfm_env.segmenters.sam2.multiview.confidence import CERTAIN_LOGIT
+from synthfm_train.data_worker import start_worker
 from synthfm_train.refiner.recipe import RefinerRecipe
-from synthfm_train.sam2.clip_dataset import start_worker
 
 _STEPS = 127
 _ROUND_STRIDE, _RECIPE_STRIDE, _FIRST = 10_000_000, 1_000_000_000, 600_000_000_000  # seeds kept apart
