@@ -10,17 +10,17 @@ from sam2.modeling.sam2_base import SAM2Base
 from torch import Tensor
 
 from synthfm_env.errors import InputError
-from synthfm_env.prompts import Click
+from synthfm_env.prompts import Click, Prompt
+from synthfm_env.segmenters.base import Capabilities, Prediction, Segmenter, Session, check_batch
 from synthfm_env.segmenters.click_distances import ClickDistances
-from synthfm_env.segmenters.contract import Capabilities, Prediction, Segmenter, Session, check_batch
 from synthfm_env.segmenters.image_input import prepare_image
-from synthfm_env.segmenters.sam2.features import Features
-from synthfm_env.segmenters.sam2.frames import square_frames
-from synthfm_env.segmenters.sam2.planes import Box, Planes
-from synthfm_env.segmenters.sam2.recall import Memory
-from synthfm_env.segmenters.sam2.refiner import Refines
-from synthfm_env.segmenters.sam2.session import SAM2Session, add_together
-from synthfm_env.segmenters.sam2.zoom import ZoomSession
+from synthfm_env.segmenters.sam2.fast.memory_attention import Memory
+from synthfm_env.segmenters.sam2.multiview.refiner import Refines
+from synthfm_env.segmenters.sam2.multiview.session import ZoomSession
+from synthfm_env.segmenters.sam2.multiview.view import Box, Planes
+from synthfm_env.segmenters.sam2.tracking.feature_cache import Features
+from synthfm_env.segmenters.sam2.tracking.frames import square_frames
+from synthfm_env.segmenters.sam2.tracking.stack_session import SAM2Session, add_together
 
 
 class SAM2Segmenter(Segmenter):
@@ -39,7 +39,7 @@ class SAM2Segmenter(Segmenter):
     feature_budget = 2 * 2**30
     memory: Memory = "all"
 
-    capabilities = Capabilities()
+    capabilities = Capabilities(boxes=True, initial_mask=True)
 
     def __init__(
         self,
@@ -97,7 +97,7 @@ class SAM2Segmenter(Segmenter):
         if len(alike) < len(sessions):
             return super().add_many(sessions, clicks)
         check_batch(sessions, clicks)
-        return add_together(alike, clicks)
+        return add_together(alike, [Prompt((click,)) for click in clicks])
 
     def _slices(self, stack: NDArray[np.uint8]) -> SAM2Session:
         depth, height, width = stack.shape[:3]

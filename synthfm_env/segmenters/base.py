@@ -1,0 +1,253 @@
+"""The contract between a promptable model and everything that plays with it: encode once, prompt many."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import wraps
+from types import TracebackType
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from synthfm_env.errors import InputError
+from synthfm_env.prompts import Box, Click
+
+
+class Seconds(NamedTuple):
+    """Wall-clock cost of one answer: ``encode`` is paid once an image, ``predict`` at every click."""
+
+    encode: float
+    predict: float
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """Prompts and images that a segmenter takes. A call beyond it raises an InputError that names it.
+
+    Attributes:
+        volumes: images of several slices.
+        images: images of one slice.
+        negative_clicks: clicks outside the structure.
+        boxes: ``Session.prompt(box=...)``.
+        initial_mask: ``Session.prompt(mask=...)``.
+    """
+
+    volumes: bool = True
+    images: bool = True
+    negative_clicks: bool = True
+    boxes: bool = False
+    initial_mask: bool = False
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prediction:
+    """A segmenter's answer to all clicks so far.
+
+    Attributes:
+        mask: bool (D, H, W), the image's own grid.
+        logits: float32 (D, h, w) in the model's own in-plane resolution, above 0 inside; None where the
+            model has none.
+        seconds: cost of this answer.
+    """
+
+    mask: NDArray[np.bool_]
+    logits: NDArray[np.float32] | None
+    seconds: Seconds
+
+
+class Session(ABC):
+    """One structure in one image, prompted step by step. A context manager: leaving it closes it.
+
+    After ``close`` every verb raises InputError. A verb that raises leaves the session as it was.
+
+    A subclass implements the abstract verbs. ``prompt`` works without more: it gives clicks one after the other and
+    refuses boxes and masks. A segmenter that takes several clicks at once, a box or a mask overrides it.
+    """
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Let ``undo`` take back all clicks of one ``prompt``, and ``reset`` forget which clicks came together."""
+        super().__init_subclass__(**kwargs)
+        if "undo" in cls.__dict__:
+            setattr(cls, "undo", _undo_whole_prompts(cls.__dict__["undo"]))  # noqa: B010 - mypy takes no assignment
+        if "reset" in cls.__dict__:
+            setattr(cls, "reset", _forget_prompts(cls.__dict__["reset"]))  # noqa: B010
+
+    @property
+    @abstractmethod
+    def clicks(self) -> tuple[Click, ...]:
+        """The clicks in force, oldest first."""
+
+    @abstractmethod
+    def add(self, click: Click) -> Prediction:
+        """Take one more click and return the mask that follows from all of them.
+
+        Raises:
+            InputError: the click lies outside the image, or the session is closed.
+        """
+
+    def prompt(
+        self, clicks: Sequence[Click] = (), *, box: Box | None = None, mask: NDArray[np.bool_] | None = None
+    ) -> Prediction:
+        """Give several prompts at once and return the one answer to them and to all before.
+
+        ``add(click)`` is the case of one click. One ``undo`` takes back the whole prompt.
+
+        Args:
+            clicks: taken together: the segmenter's mask is not fed back between them if it can do so. The default
+                adds one after the other.
+            box: needs ``capabilities.boxes``. One slice thick it is a 2D box.
+            mask: bool (D, H, W), a first guess of the structure; needs ``capabilities.initial_mask``.
+
+        Raises:
+            InputError: nothing was given, a box or a mask that the segmenter does not take, one that does not fit
+                the image, or what ``add`` raises.
+
+        Example:
+            >>> import numpy as np
+            >>> from synthfm_env import Click, make_segmenter
+            >>> with make_segmenter("geodesic").start(np.zeros((4, 16, 16), np.uint8), (1.0, 1.0, 1.0)) as session:
+            ...     mask = session.prompt([Click((2, 8, 8)), Click((2, 1, 1), positive=False)]).mask
+            ...     bool(session.undo().mask.any())
+            False
+        """
+        if box is not None:
+            raise InputError(f"box {box}: this segmenter takes no boxes (capabilities.boxes is False); give clicks")
+        if mask is not None:
+            raise InputError("a mask: this segmenter takes none (capabilities.initial_mask is False); give clicks")
+        if not clicks:
+            raise InputError("an empty prompt: give at least one click")
+        before, answers = len(self.clicks), []
+        try:
+            for click in clicks:
+                answers.append(self.add(click))
+        except BaseException:
+            for _ in answers:
+                self.undo()
+            raise
+        if len(answers) > 1:
+            _prompts_of(self).append((before, len(self.clicks)))
+        seconds = [answer.seconds for answer in answers]
+        total = Seconds(sum(s.encode for s in seconds), sum(s.predict for s in seconds))
+        return replace(answers[-1], seconds=total)
+
+    @abstractmethod
+    def undo(self) -> Prediction:
+        """Take back the newest prompt; the earlier mask comes back bit for bit.
+
+        Raises:
+            InputError: there is no prompt to take back, or the session is closed.
+        """
+
+    @abstractmethod
+    def reset(self) -> None:
+        """Forget all clicks, keep the encoded image."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Free what the session holds. May be called twice."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _prompts_of(session: Session) -> list[tuple[int, int]]:
+    """Return how many clicks were in force before and after each prompt of several clicks, oldest first."""
+    prompts: list[tuple[int, int]] = session.__dict__.setdefault("_prompts_of_several_clicks", [])
+    return prompts
+
+
+def _undo_whole_prompts(undo: Callable[[Any], Prediction]) -> Callable[[Any], Prediction]:
+    """Repeat ``undo`` of a subclass until all clicks of the newest prompt are taken back."""
+
+    @wraps(undo)
+    def undo_prompt(self: Session) -> Prediction:
+        prompts = _prompts_of(self)
+        if not prompts or prompts[-1][1] != len(self.clicks):
+            return undo(self)
+        before, after = prompts[-1]
+        answer = undo(self)
+        prompts.pop()
+        for _ in range(after - before - 1):
+            answer = undo(self)
+        return answer
+
+    return undo_prompt
+
+
+def _forget_prompts(reset: Callable[[Any], None]) -> Callable[[Any], None]:
+    @wraps(reset)
+    def reset_prompts(self: Session) -> None:
+        reset(self)
+        _prompts_of(self).clear()
+
+    return reset_prompts
+
+
+class Segmenter(ABC):
+    """A promptable model. Many sessions share it; it holds no state of any of them."""
+
+    name: str
+    capabilities: Capabilities
+
+    def __deepcopy__(self, memo: dict[int, object]) -> Self:
+        """Return itself: Gymnasium copies an environment's arguments, and a model is shared, never copied."""
+        return self
+
+    @abstractmethod
+    def start(self, image: NDArray, spacing: tuple[float, float, float]) -> Session:
+        """Open a session on an image.
+
+        Args:
+            image: (D, H, W) grey or (D, H, W, 3) RGB, axes (z, y, x). uint8 is taken as it is (see
+                ``volumes.to_uint8``); any other dtype is scaled as ``to_uint8(image, "other")`` does.
+            spacing: (z, y, x) in mm.
+
+        Raises:
+            InputError: an empty image, another number of axes, NaN or infinite voxels, a spacing that is not
+                positive.
+        """
+
+    def add_many(self, sessions: Sequence[Session], clicks: Sequence[Click]) -> list[Prediction]:
+        """Give each session one more click, as ``session.add`` does; a segmenter may answer them in one batch.
+
+        Args:
+            sessions: of this segmenter, no session twice.
+            clicks: one for each session, in their order.
+
+        Returns:
+            One prediction a session, in their order.
+
+        Raises:
+            InputError: not as many clicks as sessions, a session twice, or what ``session.add`` raises. Every
+                session is then as it was.
+        """
+        check_batch(sessions, clicks)
+        answers: list[Prediction] = []
+        try:
+            for session, click in zip(sessions, clicks, strict=True):
+                answers.append(session.add(click))
+        except BaseException:
+            for session in sessions[: len(answers)]:
+                session.undo()
+            raise
+        return answers
+
+
+def check_batch(sessions: Sequence[Session], clicks: Sequence[Click]) -> None:
+    """Check that every session has a click and none comes twice.
+
+    Raises:
+        InputError: otherwise.
+    """
+    if len(sessions) != len(clicks):
+        raise InputError(
+            f"add_many: {len(sessions)} sessions and {len(clicks)} clicks; give one click for each session"
+        )
+    if len({id(session) for session in sessions}) != len(sessions):
+        raise InputError("add_many: a session comes twice; give its clicks one after the other")
