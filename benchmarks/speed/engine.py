@@ -119,7 +119,7 @@ def measure(row: Row, repeats: int, compiled: bool) -> Table:
         model.image_encoder.compile()
         model.memory_attention.compile(dynamic=True)
     device = torch.device(row.device)
-    exact, fast = (SAM2Segmenter(row.weights, model, device, mode) for mode in ("exact", "fast"))
+    exact, fast = (SAM2Segmenter(row.weights, model, device, exact=exact) for exact in (True, False))
     engines: dict[str, Callable[[], NDArray]] = {
         "stock": lambda: play_stock(exact, volume.image, placed),
         "exact": lambda: play_ours(exact, volume.image, placed),

@@ -13,7 +13,7 @@ from rich.table import Table
 from torch import Tensor
 
 from synthfm_env.segmenters.sam2 import Refiner, load_refiner
-from synthfm_env.segmenters.sam2.multiview.refiner import CHANNELS
+from synthfm_env.segmenters.sam2.multiview.refiner_input import CHANNELS
 
 SHAPES = ((17, 33, 50), (30, 30, 30), (10, 90, 90), (40, 60, 50), (64, 64, 64), (96, 96, 96))
 REPEATS = 3

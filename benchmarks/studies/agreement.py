@@ -56,15 +56,14 @@ def replay(segmenter: Segmenter, volume: Volume, clicks: list[Click]) -> tuple[f
 def engines(weights: str) -> dict[str, SAM2Segmenter]:
     """Return exact mode and every variant of fast mode."""
     found = {}
-    for name, mode, memory in (
-        ("exact", "exact", "all"),
+    for name, preset, memory in (
+        ("exact", "stock", "all"),
         ("fast", "fast", "all"),
         ("fast, nearest", "fast", "nearest"),
         ("fast, confident", "fast", "confident"),
     ):
-        engine = make_segmenter(weights, device="cpu", mode=mode)  # type: ignore[arg-type]
+        engine = make_segmenter(weights, "cpu", preset, {"memory": memory})
         assert isinstance(engine, SAM2Segmenter)
-        engine.memory = memory  # type: ignore[assignment]
         found[name] = engine
     return found
 

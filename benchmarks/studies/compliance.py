@@ -44,7 +44,7 @@ def main(
 ) -> None:
     """Play all cases and print the table."""
     torch.set_num_threads(1)
-    engine = make_segmenter(segmenter, mode=mode)  # type: ignore[arg-type]
+    engine = make_segmenter(segmenter, preset=mode)
     cases = [("synthetic", SynthFM3D(shape=(32, 128, 128), recipe="any").sample(seed)) for seed in range(synthetic)]
     if folder is not None:
         real = [volume for volume in load_cases(folder) if len(volume.image) <= slices]

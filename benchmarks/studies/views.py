@@ -8,8 +8,9 @@ segmenter does for it, the first click's encoding too, as CPU time, which other 
 import time
 from collections import defaultdict
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -21,14 +22,15 @@ from rich.table import Table
 
 from synthfm_agents import make_clicker
 from synthfm_env import Segmenter, Volume, VolumeEnv, make_segmenter
+from synthfm_env.segmenters.sam2 import FAST, FULL
 
-_VIEWS: dict[str, tuple[Literal[1, 3], bool, bool, bool]] = {
-    "slices along z": (1, False, False, False),
-    "planes, turns": (3, False, False, False),
-    "zoom": (1, True, False, False),
-    "planes, turns, zoom": (3, True, False, False),
-    "those and distances": (3, True, True, False),
-    "those and refiner": (3, True, True, True),
+_VIEWS = {
+    "slices along z": FAST,
+    "planes, orientations": replace(FAST, planes=3),
+    "zoom": replace(FAST, zoom=True),
+    "planes, orientations, zoom": replace(FULL, distances=False, refine=False),
+    "those and distances": replace(FULL, refine=False),
+    "those and refiner": FULL,
 }
 
 
@@ -55,10 +57,7 @@ def main(folder: Path, segmenter: Annotated[str, typer.Option(help="a SAM 2")] =
     """Play all cases in all views and print means by dimension."""
     torch.set_num_threads(1)
     played: dict[tuple[str, str], list[list[tuple[float, float]]]] = defaultdict(list)
-    engines = {
-        view: make_segmenter(segmenter, planes=planes, zoom=zoom, distances=distances, refine=refine)
-        for view, (planes, zoom, distances, refine) in _VIEWS.items()
-    }
+    engines = {view: make_segmenter(segmenter, options=options) for view, options in _VIEWS.items()}
     for volume in track(load_cases(folder), console=Console(stderr=True)):
         for view, engine in engines.items():
             played["2D" if volume.image.shape[0] == 1 else "3D", view].append(list(play(volume, engine)))

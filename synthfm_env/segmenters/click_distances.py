@@ -1,4 +1,6 @@
-"""How far each voxel is from the clicks, along paths that shun edges."""
+"""Geodesic distances from each voxel to the clicks, along paths that avoid edges."""
+
+from copy import copy
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,22 +25,32 @@ _Array = NDArray[np.float32]
 
 
 class ClickDistances:
-    """Geodesic distances to positive clicks, to negative ones and to the image's border, click by click.
+    """Geodesic distances to positive clicks, to negative ones and to the image's border.
 
     Passing one finest voxel costs ``1 + (g / EDGE)**2``, g being the gradient magnitude of the smoothed 8-bit image,
-    after Bai & Sapiro (IJCV 2009): an edge of 50 grey levels costs as much as a way of some hundred flat voxels. An
+    after Bai & Sapiro (IJCV 2009): an edge of 50 grey levels costs as much as some hundred voxels of flat image. An
     image of more than ``MAX_VOXELS`` is worked on as block means (see ``BlockGrid``). Spacing enters as the ratio of
-    the axes alone. Each click costs one distance computation (``MCP_Geometric``, face neighbours); the minimum over
-    earlier clicks is kept, so taking a click back is exact.
+    the axes alone. Each click costs one distance computation (``MCP_Geometric``, face neighbours).
+
+    It is a value: ``with_click`` returns new distances and leaves these as they are.
 
     Attributes:
         grid: the working grid, whose (d, h, w) all distances have.
-        to_border: float32, cost to the faces of the image (to its edges, for a single slice); in a stack of fewer than
-            eight slices the first and the last slice are no faces: they are half of what there is.
+        to_border: float32, cost to the faces of the image (to its edges, for a single slice). In a stack of fewer than
+            eight slices the first and the last slice are no faces: they are a large part of the stack.
+        to_positive: float32, cost to the nearest positive click; ``UNREACHED`` without one.
+        to_negative: float32, cost to the nearest negative click; ``UNREACHED`` without one.
+        clicks: oldest first.
+
+    Example:
+        >>> from synthfm_env import Click
+        >>> distances = ClickDistances(np.zeros((1, 9, 9), np.uint8), (1.0, 1.0, 1.0))
+        >>> float(distances.with_click(Click((0, 4, 4))).to_positive[0, 4, 7])
+        3.0
     """
 
     def __init__(self, image: NDArray[np.uint8], spacing: tuple[float, float, float]) -> None:
-        """Pay for the gradient and the distance to the border.
+        """Compute the gradient and the distance to the border.
 
         Args:
             image: uint8 (D, H, W) or (D, H, W, 3), as ``prepare_image`` returns it.
@@ -52,24 +64,19 @@ class ClickDistances:
         cost = 1 + (_gradient(grey, steps) / EDGE) ** 2
         self._paths = MCP_Geometric(cost, fully_connected=False, sampling=tuple(steps))
         self.to_border = self._distance(_border(grey.shape))
-        nowhere = np.full(grey.shape, UNREACHED, dtype=np.float32)
-        self._maps = [(nowhere, nowhere)]
-        self._clicks: list[Click] = []
+        self.to_positive = self.to_negative = np.full(grey.shape, UNREACHED, dtype=np.float32)
+        self.clicks: tuple[Click, ...] = ()
 
-    @property
-    def clicks(self) -> tuple[Click, ...]:
-        """The clicks in force, oldest first."""
-        return tuple(self._clicks)
-
-    @property
-    def to_positive(self) -> _Array:
-        """Cost to the nearest positive click; ``UNREACHED`` without one."""
-        return self._maps[-1][0]
-
-    @property
-    def to_negative(self) -> _Array:
-        """Cost to the nearest negative click; ``UNREACHED`` without one."""
-        return self._maps[-1][1]
+    def with_click(self, click: Click) -> "ClickDistances":
+        """Return the distances with one more click, which must be inside the image; gradient and border are shared."""
+        nearest = self._distance(np.array([self.grid.block_of(click.zyx)]))
+        new = copy(self)
+        new.clicks = (*self.clicks, click)
+        if click.positive:
+            new.to_positive = np.minimum(self.to_positive, nearest)
+        else:
+            new.to_negative = np.minimum(self.to_negative, nearest)
+        return new
 
     @property
     def balance(self) -> _Array:
@@ -77,30 +84,9 @@ class ClickDistances:
         inside, outside = self.to_positive, np.minimum(self.to_negative, self.to_border)
         return np.asarray((outside - inside) / np.maximum(outside + inside, TINY))
 
-    def add(self, click: Click) -> None:
-        """Take one more click, which lies inside the image."""
-        nearest = self._distance(np.array([self.grid.block_of(click.zyx)]))
-        inside, outside = self._maps[-1]
-        if click.positive:
-            inside = np.minimum(inside, nearest)
-        else:
-            outside = np.minimum(outside, nearest)
-        self._maps.append((inside, outside))
-        self._clicks.append(click)
-
-    def undo(self) -> None:
-        """Take back the newest click."""
-        self._clicks.pop()
-        self._maps.pop()
-
-    def reset(self) -> None:
-        """Forget all clicks, keep the gradient and the distance to the border."""
-        self._clicks.clear()
-        del self._maps[1:]
-
-    def obey(self, mask: NDArray[np.bool_]) -> None:
-        """Set the clicked voxels of a mask as they were clicked, the newer click where two name the same."""
-        for click in self._clicks:
+    def apply_clicks(self, mask: NDArray[np.bool_]) -> None:
+        """Set the clicked voxels of a mask as they were clicked; of two clicks on a voxel the newer one counts."""
+        for click in self.clicks:
             mask[click.zyx] = click.positive
 
     def _distance(self, seeds: NDArray[np.integer]) -> _Array:

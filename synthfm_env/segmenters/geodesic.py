@@ -37,50 +37,51 @@ class Geodesic(Segmenter):
 
 
 class GeodesicSession(Session):
-    """Clicks on one structure; keeps one pair of distance maps a click, so that undo is exact."""
+    """Clicks on one structure; a history of distances makes undo exact."""
 
     def __init__(self, distances: ClickDistances, encode_seconds: float) -> None:
-        """Take the image's distances, and what they cost: told with the first answer."""
-        self._distances: ClickDistances | None = distances
+        """Take the image's distances without clicks, and their cost, which is reported with the first answer."""
+        self._history = [distances]
         self._encode_seconds = encode_seconds
 
     @property
     def clicks(self) -> tuple[Click, ...]:
         """The clicks in force, oldest first."""
-        return self._distances.clicks if self._distances else ()
+        return self._history[-1].clicks if self._history else ()
 
     def add(self, click: Click) -> Prediction:
         """Take one more click; see ``Session.add``."""
-        distances = self._opened()
+        distances = self._current()
         click.check_inside(distances.grid.image_shape)
         started = time.perf_counter()
-        distances.add(click)
-        return self._answer(distances, started)
+        self._history.append(distances.with_click(click))
+        return self._prediction(started)
 
     def undo(self) -> Prediction:
         """Take back the newest click; see ``Session.undo``."""
-        distances = self._opened()
-        if not distances.clicks:
+        if not self._current().clicks:
             raise InputError("session.undo(): there is no click to take back")
         started = time.perf_counter()
-        distances.undo()
-        return self._answer(distances, started)
+        self._history.pop()
+        return self._prediction(started)
 
     def reset(self) -> None:
         """Forget all clicks, keep the gradient and the distance to the border."""
-        self._opened().reset()
+        self._current()
+        del self._history[1:]
 
     def close(self) -> None:
         """Free all distance maps. May be called twice."""
-        self._distances = None
+        self._history = []
 
-    def _opened(self) -> ClickDistances:
-        if self._distances is None:
+    def _current(self) -> ClickDistances:
+        if not self._history:
             raise InputError("this session is closed; open another with segmenter.start(image, spacing)")
-        return self._distances
+        return self._history[-1]
 
-    def _answer(self, distances: ClickDistances, started: float) -> Prediction:
+    def _prediction(self, started: float) -> Prediction:
+        distances = self._history[-1]
         mask = distances.grid.positive(distances.balance)
-        distances.obey(mask)
+        distances.apply_clicks(mask)
         encode, self._encode_seconds = self._encode_seconds, 0.0
         return Prediction(mask, None, Seconds(encode, time.perf_counter() - started))

@@ -1,11 +1,16 @@
 """Segmenters by name."""
 
+import warnings
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from synthfm_env.errors import InputError, unknown_name
 from synthfm_env.plugins import construct, is_class_path, load_class
 from synthfm_env.segmenters.base import Segmenter
+
+if TYPE_CHECKING:
+    from synthfm_env.segmenters.sam2.options import EngineOptions
 
 _DESCRIPTIONS = {
     "synthfm3d-nano": "the SAM 2 architecture, small, trained here on SynthFM-3D volumes alone (not Meta's weights)",
@@ -26,8 +31,10 @@ def list_segmenters() -> dict[str, str]:
 def make_segmenter(
     name_or_path: str,
     device: str = "auto",
-    mode: Literal["auto", "fast", "exact"] = "auto",
+    preset: str = "auto",
+    options: "EngineOptions | Mapping[str, Any] | None" = None,
     *,
+    mode: Literal["auto", "fast", "exact"] | None = None,
     planes: Literal[1, 3] | None = None,
     zoom: bool | None = None,
     distances: bool | None = None,
@@ -39,52 +46,74 @@ def make_segmenter(
         name_or_path: a name from ``list_segmenters``, a file that ``synthfm train`` wrote or an official checkpoint
             (``.safetensors``, ``.pt``), or a class of your own as ``"package.module:Class"``, called without
             arguments.
-        device: where SAM 2 runs: ``"cpu"``, ``"cuda"``, or ``"auto"`` for CUDA where there is one.
-        mode: how SAM 2 goes over the slices. ``"exact"`` gives stock SAM 2's masks; ``"fast"`` nearly the same, and
-            leaves out work that hardly changes them; ``"auto"`` is fast, with all options below for weights that
-            ``synthfm train`` made and without them for Meta's.
-        planes: 3 to track along y and x as well as along z and to average the logits, and to see an image in all eight
-            turns; 1 for z alone.
-        zoom: whether to answer from a box around the object at the model's full resolution.
-        distances: whether geodesic distances to the clicks have a say: SAM 2's logits are added to what ``geodesic``
-            would say, at most a quarter as loud, and clicked voxels are always obeyed.
-        refine: whether a small 3D network, trained on synthetic volumes as well, has the last word on what the views
-            of a volume and the distances say; or the path of one that ``synthfm train synthfm3d-refiner`` wrote. Needs
-            ``distances``.
+        device: where models run: ``"cpu"``, ``"cuda"``, or ``"auto"`` for CUDA if there is one.
+        preset: how SAM 2 is used. ``"stock"`` gives stock SAM 2's masks; ``"fast"`` nearly the same, without work that
+            hardly changes them; ``"full"`` is fast, with three planes, a crop that follows the object, a click prior
+            and a refiner; ``"auto"`` is full for weights that ``synthfm train`` made and fast for others.
+        options: of SAM 2, instead of the preset's: ``EngineOptions``, or those that differ as a dict, for example
+            ``{"refine": False}``.
+        mode: another name of ``preset``: ``"exact"`` is ``"stock"``.
+        planes: deprecated, as the following ones: give ``options``.
+        zoom: deprecated.
+        distances: deprecated.
+        refine: deprecated.
 
     Raises:
-        InputError: an unknown name, weights that cannot be loaded, or ``refine`` without ``distances``.
+        InputError: an unknown name, preset or option, one that the segmenter does not have, or weights that cannot be
+            loaded.
+
+    Example:
+        >>> from synthfm_env import make_segmenter
+        >>> make_segmenter("geodesic").name
+        'geodesic'
     """
+    options = _with_deprecated(options, planes=planes, zoom=zoom, distances=distances, refine=refine)
+    if mode is not None:
+        preset = mode
     if is_class_path(name_or_path):
+        _refuse_options(name_or_path, preset, options)
         return construct(load_class(name_or_path, Segmenter, "segmenter"), name_or_path, "segmenter")
     if name_or_path == "geodesic":
         from synthfm_env.segmenters.geodesic import Geodesic
 
+        _refuse_options(name_or_path, preset, options)
         return Geodesic()
     if name_or_path not in _DESCRIPTIONS and not name_or_path.endswith((".safetensors", ".pt")):
         raise unknown_name("segmenter", name_or_path, _DESCRIPTIONS)
-    if mode not in ("auto", "fast", "exact"):
-        raise InputError(f"make_segmenter(mode={mode!r}): expected 'auto', 'fast' or 'exact'")
-    if planes not in (None, 1, 3):
-        raise InputError(f"make_segmenter(planes={planes!r}): expected 1 or 3")
     # Imported here, because torch and sam2 take seconds and the other segmenters need neither.
     from synthfm_env.segmenters.sam2 import SAM2Segmenter, load_refiner, load_weights, pick_device, trained_here
+    from synthfm_env.segmenters.sam2.options import resolve_options
 
-    closely = mode == "auto" and trained_here(name_or_path)
-    distances = closely if distances is None else distances
-    if refine and not distances:
-        raise InputError(
-            f"make_segmenter(refine={refine!r}) needs distances=True: the refiner reads distances to the clicks"
-        )
-    refine = closely and distances if refine is None else refine
+    exact, chosen = resolve_options(preset, options, trained_here=trained_here(name_or_path))
     where = pick_device(device)
+    refiner = load_refiner(Path(chosen.refine) if isinstance(chosen.refine, str) else None) if chosen.refine else None
+    model = load_weights(name_or_path)
     return SAM2Segmenter(
-        name_or_path,
-        load_weights(name_or_path),
-        where,
-        "exact" if mode == "exact" else "fast",
-        planes=planes or (3 if closely else 1),
-        zoom=closely if zoom is None else zoom,
-        distances=distances,
-        refiner=load_refiner(Path(refine) if isinstance(refine, str) else None).to(where) if refine else None,
+        name_or_path, model, where, exact=exact, options=chosen, refiner=refiner.to(where) if refiner else None
     )
+
+
+def _refuse_options(name: str, preset: str, options: "EngineOptions | Mapping[str, Any] | None") -> None:
+    """Raise InputError if anything was chosen for a segmenter without options."""
+    if preset != "auto":
+        raise InputError(f"segmenter {name!r} has no presets, and preset={preset!r} was given: leave it out")
+    if options:
+        given = ", ".join(options) if isinstance(options, Mapping) else type(options).__name__
+        raise InputError(f"segmenter {name!r} has no options, and {given} was given: leave it out")
+
+
+def _with_deprecated(
+    options: "EngineOptions | Mapping[str, Any] | None", **deprecated: Any
+) -> "EngineOptions | Mapping[str, Any] | None":
+    """Move arguments of version 0.1 into the options, with a warning."""
+    given = {name: value for name, value in deprecated.items() if value is not None}
+    if not given:
+        return options
+    warnings.warn(
+        f"make_segmenter({', '.join(f'{name}=...' for name in given)}) is deprecated: give options={given}",
+        DeprecationWarning,
+        stacklevel=3,
+    )
+    if options is not None and not isinstance(options, Mapping):
+        raise InputError(f"make_segmenter: give {', '.join(given)} in options, not beside them")
+    return {**(options or {}), **given}

@@ -17,8 +17,8 @@ SHAPES = {"volume": (16, 56, 48), "thin": (5, 56, 64), "image": (1, 72, 64)}
 SEEDS = {"volume": 7, "thin": 7, "image": 3}
 SPACING = {"volume": (2.0, 1.0, 1.0), "thin": (5.0, 1.0, 1.0), "image": (1.0, 1.0, 1.0)}
 BUILDERS = {
-    "exact": lambda: make_segmenter("synthfm3d-nano", device="cpu", mode="exact"),
-    "fast": lambda: make_segmenter("synthfm3d-nano", device="cpu", mode="fast"),
+    "exact": lambda: make_segmenter("synthfm3d-nano", device="cpu", preset="stock"),
+    "fast": lambda: make_segmenter("synthfm3d-nano", device="cpu", preset="fast"),
     "default": lambda: make_segmenter("synthfm3d-nano", device="cpu"),
     "geodesic": lambda: make_segmenter("geodesic"),
 }

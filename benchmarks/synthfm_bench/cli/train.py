@@ -52,6 +52,8 @@ def train(
         )
     typer.echo(f"weights: {best}")
     if kind_of(recipe, tuple(changes or ())) == "refiner":
-        typer.echo(f'next: make_segmenter("{NANO}", refine="{best}"), or params = {{ refine = "{best}" }} in a suite')
+        typer.echo(
+            f'next: make_segmenter("{NANO}", options={{"refine": "{best}"}}), or params.options.refine = "{best}" in a suite'
+        )
     else:
         typer.echo(f"next: synthfm bench quick --segmenter {best} --segmenter {NANO}")

@@ -1,7 +1,6 @@
 """SAM 2 as a ``Segmenter``."""
 
 from collections.abc import Sequence
-from typing import Literal
 
 import numpy as np
 import torch
@@ -15,30 +14,26 @@ from synthfm_env.prompts import Click, Prompt
 from synthfm_env.segmenters.base import Capabilities, Prediction, Segmenter, Session, check_batch
 from synthfm_env.segmenters.click_distances import ClickDistances
 from synthfm_env.segmenters.image_input import prepare_image
-from synthfm_env.segmenters.sam2.fast.memory_attention import Memory
 from synthfm_env.segmenters.sam2.multiview.refiner import Refines
-from synthfm_env.segmenters.sam2.multiview.session import ZoomSession
-from synthfm_env.segmenters.sam2.multiview.view import Planes
-from synthfm_env.segmenters.sam2.tracking.feature_cache import Features
+from synthfm_env.segmenters.sam2.multiview.session import MultiViewSession
+from synthfm_env.segmenters.sam2.multiview.view import MultiView
+from synthfm_env.segmenters.sam2.options import FAST, EngineOptions
 from synthfm_env.segmenters.sam2.tracking.frames import square_frames
-from synthfm_env.segmenters.sam2.tracking.stack_session import SAM2Session, add_together
+from synthfm_env.segmenters.sam2.tracking.slice_trackers import FastTracker, SliceTracker, StockTracker
+from synthfm_env.segmenters.sam2.tracking.stack import Stack
+from synthfm_env.segmenters.sam2.tracking.stack_session import StackSession, add_together
+from synthfm_env.segmenters.stopwatch import Stopwatch
 
 
 class SAM2Segmenter(Segmenter):
-    """Encode a volume once, answer each click by propagation; many sessions share one model.
+    """Encodes a volume once and answers each prompt by propagation; many sessions share one model.
 
     Attributes:
+        name: as it was asked for.
         model: the ``SAM2Base``, in evaluation mode.
-        refiner: what has the last word on its masks, None for none.
-        feature_budget: bytes that the encoded slices of one session may take; beyond it they are encoded again.
-        memory: which slices a slice remembers, in fast mode. "all": every clicked one and the last six tracked.
-            "nearest": of the clicked ones the four nearest. "confident": every clicked one, and of the last sixteen
-            tracked the six whose masks the model thinks best, after MedSAM-2's bank (Zhu et al. 2024,
-            arXiv:2408.00874).
+        options: see ``EngineOptions``.
+        refiner: post-processes the logits of volumes; None for none.
     """
-
-    feature_budget = 2 * 2**30
-    memory: Memory = "all"
 
     capabilities = Capabilities(boxes=True, initial_mask=True)
 
@@ -47,63 +42,66 @@ class SAM2Segmenter(Segmenter):
         name: str,
         model: SAM2Base,
         device: torch.device,
-        mode: Literal["fast", "exact"],
         *,
-        planes: Literal[1, 3] = 1,
-        zoom: bool = False,
-        distances: bool = False,
+        exact: bool = False,
+        options: EngineOptions = FAST,
         refiner: Refines | None = None,
     ) -> None:
-        """Take a model; see ``make_segmenter`` for what the options do. A refiner needs ``distances``."""
-        self.name = name
+        """Take a model.
+
+        Args:
+            name: for records.
+            model: is moved to the device.
+            device: where to run.
+            exact: track as stock SAM 2 does, not faster.
+            options: ``refine`` is not read here.
+            refiner: needs ``options.distances``.
+        """
+        self.name, self.options, self.refiner = name, options, refiner
         self.model = model.to(device)
-        self._fast = mode == "fast"
-        self.refiner = refiner
-        self._planes, self._zoom, self._distances = planes, zoom, distances
-        self._dtype = torch.float32 if mode == "exact" else torch.float16
+        # Built once, for all stacks of all sessions.
+        self._tracker: SliceTracker = StockTracker(model) if exact else FastTracker(model, options.memory)
 
     def frames(self, image: NDArray) -> Tensor:
-        """Return what the encoder is fed for ``image``: float32 (D, 3, S, S), see ``Segmenter.start``."""
+        """Return the encoder's input for ``image``: float32 (D, 3, S, S); see ``Segmenter.start``."""
         return square_frames(prepare_image(image, (1.0, 1.0, 1.0)), self.model.image_size)
 
-    def start(self, image: NDArray, spacing: tuple[float, float, float]) -> SAM2Session | ZoomSession:
+    def start(self, image: NDArray, spacing: tuple[float, float, float]) -> StackSession | MultiViewSession:
         """Open a session; slices are encoded as tracking reaches them; see ``Segmenter.start``."""
         prepared = prepare_image(image, spacing)
-        if self._planes == 1 and not self._zoom and not self._distances:
-            return self._slices(prepared)
+        encoding, options = Stopwatch(), self.options
 
-        def open_planes(box: Crop, overview: bool) -> Planes:
+        def open_stack(slices: NDArray[np.uint8]) -> Stack:
+            return Stack(self._tracker, slices, options.feature_budget, encoding)
+
+        if options.planes == 1 and not options.zoom and not options.distances:
+            return StackSession(open_stack(prepared), encoding)
+
+        def open_view(crop: Crop, overview: bool) -> MultiView:
             side = self.model.image_size // 4
-            return Planes(self._slices, prepared, box, planes=self._planes, side=side, overview=overview)
-
-        def measure() -> ClickDistances:
-            return ClickDistances(prepared, spacing)
+            return MultiView(open_stack, prepared, crop, planes=options.planes, side=side, overview=overview)
 
         depth, height, width = prepared.shape[:3]
-        return ZoomSession(
-            open_planes,
+        return MultiViewSession(
+            open_view,
             (depth, height, width),
-            zoom=self._zoom,
-            measure=measure if self._distances else None,
+            encoding,
+            zoom=options.zoom,
+            measure=(lambda: ClickDistances(prepared, spacing)) if options.distances else None,
             refine=self.refiner.refine if self.refiner else None,
         )
 
     def add_many(self, sessions: Sequence[Session], clicks: Sequence[Click]) -> list[Prediction]:
-        """Give each session one more click; fast mode tracks them in batches; see ``Segmenter.add_many``.
+        """Give each session one more click; single stacks are tracked in batches; see ``Segmenter.add_many``.
 
-        Exact mode gives what single clicks give, bit for bit; fast mode's logits differ by the rounding of larger
-        matrix products.
+        Stock arithmetic gives what single clicks give, bit for bit; logits of fast arithmetic differ by the rounding of
+        larger matrix products.
         """
-        alike = [session for session in sessions if isinstance(session, SAM2Session)]
+        alike = [session for session in sessions if isinstance(session, StackSession)]
         if len(alike) < len(sessions):
             return super().add_many(sessions, clicks)
         check_batch(sessions, clicks)
         return add_together(alike, [Prompt((click,)) for click in clicks])
-
-    def _slices(self, stack: NDArray[np.uint8]) -> SAM2Session:
-        depth, height, width = stack.shape[:3]
-        features = Features(self.model, stack, self.feature_budget, self._dtype)
-        return SAM2Session(self.model, features, (depth, height, width), fast=self._fast, memory=self.memory)
 
 
 def pick_device(device: str) -> torch.device:

@@ -10,9 +10,9 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from synthfm_env.geometry import FEWEST_SLICES
+from synthfm_env.segmenters.sam2.multiview.refiner_input import IMAGE_CHANNELS
 from synthfm_train.refiner.recording import load_draft
 
-_IMAGES = 2  # of a draft's last channels show the image
 _INVERTED = 0.3
 
 
@@ -53,5 +53,5 @@ class Crops(Dataset[Crop]):
         part = part.flip(mirrored).permute(0, *(int(axis) + 1 for axis in order))
         channels, logits, truth = part[:-2].contiguous(), part[-2].contiguous(), part[-1].contiguous()
         if rng.random() < _INVERTED:
-            channels[-_IMAGES:] *= -1
+            channels[-IMAGE_CHANNELS:] *= -1
         return Crop(channels, logits, truth)

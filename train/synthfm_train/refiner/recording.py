@@ -15,8 +15,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from synthfm_agents import make_clicker
 from synthfm_env import Click, Volume, VolumeEnv
-from synthfm_env.segmenters.sam2 import Draft, Refiner, SAM2Segmenter, load_refiner, load_weights
-from synthfm_env.segmenters.sam2.multiview.click_prior import Evidence
+from synthfm_env.segmenters.sam2 import FULL, Refiner, RefinerInput, SAM2Segmenter, load_refiner, load_weights
+from synthfm_env.segmenters.sam2.multiview.click_prior import ClickPrior
 from synthfm_env.segmenters.sam2.multiview.confidence import CERTAIN_LOGIT
 from synthfm_train.data_worker import start_worker
 from synthfm_train.refiner.recipe import RefinerRecipe
@@ -34,7 +34,7 @@ class Drafted(NamedTuple):
         truth: float32, the draft's grid: the share of each of its voxels that the structure covers.
     """
 
-    draft: Draft
+    draft: RefinerInput
     truth: Tensor
 
 
@@ -45,11 +45,11 @@ def save_draft(path: Path, drafted: Drafted) -> None:
     np.savez(
         path,
         views=_packed(draft.views / CERTAIN_LOGIT),
-        evidence=_packed(torch.stack(draft.evidence)),
+        evidence=_packed(torch.stack(draft.prior)),
         grey=draft.grey.round().byte().numpy(),
         truth=_packed(drafted.truth),
         clicks=np.array(clicks, dtype=np.int32),
-        box=np.array([[side.start, side.stop] for side in draft.box]),
+        box=np.array([[side.start, side.stop] for side in draft.crop]),
     )
 
 
@@ -61,7 +61,9 @@ def load_draft(path: Path) -> Drafted:
     views, evidence, truth = (values[name].float() / _STEPS for name in ("views", "evidence", "truth"))
     z, y, x = (slice(*side) for side in box)
     placed = [Click((int(k), int(j), int(i)), bool(positive)) for k, j, i, positive in clicks]
-    return Drafted(Draft((z, y, x), views * CERTAIN_LOGIT, Evidence(*evidence), values["grey"].float(), placed), truth)
+    return Drafted(
+        RefinerInput((z, y, x), views * CERTAIN_LOGIT, ClickPrior(*evidence), values["grey"].float(), placed), truth
+    )
 
 
 def _packed(values: Tensor) -> NDArray[np.int8]:
@@ -73,9 +75,9 @@ class _Recorder:
 
     def __init__(self, refiner: Refiner | None) -> None:
         self._refiner = refiner
-        self.drafts: list[Draft] = []
+        self.drafts: list[RefinerInput] = []
 
-    def refine(self, draft: Draft) -> Tensor:
+    def refine(self, draft: RefinerInput) -> Tensor:
         self.drafts.append(draft)
         return draft.logits if self._refiner is None else self._refiner.refine(draft)
 
@@ -101,7 +103,7 @@ def play(
         observation, _, terminated, truncated, info = env.step(rule.act(observation, info))
         ended = terminated or truncated
         for draft in recorder.drafts:
-            part = truth[draft.box].float()[None, None]
+            part = truth[draft.crop].float()[None, None]
             yield Drafted(draft, F.interpolate(part, size=tuple(draft.grey.shape), mode="area")[0, 0])
         recorder.drafts.clear()
     env.close()
@@ -138,7 +140,7 @@ class Episodes(Dataset[int]):
             recorder = _Recorder(None if self._refiner is None else load_refiner(self._refiner))
             model, device = load_weights(self._recipe.segmenter), torch.device("cpu")
             name = self._recipe.segmenter
-            engine = SAM2Segmenter(name, model, device, "fast", planes=3, zoom=True, distances=True, refiner=recorder)
+            engine = SAM2Segmenter(name, model, device, options=FULL, refiner=recorder)
             self._engine = engine, recorder
         rng = np.random.default_rng((seed, 0xD2AF))
         volume = self._generators[seed % len(self._generators)].sample(seed)

@@ -1,4 +1,4 @@
-"""SAM 2's image encoder on a CPU: the same sums in fewer and quicker steps."""
+"""SAM 2's image encoder on a CPU: the same sums in fewer and faster steps."""
 
 import torch
 import torch.nn.functional as F
@@ -7,31 +7,33 @@ from sam2.modeling.backbones.utils import window_partition, window_unpartition
 from sam2.modeling.sam2_base import SAM2Base
 from torch import Tensor
 
-from synthfm_env.segmenters.sam2.fast.onednn import activated, linear, normed, through
+from synthfm_env.segmenters.sam2.fast.onednn import apply_linear, apply_norm, linear, linear_activation
 
 
-class Encoder:
-    """``SAM2Base.forward_image``, up to the rounding of sums.
+class FastImageEncoder:
+    """``SAM2Base.forward_image``, equal up to the rounding of sums.
 
-    Channels lie last throughout. Of the neck's maps at stride 4 and 8 only what two convolutions of the decoder make of
-    them is wanted; all between is linear, so each stage is projected straight to those few channels.
+    Channels are last throughout. The mask decoder reads the maps at strides 4 and 8 through two 1 x 1 convolutions
+    (``conv_s0``, ``conv_s1``) only. Everything between trunk and decoder is linear there, so each stage of the trunk is
+    projected straight to the few channels that the decoder reads.
     """
 
     @torch.no_grad()
     def __init__(self, model: SAM2Base) -> None:
-        """Prepare what does not depend on slices."""
+        """Multiply out the weights between trunk and decoder."""
         self._trunk, self._neck = model.image_encoder.trunk, model.image_encoder.neck
         # The neck lists its convolutions from the coarsest map to the finest.
-        self._deep, self._coarse, middle, fine = (level.conv for level in self._neck.convs)
+        self._stride_32, self._stride_16, stride_8, stride_4 = (level.conv for level in self._neck.convs)
         to_fine, to_middle = model.sam_mask_decoder.conv_s0, model.sam_mask_decoder.conv_s1
         self._middle_channels = to_middle.out_channels
+        # Coarser maps reach the decoder's middle input and, through the top-down path, its fine one.
         self._onward = torch.cat([to_middle.weight, to_fine.weight]).flatten(1)
-        self._middle = self._onward @ middle.weight.flatten(1)
-        last = to_fine.weight.flatten(1)
-        self._fine = last @ fine.weight.flatten(1)
-        self._middle_bias = self._onward @ middle.bias
+        self._middle = self._onward @ stride_8.weight.flatten(1)
+        self._fine = to_fine.weight.flatten(1) @ stride_4.weight.flatten(1)
+        # Biases pass through the same products.
+        self._middle_bias = self._onward @ stride_8.bias
         self._middle_bias[: self._middle_channels] += to_middle.bias
-        self._fine_bias = last @ fine.bias + to_fine.bias
+        self._fine_bias = to_fine.weight.flatten(1) @ stride_4.bias + to_fine.bias
 
     def __call__(self, frames: Tensor) -> list[Tensor]:
         """Encode slices.
@@ -40,63 +42,67 @@ class Encoder:
             frames: float32 (B, 3, S, S), normalised.
 
         Returns:
-            Maps at stride 4, 8 and 16, (B, channels, h, w), the first two as the decoder's convolutions leave them.
+            Maps at strides 4, 8 and 16, (B, channels, h, w), the first two as the decoder's convolutions leave them.
         """
+        # Trunk: Hiera's blocks, keeping the output of each of its four stages.
         stages, x = [], self._trunk.patch_embed(frames)
         x = x + self._trunk._get_pos_embed(x.shape[1:3])
         for i, block in enumerate(self._trunk.blocks):
-            x = _through_block(block, x)
+            x = _hiera_block(block, x)
             if i in self._trunk.stage_ends:
                 stages.append(x)
-        finest, finer, coarser, coarsest = stages
-        deep = linear(coarsest, self._deep.weight.flatten(1), self._deep.bias)
-        coarse = self._add(2, linear(coarser, self._coarse.weight.flatten(1), self._coarse.bias), deep)
-        middle = self._add(1, linear(finer, self._middle, self._middle_bias), linear(coarse, self._onward))
-        fine = linear(finest, self._fine, self._fine_bias)
+        stage_4, stage_8, stage_16, stage_32 = stages
+        # Neck: lateral projections, and the top-down path from coarse to fine.
+        top = linear(stage_32, self._stride_32.weight.flatten(1), self._stride_32.bias)
+        coarse = self._add(2, linear(stage_16, self._stride_16.weight.flatten(1), self._stride_16.bias), top)
+        middle = self._add(1, linear(stage_8, self._middle, self._middle_bias), linear(coarse, self._onward))
+        fine = linear(stage_4, self._fine, self._fine_bias)
         fine = self._add(0, fine, middle[..., self._middle_channels :])
         return [level.permute(0, 3, 1, 2) for level in (fine, middle[..., : self._middle_channels], coarse)]
 
     def _add(self, level: int, lateral: Tensor, above: Tensor) -> Tensor:
-        """Add the map above, twice as coarse, to that of a level, where the neck does."""
+        """Add the map above, twice as coarse, to that of a level, if the neck does so."""
         if level not in self._neck.fpn_top_down_levels:
             return lateral
         up = F.interpolate(above.permute(0, 3, 1, 2), scale_factor=2.0, mode=self._neck.fpn_interp_model)
         return lateral.add_(up.permute(0, 2, 3, 1))
 
 
-def _through_block(block: MultiScaleBlock, x: Tensor) -> Tensor:
-    """Return what a block of Hiera makes of (B, h, w, C)."""
-    y = normed(block.norm1, x)
+def _hiera_block(block: MultiScaleBlock, x: Tensor) -> Tensor:
+    """Apply a block of Hiera to (B, h, w, C): attention and MLP, each with a residual."""
+    y = apply_norm(block.norm1, x)
     if block.dim != block.dim_out:
-        x = do_pool(through(block.proj, y), block.pool)
-    x = through(block.attn.proj, _attend(block, y)).add_(x)
+        # The first block of a stage widens the channels and pools.
+        x = do_pool(apply_linear(block.proj, y), block.pool)
+    x = apply_linear(block.attn.proj, _windowed_attention(block, y)).add_(x)
     first, second = block.mlp.layers
-    return through(second, activated(first, block.mlp.act, normed(block.norm2, x))).add_(x)
+    return apply_linear(second, linear_activation(first, block.mlp.act, apply_norm(block.norm2, x))).add_(x)
 
 
-def _attend(block: MultiScaleBlock, x: Tensor) -> Tensor:
-    """Attend from (B, h, w, C) within windows, or within the whole slice, and pool where the block does."""
+def _windowed_attention(block: MultiScaleBlock, x: Tensor) -> Tensor:
+    """Attend from (B, h, w, C) within windows, or within the whole slice, and pool if the block does."""
     attention, stride = block.attn, block.q_stride[0] if block.q_stride else 1
     rows, columns = x.shape[1:3]
     window = block.window_size
-    products = through(attention.qkv, x)
+    # Project before the image is cut into windows: stock SAM 2 cuts first and projects the padding as well.
+    products = apply_linear(attention.qkv, x)
     if window:
-        products, padded = window_partition(_overhang(products, attention.qkv.bias, window), window)
-    # Stock SAM 2 divides the images into windows first and projects what overhangs as well.
-    tall, wide = products.shape[1:3]
+        products, padded = window_partition(_pad_to_windows(products, attention.qkv.bias, window), window)
+    height, width = products.shape[1:3]
     q, k, v = products.chunk(3, -1)
     q = do_pool(q, block.pool)
     heads = [part.flatten(1, 2).unflatten(-1, (attention.num_heads, -1)).transpose(1, 2) for part in (q, k, v)]
-    found = F.scaled_dot_product_attention(*heads).transpose(1, 2).flatten(2)
-    found = found.unflatten(1, (tall // stride, wide // stride))
+    y = F.scaled_dot_product_attention(*heads).transpose(1, 2).flatten(2)
+    y = y.unflatten(1, (height // stride, width // stride))
     if not window:
-        return found
+        return y
+    # Put the windows together again, pooled.
     padded = padded[0] // stride, padded[1] // stride
-    return window_unpartition(found, window // stride, padded, (rows // stride, columns // stride))
+    return window_unpartition(y, window // stride, padded, (rows // stride, columns // stride))
 
 
-def _overhang(products: Tensor, bias: Tensor, window: int) -> Tensor:
-    """Fill (B, h, w, C) up to whole windows with what a projection makes of zeros, its bias."""
+def _pad_to_windows(products: Tensor, bias: Tensor, window: int) -> Tensor:
+    """Pad (B, h, w, C) to whole windows with the projection of zeros, which is its bias."""
     b, rows, columns, _ = products.shape
     if not rows % window and not columns % window:
         return products

@@ -1,10 +1,10 @@
-"""In which type fast mode multiplies matrices."""
+"""Autocast dtype of fast mode."""
 
 import torch
 
 
-def quick_precision(device: torch.device) -> torch.dtype:
-    """Return the type for matrix products: half precision on CUDA, float32 on a CPU.
+def fast_dtype(device: torch.device) -> torch.dtype:
+    """Return the dtype of matrix products: half precision on CUDA, float32 on a CPU.
 
     bfloat16 would save a CPU with AVX512-BF16 a third of the encoder's time and half of memory attention's, and other
     CPUs nothing; but masks on real cases then agree with exact mode to 0.97 to 0.99 in places, and differ between CPUs.
@@ -14,6 +14,6 @@ def quick_precision(device: torch.device) -> torch.dtype:
     return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
 
 
-def quick(device: torch.device, dtype: torch.dtype) -> torch.autocast:
-    """Return the context in which matrices are multiplied in ``dtype``; float32 leaves everything as it is."""
+def autocast(device: torch.device, dtype: torch.dtype) -> torch.autocast:
+    """Return a context in which matrices are multiplied in ``dtype``; float32 changes nothing."""
     return torch.autocast(device.type, dtype, enabled=dtype != torch.float32)

@@ -1,4 +1,4 @@
-"""What the clicks themselves say of a voxel, beside what SAM 2 makes of them."""
+"""A click prior: logits from geodesic distances to the clicks, added to those of SAM 2."""
 
 from typing import NamedTuple
 
@@ -10,18 +10,18 @@ from synthfm_env.geometry import Crop
 from synthfm_env.segmenters.click_distances import ClickDistances
 from synthfm_env.segmenters.sam2.multiview.confidence import CERTAIN_LOGIT
 
-_WEIGHT = CERTAIN_LOGIT / 4  # largest logit far from clicks: a weak prior
-_CLICKED = 2 * CERTAIN_LOGIT  # largest logit at a click: it overrules a certain view
-_REACH = 5.0  # flat voxels from a click at which that has fallen to 1/e
+_FAR_LOGIT = CERTAIN_LOGIT / 4  # largest logit far from clicks: a weak prior
+_CLICK_LOGIT = 2 * CERTAIN_LOGIT  # largest logit at a click: it overrules a certain view
+_REACH = 5.0  # voxels of flat image from a click at which its logit has fallen to 1/e
 
 
-class Evidence(NamedTuple):
-    """What follows from geodesic distances to the clicks alone; float32 (d, h, w), each from -1 to 1.
+class ClickPrior(NamedTuple):
+    """Two priors from geodesic distances to the clicks, float32 (d, h, w), each from -1 to 1.
 
     Attributes:
-        far: everywhere the signed square root of the balance between positive and negative distances: the rule of
-            Bai & Sapiro (IJCV 2009), the border counting as negative.
-        near: close to a click, where no edge lies between, its own label, falling off with ``exp(-distance)``, as
+        far: everywhere, the signed square root of the balance between positive and negative distances: the rule of
+            Bai & Sapiro (IJCV 2009), with the image's border as negative.
+        near: close to a click, if no edge is between, its own label, falling off with ``exp(-distance)``, as
             MIDeepSeg fuses clicks into a network's answer (Luo et al. 2021, Medical Image Analysis 72:102102).
     """
 
@@ -30,23 +30,24 @@ class Evidence(NamedTuple):
 
     @property
     def logits(self) -> Tensor:
-        """Logits to be added to a view's: a weak second opinion, and a strong one close to clicks."""
-        return _WEIGHT * self.far + _CLICKED * self.near
+        """Logits to add to those of the views: weak far from clicks, strong close to them."""
+        return _FAR_LOGIT * self.far + _CLICK_LOGIT * self.near
 
 
-def evidence(distances: ClickDistances, box: Crop, shape: tuple[int, int, int]) -> Evidence:
-    """Return what the distances say.
+def click_prior(distances: ClickDistances, crop: Crop, shape: tuple[int, int, int]) -> ClickPrior:
+    """Compute the priors on a grid.
 
     Args:
         distances: to the clicks so far.
-        box: of the image.
-        shape: of the wanted grid, which is spread evenly over the box.
+        crop: of the image.
+        shape: (d, h, w) of the wanted grid, which is spread evenly over the crop.
     """
     balance, inside, outside = distances.balance, distances.to_positive, distances.to_negative
     far = np.sign(balance) * np.sqrt(np.abs(balance))
     near = np.exp(-np.minimum(inside, outside) / _REACH) * np.sign(outside - inside)
+    # Centres of the grid's voxels, in voxels of the image.
     places = [
         side.start + (np.arange(count) + 0.5) * ((side.stop - side.start) / count) - 0.5
-        for side, count in zip(box, shape, strict=True)
+        for side, count in zip(crop, shape, strict=True)
     ]
-    return Evidence(*(torch.from_numpy(distances.grid.sample(one, places)) for one in (far, near)))
+    return ClickPrior(*(torch.from_numpy(distances.grid.sample(values, places)) for values in (far, near)))

@@ -1,90 +1,95 @@
-"""Slices far from the newest click: their masks follow it, but often one look tells how."""
+"""Cheap preview after a click: decode every third slice from existing memories, and interpolate the others.
+
+See ``propagation`` for the algorithm that uses both functions.
+"""
 
 from bisect import bisect
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from synthfm_env.segmenters.sam2.slice_memory import Output, State
-from synthfm_env.segmenters.sam2.tracking.feature_cache import Features
-from synthfm_env.segmenters.sam2.tracking.propagation import Slot
+from synthfm_env.segmenters.sam2.slice_memory import SliceFeatures, SliceMemory, SliceStep, StackState
+from synthfm_env.segmenters.sam2.tracking.propagation import TrackSlices
 
-_EVERY = 3  # one of so many slices is looked at
-_BATCH = 16  # slices looked at at once
-_LIMIT = 32.0  # logits beyond say no more; -1024 stands for a slice without the object
+PREVIEW_EVERY = 3  # one of so many slices is previewed after a click
+MAX_LOGIT = 32.0  # larger logits mean no more; -1024 stands for a slice without the object
+_BATCH = 16  # slices previewed at once
 
 
-def look(
-    given: Sequence[tuple[State, Features, State]], step: Callable[[Sequence[Slot]], list[Output]]
-) -> list[dict[int, Output] | None]:
-    """Decode one of three slices again after a click, in large batches, from the memories as they are.
+def preview_slices(
+    updates: Sequence[tuple[StackState, SliceFeatures, StackState]], decode: TrackSlices
+) -> list[dict[int, SliceMemory] | None]:
+    """Decode every third slice of each stack again after a click, in large batches.
 
-    Other slices are looked at after the next click.
+    Which third depends on the number of clicks, so that after three clicks every slice has been previewed.
 
     Args:
-        given: for each session its new state, which is changed, its features, and the state before.
-        step: decodes slices and keeps their memories.
+        updates: for each stack its new state, which is changed, its features, and the state before.
+        decode: decodes slices and keeps their memory features.
 
     Returns:
-        What was looked at in each session, by slice. None for a session without a prompt before, with several new
-        ones, or with one that conditioned several slices: the memories that it has tell too little.
+        The previews of each stack, by slice. None for a stack without an earlier prompt, with several new prompts, or
+        with one that conditioned several slices: existing memories tell too little then.
     """
-    found: list[dict[int, Output] | None] = []
-    slots: list[tuple[int, Slot]] = []
-    for i, (state, features, before) in enumerate(given):
-        later = before.prompts > 0 and state.prompts == before.prompts + 1 and len(state.newest) == 1
-        found.append({} if later else None)
-        if later:
+    previews: list[dict[int, SliceMemory] | None] = []
+    steps: list[tuple[int, SliceStep]] = []
+    # Collect the slices of all stacks, so that they fill batches together.
+    for i, (state, features, before) in enumerate(updates):
+        one_more = before.prompts > 0 and state.prompts == before.prompts + 1 and len(state.newest) == 1
+        previews.append({} if one_more else None)
+        if one_more:
             start = min(state.conditioning)
-            slots += [(i, Slot(state, features, z, z < start)) for z in _third(state)]
-    for first in range(0, len(slots), _BATCH):
-        batch = slots[first : first + _BATCH]
-        for (i, slot), output in zip(batch, step([slot for _, slot in batch]), strict=True):
-            looked = found[i]
-            assert looked is not None
-            looked[slot.z] = output
-    for (state, _, _), looked in zip(given, found, strict=True):
-        state.tracked.update(looked or {})
-    return found
+            steps += [(i, SliceStep(state, features, z, z < start)) for z in _every_third(state)]
+    # Decode from the memories as they are: no preview sees another.
+    for first in range(0, len(steps), _BATCH):
+        batch = steps[first : first + _BATCH]
+        for (i, step), memory in zip(batch, decode([step for _, step in batch]), strict=True):
+            of_stack = previews[i]
+            assert of_stack is not None
+            of_stack[step.z] = memory
+    for (state, _, _), of_stack in zip(updates, previews, strict=True):
+        state.tracked.update(of_stack or {})
+    return previews
 
 
-def _third(state: State) -> list[int]:
-    """Return the slices whose turn it is; all, where it is none's."""
-    turn, tracked = len(state.clicks) % _EVERY, sorted(state.tracked)
-    return [z for z in tracked if z % _EVERY == turn] or tracked
+def _every_third(state: StackState) -> list[int]:
+    """Return every third tracked slice, or all if that third is empty."""
+    remainder, tracked = len(state.clicks) % PREVIEW_EVERY, sorted(state.tracked)
+    return [z for z in tracked if z % PREVIEW_EVERY == remainder] or tracked
 
 
-def fill_in(state: State, before: State) -> None:
-    """Change the logits of slices that were left out as those of the nearest others changed, by distance.
+def interpolate_unvisited(state: StackState, before: StackState, visited: set[int]) -> None:
+    """Add to the logits of every unvisited slice the change of the nearest visited slices, weighted by distance.
 
-    A clicked slice tells nothing of its neighbours: it changed by its own clicks.
+    Conditioning slices are left out: their change comes from their own clicks and tells nothing of their neighbours.
 
     Args:
-        state: is changed; slices tracked or looked at since the newest click have new outputs.
+        state: is changed.
         before: the state before the click.
+        visited: slices that were previewed or tracked since the click.
     """
-    now, old = dict(state.tracked), before.outputs()
-    known = sorted(z for z in now if z in old and now[z] is not old[z])
-    changes = {z: _moved(old[z], now[z]) for z in known}
-    for z in [z for z in now if known and now[z] is old.get(z)]:
+    old = before.memories()
+    known = sorted(z for z in visited if z in state.tracked and z in old)
+    if not known:
+        return
+    changes = {z: _logit_change(old[z], state.tracked[z]) for z in known}
+    for z in [z for z in state.tracked if z not in visited]:
+        # Between two visited slices by distance, beyond the outermost as that one.
         i = bisect(known, z)
         low, high = known[max(0, i - 1)], known[min(i, len(known) - 1)]
         share = (z - low) / (high - low) if low < high else 0.0
-        moved = now[z]["pred_masks"] + torch.lerp(changes[low], changes[high], share)
-        state.tracked[z] = now[z] | {"pred_masks": moved}
+        memory = state.tracked[z]
+        logits = memory.logits + torch.lerp(changes[low], changes[high], share)
+        state.tracked[z] = replace(memory, logits=logits)
 
 
-def _moved(old: Output, new: Output) -> Tensor:
-    """Return how logits changed where the object is or was.
+def _logit_change(old: SliceMemory, new: SliceMemory) -> Tensor:
+    """Return the change of logits where the object is or was, 0 elsewhere.
 
-    Elsewhere they may jump without meaning anything, from -1024 to -1 where the object appears at another place, and a
-    slice in which -1 stood already would be flooded by that.
+    Elsewhere logits may jump without a meaning, from -1024 to -1 if the object appears at another place; a slice with
+    logits of -1 would be flooded by that.
     """
-    before, after = _bounded(old), _bounded(new)
+    before, after = old.logits.clamp(-MAX_LOGIT, MAX_LOGIT), new.logits.clamp(-MAX_LOGIT, MAX_LOGIT)
     return torch.where((before > 0) | (after > 0), after - before, 0)
-
-
-def _bounded(output: Output) -> Tensor:
-    logits: Tensor = output["pred_masks"]
-    return logits.clamp(-_LIMIT, _LIMIT)

@@ -1,72 +1,81 @@
-"""The order in which slices are tracked after a click."""
+"""Order in which slices are tracked after a prompt: sweeps through a stack, and what fast mode leaves out of them.
+
+Stock SAM 2 tracks every slice after every prompt: from the lowest conditioning slice up to the last slice, then down to
+the first (``full_sweeps``). Fast mode does the same after a first prompt, both directions in one batch. After a later
+click most masks hardly change, so it tracks only around the click and where a cheap preview changed. A stack of 16
+slices, conditioned on slice 5, with a new click on slice 9 (t: tracked, i: interpolated)::
+
+    slice                0  1  2  3  4  5  6  7  8  9 10 11 12 13 14 15
+    conditioning                        *           *
+    1. preview                 p                 p        p        p
+    2. changed > 5 %                                      !
+    3. upward sweep                        .  .  .     t  t  t  t  t  .
+    4. downward sweep    .  .  .  .  .
+    5. interpolation     i  i     i  i     i  i                       i
+
+1. ``preview.preview_slices`` decodes every third tracked slice again, in large batches, from the existing memories.
+2. A sweep starts to track beside the click, or behind the last unchanged preview before a changed one.
+3. It tracks slice by slice, since each slice attends to the six before it. After two consecutive previewed slices that
+   come out as previewed (here 11 and 14) it skips ahead to the next changed slice, if there is one.
+4. The downward sweep runs six slices behind the upward one, which it remembers, so both go through the model together.
+   Here nothing changed below the click, so it is skipped as a whole.
+5. ``preview.interpolate_unvisited`` adds to the logits of every other slice the change of its nearest visited slices.
+"""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
-from synthfm_env.segmenters.sam2.slice_memory import Output, State, change
-from synthfm_env.segmenters.sam2.tracking.feature_cache import Features
+from synthfm_env.segmenters.sam2.slice_memory import SliceFeatures, SliceMemory, SliceStep, StackState, mask_change
 
-# Fast mode leaves a direction once the object has been gone for so many slices: SAM 2's pointers reach fifteen back.
-_PATIENCE = 16
-# After a later click it tracks on from a slice that looked, from afar, changed by more than this share of its mask,
-_CHANGE = 0.05
-# until so many in a row that were looked at come out as they looked, but for this share.
-_AGREED = 2
-_ALIKE = 0.01
+STOP_AFTER_EMPTY = 16  # end a direction after so many slices without the object: SAM 2's pointers reach fifteen back
+RESTART_IF_CHANGED = 0.05  # track again from a slice whose preview changed by more than this, as 1 - IoU
+STOP_AFTER_AGREEING = 2  # stop after so many consecutive previewed slices ...
+AGREEMENT = 0.01  # ... that differ from their preview by at most this, as 1 - IoU
 _BATCH = 16  # slices tracked at once
 
-
-class Slot(NamedTuple):
-    """A slice to be tracked, upwards or in reverse, with the memories of its session's state."""
-
-    state: State
-    features: Features
-    z: int
-    reverse: bool
-
-
-Step = Callable[[Sequence[Slot]], list[Output]]
+TrackSlices = Callable[[Sequence[SliceStep]], list[SliceMemory]]
 
 
 @dataclass(slots=True)
-class Chain:
-    """Slices of one session that are tracked one after the other, since each reads the memory of those before.
+class Sweep:
+    """Slices of one stack that are tracked one after the other, since each attends to those before.
 
     Attributes:
         state: read and written.
-        features: of the session's slices.
-        order: the slices, without clicked ones.
+        features: of the stack's slices.
+        order: the slices, without conditioning ones.
         reverse: tracked downwards.
-        after: a chain that must be ``lag`` slices ahead of this one, or at its end.
-        ends: the rest is left out once the object has been gone for long.
-        looked: slices that were looked at from afar since the newest click, see ``refresh``: where they tell enough,
-            none is tracked. None: every slice is tracked.
-        before: outputs before the newest click.
-        done: slices tracked or left out so far.
+        leader: a sweep that must be ``lag`` slices ahead of this one, or at its end.
+        lag: slices.
+        stops_when_empty: end after ``STOP_AFTER_EMPTY`` slices without the object.
+        previews: memories from ``preview_slices``, by slice; unchanged slices are skipped. None tracks every slice.
+        before: memories before the newest prompt.
+        done: how many slices of ``order`` were tracked or skipped so far.
+        visited: the slices that were tracked.
     """
 
-    state: State
-    features: Features
+    state: StackState
+    features: SliceFeatures
     order: Sequence[int]
     reverse: bool
-    after: "Chain | None" = None
+    leader: "Sweep | None" = None
     lag: int = 0
-    ends: bool = False
-    looked: dict[int, Output] | None = None
-    before: dict[int, Output] = field(default_factory=dict)
+    stops_when_empty: bool = False
+    previews: dict[int, SliceMemory] | None = None
+    before: dict[int, SliceMemory] = field(default_factory=dict)
     done: int = 0
-    _gone: int = 0
-    _agreed: int = 0
+    visited: set[int] = field(default_factory=set)
+    _empty: int = 0
+    _agreeing: int = 0
 
     def __post_init__(self) -> None:
-        """Go to the first slice that must be tracked."""
-        self._leave_out()
+        """Skip to the first slice that must be tracked."""
+        self._skip_unchanged()
 
     @property
-    def slot(self) -> Slot:
+    def step(self) -> SliceStep:
         """The slice to track next."""
-        return Slot(self.state, self.features, self.order[self.done], self.reverse)
+        return SliceStep(self.state, self.features, self.order[self.done], self.reverse)
 
     @property
     def finished(self) -> bool:
@@ -76,87 +85,98 @@ class Chain:
     @property
     def ready(self) -> bool:
         """Whether the next slice can be tracked now."""
-        ahead = self.after is None or self.after.finished or self.after.done >= self.done + self.lag
+        ahead = self.leader is None or self.leader.finished or self.leader.done >= self.done + self.lag
         return ahead and not self.finished
 
-    def take(self, output: Output) -> None:
-        """Keep a slice's output and go on to the next that must be tracked."""
+    def accept(self, memory: SliceMemory) -> None:
+        """Store the memory of the slice just tracked and advance to the next that must be tracked."""
         z = self.order[self.done]
-        self.state.tracked[z] = output
+        self.state.tracked[z] = memory
+        self.visited.add(z)
         self.done += 1
-        there = bool((output["pred_masks"] > 0).any())
-        self._gone = 0 if there else self._gone + 1
-        if self.ends and self._gone >= _PATIENCE and not self._clicked_ahead(z):
-            for rest in self.order[self.done :]:
-                self.state.tracked.pop(rest, None)
+        self._empty = 0 if memory.shows_object else self._empty + 1
+        if self.stops_when_empty and self._empty >= STOP_AFTER_EMPTY and not self._conditioned_ahead(z):
+            # The object has ended: slices beyond hold none.
+            for left in self.order[self.done :]:
+                self.state.tracked.pop(left, None)
             self.done = len(self.order)
-        elif self.looked is not None and z in self.looked:
-            self._compare(output, self.looked[z], there)
+        elif self.previews is not None and z in self.previews:
+            self._compare(memory, self.previews[z])
 
-    def _compare(self, output: Output, looked: Output, there: bool) -> None:
-        """Stop tracking after some slices that came out as they looked; empty ones tell nothing."""
-        if there or bool((looked["pred_masks"] > 0).any()):
-            self._agreed = self._agreed + 1 if change(output, looked) <= _ALIKE else 0
-        if self._agreed >= _AGREED:
-            self._leave_out()
+    def _compare(self, memory: SliceMemory, preview: SliceMemory) -> None:
+        """Skip ahead once enough slices came out as previewed; two empty masks prove nothing."""
+        if memory.shows_object or preview.shows_object:
+            self._agreeing = self._agreeing + 1 if mask_change(memory, preview) <= AGREEMENT else 0
+        if self._agreeing >= STOP_AFTER_AGREEING:
+            self._skip_unchanged()
 
-    def _leave_out(self) -> None:
-        """Leave out slices up to the newest click, or up to one that looked changed and those before it."""
-        if self.looked is None:
+    def _skip_unchanged(self) -> None:
+        """Skip slices up to the newest prompt's neighbour, or up to the first one behind the last unchanged preview."""
+        if self.previews is None:
             return
-        self._agreed = self._gone = 0
-        beside = self.state.newest[0] + (-1 if self.reverse else 1)
-        first = self.done
+        self._agreeing = self._empty = 0
+        beside_prompt = self.state.newest[0] + (-1 if self.reverse else 1)
+        restart = self.done
         for i in range(self.done, len(self.order)):
             z = self.order[i]
-            if z == beside:
+            if z == beside_prompt:
                 self.done = i
                 return
-            if z in self.looked and change(self.looked[z], self.before.get(z)) > _CHANGE:
-                self.done = first
-                return
-            if z in self.looked:
-                first = i + 1
+            if z in self.previews:
+                if mask_change(self.previews[z], self.before.get(z)) > RESTART_IF_CHANGED:
+                    # The slices since the last unchanged preview may have changed as well.
+                    self.done = restart
+                    return
+                restart = i + 1
         self.done = len(self.order)
 
-    def _clicked_ahead(self, z: int) -> bool:
-        return any((clicked < z) if self.reverse else (clicked > z) for clicked in self.state.conditioning)
+    def _conditioned_ahead(self, z: int) -> bool:
+        return any((other < z) if self.reverse else (other > z) for other in self.state.conditioning)
 
 
-def run(chains: Iterable[Chain], step: Step) -> None:
-    """Track all chains to their ends; slices that are ready go together through ``step``."""
-    left = [chain for chain in chains if not chain.finished]
+def propagate(sweeps: Iterable[Sweep], track: TrackSlices) -> None:
+    """Run all sweeps to their ends; slices that are ready go through ``track`` in one batch."""
+    left = [sweep for sweep in sweeps if not sweep.finished]
     while left:
-        ready = [chain for chain in left if chain.ready][:_BATCH]
-        for chain, output in zip(ready, step([chain.slot for chain in ready]), strict=True):
-            chain.take(output)
-        left = [chain for chain in left if not chain.finished]
+        ready = [sweep for sweep in left if sweep.ready][:_BATCH]
+        for sweep, memory in zip(ready, track([sweep.step for sweep in ready]), strict=True):
+            sweep.accept(memory)
+        left = [sweep for sweep in left if not sweep.finished]
 
 
-def whole(state: State, features: Features) -> list[Chain]:
-    """Return the chains of stock SAM 2: from the lowest clicked slice to the last, then down to the first."""
+def full_sweeps(state: StackState, features: SliceFeatures) -> list[Sweep]:
+    """Return the sweeps of stock SAM 2: from the lowest conditioning slice to the last, then down to the first."""
     start, depth = min(state.conditioning), features.depth
-    up = Chain(state, features, _unclicked(state, range(start + 1, depth)), reverse=False)
-    down = Chain(state, features, range(start - 1, -1, -1), reverse=True, after=up, lag=depth)
+    up = Sweep(state, features, _unconditioned(state, range(start + 1, depth)), reverse=False)
+    down = Sweep(state, features, range(start - 1, -1, -1), reverse=True, leader=up, lag=depth)
     return [up, down]
 
 
-def sweep(state: State, features: Features, before: State, looked: dict[int, Output] | None, lag: int) -> list[Chain]:
-    """Return the chains of fast mode: those of ``whole``, one ``lag`` slices behind the other, which leave slices out.
+def pruned_sweeps(
+    state: StackState,
+    features: SliceFeatures,
+    before: StackState,
+    previews: dict[int, SliceMemory] | None,
+    lag: int,
+) -> list[Sweep]:
+    """Return the sweeps of fast mode: both directions together, without slices that hardly change.
 
     Args:
-        state: with the slices of the new clicks among ``conditioning``.
-        features: of the session's slices.
-        before: the state without them.
-        looked: see ``Chain``.
-        lag: slices that the way up must be ahead, as many as a slice on the way down remembers.
+        state: with the slices of the new prompt among ``conditioning``.
+        features: of the stack's slices.
+        before: the state without the new prompt.
+        previews: see ``Sweep``.
+        lag: slices that the upward sweep must be ahead: as many as a slice of the downward one remembers.
     """
-    start, old = min(state.conditioning), before.outputs()
-    order = _unclicked(state, range(start + 1, features.depth))
-    up = Chain(state, features, order, False, ends=True, looked=looked, before=old)
-    down = range(start - 1, -1, -1)
-    return [up, Chain(state, features, down, True, after=up, lag=lag, ends=True, looked=looked, before=old)]
+    start, old = min(state.conditioning), before.memories()
+    order = _unconditioned(state, range(start + 1, features.depth))
+    up = Sweep(state, features, order, False, stops_when_empty=True, previews=previews, before=old)
+    down = Sweep(
+        state, features, range(start - 1, -1, -1), True,
+        leader=up, lag=lag, stops_when_empty=True, previews=previews, before=old,
+    )  # fmt: skip
+    return [up, down]
 
 
-def _unclicked(state: State, slices: Iterable[int]) -> list[int]:
+def _unconditioned(state: StackState, slices: Iterable[int]) -> list[int]:
     return [z for z in slices if z not in state.conditioning]
