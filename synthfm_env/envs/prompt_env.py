@@ -205,6 +205,7 @@ class PromptEnv(gym.Env[Observation, NDArray[np.integer]], ABC):
     """
 
     action_space: spaces.MultiDiscrete
+    observation_space: spaces.Dict  # type: ignore[assignment]  # gym.Env has it as any space of observations
     metadata = {"render_modes": ["rgb_array", "ansi", "human"], "render_fps": 2}  # noqa: RUF012  as gym.Env has it
 
     def __init__(

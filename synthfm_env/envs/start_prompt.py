@@ -110,7 +110,9 @@ class Start:
         if kind not in STARTS:
             raise unknown_name("start", kind, STARTS)
         if kind == "empty" and protocol is not None:
-            raise InputError(f"start_protocol is {protocol!r}, but start is 'empty': give start='click', 'box' or 'mask'")
+            raise InputError(
+                f"start_protocol is {protocol!r}, but start is 'empty': give start='click', 'box' or 'mask'"
+            )
         if start_dice is not None and kind != "mask":
             raise InputError(f"start_dice is {start_dice}, but start is {kind!r}: only start='mask' has a Dice")
         self.kind = kind
@@ -163,9 +165,7 @@ class Start:
         return StartPrompt() if self._rule is None else self._rule(truth, spacing, rng, self.dice)
 
 
-def damage(
-    truth: NDArray[np.bool_], spacing: Spacing, target: float, rng: np.random.Generator
-) -> NDArray[np.bool_]:
+def damage(truth: NDArray[np.bool_], spacing: Spacing, target: float, rng: np.random.Generator) -> NDArray[np.bool_]:
     """Return a copy of a mask whose border is moved by smooth noise until its Dice with the mask is ``target``.
 
     The signed distance to the border, in mm, is added to Gaussian noise that is correlated over half the radius of a

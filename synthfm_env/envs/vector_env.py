@@ -63,7 +63,7 @@ class PromptVectorEnv(SyncVectorEnv):
         rows = [{key: array[i, ...] for key, array in self._observations.items()} for i in range(num_envs)]
         for env, row in zip(self.envs, rows, strict=True):
             env.observation_buffer = row
-        self._env_obs = rows
+        self._env_obs = rows  # type: ignore[assignment]  # what `reset` of the base class fills in
 
     def step(
         self, actions: ArrayLike
