@@ -44,8 +44,8 @@ class Task:
 class Episode:
     """One task being played.
 
-    The segmenter's answer to the start prompt goes to ``begin``. What the agent does goes to ``place`` or ``take_back``,
-    and then the segmenter's answer to ``take`` or ``fail``.
+    The segmenter's answer to the start prompt goes to ``begin``. What the agent does goes to ``place`` or
+    ``take_back``, and then the segmenter's answer to ``take`` or ``fail``.
 
     Attributes:
         task: the volume and the structure.

@@ -135,7 +135,7 @@ class PromptEnv(gym.Env[Observation, NDArray[np.integer]], ABC):
     |           | `"deepest-voxels-v1"`     | the voxel farthest from the border in voxels, as `ritm-3d-v1` begins   |
     |           | `"uniform-v1"`            | a voxel of the structure, each with the same probability               |
     | `"box"`   | `"tight-v1"`              | the smallest box that contains the structure                           |
-    | `"mask"`  | `"damaged-v1"`            | the structure, its border moved by smooth noise until Dice is `start_dice` |
+    | `"mask"`  | `"damaged-v1"`            | the structure, its border moved until Dice is `start_dice`             |
 
     The first protocol of each is the default. A start prompt uses up none of `max_clicks`, cannot be taken back, and
     ends no episode, whatever its Dice. If the segmenter fails on it, the first step terminates with `model_error`.
@@ -205,7 +205,7 @@ class PromptEnv(gym.Env[Observation, NDArray[np.integer]], ABC):
     """
 
     action_space: spaces.MultiDiscrete
-    observation_space: spaces.Dict  # type: ignore[assignment]  # gym.Env has it as any space of observations
+    observation_space: spaces.Dict
     metadata = {"render_modes": ["rgb_array", "ansi", "human"], "render_fps": 2}  # noqa: RUF012  as gym.Env has it
 
     def __init__(

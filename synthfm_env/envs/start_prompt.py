@@ -169,8 +169,8 @@ def damage(truth: NDArray[np.bool_], spacing: Spacing, target: float, rng: np.ra
     """Return a copy of a mask whose border is moved by smooth noise until its Dice with the mask is ``target``.
 
     The signed distance to the border, in mm, is added to Gaussian noise that is correlated over half the radius of a
-    ball of the structure's volume; what is above 0 is the damaged mask. Bisection finds the noise's amplitude. Structures
-    of a few voxels reach the nearest Dice that their voxels allow.
+    ball of the structure's volume; what is above 0 is the damaged mask. Bisection finds the noise's amplitude.
+    Structures of a few voxels reach the nearest Dice that their voxels allow.
 
     Args:
         truth: bool (D, H, W), at least one voxel.
