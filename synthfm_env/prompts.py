@@ -69,7 +69,7 @@ class Box:
         """Check that no side is empty."""
         if any(first >= last for first, last in zip(self.start, self.stop, strict=True)):
             raise InputError(
-                f"box {self} holds no voxel: each of the stop's z, y, x must be above the start's (the stop is exclusive)"
+                f"box {self} holds no voxel: the stop is exclusive, so its z, y, x must be above the start's"
             )
 
     @classmethod
@@ -82,7 +82,7 @@ class Box:
         Raises:
             InputError: the mask is empty.
         """
-        filled = [np.flatnonzero(mask.any(axis=tuple(other for other in range(3) if other != axis))) for axis in range(3)]
+        filled = [np.flatnonzero(mask.any(axis=others)) for others in ((1, 2), (0, 2), (0, 1))]
         if not len(filled[0]):
             raise InputError("an empty mask has no box: give a mask with at least one voxel")
         z, y, x = ((int(along[0]), int(along[-1]) + 1) for along in filled)
@@ -135,7 +135,9 @@ class Prompt:
         if self.mask is None:
             return
         if not isinstance(self.mask, np.ndarray) or self.mask.shape != tuple(shape) or self.mask.dtype != np.bool_:
-            found = f"{self.mask.dtype} {self.mask.shape}" if isinstance(self.mask, np.ndarray) else type(self.mask).__name__
-            raise InputError(f"a mask of {found}: expected bool {tuple(shape)}, the image's own grid")
+            array = np.asarray(self.mask)
+            raise InputError(
+                f"a mask of {array.dtype} {array.shape}: expected bool {tuple(shape)}, the image's own grid"
+            )
         if not self.mask.any():
             raise InputError("an empty mask: give a mask with at least one voxel, or none")

@@ -69,9 +69,9 @@ class Session(ABC):
         """Let ``undo`` take back all clicks of one ``prompt``, and ``reset`` forget which clicks came together."""
         super().__init_subclass__(**kwargs)
         if "undo" in cls.__dict__:
-            cls.undo = _undo_whole_prompts(cls.__dict__["undo"])  # type: ignore[method-assign]
+            setattr(cls, "undo", _undo_whole_prompts(cls.__dict__["undo"]))  # noqa: B010 - mypy takes no assignment
         if "reset" in cls.__dict__:
-            cls.reset = _forget_prompts(cls.__dict__["reset"])  # type: ignore[method-assign]
+            setattr(cls, "reset", _forget_prompts(cls.__dict__["reset"]))  # noqa: B010
 
     @property
     @abstractmethod
