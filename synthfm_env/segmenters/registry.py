@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 _DESCRIPTIONS = {
     "synthfm3d-nano": "the SAM 2 architecture, small, trained here on SynthFM-3D volumes alone (not Meta's weights)",
+    "synthfm3d-unet": "a small 3D U-Net that takes clicks as channels, trained here on SynthFM-3D volumes alone; quick",
+    "synthfm2d-unet": "the same for images: one slice",
     "geodesic": "classical: geodesic distance to positive against negative clicks over the image gradient",
 }
 
@@ -78,10 +80,19 @@ def make_segmenter(
 
         _refuse_options(name_or_path, preset, options)
         return Geodesic()
+    from synthfm_env.segmenters.volume_network.weights import EMBEDDED, holds_volume_network
+
+    if name_or_path in EMBEDDED or holds_volume_network(Path(name_or_path)):
+        from synthfm_env.segmenters.devices import pick_device
+        from synthfm_env.segmenters.volume_network.segmenter import load_volume_network
+
+        _refuse_options(name_or_path, preset, options)
+        return load_volume_network(name_or_path, pick_device(device))
     if name_or_path not in _DESCRIPTIONS and not name_or_path.endswith((".safetensors", ".pt")):
         raise unknown_name("segmenter", name_or_path, _DESCRIPTIONS)
     # Imported here, because torch and sam2 take seconds and the other segmenters need neither.
-    from synthfm_env.segmenters.sam2 import SAM2Segmenter, load_refiner, load_weights, pick_device, trained_here
+    from synthfm_env.segmenters.devices import pick_device
+    from synthfm_env.segmenters.sam2 import SAM2Segmenter, load_refiner, load_weights, trained_here
     from synthfm_env.segmenters.sam2.options import resolve_options
 
     exact, chosen = resolve_options(preset, options, trained_here=trained_here(name_or_path))

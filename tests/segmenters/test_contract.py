@@ -12,8 +12,8 @@ from synthfm_env.segmenters.base import Segmenter, Session
 from synthfm_env.segmenters.geodesic import Geodesic
 
 
-def nano(mode: str) -> Callable[[], Segmenter]:
-    return lambda: make_segmenter("synthfm3d-nano", device="cpu", mode=mode)
+def nano(preset: str) -> Callable[[], Segmenter]:
+    return lambda: make_segmenter("synthfm3d-nano", device="cpu", preset=preset)
 
 
 FACTORIES: dict[str, Callable[[], Segmenter]] = {

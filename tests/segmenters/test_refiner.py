@@ -10,22 +10,24 @@ from safetensors.torch import save_file
 from synthfm_env.errors import InputError
 from synthfm_env.prompts import Click
 from synthfm_env.segmenters import make_segmenter
-from synthfm_env.segmenters.sam2 import Draft, Refiner, load_refiner, seeded
-from synthfm_env.segmenters.sam2.multiview.click_prior import Evidence
-from synthfm_env.segmenters.sam2.multiview.refiner import CHANNELS
+from synthfm_env.segmenters.sam2 import Refiner, RefinerInput, load_refiner, seeded
+from synthfm_env.segmenters.sam2.multiview.click_prior import ClickPrior
+from synthfm_env.segmenters.sam2.multiview.refiner_input import CHANNELS
 
 MM = (1.0, 1.0, 1.0)
 BOX = (slice(2, 14), slice(10, 50), slice(4, 44))
 
 
-def draft(shape: tuple[int, int, int] = (12, 20, 20), clicks: tuple[Click, ...] = (Click((8, 30, 24)),)) -> Draft:
+def draft(
+    shape: tuple[int, int, int] = (12, 20, 20), clicks: tuple[Click, ...] = (Click((8, 30, 24)),)
+) -> RefinerInput:
     """Return a draft with a ball in its middle."""
     generator = torch.Generator().manual_seed(0)
     places = torch.meshgrid(*(torch.linspace(-1, 1, n) if n > 1 else torch.zeros(1) for n in shape), indexing="ij")
     ball = 6 - 12 * torch.stack(places).norm(dim=0)
     views = torch.stack((ball, ball - 1, ball + 1))
     near = torch.zeros(shape)
-    return Draft(BOX, views, Evidence(near, near), 80 + 20 * torch.randn(shape, generator=generator), clicks)
+    return RefinerInput(BOX, views, ClickPrior(near, near), 80 + 20 * torch.randn(shape, generator=generator), clicks)
 
 
 def random_refiner() -> Refiner:
@@ -44,7 +46,7 @@ def test_untrained_it_changes_nothing() -> None:
 def test_clicks_are_found_on_the_grid() -> None:
     given = draft(clicks=(Click((2, 10, 4)), Click((13, 49, 43), False), Click((8, 30, 24))))
     # Voxels of the image are one grid voxel thick along z and half of one along y and x.
-    np.testing.assert_allclose(given.places(), [[0, -0.25, -0.25], [11, 19.25, 19.25], [6, 9.75, 9.75]])
+    np.testing.assert_allclose(given.click_places(), [[0, -0.25, -0.25], [11, 19.25, 19.25], [6, 9.75, 9.75]])
     blobs = given.channels()[6]
     assert float(blobs[6, 10, 10]) > 0.9
     assert float(blobs[11, 19, 19]) < -0.9
@@ -69,7 +71,7 @@ def test_far_from_the_draft_and_the_clicks_nothing_changes() -> None:
     given = given._replace(views=views, clicks=(Click((8, 26, 20)), Click((0, 0, 0), False)))  # the second is outside
     changed = torch.nonzero(random_refiner().refine(given) != given.logits)
     assert len(changed) > 1000
-    part = given.likely()
+    part = given.object_extent()
     assert part == (slice(0, 12), slice(12, 34), slice(12, 34))
     for axis, side in enumerate(part):
         assert side.start <= int(changed[:, axis].min())
@@ -123,7 +125,7 @@ def test_the_default_is_refined_heeds_clicks_and_undoes_bit_for_bit() -> None:
         back = session.undo()
         np.testing.assert_array_equal(back.mask, answer.mask)
         np.testing.assert_array_equal(back.logits, answer.logits)
-    plain = make_segmenter("synthfm3d-nano", device="cpu", refine=False).start(image, MM).add(clicks[0])
+    plain = make_segmenter("synthfm3d-nano", "cpu", options={"refine": False}).start(image, MM).add(clicks[0])
     assert (plain.mask != answers[0].mask).any()
 
 
@@ -132,7 +134,10 @@ def test_a_refiner_of_ones_own_is_given_by_its_path(tmp_path: Path) -> None:
     save_file({name: value.contiguous() for name, value in Refiner().state_dict().items()}, path)
     image = np.random.default_rng(0).integers(0, 255, (12, 48, 48), dtype=np.uint8)
     masks = [
-        make_segmenter("synthfm3d-nano", device="cpu", refine=refine).start(image, MM).add(Click((5, 20, 30))).mask
+        make_segmenter("synthfm3d-nano", "cpu", options={"refine": refine})
+        .start(image, MM)
+        .add(Click((5, 20, 30)))
+        .mask
         for refine in (str(path), False)
     ]
     np.testing.assert_array_equal(*masks)  # untrained it changes nothing, unlike the packaged one
@@ -144,17 +149,12 @@ def test_a_refiner_of_ones_own_is_given_by_its_path(tmp_path: Path) -> None:
 def test_images_and_thin_stacks_are_left_as_drafted(depth: int) -> None:
     image = np.random.default_rng(0).integers(0, 255, (depth, 48, 48), dtype=np.uint8)
     refined, drafted = (
-        make_segmenter("synthfm3d-nano", device="cpu", refine=refine).start(image, MM).add(Click((0, 20, 30))).logits
+        make_segmenter("synthfm3d-nano", "cpu", options={"refine": refine})
+        .start(image, MM)
+        .add(Click((0, 20, 30)))
+        .logits
         for refine in (True, False)
     )
     assert refined is not None
     assert drafted is not None
     assert np.array_equal(refined, drafted) is (depth < 8)
-
-
-def test_without_distances_nothing_is_refined() -> None:
-    with pytest.raises(InputError, match="needs distances=True"):
-        make_segmenter("synthfm3d-nano", device="cpu", distances=False, refine=True)
-    make_segmenter("synthfm3d-nano", device="cpu", distances=False)
-    with pytest.raises(InputError, match="needs distances=True"):
-        make_segmenter("synthfm3d-nano", device="cpu", mode="fast", refine=True)

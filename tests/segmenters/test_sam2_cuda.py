@@ -32,7 +32,7 @@ def inside(volume, count):
 
 def test_exact_mode_gives_the_stock_predictors_logits(monkeypatch):
     image = np.random.default_rng(1).integers(0, 256, (9, 30, 40), dtype=np.uint8)
-    segmenter = SAM2Segmenter("small", make_model(), torch.device("cuda"), "exact")
+    segmenter = SAM2Segmenter("small", make_model(), torch.device("cuda"), exact=True)
     monkeypatch.setattr(stock, "tqdm", lambda order, **_: order)
     monkeypatch.setattr(stock, "load_video_frames", lambda **_: (segmenter.frames(image), 30, 40))
     state = segmenter.model.init_state("unused")

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from small_sam2 import make_model
 
 from synthfm_env.prompts import Box, Click
-from synthfm_env.segmenters.sam2 import SAM2Segmenter
+from synthfm_env.segmenters.sam2 import EngineOptions, SAM2Segmenter
 
 EPISODES = {
     "several slices": ((9, 30, 40), "4,15,20,+ 7,5,35,- 4,12,22,- 0,20,20,+ 8,1,1,+"),
@@ -22,7 +22,7 @@ def test_exact_mode_gives_the_stock_predictors_logits(episode, monkeypatch):
     shape, text = EPISODES[episode]
     image = np.random.default_rng(1).integers(0, 256, shape, dtype=np.uint8)
     model = make_model()
-    segmenter = SAM2Segmenter("small", model, torch.device("cpu"), "exact")
+    segmenter = SAM2Segmenter("small", model, torch.device("cpu"), exact=True)
     monkeypatch.setattr(stock, "tqdm", lambda order, **_: order)
     monkeypatch.setattr(stock, "load_video_frames", lambda **_: (segmenter.frames(image), *shape[1:]))
     state = model.init_state("unused")
@@ -55,10 +55,10 @@ def test_exact_mode_gives_the_stock_predictors_logits(episode, monkeypatch):
 def test_features_beyond_the_budget_are_encoded_again_and_nothing_changes():
     image = np.random.default_rng(1).integers(0, 256, (20, 30, 40), dtype=np.uint8)
     clicks = [Click((9, 15, 20)), Click((17, 3, 5), False), Click((2, 20, 30))]
-    segmenter = SAM2Segmenter("small", make_model(), torch.device("cpu"), "exact")
-    answers, peaks, encoded = {}, {}, {}
+    answers, kept, encoded = {}, {}, {}
     for budget in (2**30, 1):
-        segmenter.feature_budget = budget
+        options = EngineOptions(feature_budget=budget)
+        segmenter = SAM2Segmenter("small", make_model(), torch.device("cpu"), exact=True, options=options)
         session = segmenter.start(image, (1.0, 1.0, 1.0))
         calls = []
         forward = segmenter.model.forward_image
@@ -66,11 +66,10 @@ def test_features_beyond_the_budget_are_encoded_again_and_nothing_changes():
             calls.append(len(batch)) or forward(batch)
         )
         answers[budget] = [session.add(click).logits for click in clicks]
-        segmenter.model.forward_image = forward
-        peaks[budget], encoded[budget] = session._features.peak_bytes, sum(calls)
+        kept[budget], encoded[budget] = session._stack.features.kept_bytes, sum(calls)
     assert encoded[2**30] == 20  # each slice once, for all clicks
     assert encoded[1] > 3 * 20
-    assert peaks[1] * 2 < peaks[2**30]
+    assert kept[1] * 2 < kept[2**30]
     np.testing.assert_array_equal(answers[1], answers[2**30])
 
 
@@ -92,7 +91,7 @@ def test_exact_mode_takes_prompts_as_the_stock_predictor_does(episode, monkeypat
     mask = np.zeros(shape, bool)
     mask[MASKED, 7:19, 12:30] = True
     model = make_model()
-    segmenter = SAM2Segmenter("small", model, torch.device("cpu"), "exact")
+    segmenter = SAM2Segmenter("small", model, torch.device("cpu"), exact=True)
     monkeypatch.setattr(stock, "tqdm", lambda order, **_: order)
     monkeypatch.setattr(stock, "load_video_frames", lambda **_: (segmenter.frames(image), *shape[1:]))
     state = model.init_state("unused")

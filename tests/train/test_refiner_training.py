@@ -14,8 +14,8 @@ from safetensors.torch import load_file
 
 from synthfm_env import Click
 from synthfm_env.errors import InputError
-from synthfm_env.segmenters.sam2 import Draft, load_refiner
-from synthfm_env.segmenters.sam2.multiview.click_prior import Evidence
+from synthfm_env.segmenters.sam2 import RefinerInput, load_refiner
+from synthfm_env.segmenters.sam2.multiview.click_prior import ClickPrior
 from synthfm_train.display import Display
 from synthfm_train.refiner.crop_dataset import Crops
 from synthfm_train.refiner.recipe import load_refiner_recipe
@@ -45,18 +45,18 @@ def drafted(shape: tuple[int, int, int] = (5, 20, 30)) -> Drafted:
     )
     clicks = [Click((1, 10, 20)), Click((4, 2, 3), False)]
     box = (slice(0, 5), slice(4, 24), slice(2, 62))
-    return Drafted(Draft(box, views, Evidence(far, near), grey, clicks), (grey > 128).float())
+    return Drafted(RefinerInput(box, views, ClickPrior(far, near), grey, clicks), (grey > 128).float())
 
 
 def test_a_draft_comes_back_from_its_file_but_for_rounding(tmp_path: Path) -> None:
     kept = drafted()
     save_draft(tmp_path / "d.npz", kept)
     back = load_draft(tmp_path / "d.npz")
-    assert back.draft.box == kept.draft.box
+    assert back.draft.crop == kept.draft.crop
     assert back.draft.clicks == kept.draft.clicks
     assert torch.equal(back.truth, kept.truth)
     np.testing.assert_allclose(back.draft.views, kept.draft.views, atol=8 / 127 / 2 + 1e-6)
-    np.testing.assert_allclose(torch.stack(back.draft.evidence), torch.stack(kept.draft.evidence), atol=1 / 127)
+    np.testing.assert_allclose(torch.stack(back.draft.prior), torch.stack(kept.draft.prior), atol=1 / 127)
     np.testing.assert_allclose(back.draft.grey, kept.draft.grey, atol=0.5)
 
 

@@ -52,8 +52,7 @@ def train(
         )
     typer.echo(f"weights: {best}")
     if kind_of(recipe, tuple(changes or ())) == "refiner":
-        typer.echo(
-            f'next: make_segmenter("{NANO}", options={{"refine": "{best}"}}), or params.options.refine = "{best}" in a suite'
-        )
+        options = f'options={{"refine": "{best}"}}'
+        typer.echo(f'next: make_segmenter("{NANO}", {options}), or params.options.refine = "{best}" in a suite')
     else:
         typer.echo(f"next: synthfm bench quick --segmenter {best} --segmenter {NANO}")

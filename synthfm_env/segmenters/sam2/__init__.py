@@ -6,7 +6,7 @@ from synthfm_env.segmenters.sam2.multiview.refiner import Refiner, load_refiner
 from synthfm_env.segmenters.sam2.multiview.refiner_input import RefinerInput
 from synthfm_env.segmenters.sam2.official_checkpoints import OFFICIAL, build_official
 from synthfm_env.segmenters.sam2.options import FAST, FULL, EngineOptions
-from synthfm_env.segmenters.sam2.segmenter import SAM2Segmenter, pick_device
+from synthfm_env.segmenters.sam2.segmenter import SAM2Segmenter
 from synthfm_env.segmenters.weights_file import fill
 
 __all__ = [
@@ -23,7 +23,6 @@ __all__ = [
     "fill",
     "load_refiner",
     "load_weights",
-    "pick_device",
     "seeded",
     "set_image_size",
     "trained_here",

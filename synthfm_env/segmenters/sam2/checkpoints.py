@@ -59,13 +59,14 @@ def load_weights(name_or_path: str) -> SAM2VideoPredictor:
 
 
 def trained_here(name_or_path: str) -> bool:
-    """Tell whether weights were made by ``synthfm train``: by the architecture in the file's header."""
+    """Return True if ``synthfm train`` made the weights: its header names an architecture or an official model."""
     path = weights_path(name_or_path)
     if path.suffix != ".safetensors" or not path.is_file():
         return False
     try:
         with safe_open(path, framework="pt") as file:
-            return "architecture" in (file.metadata() or {})
+            header = file.metadata() or {}
+            return "architecture" in header or header.get("official") in OFFICIAL
     except SafetensorError:
         return False  # load_weights says what is wrong with it
 
@@ -95,7 +96,7 @@ def _guess(path: Path, state: dict[str, Tensor]) -> str:
     if size is None and "stem.weight" in state:
         raise InputError(
             f"weights {str(path)!r} are a refiner's; give them beside a segmenter: "
-            f'make_segmenter("synthfm3d-nano", refine={str(path)!r})'
+            f'make_segmenter("synthfm3d-nano", options={{"refine": {str(path)!r}}})'
         )
     if size is None:
         raise InputError(

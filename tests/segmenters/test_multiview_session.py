@@ -1,0 +1,324 @@
+"""The default session: how views, prior and crops work together. A fake view stands in for SAM 2 where it can."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+
+from synthfm_env.geometry import Crop
+from synthfm_env.prompts import Click, Prompt
+from synthfm_env.segmenters import make_segmenter
+from synthfm_env.segmenters.click_distances import ClickDistances
+from synthfm_env.segmenters.sam2 import SAM2Segmenter
+from synthfm_env.segmenters.sam2.multiview.orientation import ALL_ORIENTATIONS, Orientation
+from synthfm_env.segmenters.sam2.multiview.session import MultiViewSession
+from synthfm_env.segmenters.sam2.multiview.view import MultiView
+from synthfm_env.segmenters.sam2.tracking.stack import Stack
+from synthfm_env.segmenters.sam2.tracking.stack_session import StackSession
+from synthfm_env.segmenters.stopwatch import Stopwatch
+
+MM = (1.0, 1.0, 1.0)
+SHAPE = (12, 64, 72)
+CENTRE = (5, 20, 50)
+
+
+def ball(shape: tuple[int, int, int], centre: tuple[int, int, int], radius: float) -> np.ndarray:
+    """Return a bright ball on a noisy ground, uint8."""
+    away = sum((i - c) ** 2 for i, c in zip(np.indices(shape), centre, strict=True))
+    image = np.where(away < radius**2, 180.0, 60.0)
+    return np.clip(image + np.random.default_rng(3).normal(0, 5, shape), 0, 255).astype(np.uint8)
+
+
+def inside(shape: tuple[int, int, int], centre: tuple[int, int, int], radius: float) -> np.ndarray:
+    return sum((i - c) ** 2 for i, c in zip(np.indices(shape), centre, strict=True)) < radius**2
+
+
+@pytest.fixture(scope="module")
+def plain() -> SAM2Segmenter:
+    segmenter = make_segmenter("synthfm3d-nano", "cpu", "fast")
+    assert isinstance(segmenter, SAM2Segmenter)
+    return segmenter
+
+
+@pytest.fixture(scope="module")
+def closely() -> SAM2Segmenter:
+    """The default without its refiner: what is tested here is where it looks."""
+    segmenter = make_segmenter("synthfm3d-nano", device="cpu", options={"refine": False})
+    assert isinstance(segmenter, SAM2Segmenter)
+    return segmenter
+
+
+@pytest.fixture
+def session(closely: SAM2Segmenter) -> MultiViewSession:
+    opened = closely.start(ball(SHAPE, CENTRE, 6), MM)
+    assert isinstance(opened, MultiViewSession)
+    return opened
+
+
+def view(plain: SAM2Segmenter, image: np.ndarray, planes: int) -> MultiView:
+    """Return a view of a whole image."""
+
+    def open_stack(slices: np.ndarray) -> Stack:
+        return Stack(plain._tracker, slices, 2**30, Stopwatch())
+
+    depth, height, width = image.shape
+    return MultiView(open_stack, image, (slice(0, depth), slice(0, height), slice(0, width)), planes=planes, side=48)
+
+
+def answer(seen: MultiView, *clicks: Click) -> torch.Tensor:
+    return seen.logits(seen.track(seen.start, [Prompt((click,)) for click in clicks]))
+
+
+def test_one_plane_of_the_whole_image_gives_the_logits_of_its_slices(plain: SAM2Segmenter) -> None:
+    image = ball((9, 48, 48), (4, 24, 20), 9)
+    seen = view(plain, image, planes=1)
+    session, states = plain.start(image, MM), seen.start
+    for click in (Click((4, 24, 20)), Click((7, 40, 40), False)):
+        expected = session.add(click).logits
+        assert expected is not None
+        states = seen.track(states, [Prompt((click,))])
+        np.testing.assert_array_equal(seen.logits(states)[0].numpy(), expected.clip(-8, 8))
+
+
+def test_turning_the_image_turns_the_answer(plain: SAM2Segmenter) -> None:
+    """Three planes prefer no axis."""
+    image = ball((40, 40, 40), (14, 20, 25), 8)
+    straight = answer(view(plain, image, planes=3), Click((14, 20, 25))).mean(0)
+    turned = view(plain, np.ascontiguousarray(image.transpose(1, 0, 2)), planes=3)
+    # The third plane comes mirrored, and a network is no mirror: most of the two answers is the same all the same.
+    back = answer(turned, Click((20, 14, 25))).mean(0).permute(1, 0, 2)
+    assert float(((back > 0) == (straight > 0)).float().mean()) > 0.98
+
+
+@pytest.mark.parametrize("orientation", ALL_ORIENTATIONS)
+def test_however_an_image_is_oriented_the_answer_is_the_same(plain: SAM2Segmenter, orientation: Orientation) -> None:
+    """An image is tracked in all orientations, so none of them is another question."""
+    image, at = ball((1, 40, 56), (0, 14, 25), 8), (14, 25)
+    straight = answer(view(plain, image, planes=3), Click((0, *at))).mean(0)
+    click = Click((0, *orientation.apply_to_pixel(*at, (40, 56))))
+    turned = answer(view(plain, orientation.apply(image), planes=3), click).mean(0)
+    assert bool((straight > 0).any())
+    np.testing.assert_allclose(orientation.invert(turned).numpy(), straight.numpy(), atol=2e-2)
+
+
+def test_a_long_axis_is_tracked_on_as_many_slices_as_a_mask_has_pixels(plain: SAM2Segmenter) -> None:
+    image = ball((100, 20, 20), (70, 10, 10), 6)
+    logits = answer(view(plain, image, planes=1), Click((70, 10, 10)))[0]
+    assert logits.shape == (96, 20, 20)
+    on = torch.nonzero((logits > 0).any(-1).any(-1))
+    assert int(on.min()) <= 70 * 0.96 <= int(on.max()) + 1
+
+
+def test_tracking_leaves_the_states_before_as_they_were(plain: SAM2Segmenter) -> None:
+    image = ball((9, 48, 48), (4, 24, 20), 9)
+    seen = view(plain, image, planes=1)
+    first = seen.track(seen.start, [Prompt((Click((4, 24, 20)),))])
+    before = seen.logits(first)
+    seen.track(first, [Prompt((Click((4, 30, 20), False),))])
+    assert torch.equal(seen.logits(first), before)
+    assert [state.prompts for state in seen.start] == [0]
+
+
+def test_a_small_object_is_answered_on_a_crop(session: MultiViewSession) -> None:
+    mask = session.add(Click(CENTRE)).mask
+    truth = ball(SHAPE, CENTRE, 6) > 120
+    assert 2 * (mask & truth).sum() / (mask.sum() + truth.sum()) > 0.7
+    z, y, x = session._history[-1].crop
+    assert all(side.start <= c < side.stop for side, c in zip((z, y, x), CENTRE, strict=True))
+    assert (y.stop - y.start) * (x.stop - x.start) < 0.5 * SHAPE[1] * SHAPE[2]
+
+
+def test_undo_returns_through_every_crop_bit_for_bit(session: MultiViewSession) -> None:
+    clicks = [Click(CENTRE), Click((8, 50, 10)), Click((8, 50, 12), False), Click((5, 24, 50)), Click((0, 2, 2), False)]
+    answers = [session.add(click) for click in clicks]
+    crops = {str(answer.crop) for answer in session._history}
+    assert len(crops) > 1, "the clicks were chosen so that another crop is proposed"
+    for expected in answers[-2::-1]:
+        back = session.undo()
+        np.testing.assert_array_equal(back.mask, expected.mask)
+        np.testing.assert_array_equal(back.logits, expected.logits)
+    assert not session.undo().mask.any()
+    # And forward again, over the views that undo left behind.
+    for click, expected in zip(clicks, answers, strict=True):
+        np.testing.assert_array_equal(session.add(click).mask, expected.mask)
+
+
+def test_reset_forgets_all(session: MultiViewSession) -> None:
+    first = session.add(Click(CENTRE))
+    session.add(Click((8, 50, 10)))
+    session.reset()
+    assert session.clicks == ()
+    np.testing.assert_array_equal(session.add(Click(CENTRE)).logits, first.logits)
+
+
+def test_a_negative_click_outside_the_crop_tracks_nothing(session: MultiViewSession) -> None:
+    before = session.add(Click(CENTRE))
+    outside = Click((0, SHAPE[1] - 1, 0), False)
+    assert not session._history[-1].view.holds(outside)
+    after = session.add(outside)
+    assert session.clicks == (Click(CENTRE), outside)
+    earlier, later = session._history
+    assert later.view is earlier.view
+    assert later.states == earlier.states
+    assert not (after.mask & ~before.mask).any()
+
+
+def test_a_positive_click_outside_the_crop_enlarges_it(session: MultiViewSession) -> None:
+    session.add(Click(CENTRE))
+    outside = Click((5, 60, 5))
+    assert not session._history[-1].view.holds(outside)
+    session.add(outside)
+    assert session._history[-1].view.holds(outside)
+    assert session._history[-1].view.holds(Click(CENTRE))
+
+
+def test_every_clicked_voxel_is_as_clicked_and_the_newer_click_wins(session: MultiViewSession) -> None:
+    rng = np.random.default_rng(0)
+    clicks = [Click(tuple(int(n) for n in rng.integers(0, SHAPE)), bool(rng.integers(2))) for _ in range(8)]
+    clicks += [Click(clicks[0].zyx, not clicks[0].positive)]
+    wanted: dict[tuple[int, int, int], bool] = {}
+    for click in clicks:
+        mask = session.add(click).mask
+        wanted[click.zyx] = click.positive
+        assert all(mask[place] == positive for place, positive in wanted.items())
+
+
+class FakeView:
+    """A view that answers by a rule instead of SAM 2; its state is the clicks that it holds."""
+
+    sparse = False
+    start: tuple[tuple[Click, ...], ...] = ((),)
+
+    def __init__(self, rule: Callable[["FakeView", int], np.ndarray], crop: Crop, overview: bool) -> None:
+        self.rule, self.crop, self.overview = rule, crop, overview
+
+    def track(self, states, prompts):
+        clicks = [click for prompt in prompts for click in prompt.clicks]
+        held = [c for c in clicks if all(s.start <= i < s.stop for i, s in zip(c.zyx, self.crop, strict=True))]
+        return ((*states[0], *held),)
+
+    def logits(self, states):
+        seen = self.rule(self, len(states[0]))[self.crop]
+        return torch.from_numpy(np.where(seen, 40.0, -40.0).astype(np.float32))[None]
+
+    def drop_features(self):
+        pass
+
+
+def faked(shape, rule, image=None, refuse=lambda: None) -> MultiViewSession:
+    """Return a session over fake views, with click distances if there is an image."""
+
+    def open_view(crop, overview):
+        refuse()
+        return FakeView(rule, crop, overview)
+
+    measure = None if image is None else lambda: ClickDistances(image, MM)
+    return MultiViewSession(open_view, shape, Stopwatch(), zoom=True, measure=measure, refine=None)  # type: ignore[arg-type,return-value]
+
+
+def is_whole(seen: FakeView) -> bool:
+    return seen.overview
+
+
+def test_a_piece_of_a_2d_object_is_not_taken_for_the_whole() -> None:
+    shape = (1, 96, 96)
+    large, piece = inside(shape, (0, 40, 40), 9), inside(shape, (0, 40, 40), 2)
+    opened = faked(shape, lambda seen, _: large if is_whole(seen) else piece)
+    assert int(opened.add(Click((0, 40, 40))).mask.sum()) == int(large.sum())
+
+
+def test_a_cell_answered_as_its_cluster_is_answered_alone_if_distances_side_with_it() -> None:
+    """The overview answers with both discs; the crop with the one that was clicked."""
+    shape, cell, other = (1, 160, 160), (0, 40, 30), (0, 40, 60)
+    image = np.maximum(ball(shape, cell, 9), ball(shape, other, 9))
+    alone = inside(shape, cell, 9)
+    both = alone | inside(shape, other, 20)
+    mask = faked(shape, lambda seen, _: both if is_whole(seen) else alone, image).add(Click(cell)).mask
+    assert mask[cell]
+    assert not mask[0, 30:50, 55:].any()
+
+
+def test_an_object_lost_on_its_crop_is_found_on_the_whole_image_after_two_more_positive_clicks() -> None:
+    """The crop answers with a speck, the whole image with the disc, once it is given three clicks."""
+    shape, centre = (1, 160, 160), (0, 80, 80)
+    disc, speck = inside(shape, centre, 40), inside(shape, centre, 4)
+    opened = faked(shape, lambda seen, given: disc if is_whole(seen) and given > 2 else speck)
+    sums = [int(opened.add(Click((0, 80, x))).mask.sum()) for x in (80, 82, 84)]
+    assert sums[1] < 1000
+    assert sums[2] > 4000
+    assert int(opened.undo().mask.sum()) == sums[1]
+    # A negative click in between: then the speck may be meant.
+    opened.add(Click((0, 20, 20), False))
+    assert int(opened.add(Click((0, 80, 84))).mask.sum()) < 1000
+
+
+@pytest.mark.parametrize("depth", [1, 3])
+def test_an_object_found_on_the_whole_image_is_not_lost_on_a_crop_again(depth: int) -> None:
+    """The disc is small enough for a crop of its own, which answers with a speck each time."""
+    shape, middle = (depth, 160, 160), depth // 2
+    rows = inside((1, 160, 160), (0, 80, 80), 20).repeat(depth, 0)
+    speck = inside((1, 160, 160), (0, 80, 80), 4).repeat(depth, 0)
+    opened = faked(shape, lambda seen, given: rows if is_whole(seen) and given > 2 else speck)
+    sums = [int(opened.add(Click((middle, 80, x))).mask.sum()) for x in (80, 82, 84)]
+    assert sums[1] < 300 * depth
+    assert sums[2] > 1000 * depth
+    assert int(opened.add(Click((middle, 20, 20), False)).mask.sum()) > 1000 * depth
+
+
+@pytest.mark.parametrize("on_the_crop", ["found", "lost"])
+def test_the_crop_of_a_volume_is_tightened_after_two_negative_clicks(on_the_crop: str) -> None:
+    """A wide crop answers with a large ball whatever is clicked, a tight one with the small one, or beside it."""
+    shape, centre = (40, 120, 120), (20, 60, 60)
+    large = inside(shape, centre, 18)
+    small = inside(shape, centre if on_the_crop == "found" else (20, 60, 44), 6)
+
+    def rule(seen: FakeView, _: int) -> np.ndarray:
+        return large if seen.crop[2].stop - seen.crop[2].start > 50 else small
+
+    opened = faked(shape, rule, ball(shape, centre, 6))
+    clicks = [Click(centre), Click((20, 60, 74), False), Click((20, 46, 60), False)]
+    masks = [opened.add(click).mask for click in clicks]
+    assert int(masks[1].sum()) > 10_000
+    if on_the_crop == "lost":
+        assert int(masks[2].sum()) > 10_000
+        return
+    assert int(masks[2].sum()) < 1000
+    np.testing.assert_array_equal(opened.undo().mask, masks[1])
+    # A positive click in between: then the large one may be meant.
+    opened.add(Click((20, 60, 50)))
+    assert int(opened.add(clicks[2]).mask.sum()) > 10_000
+
+
+def test_a_failure_on_a_proposed_crop_leaves_the_session_as_it_was() -> None:
+    shape, centre = (40, 120, 120), (20, 60, 60)
+    broken: list[Exception] = []
+
+    def refuse() -> None:
+        if broken:
+            raise broken[0]
+
+    opened = faked(shape, lambda seen, given: inside(shape, centre, 6 + 6 * (given > 1)), refuse=refuse)
+    first = opened.add(Click(centre))
+    broken.append(MemoryError("injected"))
+    with pytest.raises(MemoryError):
+        opened.add(Click((20, 70, 60)))
+    assert opened.clicks == (Click(centre),)
+    broken.clear()
+    second = opened.add(Click((20, 70, 60)))
+    np.testing.assert_array_equal(opened.undo().logits, first.logits)
+    np.testing.assert_array_equal(opened.add(Click((20, 70, 60))).logits, second.logits)
+
+
+def test_without_distances_the_views_alone_answer() -> None:
+    image = ball(SHAPE, CENTRE, 6)
+    alone = make_segmenter("synthfm3d-nano", "cpu", options={"distances": False}).start(image, MM)
+    assert isinstance(alone, MultiViewSession)
+    alone.add(Click(CENTRE))
+    answered = alone._history[0]
+    assert torch.equal(answered.logits, answered.view.logits(answered.states).mean(0))
+    assert answered.distances is None
+
+
+def test_the_fast_preset_tracks_one_stack(plain: SAM2Segmenter) -> None:
+    assert isinstance(plain.start(ball(SHAPE, CENTRE, 6), MM), StackSession)
