@@ -18,7 +18,7 @@ from synthfm_env.prompts import Click
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Scene:
+class ClickContext:
     """What a simulated user sees.
 
     Attributes:
@@ -72,10 +72,10 @@ class ClickProtocol(Clicker):
         """Return the protocol's next click, or stop; see ``Clicker.act``."""
         truth, mask = self.truth(info), observation["mask"] != 0
         z, y, x = (float(size) for size in observation["spacing"])
-        scene = Scene(truth, mask, truth & ~mask, mask & ~truth, clicks_in(observation), (z, y, x))
-        click = self.choose(scene)
+        context = ClickContext(truth, mask, truth & ~mask, mask & ~truth, clicks_in(observation), (z, y, x))
+        click = self.choose(context)
         return stop_action() if click is None else click_action(click)
 
     @abstractmethod
-    def choose(self, scene: Scene) -> Click | None:
+    def choose(self, context: ClickContext) -> Click | None:
         """Return the next click, or None to stop."""

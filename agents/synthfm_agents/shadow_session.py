@@ -8,7 +8,7 @@ from synthfm_env.segmenters import Prediction, Segmenter, Session
 from synthfm_env.segmenters.shared import shared_segmenter
 
 
-class OwnSession:
+class ShadowSession:
     """Follows an episode: the same image and the same clicks, in a session beside the environment's.
 
     The image is encoded a second time, and each click is answered a second time. An image that comes again is

@@ -21,7 +21,7 @@ from torch.nn.functional import interpolate
 
 from synthfm_env.synthesis import SynthFM3D, generator
 from synthfm_env.synthesis.background.body import Body
-from synthfm_env.synthesis.imaging.scanners import Device
+from synthfm_env.synthesis.imaging.scanners import Scanner
 
 LABELS = 14
 STAGES: dict[str, tuple[Any, str]] = {
@@ -33,7 +33,7 @@ STAGES: dict[str, tuple[Any, str]] = {
     "components": (generator, "tidy"),
     "visibility": (generator, "border_contrast"),
     "texture": (generator, "_textured"),
-    "device": (Device, "image"),
+    "device": (Scanner, "image"),
 }
 
 

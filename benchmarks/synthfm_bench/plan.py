@@ -48,7 +48,7 @@ class Case:
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
+class EpisodeSpec:
     """One structure of a case with one segmenter and one clicker: an episode to be played.
 
     Attributes:
@@ -80,7 +80,7 @@ class Task:
 class Job:
     """Episodes that share an image and a segmenter, so that the image is encoded once."""
 
-    tasks: tuple[Task, ...]
+    tasks: tuple[EpisodeSpec, ...]
 
 
 def derive_seed(*parts: int | str) -> int:
@@ -148,7 +148,7 @@ class Plan:
     left_out: tuple[dict[str, str], ...] = ()
 
     @property
-    def tasks(self) -> list[Task]:
+    def tasks(self) -> list[EpisodeSpec]:
         """All episodes."""
         return [task for job in self.jobs for task in job.tasks]
 
@@ -252,7 +252,9 @@ def _jobs(suite: Suite, cases: Sequence[Case]) -> Iterator[Job]:
             for case in cases:
                 if case.data is data:
                     yield Job(
-                        tuple(Task(case, s, model, clicker) for s in case.structures for clicker in suite.clickers)
+                        tuple(
+                            EpisodeSpec(case, s, model, clicker) for s in case.structures for clicker in suite.clickers
+                        )
                     )
 
 

@@ -27,7 +27,7 @@ class Outcome(StrEnum):
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Task:
+class SegmentationTask:
     """What an episode is about: a volume, and the label id or name of the structure to segment in it."""
 
     volume: Volume
@@ -65,7 +65,7 @@ class Episode:
         error: what the segmenter raised, else empty.
     """
 
-    task: Task
+    task: SegmentationTask
     image: NDArray[np.uint8]
     max_clicks: int
     target_dice: float | None

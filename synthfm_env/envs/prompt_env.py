@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from synthfm_env.envs.actions import STOP, read_action
 from synthfm_env.envs.display_window import Window
-from synthfm_env.envs.episode import Episode, Observation, Outcome, Task
+from synthfm_env.envs.episode import Episode, Observation, Outcome, SegmentationTask
 from synthfm_env.envs.rendering import draw_frame
 from synthfm_env.envs.rewards import make_reward
 from synthfm_env.envs.start_prompt import Start
@@ -247,7 +247,7 @@ class PromptEnv(gym.Env[Observation, NDArray[np.integer]], ABC):
         self._window = self._make_window()
 
     @abstractmethod
-    def draw_task(self, structure: int | str | None) -> Task:
+    def draw_task(self, structure: int | str | None) -> SegmentationTask:
         """Return the task of the next episode, all chance taken from ``self.np_random``.
 
         Args:
@@ -267,7 +267,7 @@ class PromptEnv(gym.Env[Observation, NDArray[np.integer]], ABC):
             f"goal='structure': the cases of {type(self).__name__} share no anatomy; make the environment without goal"
         )
 
-    def goal_of(self, task: Task) -> str:
+    def goal_of(self, task: SegmentationTask) -> str:
         """Return which of ``goal_names`` a task is about."""
         return task.structure_name
 

@@ -6,7 +6,7 @@ from typing import Any, Unpack
 import numpy as np
 from numpy.typing import NDArray
 
-from synthfm_env.envs.episode import Task
+from synthfm_env.envs.episode import SegmentationTask
 from synthfm_env.envs.prompt_env import EpisodeOptions, PromptEnv
 from synthfm_env.errors import InputError
 from synthfm_env.synthesis import SynthFM3D
@@ -68,15 +68,15 @@ class SyntheticEnv(PromptEnv):
         self._drawn: tuple[int, Volume] | None = None
         super().__init__((depth, height, width), **episode)
 
-    def draw_task(self, structure: int | str | None) -> Task:
+    def draw_task(self, structure: int | str | None) -> SegmentationTask:
         """Return a fresh case with one of its structures, or with the structure that is asked for."""
         for _ in range(MAX_CASES):
             volume = self._case(int(self.np_random.integers(2**31)))
             if structure is not None:
-                return Task(volume, structure)
+                return SegmentationTask(volume, structure)
             targets = fair_targets(volume.label)
             if targets.size:
-                return Task(volume, int(self.np_random.choice(targets)))
+                return SegmentationTask(volume, int(self.np_random.choice(targets)))
         raise InputError(
             f"recipe {self.recipe!r} gave no structure of {MIN_VOXELS} voxels in {MAX_CASES} cases on the "
             f"grid {self._generator.shape} (z, y, x): take a larger shape or another recipe"
@@ -86,7 +86,7 @@ class SyntheticEnv(PromptEnv):
         """Return ``ANATOMY``."""
         return list(ANATOMY)
 
-    def goal_of(self, task: Task) -> str:
+    def goal_of(self, task: SegmentationTask) -> str:
         """Return a structure's anatomy, its name without the number."""
         return task.structure_name.rpartition(" ")[0]
 

@@ -5,7 +5,7 @@ from typing import Unpack
 
 import numpy as np
 
-from synthfm_env.envs.episode import Task
+from synthfm_env.envs.episode import SegmentationTask
 from synthfm_env.envs.prompt_env import EpisodeOptions, PromptEnv
 from synthfm_env.errors import InputError
 from synthfm_env.volumes import Volume, load_volume
@@ -64,7 +64,7 @@ class VolumeEnv(PromptEnv):
         self.structure = structure
         present = [int(i) for i in np.unique(image.label) if i]
         self._label_ids = present if structure is None else []
-        self._goal_names = [Task(image, i).structure_name for i in present]
+        self._goal_names = [SegmentationTask(image, i).structure_name for i in present]
         depth, height, width = image.image.shape
         super().__init__((depth, height, width), **episode)
 
@@ -72,7 +72,7 @@ class VolumeEnv(PromptEnv):
         """Return the names of the volume's structures, in the order of their label ids."""
         return self._goal_names
 
-    def draw_task(self, structure: int | str | None) -> Task:
+    def draw_task(self, structure: int | str | None) -> SegmentationTask:
         """Return the volume with the structure that is asked for, was given, or is drawn."""
         chosen = self.structure if structure is None else structure
-        return Task(self.volume, int(self.np_random.choice(self._label_ids)) if chosen is None else chosen)
+        return SegmentationTask(self.volume, int(self.np_random.choice(self._label_ids)) if chosen is None else chosen)

@@ -1,12 +1,15 @@
 """The SynthFM-3D generator: labelled volumes with no real image or label in them."""
 
+import warnings
+from typing import Any
+
 from synthfm_env.synthesis.contact_sheets import checked_sheet, contact_sheet, preview_volumes
 from synthfm_env.synthesis.generator import GENERATOR_VERSION, SynthFM3D
-from synthfm_env.synthesis.recipe import Recipe, list_recipes, load_recipe
+from synthfm_env.synthesis.recipe import GeneratorRecipe, list_recipes, load_recipe
 
 __all__ = [
     "GENERATOR_VERSION",
-    "Recipe",
+    "GeneratorRecipe",
     "SynthFM3D",
     "checked_sheet",
     "contact_sheet",
@@ -14,3 +17,10 @@ __all__ = [
     "load_recipe",
     "preview_volumes",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "Recipe":  # its name in version 0.1
+        warnings.warn("synthfm_env.synthesis.Recipe is now GeneratorRecipe", DeprecationWarning, stacklevel=2)
+        return GeneratorRecipe
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

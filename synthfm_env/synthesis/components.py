@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 REGION = "region"
 
 
-def tidy(
+def relabel_components(
     raw: NDArray[np.int16], kinds: dict[int, str], most: int, smallest: int, largest: float = 0.6
 ) -> tuple[NDArray[np.int16], dict[int, str]]:
     """Return the label map with ids 1..N, each 6-connected, and the name of each, such as "organ 3".

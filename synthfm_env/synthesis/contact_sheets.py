@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 from synthfm_env.errors import InputError
 from synthfm_env.files import atomic_write
 from synthfm_env.synthesis.generator import SynthFM3D
-from synthfm_env.synthesis.recipe import Recipe, load_recipe
+from synthfm_env.synthesis.recipe import GeneratorRecipe, load_recipe
 from synthfm_env.volumes.intensity import to_uint8
 from synthfm_env.volumes.volume import Volume
 
 
 def preview_volumes(
-    shape: Sequence[int], recipe: str | Path | dict[str, Any] | Recipe, seed: int, each: int = 3
+    shape: Sequence[int], recipe: str | Path | dict[str, Any] | GeneratorRecipe, seed: int, each: int = 3
 ) -> list[Volume]:
     """Return ``each`` volumes of every style that the recipe draws, from seeds ``seed``, ``seed`` + 1 ..."""
     whole = load_recipe(recipe)

@@ -18,7 +18,7 @@ from synthfm_env.errors import InputError
 from synthfm_env.files import write_json, write_text
 from synthfm_env.synthesis import (
     GENERATOR_VERSION,
-    Recipe,
+    GeneratorRecipe,
     SynthFM3D,
     checked_sheet,
     contact_sheet,
@@ -178,7 +178,7 @@ def _flat(settings: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in settings.items() if key != "recipe"} | recipe
 
 
-def _write_dataset(out: Path, recipe: Recipe, settings: dict[str, Any], count: int) -> None:
+def _write_dataset(out: Path, recipe: GeneratorRecipe, settings: dict[str, Any], count: int) -> None:
     styles = [style for style, weight in recipe.styles.items() if weight]
     labels = {"background": 0} | {f"structure {i}": i for i in range(1, recipe.targets[1] + 1)}
     try:

@@ -11,15 +11,15 @@ from torch import Tensor
 
 from synthfm_env.errors import InputError
 from synthfm_env.synthesis.anatomy.groups import populate, top_up
-from synthfm_env.synthesis.anatomy.placement import Scene
+from synthfm_env.synthesis.anatomy.placement import Placement
 from synthfm_env.synthesis.anatomy.shapes import Array, Rng, log_uniform
 from synthfm_env.synthesis.background.body import draw_body, draw_clusters, draw_phantom
-from synthfm_env.synthesis.components import tidy
+from synthfm_env.synthesis.components import relabel_components
 from synthfm_env.synthesis.drawing.canvas import Canvas
 from synthfm_env.synthesis.drawing.random_fields import fractal_field, slabs
-from synthfm_env.synthesis.imaging.scanners import Device, field_of_view
-from synthfm_env.synthesis.imaging.tissue_intensities import Palette
-from synthfm_env.synthesis.recipe import Recipe, Style, load_recipe
+from synthfm_env.synthesis.imaging.scanners import Scanner, field_of_view
+from synthfm_env.synthesis.imaging.tissue_intensities import TissueIntensities
+from synthfm_env.synthesis.recipe import GeneratorRecipe, Style, load_recipe
 from synthfm_env.synthesis.visibility import border_contrast, without
 from synthfm_env.torch_threads import one_torch_thread
 from synthfm_env.volumes.volume import Volume
@@ -34,7 +34,7 @@ class SynthFM3D:
 
     Args:
         shape: (D, H, W) of every volume; (1, H, W) draws 2D images as SynthFM does.
-        recipe: a name from ``list_recipes()``, a TOML file, a dict of ``Recipe`` fields, or a ``Recipe``.
+        recipe: a name from ``list_recipes()``, a TOML file, a dict of its fields, or a ``GeneratorRecipe``.
         device: where to compute. Volumes are equal to the byte on ``cpu``; other devices agree statistically.
 
     Raises:
@@ -44,7 +44,7 @@ class SynthFM3D:
     def __init__(
         self,
         shape: Sequence[int] = (64, 128, 128),
-        recipe: str | Path | dict[str, Any] | Recipe = "any",
+        recipe: str | Path | dict[str, Any] | GeneratorRecipe = "any",
         device: str = "cpu",
     ) -> None:
         sizes = tuple(shape)
@@ -101,8 +101,8 @@ class SynthFM3D:
         # A body is longer than wide: what thick slices show is stretched, so that neighbours still share structures.
         dz = ratio ** rng.uniform(0.3, 1.0)
         canvas = Canvas(shape, dz, min(shape[1:]) * log_uniform(rng, *recipe.warp), generator)
-        palette = Palette.draw(rng, style, recipe.contrast)
-        scene = Scene(canvas, palette, recipe, _frame(rng, recipe.oblique), rng)
+        palette = TissueIntensities.draw(rng, style, recipe.contrast)
+        scene = Placement(canvas, palette, recipe, _frame(rng, recipe.oblique), rng)
         seen, probe = field_of_view(style, shape[1], shape[2], rng)
         seen = None if seen is None else seen.to(self.device)
         label, structures = self._anatomy(scene, seen)
@@ -110,7 +110,7 @@ class SynthFM3D:
         if style != "CT" and rng.random() < recipe.invert:
             tissue = tissue.neg_().add_(1).clamp_(min=0)
         unit = max(1.0, min(shape[1:]) / 192) ** rng.uniform(0.3, 1.2)
-        device = Device(rng, generator, ratio, dz, unit, log_uniform(rng, *recipe.noise), probe)
+        device = Scanner(rng, generator, ratio, dz, unit, log_uniform(rng, *recipe.noise), probe)
         image = device.image(style, tissue)
         if seen is not None:
             image.mul_(seen)  # quicker than a mask
@@ -139,7 +139,7 @@ class SynthFM3D:
         weights = np.array([self.recipe.styles[s] for s in names], float)
         return names[int(rng.choice(len(names), p=weights / weights.sum()))]
 
-    def _anatomy(self, scene: Scene, seen: Tensor | None) -> tuple[NDArray[np.int16], dict[int, str]]:
+    def _anatomy(self, scene: Placement, seen: Tensor | None) -> tuple[NDArray[np.int16], dict[int, str]]:
         """Draw everything, and go on while fewer structures than asked for are left."""
         recipe, rng, canvas, palette = self.recipe, scene.rng, scene.canvas, scene.palette
         phantom = recipe.background == "phantom"
@@ -166,7 +166,7 @@ class SynthFM3D:
             if seen is not None:
                 canvas.label.mul_(seen)
             kinds = {**scene.kinds, **regions}
-            label, structures = tidy(canvas.label.cpu().numpy(), kinds, high, recipe.smallest)
+            label, structures = relabel_components(canvas.label.cpu().numpy(), kinds, high, recipe.smallest)
             label, structures = self._visible(scene, label, structures)
             if len(structures) >= low:
                 break
@@ -177,7 +177,7 @@ class SynthFM3D:
         return label, structures
 
     def _visible(
-        self, scene: Scene, label: NDArray[np.int16], structures: dict[int, str]
+        self, scene: Placement, label: NDArray[np.int16], structures: dict[int, str]
     ) -> tuple[NDArray[np.int16], dict[int, str]]:
         canvas, lag = scene.canvas, max(2, round(scene.size / 64))
         mean, texture = canvas.mean.cpu().numpy(), canvas.texture.cpu().numpy()

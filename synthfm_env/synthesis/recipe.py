@@ -1,4 +1,4 @@
-"""Recipes: what a generator may draw, as validated data (a name, a TOML file, a dict or a ``Recipe``)."""
+"""Recipes: what a generator may draw, as validated data (a name, a TOML file, a dict or a ``GeneratorRecipe``)."""
 
 import tomllib
 from functools import lru_cache
@@ -28,7 +28,7 @@ def _ordered(pair: Range) -> Range:
 LogRange = Annotated[Range, AfterValidator(_ordered)]
 
 
-class Recipe(BaseModel):
+class GeneratorRecipe(BaseModel):
     """What one generator draws. Ranges are log-uniform; lengths are in pixels unless said otherwise.
 
     Attributes:
@@ -120,17 +120,17 @@ def list_recipes() -> list[str]:
     return sorted(_shipped())
 
 
-def load_recipe(source: "str | Path | dict[str, Any] | Recipe") -> Recipe:
+def load_recipe(source: "str | Path | dict[str, Any] | GeneratorRecipe") -> GeneratorRecipe:
     """Return a validated recipe.
 
     Args:
-        source: a shipped recipe's name, the path of a TOML file, a dict of ``Recipe`` fields, or a ``Recipe``.
+        source: a shipped recipe's name, the path of a TOML file, a dict of fields, or a ``GeneratorRecipe``.
             A file or dict may hold ``extends = "name"``, and then states only what differs from that one.
 
     Raises:
         InputError: the name or file is not known, or a key or value is not one a recipe takes.
     """
-    if isinstance(source, Recipe):
+    if isinstance(source, GeneratorRecipe):
         return source
     if isinstance(source, dict):
         return _validated(dict(source), "recipe")
@@ -148,12 +148,12 @@ def load_recipe(source: "str | Path | dict[str, Any] | Recipe") -> Recipe:
     return _validated({"name": str(source), **_shipped()[str(source)]}, f"recipe {str(source)!r}")
 
 
-def _validated(fields: dict[str, Any], where: str) -> Recipe:
+def _validated(fields: dict[str, Any], where: str) -> GeneratorRecipe:
     base = fields.pop("extends", None)
     if base is not None:
         fields = {**load_recipe(str(base)).model_dump(), "name": "custom", **fields}
     try:
-        return Recipe(**fields)
+        return GeneratorRecipe(**fields)
     except ValidationError as error:
         raise InputError(f"{where}: {_first_problem(error)}") from error
 
@@ -163,5 +163,5 @@ def _first_problem(error: ValidationError) -> str:
     place = ".".join(str(part) for part in problem["loc"] if part != "[key]")
     message = problem["msg"].removeprefix("Value error, ")
     if problem["type"] == "extra_forbidden":
-        return str(unknown_name("key", place, Recipe.model_fields))
+        return str(unknown_name("key", place, GeneratorRecipe.model_fields))
     return f"{place}: {message}, got {problem['input']!r}" if place else message

@@ -6,7 +6,7 @@ import pytest
 from made_up import episode
 from rich.console import Console
 
-from synthfm_bench.analysis.aggregate import Row, make_board, ranks, select
+from synthfm_bench.analysis.aggregate import LeaderboardRow, make_board, ranks, select
 from synthfm_bench.analysis.columns import NAUC, dice_figures
 from synthfm_bench.report.console import print_board
 from synthfm_bench.report.csv_board import csv_board
@@ -16,15 +16,15 @@ from synthfm_bench.results.step_record import StepRecord
 from synthfm_env.errors import InputError
 
 
-def board(records: list[StepRecord]) -> list[Row]:
+def board(records: list[StepRecord]) -> list[LeaderboardRow]:
     return make_board(episodes_of(records))
 
 
-def dice_at(row: Row) -> dict[int, float]:
+def dice_at(row: LeaderboardRow) -> dict[int, float]:
     return {int(figure.key[5:]): row.estimate(figure).mean for figure in dice_figures(row.budget)}
 
 
-def figure(row: Row, key: str) -> float | None:
+def figure(row: LeaderboardRow, key: str) -> float | None:
     found = row.estimate(next(figure for figure in row.figures if figure.key == key))
     return None if found is None else found.mean
 
@@ -168,7 +168,7 @@ def test_figures_beside_dice_by_hand():
 
 
 def test_clicks_to_a_target_keep_never_reached_apart():
-    def at(*firsts: int | None) -> Row:
+    def at(*firsts: int | None) -> LeaderboardRow:
         curves = [[0.9 if first and k >= first else 0.0 for k in (1, 2, 3)] for first in firsts]
         (row,) = board([s for i, c in enumerate(curves) for s in episode(c, budget=3, case_id=str(i))])
         return row

@@ -6,13 +6,13 @@ import pytest
 from made_up import episode
 from scipy import stats
 
-from synthfm_bench.analysis.aggregate import Row, make_board
+from synthfm_bench.analysis.aggregate import LeaderboardRow, make_board
 from synthfm_bench.analysis.comparisons import compare_group, csv_pairs, sentence, verdict
 from synthfm_bench.analysis.statistics import estimate, holm
 from synthfm_bench.results.episode_result import episodes_of
 
 
-def group(clicker: str = "random", **dices: list[float]) -> list[Row]:
+def group(clicker: str = "random", **dices: list[float]) -> list[LeaderboardRow]:
     """Return the rows of segmenters whose Dice after 5 clicks in case 0, 1, ... are given."""
     records = [
         step

@@ -4,20 +4,20 @@ import numpy as np
 import pytest
 from made_up import episode
 
-from synthfm_bench.execution.replay import Answer, Scene
+from synthfm_bench.execution.replay import ReplayedAnswer, ReplayedCase
 from synthfm_bench.report.slice_svg import SIDE, draw_film
 from synthfm_env.prompts import Click
 
 
-def scene(shape, truth, spacing=(1.0, 1.0, 1.0), anterior_up=False) -> Scene:
+def scene(shape, truth, spacing=(1.0, 1.0, 1.0), anterior_up=False) -> ReplayedCase:
     mask = np.zeros(shape, dtype=bool)
     mask[truth] = True
-    return Scene(np.zeros(shape, dtype=np.uint8), mask, spacing, anterior_up)
+    return ReplayedCase(np.zeros(shape, dtype=np.uint8), mask, spacing, anterior_up)
 
 
-def film(shown: Scene, *clicks: Click):
+def film(shown: ReplayedCase, *clicks: Click):
     steps = episode([0.1 * n for n in range(1, len(clicks) + 1)], budget=len(clicks))
-    answers = [Answer(click, shown.truth, step, True) for click, step in zip(clicks, steps, strict=True)]
+    answers = [ReplayedAnswer(click, shown.truth, step, True) for click, step in zip(clicks, steps, strict=True)]
     return draw_film(shown, clicks, answers)
 
 
@@ -86,7 +86,7 @@ def test_an_empty_mask_has_no_outline():
     shown = scene((1, 20, 20), np.s_[:, 4:8, 10:18])
     (step,) = episode([0.0], budget=1)
     made = draw_film(
-        shown, [Click((0, 5, 12), True)], [Answer(Click((0, 5, 12), True), shown.truth & False, step, False)]
+        shown, [Click((0, 5, 12), True)], [ReplayedAnswer(Click((0, 5, 12), True), shown.truth & False, step, False)]
     )
     assert '<path class="mask" d=""/>' in made.planes[0]
     assert not made.same

@@ -1,14 +1,14 @@
 import pytest
 
 from synthfm_env.errors import InputError
-from synthfm_env.synthesis import Recipe, SynthFM3D, list_recipes, load_recipe
+from synthfm_env.synthesis import GeneratorRecipe, SynthFM3D, list_recipes, load_recipe
 
 
 def test_the_named_recipes_load():
     assert {"any", "ct", "mr", "us", "other", "both", "shape-only", "boundary-only", "synthfm2d"} <= set(list_recipes())
     for name in list_recipes():
         assert load_recipe(name).name == name
-    assert load_recipe("any") == Recipe(name="any")
+    assert load_recipe("any") == GeneratorRecipe(name="any")
     assert load_recipe("shape-only").clusters == 0
     assert not load_recipe("boundary-only").shapes
 

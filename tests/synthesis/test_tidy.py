@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import ndimage
 
-from synthfm_env.synthesis.components import REGION, tidy
+from synthfm_env.synthesis.components import REGION, relabel_components
 from synthfm_env.synthesis.visibility import border_contrast, without
 
 raws = arrays(np.int16, st.tuples(st.integers(1, 4), st.integers(2, 9), st.integers(2, 9)), elements=st.integers(0, 4))
@@ -13,7 +13,7 @@ KINDS = {1: "organ", 2: "tube", 3: "lesion", 4: REGION}
 
 @given(raws, st.integers(1, 6), st.integers(1, 5))
 def test_every_structure_is_one_component_of_one_raw_label(raw, most, smallest):
-    label, names = tidy(raw, KINDS, most, smallest, largest=0.6)
+    label, names = relabel_components(raw, KINDS, most, smallest, largest=0.6)
     assert set(np.unique(label[label > 0])) == set(names) == set(range(1, len(names) + 1))
     assert len(names) <= most
     for i, name in names.items():
@@ -30,7 +30,7 @@ def test_every_structure_is_one_component_of_one_raw_label(raw, most, smallest):
 
 @given(raws)
 def test_no_component_is_lost_while_there_is_room(raw):
-    label, names = tidy(raw, KINDS, most=1000, smallest=1, largest=1.0)
+    label, names = relabel_components(raw, KINDS, most=1000, smallest=1, largest=1.0)
     expected = sum(ndimage.label(raw == k)[1] for k in KINDS)
     assert len(names) == expected
     assert np.array_equal(label > 0, raw > 0)
@@ -42,14 +42,19 @@ def test_organs_go_before_their_shards_and_clusters_last():
     raw[0, 4:8, 0:4] = 1
     raw[0, 4:7, 8:10] = 1
     raw[0, 4:6, 14:16] = 2
-    assert sorted(n.split()[0] for n in tidy(raw, KINDS, 1, 1)[1].values()) == ["organ"]
-    assert sorted(n.split()[0] for n in tidy(raw, KINDS, 2, 1)[1].values()) == ["organ", "tube"]
-    assert sorted(n.split()[0] for n in tidy(raw, KINDS, 3, 1)[1].values()) == ["organ", "organ", "tube"]
-    assert sorted(n.split()[0] for n in tidy(raw, KINDS, 4, 1)[1].values()) == ["organ", "organ", "region", "tube"]
+    assert sorted(n.split()[0] for n in relabel_components(raw, KINDS, 1, 1)[1].values()) == ["organ"]
+    assert sorted(n.split()[0] for n in relabel_components(raw, KINDS, 2, 1)[1].values()) == ["organ", "tube"]
+    assert sorted(n.split()[0] for n in relabel_components(raw, KINDS, 3, 1)[1].values()) == ["organ", "organ", "tube"]
+    assert sorted(n.split()[0] for n in relabel_components(raw, KINDS, 4, 1)[1].values()) == [
+        "organ",
+        "organ",
+        "region",
+        "tube",
+    ]
 
 
 def test_an_empty_map_has_no_structures():
-    label, names = tidy(np.zeros((2, 4, 4), np.int16), KINDS, 9, 1)
+    label, names = relabel_components(np.zeros((2, 4, 4), np.int16), KINDS, 9, 1)
     assert not names
     assert not label.any()
 

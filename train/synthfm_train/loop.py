@@ -16,7 +16,7 @@ from synthfm_env.errors import InputError
 from synthfm_train.checkpoint import load_checkpoint, save_checkpoint
 from synthfm_train.display import Display
 from synthfm_train.interrupt import gentle_interrupt
-from synthfm_train.lr_schedule import Plan, schedule
+from synthfm_train.lr_schedule import LrSchedule, schedule
 from synthfm_train.run_directory import RunFolder
 
 _LOG_EVERY = 20
@@ -52,7 +52,7 @@ class Objective(ABC):
     """
 
     model: nn.Module
-    phases: Sequence[Plan]
+    phases: Sequence[LrSchedule]
 
     @abstractmethod
     def optimizers(self) -> list[torch.optim.Optimizer]:
@@ -161,7 +161,7 @@ class TrainingLoop:
                     self.save()
                     raise KeyboardInterrupt
 
-    def _step(self, index: int, phase: Plan) -> BatchLoss:
+    def _step(self, index: int, phase: LrSchedule) -> BatchLoss:
         share = schedule(phase, self.at.step)
         for optimizer, rates in zip(self._optimizers, self._full_rates, strict=True):
             for group, rate in zip(optimizer.param_groups, rates, strict=True):
@@ -188,7 +188,7 @@ class TrainingLoop:
             f"{'go on with --resume' if kept else 'start again'}"
         )
 
-    def _after_step(self, phase: Plan, values: dict[str, float], display: Display) -> None:
+    def _after_step(self, phase: LrSchedule, values: dict[str, float], display: Display) -> None:
         done = self.at.step == phase.steps
         place = {"phase": self.at.phase, "step": self.at.step}
         for name, value in values.items():

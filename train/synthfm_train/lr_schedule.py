@@ -4,7 +4,7 @@ import math
 from typing import Protocol
 
 
-class Plan(Protocol):
+class LrSchedule(Protocol):
     """So many steps, the first of them with a rising rate, and the share of it that is left at the end."""
 
     @property
@@ -17,7 +17,7 @@ class Plan(Protocol):
     def final_lr(self) -> float: ...  # noqa: D102
 
 
-def schedule(plan: Plan, step: int) -> float:
+def schedule(plan: LrSchedule, step: int) -> float:
     """Return the share of the full rate: a linear rise, then half a cosine down."""
     if step < plan.warmup:
         return (step + 1) / plan.warmup

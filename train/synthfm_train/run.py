@@ -16,7 +16,7 @@ from synthfm_train.recipe_io import read_fields
 from synthfm_train.refiner.recipe import RefinerRecipe, load_refiner_recipe
 from synthfm_train.refiner.trainer import RefinerTrainer
 from synthfm_train.run_directory import RunFolder
-from synthfm_train.sam2.recipe import Recipe, load_recipe
+from synthfm_train.sam2.recipe import TrainingRecipe, load_recipe
 from synthfm_train.sam2.trainer import Trainer
 from synthfm_train.volume_network.recipe import NetworkRecipe, load_network_recipe
 from synthfm_train.volume_network.trainer import NetworkObjective
@@ -91,9 +91,9 @@ def kind_of(recipe: str, overrides: tuple[str, ...] = ()) -> Kind:
     return "refiner" if "rounds" in fields else "sam2"
 
 
-def load_any_recipe(recipe: str, overrides: tuple[str, ...] = ()) -> Recipe | RefinerRecipe | NetworkRecipe:
+def load_any_recipe(recipe: str, overrides: tuple[str, ...] = ()) -> TrainingRecipe | RefinerRecipe | NetworkRecipe:
     """Read a recipe of whatever kind; see ``load_recipe``."""
-    load: dict[Kind, Callable[[str, tuple[str, ...]], Recipe | RefinerRecipe | NetworkRecipe]] = {
+    load: dict[Kind, Callable[[str, tuple[str, ...]], TrainingRecipe | RefinerRecipe | NetworkRecipe]] = {
         "sam2": load_recipe,
         "refiner": load_refiner_recipe,
         "volume-network": load_network_recipe,

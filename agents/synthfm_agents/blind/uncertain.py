@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synthfm_agents.base import Clicker, Observation, clicks_in, middle_of
-from synthfm_agents.shadow_session import OwnSession
+from synthfm_agents.shadow_session import ShadowSession
 from synthfm_env.envs.actions import click_action, stop_action
 from synthfm_env.errors import InputError
 from synthfm_env.prompts import Click
@@ -34,17 +34,17 @@ class UncertainClicker(Clicker):
     name: ClassVar[str] = "uncertain"
 
     def __init__(self, segmenter: str | Segmenter = "synthfm3d-nano") -> None:
-        self._own = OwnSession(segmenter)
+        self._shadow = ShadowSession(segmenter)
 
     def act(self, observation: Observation, info: Mapping[str, Any]) -> NDArray[np.int64]:
         """Return the click into the least certain voxel, or stop where all have been clicked."""
-        self._own.follow(observation)
-        if self._own.prediction is None:
+        self._shadow.follow(observation)
+        if self._shadow.prediction is None:
             return click_action(Click(middle_of(observation)))
-        logits = self._own.prediction.logits
+        logits = self._shadow.prediction.logits
         if logits is None:
             raise InputError(
-                f"clicker {self.name!r} needs logits, and segmenter {self._own.segmenter.name!r} has none: "
+                f"clicker {self.name!r} needs logits, and segmenter {self._shadow.segmenter.name!r} has none: "
                 "give it one that has, as make_clicker('uncertain', segmenter=...)"
             )
         _, height, width = observation["image"].shape

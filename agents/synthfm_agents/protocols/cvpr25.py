@@ -4,7 +4,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from synthfm_agents.protocol import ClickProtocol, Scene
+from synthfm_agents.protocol import ClickContext, ClickProtocol
 from synthfm_env.error_regions import as_voxel, depth, largest_component
 from synthfm_env.prompts import Click
 
@@ -30,13 +30,13 @@ class Cvpr25(ClickProtocol):
 
     name: ClassVar[str] = "cvpr25-v1"
 
-    def choose(self, scene: Scene) -> Click | None:
+    def choose(self, context: ClickContext) -> Click | None:
         """Return the click into the largest error."""
-        found = depth(largest_component(scene.missed | scene.false))
+        found = depth(largest_component(context.missed | context.false))
         if found is None:
             return None
         deepest = np.argwhere(found.distance == found.distance.max())
         # The published code's own generator, so that it draws the same voxel.
         drawn = deepest[np.random.RandomState(SEED).choice(len(deepest))]
         voxel = as_voxel(drawn + found.corner)
-        return Click(voxel, positive=bool(scene.truth[voxel]))
+        return Click(voxel, positive=bool(context.truth[voxel]))

@@ -4,7 +4,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from synthfm_agents.protocol import ClickProtocol, Scene
+from synthfm_agents.protocol import ClickContext, ClickProtocol
 from synthfm_env.error_regions import as_voxel, depth, largest_component
 from synthfm_env.prompts import Click
 
@@ -26,13 +26,13 @@ class Dong2024(ClickProtocol):
 
     name: ClassVar[str] = "dong2024-v1"
 
-    def choose(self, scene: Scene) -> Click | None:
+    def choose(self, context: ClickContext) -> Click | None:
         """Return the click, or stop where it has been placed."""
-        slices = np.flatnonzero(scene.truth.any(axis=(1, 2)))
-        if len(slices) == 0 or scene.clicks:
+        slices = np.flatnonzero(context.truth.any(axis=(1, 2)))
+        if len(slices) == 0 or context.clicks:
             return None
         z = int(slices[len(slices) // 2])
-        found = depth(largest_component(scene.truth[z : z + 1]))
+        found = depth(largest_component(context.truth[z : z + 1]))
         assert found is not None
         places = np.argwhere(found.distance == found.distance.max())
         _, y, x = as_voxel(places[self.rng.integers(len(places))] + found.corner)

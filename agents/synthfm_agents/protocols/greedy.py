@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from synthfm_agents.base import Clicker, Observation, clicks_in
 from synthfm_agents.protocols.ritm_3d import deeper_of
-from synthfm_agents.shadow_session import OwnSession
+from synthfm_agents.shadow_session import ShadowSession
 from synthfm_env.envs.actions import click_action, stop_action
 from synthfm_env.error_regions import as_voxel, deepest
 from synthfm_env.errors import InputError
@@ -43,7 +43,7 @@ class Greedy(Clicker):
     def __init__(self, segmenter: str | Segmenter = "synthfm3d-nano", candidates: int = 8) -> None:
         if candidates < 1:
             raise InputError(f"clicker {self.name!r} got candidates={candidates}: expected 1 or more")
-        self._own = OwnSession(segmenter)
+        self._shadow = ShadowSession(segmenter)
         self._candidates = candidates
 
     def act(self, observation: Observation, info: Mapping[str, Any]) -> NDArray[np.int64]:
@@ -52,7 +52,7 @@ class Greedy(Clicker):
         candidates = self._draw(truth, mask, [click.zyx for click in clicks_in(observation)])
         if not candidates:
             return stop_action()
-        session = self._own.follow(observation)
+        session = self._shadow.follow(observation)
         scores = []
         for click in candidates:
             scores.append(dice(session.add(click).mask, truth))

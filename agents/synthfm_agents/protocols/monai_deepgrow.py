@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from synthfm_agents.protocol import ClickProtocol, Scene
+from synthfm_agents.protocol import ClickContext, ClickProtocol
 from synthfm_env.error_regions import as_voxel
 from synthfm_env.geometry import bounding_box
 from synthfm_env.prompts import Click
@@ -28,10 +28,10 @@ class MonaiDeepgrow(ClickProtocol):
 
     name: ClassVar[str] = "monai-deepgrow-v1"
 
-    def choose(self, scene: Scene) -> Click | None:
+    def choose(self, context: ClickContext) -> Click | None:
         """Return a random click into the larger error."""
-        positive = bool(np.count_nonzero(scene.missed) >= np.count_nonzero(scene.false))
-        region = scene.missed if positive else scene.false
+        positive = bool(np.count_nonzero(context.missed) >= np.count_nonzero(context.false))
+        region = context.missed if positive else context.false
         box = bounding_box(region, margin=1)
         if box is None:
             return None

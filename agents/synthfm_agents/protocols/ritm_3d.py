@@ -2,7 +2,7 @@
 
 from typing import ClassVar
 
-from synthfm_agents.protocol import ClickProtocol, Scene
+from synthfm_agents.protocol import ClickContext, ClickProtocol
 from synthfm_env.error_regions import Deepest, deepest
 from synthfm_env.prompts import Click
 
@@ -31,9 +31,9 @@ class Ritm3D(ClickProtocol):
 
     name: ClassVar[str] = "ritm-3d-v1"
 
-    def choose(self, scene: Scene) -> Click | None:
+    def choose(self, context: ClickContext) -> Click | None:
         """Return the click into the deepest error."""
-        return deeper_of(deepest(scene.missed, scene.clicked), deepest(scene.false, scene.clicked))
+        return deeper_of(deepest(context.missed, context.clicked), deepest(context.false, context.clicked))
 
 
 def deeper_of(missed: Deepest, false: Deepest) -> Click | None:

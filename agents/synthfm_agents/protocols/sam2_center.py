@@ -2,7 +2,7 @@
 
 from typing import ClassVar
 
-from synthfm_agents.protocol import ClickProtocol, Scene
+from synthfm_agents.protocol import ClickContext, ClickProtocol
 from synthfm_agents.protocols.ritm_3d import deeper_of
 from synthfm_env.error_regions import deepest
 from synthfm_env.prompts import Click
@@ -22,6 +22,6 @@ class Sam2Center(ClickProtocol):
 
     name: ClassVar[str] = "sam2-center-v1"
 
-    def choose(self, scene: Scene) -> Click | None:
+    def choose(self, context: ClickContext) -> Click | None:
         """Return the click into the deepest error."""
-        return deeper_of(deepest(scene.missed), deepest(scene.false))
+        return deeper_of(deepest(context.missed), deepest(context.false))

@@ -5,7 +5,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from synthfm_agents.protocol import ClickProtocol, Scene
+from synthfm_agents.protocol import ClickContext, ClickProtocol
 from synthfm_agents.protocols.ritm_3d import deeper_of
 from synthfm_env.error_regions import Deepest, deepest
 from synthfm_env.prompts import Click
@@ -33,30 +33,30 @@ class Sam2Offline(ClickProtocol):
 
     name: ClassVar[str] = "sam2-offline-v1"
 
-    def choose(self, scene: Scene) -> Click | None:
+    def choose(self, context: ClickContext) -> Click | None:
         """Return the click into the slice's deepest error."""
-        wrong: NDArray[np.bool_] = np.asarray((scene.missed | scene.false).any(axis=(1, 2)))
+        wrong: NDArray[np.bool_] = np.asarray((context.missed | context.false).any(axis=(1, 2)))
         if not wrong.any():
             return None
-        z = _slice_of_pass(scene, wrong)
-        found = deeper_of(_deepest_in(scene.missed, z), _deepest_in(scene.false, z))
+        z = _slice_of_pass(context, wrong)
+        found = deeper_of(_deepest_in(context.missed, z), _deepest_in(context.false, z))
         assert found is not None
         return Click((z, *found.zyx[1:]), found.positive)
 
 
-def _slice_of_pass(scene: Scene, wrong: NDArray[np.bool_]) -> int:
-    if len(scene.clicks) % CLICKS_A_PASS:
-        here = scene.clicks[-1].zyx[0]
-    elif scene.clicks:
-        return _worst_slice(scene)
+def _slice_of_pass(context: ClickContext, wrong: NDArray[np.bool_]) -> int:
+    if len(context.clicks) % CLICKS_A_PASS:
+        here = context.clicks[-1].zyx[0]
+    elif context.clicks:
+        return _worst_slice(context)
     else:
-        here = int(scene.truth.any(axis=(1, 2)).argmax())
-    return here if wrong[here] else _worst_slice(scene)
+        here = int(context.truth.any(axis=(1, 2)).argmax())
+    return here if wrong[here] else _worst_slice(context)
 
 
-def _worst_slice(scene: Scene) -> int:
-    common = np.count_nonzero(scene.truth & scene.mask, axis=(1, 2))
-    union = np.count_nonzero(scene.truth | scene.mask, axis=(1, 2))
+def _worst_slice(context: ClickContext) -> int:
+    common = np.count_nonzero(context.truth & context.mask, axis=(1, 2))
+    union = np.count_nonzero(context.truth | context.mask, axis=(1, 2))
     return int(np.where(union > 0, common / np.maximum(union, 1), 1.0).argmin())
 
 

@@ -4,7 +4,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from synthfm_agents.protocol import ClickProtocol, Scene
+from synthfm_agents.protocol import ClickContext, ClickProtocol
 from synthfm_env.error_regions import as_voxel
 from synthfm_env.prompts import Click
 
@@ -22,11 +22,11 @@ class SamMed3DRandom(ClickProtocol):
 
     name: ClassVar[str] = "sammed3d-random-v1"
 
-    def choose(self, scene: Scene) -> Click | None:
+    def choose(self, context: ClickContext) -> Click | None:
         """Return a random click into the error."""
-        wrong = np.flatnonzero(scene.missed | scene.false)
+        wrong = np.flatnonzero(context.missed | context.false)
         if wrong.size == 0:
             return None
         drawn = wrong[self.rng.integers(wrong.size)]
-        voxel = as_voxel(np.asarray(np.unravel_index(int(drawn), scene.truth.shape)))
-        return Click(voxel, positive=bool(scene.truth[voxel]))
+        voxel = as_voxel(np.asarray(np.unravel_index(int(drawn), context.truth.shape)))
+        return Click(voxel, positive=bool(context.truth[voxel]))

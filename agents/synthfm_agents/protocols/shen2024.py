@@ -4,7 +4,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from synthfm_agents.protocol import ClickProtocol, Scene
+from synthfm_agents.protocol import ClickContext, ClickProtocol
 from synthfm_env.error_regions import deepest
 from synthfm_env.prompts import Click
 
@@ -33,14 +33,14 @@ class Shen2024(ClickProtocol):
 
     name: ClassVar[str] = "shen2024-v1"
 
-    def choose(self, scene: Scene) -> Click | None:
+    def choose(self, context: ClickContext) -> Click | None:
         """Return the next click on the middle slice."""
-        area = np.count_nonzero(scene.truth, axis=(1, 2))
+        area = np.count_nonzero(context.truth, axis=(1, 2))
         kept = np.flatnonzero(area > (FEWEST_PIXELS if area.max() > FEWEST_PIXELS else 0))
-        if len(kept) == 0 or len(scene.clicks) >= CLICKS:
+        if len(kept) == 0 or len(context.clicks) >= CLICKS:
             return None
         z = (int(kept[0]) + int(kept[-1]) + 1) // 2
-        missed, false = scene.missed[z : z + 1], scene.false[z : z + 1]
+        missed, false = context.missed[z : z + 1], context.false[z : z + 1]
         positive = bool(np.count_nonzero(missed) >= np.count_nonzero(false))
         (_, y, x), distance = deepest(missed if positive else false)
         return Click((z, y, x), positive) if distance > SHALLOW else None

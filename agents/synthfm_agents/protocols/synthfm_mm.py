@@ -5,7 +5,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from synthfm_agents.protocol import ClickProtocol, Scene
+from synthfm_agents.protocol import ClickContext, ClickProtocol
 from synthfm_agents.protocols.ritm_3d import deeper_of
 from synthfm_env.error_regions import deepest, without_small_components
 from synthfm_env.errors import InputError
@@ -47,13 +47,15 @@ class SynthFMMillimetres(ClickProtocol):
         super().__init__(smallest_mm3=float(smallest_mm3))
         self._smallest = float(smallest_mm3)
 
-    def choose(self, scene: Scene) -> Click | None:
+    def choose(self, context: ClickContext) -> Click | None:
         """Return the click into the error that is deepest in mm."""
         fewest = 0.0
-        if scene.clicks:
-            fewest = min(self._smallest / math.prod(scene.spacing), SMALL_SHARE * np.count_nonzero(scene.truth))
+        if context.clicks:
+            fewest = min(self._smallest / math.prod(context.spacing), SMALL_SHARE * np.count_nonzero(context.truth))
         missed, false = (
-            deepest(without_small_components(region, fewest) if fewest > 1 else region, scene.clicked, scene.spacing)
-            for region in (scene.missed, scene.false)
+            deepest(
+                without_small_components(region, fewest) if fewest > 1 else region, context.clicked, context.spacing
+            )
+            for region in (context.missed, context.false)
         )
         return deeper_of(missed, false)

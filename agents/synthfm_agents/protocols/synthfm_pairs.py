@@ -7,7 +7,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from synthfm_agents.protocol import ClickProtocol, Scene
+from synthfm_agents.protocol import ClickContext, ClickProtocol
 from synthfm_env.error_regions import Voxel, as_voxel, voxel_nearest_centroid
 from synthfm_env.errors import InputError
 from synthfm_env.geometry import bounding_box
@@ -54,25 +54,25 @@ class SynthFMPairs(ClickProtocol):
         super().__init__(positives=positives, negatives=negatives)
         self._positives, self._all = positives, positives + negatives
 
-    def choose(self, scene: Scene) -> Click | None:
+    def choose(self, context: ClickContext) -> Click | None:
         """Return the next point of the prompt."""
-        placed = len(scene.clicks)
-        if placed >= self._all or not scene.truth.any():
+        placed = len(context.clicks)
+        if placed >= self._all or not context.truth.any():
             return None
         if placed >= self._positives:
-            return self._negative(scene)
+            return self._negative(context)
         if placed == 0:
-            return Click(voxel_nearest_centroid(scene.truth))
-        free = scene.truth.copy()
-        for voxel in scene.clicked:
+            return Click(voxel_nearest_centroid(context.truth))
+        free = context.truth.copy()
+        for voxel in context.clicked:
             free[voxel] = False
         places = np.argwhere(free)
         return Click(as_voxel(places[self.rng.integers(len(places))])) if len(places) else None
 
-    def _negative(self, scene: Scene) -> Click | None:
-        apart: list[Voxel] = [voxel_nearest_centroid(scene.truth)]
-        apart += [click.zyx for click in scene.clicks if not click.positive]
-        ring = _ring(scene.truth)
+    def _negative(self, context: ClickContext) -> Click | None:
+        apart: list[Voxel] = [voxel_nearest_centroid(context.truth)]
+        apart += [click.zyx for click in context.clicks if not click.positive]
+        ring = _ring(context.truth)
         squares = np.min([((ring - np.array(place)[:, None]) ** 2).sum(axis=0) for place in apart], axis=0)
         if not squares.any():
             return None

@@ -5,7 +5,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from synthfm_agents.protocol import ClickProtocol, Scene
+from synthfm_agents.protocol import ClickContext, ClickProtocol
 from synthfm_env.error_regions import largest_component, voxel_nearest_centroid
 from synthfm_env.geometry import bounding_box
 from synthfm_env.prompts import Click
@@ -31,9 +31,9 @@ class Vista3D(ClickProtocol):
 
     name: ClassVar[str] = "vista3d-v1"
 
-    def choose(self, scene: Scene) -> Click | None:
+    def choose(self, context: ClickContext) -> Click | None:
         """Return the click into the largest eroded error."""
-        missed, false = (largest_component(_eroded(region)) for region in (scene.missed, scene.false))
+        missed, false = (largest_component(_eroded(region)) for region in (context.missed, context.false))
         positive = bool(np.count_nonzero(missed) >= np.count_nonzero(false))
         component = missed if positive else false
         return Click(voxel_nearest_centroid(component), positive) if component.any() else None

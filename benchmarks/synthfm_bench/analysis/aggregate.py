@@ -8,14 +8,14 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from synthfm_bench.analysis.columns import NAUC, TARGETS, Figure, dice_figures, other_figures, primary_figure
+from synthfm_bench.analysis.columns import NAUC, TARGETS, Column, dice_figures, other_figures, primary_figure
 from synthfm_bench.analysis.statistics import Estimate, estimate, rank_intervals
-from synthfm_bench.results.episode_result import Episode
+from synthfm_bench.results.episode_result import EpisodeResult
 from synthfm_env.errors import InputError
 
 
 @dataclass(frozen=True, eq=False)
-class Row:
+class LeaderboardRow:
     """How one segmenter did with one clicker on one group of data.
 
     Attributes:
@@ -30,7 +30,7 @@ class Row:
     data_id: str
     segmenter: str
     clicker: str
-    episodes: tuple[Episode, ...]
+    episodes: tuple[EpisodeResult, ...]
     encode_seconds: float | None
     targets: tuple[float, ...]
 
@@ -45,20 +45,20 @@ class Row:
         return self.episodes[0].max_clicks
 
     @property
-    def figures(self) -> list[Figure]:
+    def figures(self) -> list[Column]:
         """Return the columns: Dice after some clicks, nAUC, and the rest."""
         tolerances = {step.tol_mm for episode in self.episodes for step in episode.steps[:1]}
         return [*dice_figures(self.budget), NAUC, *other_figures(tolerances.pop() if len(tolerances) == 1 else None)]
 
     @property
-    def primary(self) -> Figure:
+    def primary(self) -> Column:
         """The figure that rows are ranked by."""
         return primary_figure(self.budget)
 
     @cached_property
-    def cases(self) -> dict[str, tuple[Episode, ...]]:
+    def cases(self) -> dict[str, tuple[EpisodeResult, ...]]:
         """The episodes of each case, cases in alphabetical order."""
-        found: dict[str, list[Episode]] = defaultdict(list)
+        found: dict[str, list[EpisodeResult]] = defaultdict(list)
         for episode in self.episodes:
             found[episode.case_id].append(episode)
         return {case: tuple(found[case]) for case in sorted(found)}
@@ -73,13 +73,13 @@ class Row:
         """Mean Dice over cases after click 1, 2, ... up to the budget, with intervals."""
         return [estimate(scores) for scores in np.array(list(self.case_curves.values())).T]
 
-    def case_values(self, figure: Figure) -> dict[str, float]:
+    def case_values(self, figure: Column) -> dict[str, float]:
         """Return a figure of each case: the mean over those of its episodes that have it, no entry where none does."""
         values = {case: [figure.of(episode) for episode in episodes] for case, episodes in self.cases.items()}
         known = {case: [value for value in found if value is not None] for case, found in values.items()}
         return {case: float(np.mean(found)) for case, found in known.items() if found}
 
-    def estimate(self, figure: Figure) -> Estimate | None:
+    def estimate(self, figure: Column) -> Estimate | None:
         """Return the mean over cases with its interval; None where no case has the figure."""
         values = list(self.case_values(figure).values())
         return estimate(values) if values else None
@@ -109,11 +109,11 @@ class Row:
         return dict(sorted(Counter(episode.failure for episode in self.episodes if episode.failure).items()))
 
 
-def make_board(episodes: Iterable[Episode], targets: Sequence[float] = TARGETS) -> list[Row]:
+def make_board(episodes: Iterable[EpisodeResult], targets: Sequence[float] = TARGETS) -> list[LeaderboardRow]:
     """Return the rows: groups with more cases first, and in a group, per clicker, the higher primary figure first.
 
-    Every episode counts with its whole budget, see ``Episode.dice``. Structures are averaged inside a case, then the
-    cases.
+    Every episode counts with its whole budget, see ``EpisodeResult.dice``. Structures are averaged inside a case, then
+    the cases.
 
     Args:
         episodes: of one run, or of several that may be joined.
@@ -122,7 +122,7 @@ def make_board(episodes: Iterable[Episode], targets: Sequence[float] = TARGETS) 
     Raises:
         InputError: episodes of one group differ in budget.
     """
-    played: dict[tuple[str, str, str], list[Episode]] = defaultdict(list)
+    played: dict[tuple[str, str, str], list[EpisodeResult]] = defaultdict(list)
     encodes: dict[tuple[str, str], list[float]] = defaultdict(list)  # an image is encoded once for all clickers
     budgets: dict[str, set[int]] = defaultdict(set)
     for episode in sorted(episodes, key=lambda e: e.episode_id):
@@ -134,22 +134,22 @@ def make_board(episodes: Iterable[Episode], targets: Sequence[float] = TARGETS) 
         if len(found) > 1:
             raise InputError(f"{data_id}: episodes differ in their click budget: {', '.join(map(str, sorted(found)))}")
     rows = [
-        Row(data_id, segmenter, clicker, tuple(found), _mean(encodes[(data_id, segmenter)]), tuple(targets))
+        LeaderboardRow(data_id, segmenter, clicker, tuple(found), _mean(encodes[(data_id, segmenter)]), tuple(targets))
         for (data_id, segmenter, clicker), found in played.items()
     ]
     cases = {data_id: max(len(row.cases) for row in group) for data_id, group in by_group(rows).items()}
     return sorted(rows, key=lambda row: (-cases[row.data_id], row.data_id, row.clicker, -_score(row), row.segmenter))
 
 
-def by_group(rows: Iterable[Row]) -> dict[str, list[Row]]:
+def by_group(rows: Iterable[LeaderboardRow]) -> dict[str, list[LeaderboardRow]]:
     """Return the rows of each data group, both in the order they have."""
-    groups: dict[str, list[Row]] = defaultdict(list)
+    groups: dict[str, list[LeaderboardRow]] = defaultdict(list)
     for row in rows:
         groups[row.data_id].append(row)
     return dict(groups)
 
 
-def ranks(group: Sequence[Row]) -> list[tuple[int, int, int] | None]:
+def ranks(group: Sequence[LeaderboardRow]) -> list[tuple[int, int, int] | None]:
     """Return rank, lowest and highest rank of each row of a group among those with the same clicker.
 
     Ranked by the primary figure on the cases that all of them have; None where one stands alone, or has no case with
@@ -166,7 +166,7 @@ def ranks(group: Sequence[Row]) -> list[tuple[int, int, int] | None]:
     return [found.get(place) for place in range(len(group))]
 
 
-def select(rows: Iterable[Row], wanted: Callable[[Episode], bool]) -> list[Row]:
+def select(rows: Iterable[LeaderboardRow], wanted: Callable[[EpisodeResult], bool]) -> list[LeaderboardRow]:
     """Return the rows with only those episodes that are wanted, without rows that have none."""
     kept = []
     for row in rows:
@@ -176,7 +176,7 @@ def select(rows: Iterable[Row], wanted: Callable[[Episode], bool]) -> list[Row]:
     return kept
 
 
-def _score(row: Row) -> float:
+def _score(row: LeaderboardRow) -> float:
     return float(np.mean(list(row.case_values(row.primary).values())))
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from synthfm_bench.results.episode_result import Episode
+from synthfm_bench.results.episode_result import EpisodeResult
 
 DICE_AT = (1, 3, 5, 10)
 PRIMARY_AT = 5
@@ -12,7 +12,7 @@ TARGETS = (0.80, 0.85, 0.90)
 
 
 @dataclass(frozen=True)
-class Figure:
+class Column:
     """One column of a board.
 
     Attributes:
@@ -26,7 +26,7 @@ class Figure:
 
     key: str
     name: str
-    of: Callable[[Episode], float | None]
+    of: Callable[[EpisodeResult], float | None]
     higher: bool
     unit: Literal["score", "share", "mm"]
     meaning: str
@@ -38,9 +38,9 @@ class Figure:
         return {"score": f"{value:.3f}", "share": f"{100 * value:.0f}", "mm": f"{value:.1f}"}[self.unit]
 
 
-def dice_at(clicks: int) -> Figure:
+def dice_at(clicks: int) -> Column:
     """Return Dice after so many clicks."""
-    return Figure(
+    return Column(
         f"dice@{clicks}",
         f"Dice@{clicks}",
         lambda episode: float(episode.dice[clicks - 1]),
@@ -50,17 +50,17 @@ def dice_at(clicks: int) -> Figure:
     )
 
 
-def dice_figures(budget: int) -> list[Figure]:
+def dice_figures(budget: int) -> list[Column]:
     """Return Dice after the clicks of ``DICE_AT`` that lie below the budget, and after the last one."""
     return [dice_at(clicks) for clicks in (*(n for n in DICE_AT if n < budget), budget)]
 
 
-def primary_figure(budget: int) -> Figure:
+def primary_figure(budget: int) -> Column:
     """Return the figure that boards are ranked and compared by, fixed before anything is played."""
     return dice_at(min(PRIMARY_AT, budget))
 
 
-NAUC = Figure(
+NAUC = Column(
     "nauc",
     "nAUC",
     lambda episode: episode.nauc,
@@ -70,7 +70,7 @@ NAUC = Figure(
 )
 
 
-def other_figures(tolerance_mm: float | None) -> list[Figure]:
+def other_figures(tolerance_mm: float | None) -> list[Column]:
     """Return the figures beside Dice: of the surfaces, and of how a segmenter takes clicks.
 
     Args:
@@ -78,7 +78,7 @@ def other_figures(tolerance_mm: float | None) -> list[Figure]:
     """
     tolerance = "" if tolerance_mm is None else f"@{tolerance_mm:g}mm"
     return [
-        Figure(
+        Column(
             "nsd",
             f"NSD{tolerance}",
             lambda episode: float(episode.nsd[-1]),
@@ -86,7 +86,7 @@ def other_figures(tolerance_mm: float | None) -> list[Figure]:
             "score",
             "Normalised surface Dice after the last click: share of both surfaces that lie within the tolerance.",
         ),
-        Figure(
+        Column(
             "hd95_mm",
             "HD95 mm",
             lambda episode: episode.hd95_mm,
@@ -94,7 +94,7 @@ def other_figures(tolerance_mm: float | None) -> list[Figure]:
             "mm",
             "95th percentile of the surface distances after the last click; episodes without a mask have none.",
         ),
-        Figure(
+        Column(
             "worst_drop",
             "worst drop",
             lambda episode: episode.worst_drop,
@@ -102,7 +102,7 @@ def other_figures(tolerance_mm: float | None) -> list[Figure]:
             "score",
             "By how much the worst single click of an episode lowered Dice.",
         ),
-        Figure(
+        Column(
             "compliance",
             "obeyed %",
             lambda episode: episode.compliance,

@@ -8,8 +8,8 @@ from itertools import combinations
 
 import numpy as np
 
-from synthfm_bench.analysis.aggregate import Row, by_group
-from synthfm_bench.analysis.columns import Figure
+from synthfm_bench.analysis.aggregate import LeaderboardRow, by_group
+from synthfm_bench.analysis.columns import Column
 from synthfm_bench.analysis.statistics import LEVEL, Pair, compare
 
 _COLUMNS = (
@@ -34,11 +34,11 @@ class Comparison:
     data_id: str
     held: str
     of: str
-    figure: Figure
+    figure: Column
     pair: Pair
 
 
-def compare_group(group: Sequence[Row], figure: Figure) -> list[Comparison]:
+def compare_group(group: Sequence[LeaderboardRow], figure: Column) -> list[Comparison]:
     """Compare all pairs of segmenters with the same clicker, and of clickers with the same segmenter.
 
     Cases that one of the two lacks are left out of a pair. Holm's correction is over all pairs of the group. A figure
@@ -96,7 +96,7 @@ def sentence(comparison: Comparison) -> str:
     return f"{text}: not shown; {cases} cases could have shown {points(pair.detectable)}"
 
 
-def verdict(group: Sequence[Row], most: int | None = None) -> list[str]:
+def verdict(group: Sequence[LeaderboardRow], most: int | None = None) -> list[str]:
     """Say in a sentence per pair who is ahead in one group of data by the primary figure, and what failed.
 
     Args:
@@ -117,7 +117,7 @@ def verdict(group: Sequence[Row], most: int | None = None) -> list[str]:
     return said
 
 
-def csv_pairs(rows: Iterable[Row]) -> str:
+def csv_pairs(rows: Iterable[LeaderboardRow]) -> str:
     """Return all pairs in all figures as CSV with full precision: better over worse, in the figure's own unit."""
     text = io.StringIO()
     out = csv.writer(text, lineterminator="\n")

@@ -8,7 +8,7 @@ import typer
 from synthfm_bench.cli.messages import on_interrupt, one_thread_each
 
 if TYPE_CHECKING:
-    from synthfm_bench.analysis.aggregate import Row
+    from synthfm_bench.analysis.aggregate import LeaderboardRow
 
 
 def report(
@@ -40,7 +40,7 @@ def report(
     typer.echo(f"report: {made.page or missing_extra()}")
 
 
-def print_rows(rows: "list[Row]") -> None:
+def print_rows(rows: "list[LeaderboardRow]") -> None:
     """Print the board on the terminal, at least 120 columns wide if stdout is none."""
     from rich.console import Console
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from synthfm_agents import Clicker
 from synthfm_bench.execution.peak_memory import PeakMemory
-from synthfm_bench.plan import Case, Task, build_clicker, build_segmenter, env_spec, open_volume
+from synthfm_bench.plan import Case, EpisodeSpec, build_clicker, build_segmenter, env_spec, open_volume
 from synthfm_bench.results.provenance import device_of, protocol_hash, weights_sha256
 from synthfm_bench.results.step_record import StepRecord
 from synthfm_bench.suite import Choice, Suite, SyntheticData, tolerance_of
@@ -59,7 +59,7 @@ class Player:
         self._volume: tuple[tuple[str, str], Volume] | None = None
         self._env: tuple[tuple[str, ...], gym.Env[Any, Any]] | None = None
 
-    def play(self, task: Task, watch: Watch) -> Iterator[StepRecord]:
+    def play(self, task: EpisodeSpec, watch: Watch) -> Iterator[StepRecord]:
         """Play a task, and yield each record as soon as there is one."""
         segmenter = self._segmenter(task.model.label)
         clicker = self._clicker(task, segmenter)
@@ -98,7 +98,7 @@ class Player:
     def _build(self, label: str) -> Segmenter:
         return build_segmenter(self._segmenters[label])
 
-    def _clicker(self, task: Task, segmenter: Segmenter) -> Clicker:
+    def _clicker(self, task: EpisodeSpec, segmenter: Segmenter) -> Clicker:
         key = (task.clicker.label, task.model.label)
         if key not in self._clickers:
             self._clickers[key] = build_clicker(task.clicker, segmenter)

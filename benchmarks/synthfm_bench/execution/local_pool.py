@@ -14,7 +14,7 @@ from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from synthfm_bench.execution.episode_runner import Fields, Player, Watch, failure
-from synthfm_bench.plan import Job, Task
+from synthfm_bench.plan import EpisodeSpec, Job
 from synthfm_bench.results.step_record import StepRecord
 from synthfm_bench.suite import Suite
 from synthfm_env.errors import InputError
@@ -27,7 +27,7 @@ _LONGEST_WAIT_S = 1.0
 _TIME_TO_LEAVE_S = 5.0
 _OF_A_WORKER = ["torch", "synthfm_bench.execution.episode_runner"]  # loaded once for all workers
 
-Episode = tuple[StepRecord, ...]
+EpisodeSteps = tuple[StepRecord, ...]
 Advance = Callable[[StepRecord], None]
 
 
@@ -57,7 +57,7 @@ class Pool:
     _crew: list["_Worker"] = field(default_factory=list)
     _deaths: Counter[str] = field(default_factory=Counter)
 
-    def play(self, jobs: Sequence[Job], advance: Advance = lambda record: None) -> Generator[Episode]:
+    def play(self, jobs: Sequence[Job], advance: Advance = lambda record: None) -> Generator[EpisodeSteps]:
         """Yield each episode when it ends. Workers stay for the next call, until ``close``.
 
         Args:
@@ -107,7 +107,7 @@ class Pool:
         ready = wait(list(busy), timeout=max(0.0, min([_LONGEST_WAIT_S, *limits])))
         return [busy[connection] for connection in ready if isinstance(connection, Connection)]
 
-    def _hear(self, worker: "_Worker", advance: Advance) -> Generator[Episode]:
+    def _hear(self, worker: "_Worker", advance: Advance) -> Generator[EpisodeSteps]:
         try:
             kind, content = worker.connection.recv()
         except (EOFError, OSError):
@@ -133,7 +133,7 @@ class Pool:
             case "broken":
                 raise RuntimeError(f"a worker process met a mistake:\n{content}")
 
-    def _died(self, worker: "_Worker") -> Episode | None:
+    def _died(self, worker: "_Worker") -> EpisodeSteps | None:
         """Play the episode again in a new worker; one that ends two of them is a failure."""
         task, code = worker.tasks[0], worker.kill()
         if worker.attempt is None and not worker.records:
@@ -144,7 +144,7 @@ class Pool:
         self._replace(worker)
         return None
 
-    def _gave_up(self, worker: "_Worker", kind: str, error: str) -> Episode:
+    def _gave_up(self, worker: "_Worker", kind: str, error: str) -> EpisodeSteps:
         worker.kill()
         assert worker.attempt is not None, "only what was begun can fail"
         fields, step = worker.attempt
@@ -178,7 +178,7 @@ class _Worker:
 
     process: Any
     connection: Connection
-    tasks: deque[Task] = field(default_factory=deque)
+    tasks: deque[EpisodeSpec] = field(default_factory=deque)
     attempt: tuple[Fields, int] | None = None
     since: float | None = None
     records: list[StepRecord] = field(default_factory=list)
@@ -193,7 +193,7 @@ class _Worker:
         there.close()
         return cls(process, here)
 
-    def take(self, tasks: Sequence[Task]) -> None:
+    def take(self, tasks: Sequence[EpisodeSpec]) -> None:
         self.tasks.extend(tasks)
         self.began = time.monotonic()
         self.connection.send(tuple(tasks))
@@ -205,7 +205,7 @@ class _Worker:
     def seconds_left(self, limit_s: float) -> float:
         return _LONGEST_WAIT_S if self.since is None else limit_s - (time.monotonic() - self.since)
 
-    def end_episode(self) -> Episode:
+    def end_episode(self) -> EpisodeSteps:
         self.tasks.popleft()
         records, self.records, self.attempt, self.since = tuple(self.records), [], None, None
         return records

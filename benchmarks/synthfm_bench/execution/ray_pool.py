@@ -7,7 +7,7 @@ from collections import Counter, deque
 from collections.abc import Generator, Sequence
 from typing import Any
 
-from synthfm_bench.execution.local_pool import Advance, Episode, Pool
+from synthfm_bench.execution.local_pool import Advance, EpisodeSteps, Pool
 from synthfm_bench.plan import Job
 from synthfm_bench.suite import Suite
 from synthfm_env.errors import InputError
@@ -41,7 +41,7 @@ class RayPool:
         self._run_id = run_id
         self._losses: Counter[str] = Counter()
 
-    def play(self, jobs: Sequence[Job], advance: Advance = lambda record: None) -> Generator[Episode]:
+    def play(self, jobs: Sequence[Job], advance: Advance = lambda record: None) -> Generator[EpisodeSteps]:
         """Yield each episode when its job ends.
 
         Args:
@@ -108,11 +108,11 @@ class _Host:
         os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
         self._pool = Pool(suite, run_id, 1)
 
-    def ready(self) -> tuple[float, list[Episode]]:
+    def ready(self) -> tuple[float, list[EpisodeSteps]]:
         """Say that it is there."""
         return 0.0, []
 
-    def play(self, tasks: tuple[Any, ...]) -> tuple[float, list[Episode]]:
+    def play(self, tasks: tuple[Any, ...]) -> tuple[float, list[EpisodeSteps]]:
         """Play the tasks of a job, and return the seconds they took and their episodes."""
         began = time.monotonic()
         episodes = list(self._pool.play([Job(tasks)]))

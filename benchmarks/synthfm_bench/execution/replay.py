@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 import synthfm_env  # noqa: F401 - registers the envs
 from synthfm_bench.plan import Case, build_segmenter, env_spec, open_volume
-from synthfm_bench.results.episode_result import Episode
+from synthfm_bench.results.episode_result import EpisodeResult
 from synthfm_bench.results.step_record import StepRecord
 from synthfm_bench.suite import Data, DatasetData, Suite, SyntheticData
 from synthfm_env.envs.actions import click_action
@@ -22,7 +22,7 @@ from synthfm_env.volumes.datasets import get_layout
 
 
 @dataclass(frozen=True, eq=False)
-class Scene:
+class ReplayedCase:
     """What an episode is played on.
 
     Attributes:
@@ -39,7 +39,7 @@ class Scene:
 
 
 @dataclass(frozen=True, eq=False)
-class Answer:
+class ReplayedAnswer:
     """What a segmenter answered to a recorded click.
 
     Attributes:
@@ -55,7 +55,7 @@ class Answer:
     same: bool
 
 
-def answered(episode: Episode) -> list[tuple[Click, StepRecord]]:
+def answered(episode: EpisodeResult) -> list[tuple[Click, StepRecord]]:
     """Return the clicks of an episode that were answered, with their records."""
     return [
         (Click(step.point_zyx, bool(step.label)), step)
@@ -76,7 +76,7 @@ class Replayer:
         self._segmenter: tuple[str, Segmenter] | None = None
         self._env: tuple[tuple[str, str, str], gym.Env[Any, Any], bool] | None = None
 
-    def replay(self, episode: Episode) -> tuple[Scene, Iterator[Answer]]:
+    def replay(self, episode: EpisodeResult) -> tuple[ReplayedCase, Iterator[ReplayedAnswer]]:
         """Open what an episode was played on, and return it with the answers to its clicks, one by one.
 
         Clicks that were not answered are left out.
@@ -95,7 +95,7 @@ class Replayer:
                 f"{episode.episode_id}: the image is not the one that was played; versions or files changed"
             )
         z, y, x = observation["spacing"].tolist()
-        return Scene(image, info["truth"], (z, y, x), anterior_up), self._answers(env, episode)
+        return ReplayedCase(image, info["truth"], (z, y, x), anterior_up), self._answers(env, episode)
 
     def close(self) -> None:
         """Free what is kept."""
@@ -103,13 +103,13 @@ class Replayer:
             self._env[1].close()
         self._env = self._segmenter = None
 
-    def _answers(self, env: gym.Env[Any, Any], episode: Episode) -> Iterator[Answer]:
+    def _answers(self, env: gym.Env[Any, Any], episode: EpisodeResult) -> Iterator[ReplayedAnswer]:
         for click, step in answered(episode):
             observation, *_ = env.step(click_action(click))
             mask = observation["mask"].view(bool)
-            yield Answer(click, mask, step, hashlib.sha256(mask.data).hexdigest() == step.mask_sha256)
+            yield ReplayedAnswer(click, mask, step, hashlib.sha256(mask.data).hexdigest() == step.mask_sha256)
 
-    def _open(self, episode: Episode) -> tuple[gym.Env[Any, Any], bool]:
+    def _open(self, episode: EpisodeResult) -> tuple[gym.Env[Any, Any], bool]:
         case, first = self._case(episode), episode.steps[0]
         synthetic = isinstance(case.data, SyntheticData)
         key = (case.data.name, "" if synthetic else case.image_id, first.model)
@@ -139,13 +139,13 @@ class Replayer:
             self._segmenter = name, build_segmenter(max(found, key=lambda choice: len(choice.label)))
         return self._segmenter[1]
 
-    def _data(self, episode: Episode) -> Data:
+    def _data(self, episode: EpisodeResult) -> Data:
         for data in self._suite.data:
             if data.name == episode.data_id:
                 return data
         raise InputError(f"group {episode.data_id} is not in the run's suite")
 
-    def _case(self, episode: Episode) -> Case:
+    def _case(self, episode: EpisodeResult) -> Case:
         data, first = self._data(episode), episode.steps[0]
         image_id = first.image_id or first.case_id
         item = None

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from synthfm_bench.analysis.aggregate import Row, make_board
+from synthfm_bench.analysis.aggregate import LeaderboardRow, make_board
 from synthfm_bench.execution.local_pool import Pool, default_workers
 from synthfm_bench.execution.progress import progress
 from synthfm_bench.execution.resume import check_same
@@ -42,7 +42,7 @@ class Finished:
     """
 
     folder: Path
-    rows: list[Row]
+    rows: list[LeaderboardRow]
     results_hash: str
     pace: str
 

@@ -13,7 +13,7 @@ from synthfm_bench.execution.local_pool import Pool
 from synthfm_bench.execution.progress import progress
 from synthfm_bench.execution.resume import suite_of
 from synthfm_bench.plan import Plan, evenly, make_plan
-from synthfm_bench.results.episode_result import Episode
+from synthfm_bench.results.episode_result import EpisodeResult
 from synthfm_bench.results.provenance import versions
 from synthfm_bench.results.run_directory import Run, read_run
 from synthfm_bench.results.step_record import NOT_RESULTS, StepRecord, results_hash
@@ -94,7 +94,7 @@ def verify(folder: Path, *, episodes: int | None, workers: int, console: Console
     suite = suite_of(folder)
     pool = Pool(suite, str(run.about.get("run_id", "")), min(workers, len(left.jobs)))
     with closing(pool), progress(len(left.tasks), suite.clicks, console) as advance:
-        again = {records[0].episode_id: Episode(records) for records in pool.play(left.jobs, advance)}
+        again = {records[0].episode_id: EpisodeResult(records) for records in pool.play(left.jobs, advance)}
     differences = [found for one in chosen if (found := _compare(one, again[one.episode_id])) is not None]
     return Verdict(len(chosen), len(run.episodes), tuple(differences), _tampered(run), tuple(_changed(run, plan)))
 
@@ -116,7 +116,7 @@ def say(verdict: Verdict, shown: int = 5) -> Iterator[str]:
         yield f"since the run: {'; '.join(verdict.changed)}"
 
 
-def _compare(before: Episode, after: Episode) -> Difference | None:
+def _compare(before: EpisodeResult, after: EpisodeResult) -> Difference | None:
     for index in range(max(len(before.steps), len(after.steps))):
         old, new = _fields(before.steps, index), _fields(after.steps, index)
         differ = {name: (old.get(name), new.get(name)) for name in (old or new) if old.get(name) != new.get(name)}

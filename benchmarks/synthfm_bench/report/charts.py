@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from itertools import cycle
 from typing import Any
 
-from synthfm_bench.analysis.aggregate import Row
+from synthfm_bench.analysis.aggregate import LeaderboardRow
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f6000", "#555555")
 """Okabe and Ito's, which people with colour blindness tell apart, darkened where they are too pale for lines."""
@@ -12,12 +12,12 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7
 _DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
 
 
-def colours(rows: Iterable[Row]) -> dict[str, str]:
+def colours(rows: Iterable[LeaderboardRow]) -> dict[str, str]:
     """Return a colour for each segmenter, the same in all charts."""
     return dict(zip(sorted({row.segmenter for row in rows}), cycle(COLOURS), strict=False))
 
 
-def curves(group: Sequence[Row], colour: dict[str, str]) -> dict[str, Any]:
+def curves(group: Sequence[LeaderboardRow], colour: dict[str, str]) -> dict[str, Any]:
     """Return the figure of one group, ``{"data": ..., "layout": ...}``: a line and a band a row.
 
     Colour tells segmenters apart, the dash tells clickers apart. Bands are the 95 % intervals of the means.

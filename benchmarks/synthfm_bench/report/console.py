@@ -6,7 +6,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from synthfm_bench.analysis.aggregate import Row, by_group
+from synthfm_bench.analysis.aggregate import LeaderboardRow, by_group
 from synthfm_bench.analysis.comparisons import verdict
 from synthfm_bench.report.cells import board_figures, clicker_label, failures, mean_of, seconds, title
 
@@ -17,7 +17,7 @@ EXPLAINED = (
 _MOST_SENTENCES = 6
 
 
-def print_board(rows: Iterable[Row], console: Console) -> None:
+def print_board(rows: Iterable[LeaderboardRow], console: Console) -> None:
     """Print a table per data group, the best segmenter of each clicker in bold, and who is ahead."""
     for name, group in by_group(rows).items():
         failed = any(row.failures for row in group)

@@ -4,10 +4,10 @@ import csv
 import io
 from collections.abc import Sequence
 
-from synthfm_bench.analysis.aggregate import Row, by_group, ranks
+from synthfm_bench.analysis.aggregate import LeaderboardRow, by_group, ranks
 
 
-def csv_board(rows: Sequence[Row]) -> str:
+def csv_board(rows: Sequence[LeaderboardRow]) -> str:
     """Return the board as CSV with full precision, one line a row; empty where there is no figure."""
     figures = {figure.key: figure for row in rows for figure in row.figures}
     names = sorted(figures, key=lambda key: (not key.startswith("dice@"), int(key[5:]) if key[:5] == "dice@" else 0))

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from rich.console import Console
 from rich.progress import track
 
-from synthfm_bench.analysis.aggregate import Row, by_group
+from synthfm_bench.analysis.aggregate import LeaderboardRow, by_group
 from synthfm_bench.execution.replay import Replayer, answered
 from synthfm_bench.execution.resume import suite_of
 from synthfm_bench.report.slice_svg import Film, draw_film
-from synthfm_bench.results.episode_result import Episode
+from synthfm_bench.results.episode_result import EpisodeResult
 from synthfm_bench.results.run_directory import Run
 from synthfm_env.errors import InputError
 
@@ -31,13 +31,13 @@ class Card:
     """
 
     place: str
-    episode: Episode
+    episode: EpisodeResult
     score: float
     film: Film | None
     note: str
 
 
-def choose(rows: Iterable[Row]) -> list[tuple[str, Row, Episode]]:
+def choose(rows: Iterable[LeaderboardRow]) -> list[tuple[str, LeaderboardRow, EpisodeResult]]:
     """Return the best, the median and the worst episode of each segmenter in each group, at most ``MOST``.
 
     By the primary figure, with the clicker that sees the truth where the group has one: it shows what the segmenter
@@ -57,7 +57,7 @@ def choose(rows: Iterable[Row]) -> list[tuple[str, Row, Episode]]:
     return chosen[:MOST]
 
 
-def make_gallery(rows: Sequence[Row], runs: Sequence[Run], console: Console) -> list[Card]:
+def make_gallery(rows: Sequence[LeaderboardRow], runs: Sequence[Run], console: Console) -> list[Card]:
     """Replay the chosen episodes and draw them. What cannot be replayed here becomes a card that says why.
 
     Args:
@@ -81,7 +81,7 @@ def make_gallery(rows: Sequence[Row], runs: Sequence[Run], console: Console) -> 
     return [cards[episode.episode_id] for _, _, episode in chosen]
 
 
-def _draw(episode: Episode, runs: Mapping[str, Run], replayers: dict[str, Replayer]) -> tuple[Film | None, str]:
+def _draw(episode: EpisodeResult, runs: Mapping[str, Run], replayers: dict[str, Replayer]) -> tuple[Film | None, str]:
     failed = f"Ended in {episode.failure} at click {episode.steps[-1].step}. " if episode.failure else ""
     clicks = [click for click, _ in answered(episode)]
     if not clicks:
@@ -101,5 +101,5 @@ def _draw(episode: Episode, runs: Mapping[str, Run], replayers: dict[str, Replay
     return film, failed + differs
 
 
-def _score(row: Row, episode: Episode) -> float:
+def _score(row: LeaderboardRow, episode: EpisodeResult) -> float:
     return row.primary.of(episode) or 0.0

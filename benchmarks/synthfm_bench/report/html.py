@@ -10,7 +10,7 @@ from typing import Any
 
 from rich.console import Console
 
-from synthfm_bench.analysis.aggregate import Row, by_group, make_board
+from synthfm_bench.analysis.aggregate import LeaderboardRow, by_group, make_board
 from synthfm_bench.analysis.comparisons import verdict
 from synthfm_bench.report.cells import title
 from synthfm_bench.report.charts import colours, curves
@@ -26,7 +26,7 @@ from synthfm_bench.report.html_tables import (
 )
 from synthfm_bench.report.markdown import METHODS
 from synthfm_bench.report.reproduction import recipe
-from synthfm_bench.results.merge import Joined, join_runs
+from synthfm_bench.results.merge import MergedRuns, join_runs
 from synthfm_bench.results.parquet import write_parquet
 from synthfm_bench.results.run_directory import new_folder
 from synthfm_bench.results.step_record import results_hash
@@ -58,7 +58,7 @@ class Report:
     """
 
     folder: Path
-    rows: list[Row]
+    rows: list[LeaderboardRow]
     notes: tuple[str, ...]
     page: Path | None
 
@@ -90,7 +90,7 @@ def report(folders: Sequence[Path], out: Path | None, console: Console) -> Repor
     return Report(folder, rows, joined.notes, None if missing_extra() else write_report(folder, joined, rows, console))
 
 
-def write_report(folder: Path, joined: Joined, rows: Sequence[Row], console: Console) -> Path:
+def write_report(folder: Path, joined: MergedRuns, rows: Sequence[LeaderboardRow], console: Console) -> Path:
     """Write ``report.html`` and ``steps.parquet`` into a folder, and return the report's path.
 
     Args:
@@ -111,7 +111,7 @@ def write_report(folder: Path, joined: Joined, rows: Sequence[Row], console: Con
     return path
 
 
-def render(joined: Joined, rows: Sequence[Row], cards: Sequence[Card]) -> str:
+def render(joined: MergedRuns, rows: Sequence[LeaderboardRow], cards: Sequence[Card]) -> str:
     """Return the report as HTML."""
     import plotly
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -128,7 +128,7 @@ def render(joined: Joined, rows: Sequence[Row], cards: Sequence[Card]) -> str:
     )
 
 
-def _content(joined: Joined, rows: Sequence[Row], cards: Sequence[Card]) -> dict[str, Any]:
+def _content(joined: MergedRuns, rows: Sequence[LeaderboardRow], cards: Sequence[Card]) -> dict[str, Any]:
     about = joined.runs[0].about
     colour = colours(rows)
     groups = [
@@ -166,5 +166,5 @@ def _content(joined: Joined, rows: Sequence[Row], cards: Sequence[Card]) -> dict
     }
 
 
-def _digest(joined: Joined) -> str:
+def _digest(joined: MergedRuns) -> str:
     return results_hash(record for episode in joined.episodes for record in episode.steps)

@@ -3,11 +3,11 @@
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from synthfm_bench.analysis.aggregate import Row, by_group, ranks, select
-from synthfm_bench.analysis.columns import Figure, dice_at, dice_figures
+from synthfm_bench.analysis.aggregate import LeaderboardRow, by_group, ranks, select
+from synthfm_bench.analysis.columns import Column, dice_at, dice_figures
 from synthfm_bench.analysis.comparisons import compare_group
 from synthfm_bench.report.cells import clicker_label, failures, seconds, show_clicks, show_rank
-from synthfm_bench.results.episode_result import Episode
+from synthfm_bench.results.episode_result import EpisodeResult
 from synthfm_env.volumes.structure_names import structure_kind
 
 _MOST_STRUCTURES = 60
@@ -42,7 +42,7 @@ class Table:
     rows: list[list[Cell]]
 
 
-def board_table(group: Sequence[Row]) -> Table:
+def board_table(group: Sequence[LeaderboardRow]) -> Table:
     """Return everything about the rows of one group."""
     figures = group[0].figures
     headings = [("segmenter", ""), ("clicker", "oracle: sees the truth; blind: does not")]
@@ -80,7 +80,7 @@ def board_table(group: Sequence[Row]) -> Table:
     return Table(headings, rows)
 
 
-def pairs_table(group: Sequence[Row]) -> Table:
+def pairs_table(group: Sequence[LeaderboardRow]) -> Table:
     """Return all pairs of a group by the primary figure."""
     headings = [
         ("better", "The one with the higher mean."),
@@ -117,7 +117,7 @@ def pairs_table(group: Sequence[Row]) -> Table:
     return Table(headings, rows)
 
 
-def split_table(rows: Sequence[Row], heading: str, part: Callable[[Episode], str]) -> Table | None:
+def split_table(rows: Sequence[LeaderboardRow], heading: str, part: Callable[[EpisodeResult], str]) -> Table | None:
     """Return the scores of each structure, or of each modality, in each group; None where there is but one.
 
     Args:
@@ -145,7 +145,7 @@ def split_table(rows: Sequence[Row], heading: str, part: Callable[[Episode], str
     return Table([(name, "") for name in names], lines)
 
 
-def failures_table(rows: Iterable[Row]) -> Table | None:
+def failures_table(rows: Iterable[LeaderboardRow]) -> Table | None:
     """Return the episodes that failed, the first ``MOST_FAILURES``; None where none did."""
     failed = [(row, episode) for row in rows for episode in row.episodes if episode.failure]
     lines = []
@@ -158,12 +158,12 @@ def failures_table(rows: Iterable[Row]) -> Table | None:
     return Table([(name, "") for name in names], lines) if lines else None
 
 
-def kind_of_structure(episode: Episode) -> str:
+def kind_of_structure(episode: EpisodeResult) -> str:
     """Return a structure's name; of one of several instances its kind, without the number."""
     return structure_kind(episode.structure)
 
 
-def figure_cell(row: Row, figure: Figure) -> Cell:
+def figure_cell(row: LeaderboardRow, figure: Column) -> Cell:
     """Return a row's mean of a figure, with its interval."""
     found = row.estimate(figure)
     if found is None:
@@ -172,7 +172,7 @@ def figure_cell(row: Row, figure: Figure) -> Cell:
     return Cell(figure.show(found.mean), found.mean, interval)
 
 
-def _main_figures(group: Sequence[Row]) -> int:
+def _main_figures(group: Sequence[LeaderboardRow]) -> int:
     """Return how many columns come before the rank: Dice, and the area under its curve."""
     return len(dice_figures(group[0].budget)) + 1
 

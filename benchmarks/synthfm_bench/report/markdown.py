@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from synthfm_bench.analysis.aggregate import Row, by_group, ranks
+from synthfm_bench.analysis.aggregate import LeaderboardRow, by_group, ranks
 from synthfm_bench.analysis.comparisons import verdict
 from synthfm_bench.report.cells import (
     board_figures,
@@ -26,7 +26,7 @@ METHODS = (
 )
 
 
-def markdown_board(rows: Iterable[Row], heading: str) -> str:
+def markdown_board(rows: Iterable[LeaderboardRow], heading: str) -> str:
     """Return the board as Markdown for a paper's appendix: figures with intervals, pairs in sentences, methods."""
     parts = [f"# {heading}"]
     primaries: dict[str, None] = {}

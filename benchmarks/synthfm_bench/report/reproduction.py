@@ -10,7 +10,7 @@ from synthfm_env.errors import InputError
 
 
 @dataclass(frozen=True)
-class Recipe:
+class ReproductionSteps:
     """How to make one run again.
 
     Attributes:
@@ -28,14 +28,14 @@ class Recipe:
     suite: str
 
 
-def recipe(run: Run) -> Recipe:
+def recipe(run: Run) -> ReproductionSteps:
     """Return how to make a run again."""
     about = run.about
     import tomli_w  # of the extra `report`
 
     suite = tomli_w.dumps(_without_none(about["suite"]))
     commands = (_bench(about), f"synthfm verify {shlex.quote(str(run.folder))}")
-    return Recipe(run.folder.name, about["suite"]["name"], commands, tuple(_facts(about)), suite)
+    return ReproductionSteps(run.folder.name, about["suite"]["name"], commands, tuple(_facts(about)), suite)
 
 
 def _bench(about: dict[str, Any]) -> str:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from skimage.measure import approximate_polygon, find_contours
 
-from synthfm_bench.execution.replay import Answer, Scene
+from synthfm_bench.execution.replay import ReplayedAnswer, ReplayedCase
 from synthfm_env.prompts import Click
 
 _T = TypeVar("_T")
@@ -80,7 +80,7 @@ class _Plane:
         return (column - self.columns.start + 0.5) * self.scale[1], (row - self.rows.start + 0.5) * self.scale[0]
 
 
-def draw_film(scene: Scene, clicks: Sequence[Click], answers: Iterable[Answer]) -> Film:
+def draw_film(scene: ReplayedCase, clicks: Sequence[Click], answers: Iterable[ReplayedAnswer]) -> Film:
     """Draw the three planes in which the structure is largest; of a 2D image or a few slices, only the first.
 
     Planes are cut to the surroundings of the structure and the clicks. The truth is outlined in blue, the mask after
@@ -111,7 +111,7 @@ def draw_film(scene: Scene, clicks: Sequence[Click], answers: Iterable[Answer]) 
     return Film(drawn, tuple(dices), tuple(signs), same)
 
 
-def _plane(scene: Scene, axis: int, clicks: Sequence[Click]) -> _Plane:
+def _plane(scene: ReplayedCase, axis: int, clicks: Sequence[Click]) -> _Plane:
     index = int(scene.truth.sum(axis=_rows_and_columns((0, 1, 2), axis)).argmax())
     flipped = axis > 0 or scene.anterior_up
     truth = scene.truth.any(axis=axis)
@@ -150,7 +150,7 @@ def _rows_and_columns(values: Sequence[_T], axis: int) -> tuple[_T, _T]:
     return rows, columns
 
 
-def _svg(scene: Scene, plane: _Plane, layers: str, marks: str) -> str:
+def _svg(scene: ReplayedCase, plane: _Plane, layers: str, marks: str) -> str:
     grey = plane.cut(scene.image)
     height, width = (n * scale for n, scale in zip(grey.shape, plane.scale, strict=True))
     name = "zyx"[plane.axis]
@@ -183,7 +183,7 @@ def _outline(plane: _Plane, mask: NDArray[np.bool_], kind: str) -> str:
     return f'<path class="{kind}" d="{"".join(parts)}"/>'
 
 
-def _disc(plane: _Plane, number: int, answer: Answer) -> str:
+def _disc(plane: _Plane, number: int, answer: ReplayedAnswer) -> str:
     right, down = plane.place(answer.click, answer.mask.shape[1 if plane.axis == 0 else 0])
     sign = "positive" if answer.click.positive else "negative"
     elsewhere = "" if answer.click.zyx[plane.axis] == plane.index else " elsewhere"

@@ -14,7 +14,7 @@ from synthfm_env.metrics import clicks_to_target, normalised_auc, worst_drop
 
 
 @dataclass(frozen=True, eq=False)
-class Episode:
+class EpisodeResult:
     """One structure of one case, played by one clicker with one segmenter.
 
     Attributes:
@@ -24,7 +24,7 @@ class Episode:
     steps: tuple[StepRecord, ...]
 
     @classmethod
-    def of(cls, steps: Iterable[StepRecord]) -> "Episode":
+    def of(cls, steps: Iterable[StepRecord]) -> "EpisodeResult":
         """Put the records of one episode in order.
 
         Raises:
@@ -159,13 +159,13 @@ class Episode:
         return np.array([*scores, *[scores[-1]] * (self.max_clicks - len(scores))], dtype=np.float64)
 
 
-def episodes_of(records: Iterable[StepRecord]) -> list[Episode]:
+def episodes_of(records: Iterable[StepRecord]) -> list[EpisodeResult]:
     """Return the episodes that records tell of, in the order of their first records.
 
     Raises:
         InputError: an episode lacks a step, or has one twice.
     """
-    return [Episode.of(steps) for steps in by_episode(records).values()]
+    return [EpisodeResult.of(steps) for steps in by_episode(records).values()]
 
 
 def by_episode(records: Iterable[StepRecord]) -> dict[str, list[StepRecord]]:

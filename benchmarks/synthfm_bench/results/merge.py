@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from synthfm_bench.results.episode_result import Episode
+from synthfm_bench.results.episode_result import EpisodeResult
 from synthfm_bench.results.run_directory import Run, read_about, read_run
 from synthfm_bench.results.step_record import NOT_RESULTS, StepRecord
 from synthfm_bench.results.steps_file import StepsFile
@@ -17,7 +17,7 @@ _PLACES = ("path", "image", "label")  # data sets lie elsewhere on other machine
 
 
 @dataclass(frozen=True, eq=False)
-class Joined:
+class MergedRuns:
     """Runs that share a board.
 
     Attributes:
@@ -27,11 +27,11 @@ class Joined:
     """
 
     runs: tuple[Run, ...]
-    episodes: tuple[Episode, ...]
+    episodes: tuple[EpisodeResult, ...]
     notes: tuple[str, ...]
 
 
-def join_runs(folders: Sequence[Path]) -> Joined:
+def join_runs(folders: Sequence[Path]) -> MergedRuns:
     """Read runs of one suite and join them.
 
     A segmenter that has one name but different weights in two runs gets the start of their hash behind its name. An
@@ -49,7 +49,7 @@ def join_runs(folders: Sequence[Path]) -> Joined:
     )
     renamed = _distinct_segmenters(runs)
     notes = [f"{run.folder.name} is not finished: {_progress(run)}." for run in runs if _progress(run)]
-    episodes: dict[str, tuple[Run, Episode]] = {}
+    episodes: dict[str, tuple[Run, EpisodeResult]] = {}
     twice = 0
     for run, found in zip(runs, renamed, strict=True):
         for episode in found:
@@ -65,7 +65,7 @@ def join_runs(folders: Sequence[Path]) -> Joined:
             twice += 1
     if twice:
         notes.append(f"{twice} episodes stand in more than one run with the same results and count once.")
-    return Joined(tuple(runs), tuple(episode for _, episode in episodes.values()), tuple(notes))
+    return MergedRuns(tuple(runs), tuple(episode for _, episode in episodes.values()), tuple(notes))
 
 
 def _read(folder: Path) -> Run:
@@ -127,7 +127,7 @@ def _check_one_value(
         raise InputError(f"these runs do not share a board: {said}; play one of them again, or leave it out")
 
 
-def _distinct_segmenters(runs: Sequence[Run]) -> list[list[Episode]]:
+def _distinct_segmenters(runs: Sequence[Run]) -> list[list[EpisodeResult]]:
     """Return the episodes of each run, with segmenters renamed that have one name for several things."""
     kinds: dict[str, set[tuple[str | None, str]]] = defaultdict(set)
     for run in runs:
@@ -143,12 +143,12 @@ def _kind(step: StepRecord) -> tuple[str | None, str]:
     return step.model_hash, repr(sorted(step.model_params.items()))
 
 
-def _renamed(episode: Episode, run: Run) -> Episode:
+def _renamed(episode: EpisodeResult, run: Run) -> EpisodeResult:
     old = episode.segmenter
     weights = episode.steps[0].model_hash
     name = f"{old} ({weights[:6] if weights else run.folder.name})"
     episode_id = episode.episode_id.replace(f"/{old}/", f"/{name}/")
-    return Episode(tuple(replace(step, model=name, episode_id=episode_id) for step in episode.steps))
+    return EpisodeResult(tuple(replace(step, model=name, episode_id=episode_id) for step in episode.steps))
 
 
 def _progress(run: Run) -> str:
@@ -156,7 +156,7 @@ def _progress(run: Run) -> str:
     return "" if len(run.episodes) == planned else f"{len(run.episodes)} of {planned} episodes"
 
 
-def _results(episode: Episode) -> list[dict[str, Any]]:
+def _results(episode: EpisodeResult) -> list[dict[str, Any]]:
     return [{k: v for k, v in asdict(step).items() if k not in NOT_RESULTS} for step in episode.steps]
 
 

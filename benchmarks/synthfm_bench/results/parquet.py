@@ -6,12 +6,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
-from synthfm_bench.results.episode_result import Episode
+from synthfm_bench.results.episode_result import EpisodeResult
 from synthfm_bench.results.step_record import StepRecord
 from synthfm_env.files import atomic_write
 
 
-def write_parquet(path: Path, episodes: Iterable[Episode]) -> None:
+def write_parquet(path: Path, episodes: Iterable[EpisodeResult]) -> None:
     """Write one row a record, with the fields of ``StepRecord`` in their types.
 
     Points, shapes and spacings are lists; parameters, which have no fixed fields, are JSON text.

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from synthfm_bench.results.episode_result import Episode, episodes_of
+from synthfm_bench.results.episode_result import EpisodeResult, episodes_of
 from synthfm_bench.results.step_record import StepRecord, read_steps
 from synthfm_env.errors import InputError
 
@@ -24,7 +24,7 @@ class Run:
 
     folder: Path
     about: dict[str, Any]
-    episodes: tuple[Episode, ...]
+    episodes: tuple[EpisodeResult, ...]
 
     @property
     def records(self) -> list[StepRecord]:

@@ -5,7 +5,7 @@ import io
 from collections.abc import Iterable
 from pathlib import Path
 
-from synthfm_bench.results.episode_result import Episode, by_episode
+from synthfm_bench.results.episode_result import EpisodeResult, by_episode
 from synthfm_bench.results.step_record import StepRecord, as_lines, read_steps
 from synthfm_env.errors import InputError
 from synthfm_env.files import write_text
@@ -28,11 +28,11 @@ class StepsFile:
 
     def __init__(self, path: Path, read_only: bool = False) -> None:
         self._path = path
-        self.episodes: dict[str, Episode] = {}
+        self.episodes: dict[str, EpisodeResult] = {}
         steps = read_steps(path) if path.is_file() else []
         for records in by_episode(steps).values():
             with contextlib.suppress(InputError):  # one without its end is played again
-                whole = Episode.of(records)
+                whole = EpisodeResult.of(records)
                 self.episodes[whole.episode_id] = whole
         self._file: io.RawIOBase | None = None
         if not read_only:

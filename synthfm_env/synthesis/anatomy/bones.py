@@ -4,13 +4,13 @@ import math
 
 import numpy as np
 
-from synthfm_env.synthesis.anatomy.placement import Scene
+from synthfm_env.synthesis.anatomy.placement import Placement
 from synthfm_env.synthesis.anatomy.shapes import Array, Block, Tube, log_uniform
 
 _MOST_VERTEBRAE = 12
 
 
-def spine(scene: Scene) -> None:
+def spine(scene: Placement) -> None:
     """Draw vertebrae with discs, processes, canal and cord, along the body and gently curved."""
     rng, extent, palette = scene.rng, scene.extent, scene.palette
     r = scene.size * log_uniform(rng, 0.05, 0.22)
@@ -46,13 +46,13 @@ def spine(scene: Scene) -> None:
     _along(scene, line, canal * rng.uniform(0.5, 0.7), palette.soft(rng), scene.name("cord"), texture)
 
 
-def _along(scene: Scene, line: Array, radius: float, level: float, label: int | None, texture: float) -> None:
+def _along(scene: Placement, line: Array, radius: float, level: float, label: int | None, texture: float) -> None:
     middle = line.mean(0)
     scene.paint(Tube.along(line - middle, (radius, radius)), middle, level, label, texture=texture, width=1.2)
 
 
 def _vertebra(
-    scene: Scene,
+    scene: Placement,
     centre: Array,
     frame: Array,
     r: float,
@@ -77,7 +77,7 @@ def _vertebra(
         scene.stamp(found, marrow, label, texture=texture, width=1.5, inset=max(1.0, 0.1 * r))
 
 
-def long_bone(scene: Scene) -> None:
+def long_bone(scene: Placement) -> None:
     """Draw a shaft: a compact ring around marrow, one structure."""
     rng, length = scene.rng, scene.span[0]
     radius = scene.size * log_uniform(rng, 0.03, 0.12)
@@ -89,7 +89,7 @@ def long_bone(scene: Scene) -> None:
     scene.paint(shaft.scaled(rng.uniform(0.4, 0.8)), centre, scene.palette.fat(rng), label, width=1.5)
 
 
-def ribs(scene: Scene) -> None:
+def ribs(scene: Placement) -> None:
     """Draw curved thin bones around the middle, each a structure."""
     rng, extent = scene.rng, scene.extent
     middle = extent * rng.uniform(0.4, 0.6, 3)

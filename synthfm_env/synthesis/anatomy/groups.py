@@ -3,11 +3,11 @@
 from collections.abc import Callable
 
 from synthfm_env.synthesis.anatomy import bones, organs, tubes
-from synthfm_env.synthesis.anatomy.placement import Scene
-from synthfm_env.synthesis.recipe import Group, Recipe, Style
+from synthfm_env.synthesis.anatomy.placement import Placement
+from synthfm_env.synthesis.recipe import GeneratorRecipe, Group, Style
 
 # In the order in which they are drawn: what comes later lies in front, so large before small.
-GROUPS: dict[Group, Callable[[Scene], None]] = {
+GROUPS: dict[Group, Callable[[Placement], None]] = {
     "lungs": organs.lungs,
     "organ": organs.organ,
     "bezier": organs.bezier,
@@ -34,7 +34,7 @@ _FITTING: dict[Style, dict[Group, float]] = {
 }
 
 
-def populate(scene: Scene, recipe: Recipe, count: int) -> None:
+def populate(scene: Placement, recipe: GeneratorRecipe, count: int) -> None:
     """Draw the groups by their probabilities, then fill up until about ``count`` structures can be seen."""
     rng = scene.rng
     main, fitting = next(iter(recipe.groups)), _FITTING[scene.palette.style]
@@ -47,7 +47,7 @@ def populate(scene: Scene, recipe: Recipe, count: int) -> None:
     top_up(scene, recipe, count)
 
 
-def top_up(scene: Scene, recipe: Recipe, count: int) -> None:
+def top_up(scene: Placement, recipe: GeneratorRecipe, count: int) -> None:
     """Draw more of the groups that give one or few structures, until ``count`` can be seen."""
     small: list[Group] = [g for g in ("tube", "lesions", "bezier") if recipe.groups.get(g, 0.0) > 0]
     choice = [next(iter(recipe.groups)), *small]

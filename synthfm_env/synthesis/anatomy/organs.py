@@ -3,19 +3,19 @@
 import numpy as np
 
 from synthfm_env.synthesis.anatomy.bezier import Loft
-from synthfm_env.synthesis.anatomy.placement import Scene
+from synthfm_env.synthesis.anatomy.placement import Placement
 from synthfm_env.synthesis.anatomy.shapes import Array, Shape, Star, log_uniform, rotation
 from synthfm_env.synthesis.anatomy.tubes import tree
 
 
-def lump(scene: Scene, radius: float) -> Shape:
+def lump(scene: Placement, radius: float) -> Shape:
     """Return a star or a Bezier loft of about this radius."""
     if scene.rng.random() < 0.5:
         return Star.draw(scene.rng, radius, bumpy=scene.rng.uniform(0.05, 0.5))
     return Loft.draw(scene.rng, radius * 1.2)
 
 
-def layered(scene: Scene, shape: Shape, centre: Array, radius: float, kind: str) -> float | None:
+def layered(scene: Placement, shape: Shape, centre: Array, radius: float, kind: str) -> float | None:
     """Paint a shape that may have a capsule, a wall, a core, or uneven contents; return its level, None if unseen.
 
     The parts are structures of their own, or the whole is one structure, inside and all.
@@ -47,7 +47,7 @@ def layered(scene: Scene, shape: Shape, centre: Array, radius: float, kind: str)
     return level
 
 
-def contents(scene: Scene, centre: Array, radius: float, label: int) -> None:
+def contents(scene: Placement, centre: Array, radius: float, label: int) -> None:
     """Put unnamed lumps inside an organ: they belong to it."""
     rng = scene.rng
     for _ in range(int(rng.integers(0, 5))):
@@ -56,7 +56,7 @@ def contents(scene: Scene, centre: Array, radius: float, label: int) -> None:
         scene.paint(small, at, scene.palette.any(rng), label)
 
 
-def organ(scene: Scene) -> None:
+def organ(scene: Placement) -> None:
     """Draw one organ of any size, perhaps with lesions or vessels in it."""
     rng = scene.rng
     radius = scene.size * log_uniform(rng, scene.smallest_organ, 0.46)
@@ -70,7 +70,7 @@ def organ(scene: Scene) -> None:
         tree(scene, centre, radius, scene.palette.soft(rng, level), None)
 
 
-def bezier(scene: Scene) -> None:
+def bezier(scene: Placement) -> None:
     """Draw a few plain Bezier lofts: SynthFM's own objects."""
     rng = scene.rng
     for _ in range(int(rng.integers(1, 5))):
@@ -79,14 +79,14 @@ def bezier(scene: Scene) -> None:
         scene.paint(Loft.draw(rng, radius * 1.2), centre, scene.palette.soft(rng), scene.name("bezier organ"))
 
 
-def pair(scene: Scene) -> None:
+def pair(scene: Placement) -> None:
     """Draw the same organ twice, mirrored about a sagittal plane: kidneys, ventricles, glands."""
     rng = scene.rng
     radius = scene.size * log_uniform(rng, 0.05, 0.2)
     mirrored(scene, radius, radius * rng.uniform(0.9, 2.5), scene.palette.any(rng), "paired organ", 0.4)
 
 
-def lungs(scene: Scene) -> None:
+def lungs(scene: Placement) -> None:
     """Draw two big organs full of gas, with vessels in them."""
     rng = scene.rng
     radius = scene.size * rng.uniform(0.14, 0.26)
@@ -95,7 +95,7 @@ def lungs(scene: Scene) -> None:
         tree(scene, centre, radius, scene.palette.soft(rng), None)
 
 
-def mirrored(scene: Scene, radius: float, apart: float, level: float, kind: str, bumpy: float) -> list[Array]:
+def mirrored(scene: Placement, radius: float, apart: float, level: float, kind: str, bumpy: float) -> list[Array]:
     """Paint a star and its mirror image, and return their centres."""
     rng = scene.rng
     middle = scene.place(radius, 0.3)
@@ -108,7 +108,7 @@ def mirrored(scene: Scene, radius: float, apart: float, level: float, kind: str,
     return centres
 
 
-def shelled(scene: Scene) -> None:
+def shelled(scene: Placement) -> None:
     """Draw a bright or dark shell around uneven contents, all of it one structure: a fetal head, a cyst, an egg."""
     rng, palette = scene.rng, scene.palette
     radius = scene.size * log_uniform(rng, 0.1, 0.45)
@@ -127,7 +127,7 @@ def shelled(scene: Scene) -> None:
     contents(scene, centre, radius, label)
 
 
-def chamber(scene: Scene) -> None:
+def chamber(scene: Placement) -> None:
     """Draw a ring of muscle around one to four chambers, as in the heart."""
     rng, palette = scene.rng, scene.palette
     radius = scene.size * log_uniform(rng, 0.1, 0.36)
@@ -150,13 +150,13 @@ def chamber(scene: Scene) -> None:
         scene.paint(shape, at, palette.near(rng, blood), scene.name("chamber"), width=width)
 
 
-def lesions(scene: Scene) -> None:
+def lesions(scene: Placement) -> None:
     """Draw small structures anywhere, down to three pixels across."""
     spread = 0.25 * scene.size
     focal(scene, scene.place(spread), spread, None, most=0.07 * scene.size)
 
 
-def focal(scene: Scene, centre: Array, spread: float, level: float | None, most: float) -> None:
+def focal(scene: Placement, centre: Array, spread: float, level: float | None, most: float) -> None:
     """Draw a few lesions alike about a centre, each a structure."""
     rng = scene.rng
     mean, texture = scene.palette.soft(rng, level, least=0.15), scene.palette.amplitude(rng)
@@ -169,7 +169,7 @@ def focal(scene: Scene, centre: Array, spread: float, level: float | None, most:
         scene.paint(shape, at, mean, scene.name("lesion"), texture=texture, width=min(scene.width(), 0.8 * radius))
 
 
-def cells(scene: Scene) -> None:
+def cells(scene: Placement) -> None:
     """Draw many round structures of one kind: nuclei, cysts, follicles."""
     rng, palette = scene.rng, scene.palette
     radius = scene.size * log_uniform(rng, 0.02, 0.12)

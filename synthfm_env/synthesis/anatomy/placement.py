@@ -5,14 +5,14 @@ from torch import Tensor
 
 from synthfm_env.synthesis.anatomy.shapes import Array, Rng, Shape, Tube, log_uniform
 from synthfm_env.synthesis.drawing.canvas import Box, Canvas
-from synthfm_env.synthesis.imaging.tissue_intensities import Palette
-from synthfm_env.synthesis.recipe import Recipe
+from synthfm_env.synthesis.imaging.tissue_intensities import TissueIntensities
+from synthfm_env.synthesis.recipe import GeneratorRecipe
 
 Found = tuple[Box, Tensor]
 _WIDEST = 1.5  # of the borders that are not drawn by the scene's sharpness
 
 
-class Scene:
+class Placement:
     """One volume's anatomy while it is drawn.
 
     Centres and extents are in the body's axes (along the body, front to back, side to side), in pixels;
@@ -25,7 +25,9 @@ class Scene:
         kinds: what each raw label is.
     """
 
-    def __init__(self, canvas: Canvas, palette: Palette, recipe: Recipe, frame: Array, rng: Rng) -> None:
+    def __init__(
+        self, canvas: Canvas, palette: TissueIntensities, recipe: GeneratorRecipe, frame: Array, rng: Rng
+    ) -> None:
         self.canvas, self.palette, self.frame, self.rng = canvas, palette, frame, rng
         self.extent: Array = frame.T @ canvas.extent
         self.size = float(canvas.extent[1:].min())

@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from synthfm_env.synthesis.anatomy.placement import Scene
+from synthfm_env.synthesis.anatomy.placement import Placement
 from synthfm_env.synthesis.anatomy.shapes import Array, Tube, log_uniform
 
 
-def tree(scene: Scene, centre: Array, radius: float, level: float, label: int | None) -> None:
+def tree(scene: Placement, centre: Array, radius: float, level: float, label: int | None) -> None:
     """Paint a trunk that forks about a centre, every branch thinner than what it springs from."""
     rng, texture = scene.rng, scene.palette.amplitude(scene.rng)
     start = centre + rng.normal(0, 0.6, 3) * radius
@@ -25,14 +25,14 @@ def tree(scene: Scene, centre: Array, radius: float, level: float, label: int | 
             twigs.append((at + control[-1], turned / np.linalg.norm(turned), thin))
 
 
-def vessels(scene: Scene) -> None:
+def vessels(scene: Placement) -> None:
     """Draw a branching vessel of its own, one structure."""
     rng = scene.rng
     radius = scene.size * rng.uniform(0.15, 0.4)
     tree(scene, scene.place(radius, 0.25), radius, scene.palette.any(rng), scene.name("vessel tree"))
 
 
-def tube(scene: Scene) -> None:
+def tube(scene: Placement) -> None:
     """Draw a vessel, duct, trachea or cord: solid, or with a wall and contents."""
     rng = scene.rng
     radius = scene.size * log_uniform(rng, 0.012, 0.08)
@@ -46,7 +46,7 @@ def tube(scene: Scene) -> None:
     _hollow(scene, shape, scene.place(radius, 0.2), "tube", rng.random() < 0.4 and radius > 3)
 
 
-def bowel(scene: Scene) -> None:
+def bowel(scene: Placement) -> None:
     """Draw a winding tube with pouches, its wall around gas, fluid or a mixture."""
     rng = scene.rng
     radius = scene.size * log_uniform(rng, 0.03, 0.09)
@@ -58,7 +58,7 @@ def bowel(scene: Scene) -> None:
     _hollow(scene, shape, centre, "bowel", rng.random() < 0.75)
 
 
-def _hollow(scene: Scene, shape: Tube, centre: Array, kind: str, wall: bool) -> None:
+def _hollow(scene: Placement, shape: Tube, centre: Array, kind: str, wall: bool) -> None:
     rng, palette = scene.rng, scene.palette
     label, level, width = scene.name(kind), palette.any(rng), scene.width()
     if not wall:

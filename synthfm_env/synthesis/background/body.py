@@ -6,20 +6,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from synthfm_env.synthesis.anatomy.placement import Scene
+from synthfm_env.synthesis.anatomy.placement import Placement
 from synthfm_env.synthesis.anatomy.shapes import Array, Rng, Star, log_uniform
 from synthfm_env.synthesis.background.clusters import cluster_map, eroded
 from synthfm_env.synthesis.components import REGION
 from synthfm_env.synthesis.drawing.canvas import Canvas
 from synthfm_env.synthesis.drawing.random_fields import above, fractal_field, gaussian_blur, slabs
-from synthfm_env.synthesis.imaging.tissue_intensities import Palette
-from synthfm_env.synthesis.recipe import Recipe
+from synthfm_env.synthesis.imaging.tissue_intensities import TissueIntensities
+from synthfm_env.synthesis.recipe import GeneratorRecipe
 
 _FIRST_REGION = 10_000
 _PER_PIXEL = 4
 
 
-def draw_clusters(canvas: Canvas, palette: Palette, recipe: Recipe, rng: Rng, fineness: float = 1.0) -> dict[int, str]:
+def draw_clusters(
+    canvas: Canvas, palette: TissueIntensities, recipe: GeneratorRecipe, rng: Rng, fineness: float = 1.0
+) -> dict[int, str]:
     """Fill the canvas with clusters and the boundaries eroded between them; return the kinds of their labels.
 
     One time in three all clusters are nearly alike, so that only the boundaries tell them apart (SynthFM 3.1.2).
@@ -85,7 +87,7 @@ class Body:
     weights: Array
     air_weights: Array
 
-    def cover(self, scene: Scene, layers: bool) -> None:
+    def cover(self, scene: Placement, layers: bool) -> None:
         """Paint the air outside, and the ``layers`` too where asked; what is covered has no label."""
         canvas = scene.canvas
         weights = self.weights if layers else self.air_weights
@@ -102,7 +104,7 @@ class Body:
             canvas.label[rows].mul_(above(depth, self.inner if layers else 0.0))
 
 
-def draw_body(scene: Scene) -> Body:
+def draw_body(scene: Placement) -> Body:
     """Draw a trunk (long, cut at both ends) or a head (closed), with skin and fat, muscle, or a skull."""
     rng, palette, canvas = scene.rng, scene.palette, scene.canvas
     across = scene.span[1:] * rng.uniform(0.36, 0.6, 2)
@@ -133,7 +135,7 @@ def draw_body(scene: Scene) -> Body:
     return _with_layers(depth, layers, palette.air, log_uniform(rng, 0.4, 1.5))
 
 
-def draw_phantom(scene: Scene) -> Body | None:
+def draw_phantom(scene: Placement) -> Body | None:
     """SynthFM's backdrop: a black canvas, or one with a plain disc (a cylinder along the body) on it."""
     rng, canvas = scene.rng, scene.canvas
     if rng.random() < 0.4:

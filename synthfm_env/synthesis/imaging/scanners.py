@@ -15,7 +15,7 @@ from synthfm_env.synthesis.recipe import Style
 
 
 @dataclass(frozen=True)
-class Device:
+class Scanner:
     """What an image is taken with.
 
     Attributes:

@@ -14,7 +14,7 @@ _KINDS: list[float] = (_SUMS / _SUMS[-1]).tolist()
 
 
 @dataclass(frozen=True)
-class Palette:
+class TissueIntensities:
     """Draws mean intensities around one background level: SynthFM's contrast rule, I = b (1 + c), c random.
 
     The levels of fat, fluid and bone are shared by a volume, as they are in a real one.
@@ -30,7 +30,7 @@ class Palette:
     grain: float
 
     @classmethod
-    def draw(cls, rng: Rng, style: Style, contrast: Range) -> "Palette":
+    def draw(cls, rng: Rng, style: Style, contrast: Range) -> "TissueIntensities":
         """Draw the levels that one volume shares."""
         if style == "CT":
             fat, fluid, bone = rng.uniform(-140, -60), rng.uniform(-10, 25), rng.uniform(200, 1100)

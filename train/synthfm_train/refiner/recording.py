@@ -109,7 +109,7 @@ def play(
     env.close()
 
 
-class Episodes(Dataset[int]):
+class RecordedVolumes(Dataset[int]):
     """Item i plays some structures of one volume, writes its drafts into a folder, and is i again.
 
     The folder appears whole or not at all; where it is there already nothing is played.
@@ -155,7 +155,7 @@ class Episodes(Dataset[int]):
                     save_draft(folder / f"{int(structure):03d}-{k:03d}.npz", drafted)
 
 
-def play_all(episodes: Episodes, workers: int) -> Iterator[int]:
+def play_all(episodes: RecordedVolumes, workers: int) -> Iterator[int]:
     """Play all volumes of a round in worker processes, and yield the number of each when it is played."""
     loader: DataLoader[int] = DataLoader(
         episodes, batch_size=None, num_workers=workers, prefetch_factor=1 if workers else None,

@@ -24,7 +24,7 @@ from synthfm_train.interrupt import gentle_interrupt
 from synthfm_train.lr_schedule import schedule
 from synthfm_train.refiner.crop_dataset import Crop, Crops
 from synthfm_train.refiner.recipe import RefinerRecipe
-from synthfm_train.refiner.recording import Episodes, load_draft, play_all
+from synthfm_train.refiner.recording import RecordedVolumes, load_draft, play_all
 from synthfm_train.run_directory import RunFolder
 
 _LOG_EVERY = 20
@@ -83,7 +83,7 @@ class RefinerTrainer:
     def _play(self, number: int) -> None:
         self.save()  # the volumes played before Ctrl-C are found again by --resume
         refiner = self.folder.weights if number else None
-        episodes = Episodes(self.recipe, number, self._drafts(number), refiner)
+        episodes = RecordedVolumes(self.recipe, number, self._drafts(number), refiner)
         played = play_all(episodes, self.workers)
         console = Console(stderr=True)
         title = f"round {number + 1}/{len(self.recipe.rounds)} volumes played"

@@ -11,10 +11,10 @@ from synthfm_env.segmenters.sam2.checkpoints import weights_path
 from synthfm_train.sam2.contrastive import DenseHead
 from synthfm_train.sam2.freezing import DECODER, freeze
 from synthfm_train.sam2.initialization import attend_in_place, attend_to_clicks
-from synthfm_train.sam2.recipe import RANDOM, Recipe
+from synthfm_train.sam2.recipe import RANDOM, TrainingRecipe
 
 
-def architecture_of(recipe: Recipe) -> Architecture | str:
+def architecture_of(recipe: TrainingRecipe) -> Architecture | str:
     """Return the architecture that a recipe trains: the one it states, else that of its weights, else nano's.
 
     Raises:
@@ -45,7 +45,7 @@ def architecture_of(recipe: Recipe) -> Architecture | str:
     )
 
 
-def start_model(recipe: Recipe) -> tuple[SAM2Base, DenseHead]:
+def start_model(recipe: TrainingRecipe) -> tuple[SAM2Base, DenseHead]:
     """Build the model and the head of the dense task, by the recipe's seed, its weights and what it trains.
 
     Raises:

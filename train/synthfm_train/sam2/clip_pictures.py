@@ -17,7 +17,7 @@ _PANEL = 384
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class ClipPicture:
     """One object of one clip of T slices, clicked on its first slice.
 
     Attributes:
@@ -36,7 +36,7 @@ class Row:
     labels: NDArray[np.integer]
 
 
-def draw_rows(rows: Sequence[Row], path: Path) -> None:
+def draw_rows(rows: Sequence[ClipPicture], path: Path) -> None:
     """Draw one line of panels for each clip: truth in blue, mask in orange, clicks as discs, the Dice as a number."""
     lines = [np.concatenate(list(_panels(row)), axis=1) for row in rows]
     path.parent.mkdir(exist_ok=True)
@@ -44,7 +44,7 @@ def draw_rows(rows: Sequence[Row], path: Path) -> None:
         Image.fromarray(np.concatenate(lines)).save(unfinished, format="PNG")
 
 
-def _panels(row: Row) -> list[NDArray[np.uint8]]:
+def _panels(row: ClipPicture) -> list[NDArray[np.uint8]]:
     clicks = [
         Click(zyx=(0, int(y), int(x)), positive=bool(label))
         for (x, y), label in zip(row.points, row.labels, strict=True)

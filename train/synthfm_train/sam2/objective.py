@@ -13,11 +13,11 @@ from synthfm_env.segmenters.sam2.tracking.frames import normalise
 from synthfm_train.sam2.clip_dataset import Clips, masks_of
 from synthfm_train.sam2.contrastive import DenseHead, dense_loss
 from synthfm_train.sam2.freezing import encode_slices
-from synthfm_train.sam2.recipe import Phase, Recipe
+from synthfm_train.sam2.recipe import Phase, TrainingRecipe
 from synthfm_train.sam2.rollout import Rollout
 
 
-class Outcome(NamedTuple):
+class BatchLoss(NamedTuple):
     """Loss of one batch.
 
     Attributes:
@@ -31,14 +31,14 @@ class Outcome(NamedTuple):
     faulty: list[int]
 
 
-class Task:
+class TrainingObjective:
     """The losses of a model and of the head of its dense task."""
 
-    def __init__(self, model: SAM2Base, head: DenseHead, recipe: Recipe) -> None:
+    def __init__(self, model: SAM2Base, head: DenseHead, recipe: TrainingRecipe) -> None:
         self.model, self.head, self.recipe = model, head, recipe
         self._device = next(model.parameters()).device
 
-    def play(self, phase: Phase, clips: Clips, generator: torch.Generator) -> Outcome:
+    def play(self, phase: Phase, clips: Clips, generator: torch.Generator) -> BatchLoss:
         """Return the losses of one step.
 
         Args:
@@ -57,14 +57,14 @@ class Task:
             masks = masks_of(labels, clips.targets.flatten(0, 1).to(self._device))
             return self._clicks(phase, frames, masks, labels.flatten(0, 1), generator)
 
-    def _dense(self, frames: Tensor, labels: Tensor, generator: torch.Generator) -> Outcome:
+    def _dense(self, frames: Tensor, labels: Tensor, generator: torch.Generator) -> BatchLoss:
         maps, _ = encode_slices(self.model, frames.flatten(0, 1))
         loss = dense_loss(maps, self.head, labels, generator)
-        return Outcome(loss, {"loss": loss.detach()}, [] if loss.isfinite() else list(range(len(frames))))
+        return BatchLoss(loss, {"loss": loss.detach()}, [] if loss.isfinite() else list(range(len(frames))))
 
     def _clicks(
         self, phase: Phase, frames: Tensor, masks: Tensor, labels: Tensor, generator: torch.Generator
-    ) -> Outcome:
+    ) -> BatchLoss:
         rollout = Rollout(self.model, frames, masks, generator, self.recipe.loss, phase.balance)
         scores = rollout.play(phase)
         loss = clicks = rollout.loss()
@@ -74,7 +74,7 @@ class Task:
             values["dense"] = dense.detach()
             loss = clicks + phase.dense * dense
         faulty = [] if loss.isfinite() else rollout.faulty() or list(range(len(frames)))
-        return Outcome(loss, values, faulty)
+        return BatchLoss(loss, values, faulty)
 
     @contextmanager
     def _arithmetic(self) -> Iterator[None]:

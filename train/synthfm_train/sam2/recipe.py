@@ -69,7 +69,7 @@ class Phase(Strict):
         return self
 
 
-class Recipe(Strict):
+class TrainingRecipe(Strict):
     """One training run."""
 
     name: str
@@ -114,7 +114,7 @@ class Recipe(Strict):
 _TABLES = {"data": list(Data.model_fields), "architecture": [field.name for field in fields(Architecture)]}
 
 
-def load_recipe(name_or_path: str, overrides: tuple[str, ...] = ()) -> Recipe:
+def load_recipe(name_or_path: str, overrides: tuple[str, ...] = ()) -> TrainingRecipe:
     """Read the recipe of a SAM 2's training by packaged name or from a TOML file.
 
     Args:
@@ -124,7 +124,7 @@ def load_recipe(name_or_path: str, overrides: tuple[str, ...] = ()) -> Recipe:
     Raises:
         InputError: the file is missing or is not TOML, or a key or value is not a recipe's.
     """
-    recipe = validated(Recipe, read_fields(name_or_path, overrides), name_or_path, {"phases": Phase}, _TABLES)
+    recipe = validated(TrainingRecipe, read_fields(name_or_path, overrides), name_or_path, {"phases": Phase}, _TABLES)
     try:
         for drawn in {recipe.data, *map(recipe.data_of, recipe.phases)}:
             drawn.generators()

@@ -21,8 +21,8 @@ from synthfm_train.lr_schedule import schedule
 from synthfm_train.run_directory import RunFolder
 from synthfm_train.sam2.build import architecture_of, start_model
 from synthfm_train.sam2.clip_dataset import ClipDataset, Clips, load_clips
-from synthfm_train.sam2.objective import Task
-from synthfm_train.sam2.recipe import Phase, Recipe
+from synthfm_train.sam2.objective import TrainingObjective
+from synthfm_train.sam2.recipe import Phase, TrainingRecipe
 from synthfm_train.sam2.validation import Validation
 
 _PHASE_STRIDE = 10_000_000  # seeds kept apart for each phase
@@ -52,7 +52,7 @@ class Trainer:
     as one that was never stopped, and no random state needs to be kept.
     """
 
-    def __init__(self, recipe: Recipe, out: Path, processes: Processes, *, resume: bool, workers: int) -> None:
+    def __init__(self, recipe: TrainingRecipe, out: Path, processes: Processes, *, resume: bool, workers: int) -> None:
         self.recipe, self.processes, self.workers = recipe, processes, workers
         self.folder = RunFolder(out)
         for index, phase in enumerate(recipe.phases):
@@ -64,7 +64,7 @@ class Trainer:
         self.architecture = architecture_of(recipe)
         model, head = start_model(recipe)
         self.model: SAM2Base = model.to(processes.device)
-        self.task = Task(self.model, head.to(processes.device), recipe)
+        self.task = TrainingObjective(self.model, head.to(processes.device), recipe)
         self._own_size = int(self.model.image_size)
         self.average = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema))
         self.at = _Progress()

@@ -8,7 +8,7 @@ from torch.utils.data import default_collate
 
 from synthfm_env.segmenters.sam2.tracking.frames import normalise
 from synthfm_train.sam2.clip_dataset import ClipDataset, Clips, masks_of
-from synthfm_train.sam2.clip_pictures import Row, draw_rows
+from synthfm_train.sam2.clip_pictures import ClipPicture, draw_rows
 from synthfm_train.sam2.recipe import Data, Phase
 from synthfm_train.sam2.rollout import Rollout
 
@@ -41,7 +41,7 @@ class Validation:
             slices than that, and ``score``, their mean.
         """
         scores: list[dict[str, float]] = []
-        drawn: list[Row] = []
+        drawn: list[ClipPicture] = []
         for start in range(0, len(self._clips), _VOLUMES):
             batch = default_collate(self._clips[start : start + _VOLUMES])
             played, rows = self._play(model, batch, torch.Generator().manual_seed(start))
@@ -51,7 +51,9 @@ class Validation:
         mean = {name: sum(row[name] for row in scores) / len(scores) for name in scores[0]}
         return {**mean, "score": sum(mean.values()) / len(mean)}
 
-    def _play(self, model: SAM2Base, batch: Clips, generator: torch.Generator) -> tuple[dict[str, float], list[Row]]:
+    def _play(
+        self, model: SAM2Base, batch: Clips, generator: torch.Generator
+    ) -> tuple[dict[str, float], list[ClipPicture]]:
         frames = normalise(batch.frames[:, 0, :, None].to(self._device))
         truth = masks_of(batch.labels[:, 0], batch.targets[:, 0])
         rollout = Rollout(model, frames, truth.to(self._device), generator)
@@ -69,7 +71,7 @@ class Validation:
         points, labels = rollout.points[0]
         objects = truth.shape[1]
         rows = [
-            Row(
+            ClipPicture(
                 frames=batch.frames[clip, 0].numpy(),
                 truth=truth[clip, 0].numpy(),
                 masks=masks[clip * objects].cpu().numpy(),
