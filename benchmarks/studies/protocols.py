@@ -1,6 +1,6 @@
 """Do click protocols agree? The same error maps, and the same cases, under each of them.
 
-python benchmarks/studies/protocols.py
+    python benchmarks/studies/protocols.py
 
 prints the two tables of docs/experiments/2026-11-click-protocols.md. The error maps are smooth random shapes whose mask
 is shifted by up to a voxel, leaks and has holes, with slices 2.5 mm apart at 1 mm pixels. The cases are synthetic
