@@ -6,13 +6,13 @@ import sys
 
 import pytest
 import torch
-from tiny_training import CLIPS, TINY, alone, tiny_trainer
+from tiny_training import CLIPS, TINY, alone, tiny_objective
 
 from synthfm_env.errors import InputError
 from synthfm_train.distributed import Processes, start_processes
 from synthfm_train.sam2.clip_dataset import ClipDataset, load_clips
+from synthfm_train.sam2.objective import TrainingObjective
 from synthfm_train.sam2.recipe import Phase, load_recipe
-from synthfm_train.sam2.trainer import Trainer
 
 SCRIPT = """
 import sys
@@ -20,16 +20,16 @@ from pathlib import Path
 
 import torch
 from synthfm_train.run import train
-from synthfm_train.sam2.trainer import Trainer
+from synthfm_train.loop import TrainingLoop
 
-out, run = Path(sys.argv[1]), Trainer.run
+out, run = Path(sys.argv[1]), TrainingLoop.run
 
 def and_keep(self):
     weights = run(self)
-    torch.save(self.model.state_dict(), out / f"rank{self.processes.rank}.pt")
+    torch.save(self.objective.model.state_dict(), out / f"rank{self.processes.rank}.pt")
     return weights
 
-Trainer.run = and_keep
+TrainingLoop.run = and_keep
 train("synthfm3d-nano", out=out, overrides=tuple(sys.argv[2:]), device="cpu", devices=2, workers=0)
 print("first process done")
 """
@@ -47,7 +47,7 @@ def test_two_processes_train_one_model(tmp_path):
     assert done.stdout.count("first process done") == 1
     states = [torch.load(tmp_path / f"rank{rank}.pt", weights_only=True) for rank in (0, 1)]
     assert all(torch.equal(value, states[1][key]) for key, value in states[0].items())
-    start = tiny_trainer(tmp_path / "start", CLIPS).model.state_dict()
+    start = tiny_objective(CLIPS).model.state_dict()
     assert not torch.equal(start["no_mem_embed"], states[0]["no_mem_embed"])
     steps = [json.loads(line)["step"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert steps == [4, 4]
@@ -90,10 +90,10 @@ def test_gradients_become_their_mean_and_flags_are_shared():
     assert not alone().any(False)
 
 
-def test_what_cannot_be_shared_or_started_is_named(tmp_path, monkeypatch):
+def test_what_cannot_be_shared_or_started_is_named(monkeypatch):
     recipe = load_recipe("synthfm3d-nano", (*TINY, CLIPS, "phases.0.volumes=3"))
     with pytest.raises(InputError, match=r"phases\.0\.volumes is 3, which 2 processes cannot share evenly"):
-        Trainer(recipe, tmp_path, Processes(torch.device("cpu"), _Pretended()), resume=False, workers=0)
+        TrainingObjective(recipe, Processes(torch.device("cpu"), _Pretended()), workers=0)
     with pytest.raises(InputError, match="say --device cpu"):
         start_processes("cpu:0", 2)
     monkeypatch.setitem(sys.modules, "lightning_fabric", None)

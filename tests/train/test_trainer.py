@@ -9,12 +9,12 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
-from tiny_training import CLIPS, IMAGES, TINY, tiny_trainer
+from tiny_training import CLIPS, IMAGES, TINY, tiny_objective, tiny_trainer
 
 from synthfm_env.errors import InputError
 from synthfm_train.display import Display
+from synthfm_train.loop import DivergedError
 from synthfm_train.run import train
-from synthfm_train.sam2.trainer import DivergedError
 
 
 def rows(folder):
@@ -78,11 +78,11 @@ def test_a_divergence_names_the_volume_that_caused_it(tmp_path, monkeypatch):
 
 def test_an_infinite_gradient_stops_before_the_update(tmp_path):
     trainer = tiny_trainer(tmp_path, CLIPS)
-    before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
-    trainer.model.no_mem_embed.register_hook(lambda gradient: gradient * torch.inf)
+    before = {name: value.clone() for name, value in trainer.objective.model.state_dict().items()}
+    trainer.objective.model.no_mem_embed.register_hook(lambda gradient: gradient * torch.inf)
     with pytest.raises(DivergedError, match="gradient of the loss is not finite at phase 1"):
         trainer.run()
-    assert all(torch.equal(value, before[name]) for name, value in trainer.model.state_dict().items())
+    assert all(torch.equal(value, before[name]) for name, value in trainer.objective.model.state_dict().items())
 
 
 @pytest.mark.parametrize(
@@ -101,14 +101,15 @@ def test_prompts_of_every_kind_train(tmp_path, change, present, absent):
     assert not absent & logged
 
 
-def test_bfloat16_gives_nearly_the_gradient_of_float32(tmp_path):
+def test_bfloat16_gives_nearly_the_gradient_of_float32():
     gradients = []
     for precision in ("float32", "bfloat16"):
-        trainer = tiny_trainer(tmp_path / precision, IMAGES, f"precision={precision}")
-        clips = next(trainer._batches(trainer.recipe.phases[0], 32))
-        trainer.task.play(trainer.recipe.phases[0], clips, torch.Generator().manual_seed(0)).loss.backward()
-        assert all(p.dtype == torch.float32 for p in trainer.model.parameters())
-        gradients.append(torch.cat([p.grad.flatten() for p in trainer.model.parameters() if p.grad is not None]))
+        objective = tiny_objective(IMAGES, f"precision={precision}")
+        objective.begin(0, 0, objective.model)
+        objective.loss(0, 0).total.backward()
+        parameters = list(objective.model.parameters())
+        assert all(p.dtype == torch.float32 for p in parameters)
+        gradients.append(torch.cat([p.grad.flatten() for p in parameters if p.grad is not None]))
     likeness = torch.nn.functional.cosine_similarity(*gradients, dim=0)
     assert 0.99 < likeness < 1 - 1e-7
 

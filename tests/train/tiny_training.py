@@ -3,8 +3,9 @@
 from pathlib import Path
 
 from synthfm_train.distributed import Processes, start_processes
+from synthfm_train.loop import TrainingLoop
+from synthfm_train.sam2.objective import TrainingObjective, sam2_loop
 from synthfm_train.sam2.recipe import load_recipe
-from synthfm_train.sam2.trainer import Trainer
 
 TINY = (
     "architecture.image_size=32",
@@ -29,6 +30,10 @@ def alone() -> Processes:
     return start_processes("cpu", 1)
 
 
-def tiny_trainer(out: Path, *overrides: str, resume: bool = False) -> Trainer:
+def tiny_trainer(out: Path, *overrides: str, resume: bool = False) -> TrainingLoop:
     recipe = load_recipe("synthfm3d-nano", (*TINY, *overrides))
-    return Trainer(recipe, out, alone(), resume=resume, workers=0)
+    return sam2_loop(recipe, out, alone(), resume=resume, workers=0)
+
+
+def tiny_objective(*overrides: str) -> TrainingObjective:
+    return TrainingObjective(load_recipe("synthfm3d-nano", (*TINY, *overrides)), alone(), workers=0)

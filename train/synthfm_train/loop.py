@@ -15,6 +15,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from synthfm_env.errors import InputError
 from synthfm_train.checkpoint import load_checkpoint, save_checkpoint
 from synthfm_train.display import Display
+from synthfm_train.distributed import Processes
 from synthfm_train.interrupt import gentle_interrupt
 from synthfm_train.lr_schedule import LrSchedule, schedule
 from synthfm_train.run_directory import RunFolder
@@ -49,26 +50,36 @@ class Objective(ABC):
     Attributes:
         model: its parameters are trained; the loop keeps a moving average of it.
         phases: stretches of training, in order.
+        fresh_optimizers: whether each phase starts with fresh optimisers.
     """
 
     model: nn.Module
     phases: Sequence[LrSchedule]
+    fresh_optimizers: bool = False
 
     @abstractmethod
-    def optimizers(self) -> list[torch.optim.Optimizer]:
+    def optimizers(self, phase: int) -> list[torch.optim.Optimizer]:
         """Return fresh optimisers; each group's ``lr`` is its full rate, which the schedule multiplies."""
 
     @abstractmethod
-    def begin(self, phase: int, step: int) -> None:
-        """Prepare a phase that goes on with a step."""
+    def begin(self, phase: int, step: int, average: nn.Module) -> None:
+        """Prepare a phase that goes on with a step; ``average`` is the moving average's model."""
+
+    def describe(self, phase: int) -> str:
+        """Return what a phase is called on the display, beside its number."""
+        return ""
+
+    def last_batch(self) -> str:
+        """Return what names the data of the last loss, for the message on a divergence; every process calls it."""
+        return ""
 
     @abstractmethod
     def loss(self, phase: int, step: int) -> BatchLoss:
         """Return the loss of a step; all its draws follow from the recipe's seed, the phase and the step."""
 
     @abstractmethod
-    def validate(self, average: nn.Module, picture: Path) -> dict[str, float]:
-        """Return scores of the moving average, ``score`` among them, and draw a picture."""
+    def validate(self, average: nn.Module, picture: Path) -> dict[str, float] | None:
+        """Return scores of the moving average, ``score`` among them, and draw a picture; None in a phase without."""
 
     @abstractmethod
     def write_weights(self, average: nn.Module, path: Path, notes: dict[str, str]) -> None:
@@ -115,17 +126,33 @@ class TrainingLoop:
     draws from the step's number.
     """
 
-    def __init__(self, objective: Objective, folder: RunFolder, settings: LoopSettings, *, resume: bool) -> None:
+    def __init__(
+        self,
+        objective: Objective,
+        folder: RunFolder,
+        settings: LoopSettings,
+        *,
+        resume: bool,
+        processes: Processes | None = None,
+    ) -> None:
+        """Take what to train, where its files go, and the processes that share each step; this one alone by default."""
         self.objective, self.folder, self.settings = objective, folder, settings
+        self.processes = processes or Processes(next(objective.model.parameters()).device)
         self.average = AveragedModel(objective.model, multi_avg_fn=get_ema_multi_avg_fn(settings.ema))
         self.at = _Progress()
-        self._set_optimizers()
         self._sums: dict[str, list[float]] = defaultdict(list)
         if resume:
             self._restore()
+        else:
+            self._set_optimizers()
+
+    @property
+    def _leads(self) -> bool:
+        """Whether this process logs, validates and writes the files."""
+        return self.processes.rank == 0
 
     def _set_optimizers(self) -> None:
-        self._optimizers = self.objective.optimizers()
+        self._optimizers = self.objective.optimizers(self.at.phase)
         self._full_rates = [[group["lr"] for group in each.param_groups] for each in self._optimizers]
 
     def run(self) -> Path:
@@ -140,24 +167,27 @@ class TrainingLoop:
                 if self.at.phase != index:
                     # Scores of phases on other grids do not compare: the best is that of the last phase.
                     self.at.phase, self.at.step, self.at.best = index, 0, 0.0
+                    if self.objective.fresh_optimizers:
+                        self._set_optimizers()
                 if self.at.step < self.objective.phases[index].steps:
                     self._run_phase(index, interrupted)
         return self.folder.weights
 
     def _run_phase(self, index: int, interrupted: Callable[[], bool]) -> None:
         phase = self.objective.phases[index]
-        self.objective.begin(index, self.at.step)
-        title = f"phase {index + 1}/{len(self.objective.phases)}"
-        with Display(title, phase.steps, self.at.step, silent=False) as display:
+        self.objective.begin(index, self.at.step, self.average.module)
+        title = f"phase {index + 1}/{len(self.objective.phases)} {self.objective.describe(index)}".rstrip()
+        with Display(title, phase.steps, self.at.step, silent=not self._leads) as display:
             while self.at.step < phase.steps:
                 started = time.perf_counter()
                 batch = self._step(index, phase)
                 spent = time.perf_counter() - started
                 self.at.seconds += spent
                 self.at.step += 1
-                display.step(self.at.step, batch.values["loss"], batch.items, spent, batch.waited)
+                items = batch.items * self.processes.count
+                display.step(self.at.step, batch.values["loss"], items, spent, batch.waited)
                 self._after_step(phase, {**batch.values, "wait": batch.waited, "seconds": spent}, display)
-                if interrupted():
+                if self.processes.any(interrupted()):
                     self.save()
                     raise KeyboardInterrupt
 
@@ -167,11 +197,13 @@ class TrainingLoop:
             for group, rate in zip(optimizer.param_groups, rates, strict=True):
                 group["lr"] = rate * share
         batch = self.objective.loss(index, self.at.step)
-        if not batch.total.isfinite():
+        if self.processes.any(not bool(batch.total.isfinite())):
             raise self._diverged("loss")
         for optimizer in self._optimizers:
             optimizer.zero_grad(set_to_none=True)
         batch.total.backward()
+        if self.processes.count > 1:
+            self._average_gradients()
         norm = nn.utils.clip_grad_norm_(self.objective.model.parameters(), self.settings.clip_norm)
         if not norm.isfinite():
             raise self._diverged("gradient of the loss")
@@ -180,15 +212,26 @@ class TrainingLoop:
         self.average.update_parameters(self.objective.model)
         return batch
 
+    def _average_gradients(self) -> None:
+        """Average over all processes; a part that one of them did not use counts as a gradient of zero."""
+        gradients = []
+        for parameter in (p for each in self._optimizers for group in each.param_groups for p in group["params"]):
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+            gradients.append(parameter.grad)
+        self.processes.average(gradients)
+
     def _diverged(self, what: str) -> DivergedError:
-        kept = self.folder.checkpoint.exists()
+        kept, data = self.folder.checkpoint.exists(), self.objective.last_batch()
         return DivergedError(
-            f"the {what} is not finite at phase {self.at.phase + 1} (phases.{self.at.phase}), step {self.at.step}; "
-            f"{'its last checkpoint is kept' if kept else 'nothing was saved yet'}: lower lr or clip_norm and "
-            f"{'go on with --resume' if kept else 'start again'}"
+            f"the {what} is not finite at phase {self.at.phase + 1} (phases.{self.at.phase}), step {self.at.step}"
+            f"{f', {data}' if data else ''}; {'its last checkpoint is kept' if kept else 'nothing was saved yet'}: "
+            f"lower lr or clip_norm and {'go on with --resume' if kept else 'start again'}"
         )
 
     def _after_step(self, phase: LrSchedule, values: dict[str, float], display: Display) -> None:
+        if not self._leads:
+            return
         done = self.at.step == phase.steps
         place = {"phase": self.at.phase, "step": self.at.step}
         for name, value in values.items():
@@ -197,20 +240,28 @@ class TrainingLoop:
             self.folder.log({**place, **{name: sum(each) / len(each) for name, each in self._sums.items()}})
             self._sums.clear()
         if self.at.step % self.settings.evaluate_every == 0 or done:
-            picture = self.folder.pictures / f"phase{self.at.phase + 1}-step{self.at.step:06d}.png"
-            scores = self.objective.validate(self.average.module, picture)
-            self.folder.log({**place, "minutes": self.at.seconds / 60, **scores})
-            best = scores["score"] >= self.at.best
-            display.evaluated(scores, best)
-            if best:
-                self.at.best = scores["score"]
-                notes = {**{k: str(v) for k, v in place.items()}, "minutes": f"{self.at.seconds / 60:.1f}"}
-                self.objective.write_weights(self.average.module, self.folder.weights, notes)
+            self._evaluate(place, display, done)
         if self.at.step % self.settings.checkpoint_every == 0 or done:
             self.save()
 
+    def _evaluate(self, place: dict[str, int], display: Display, done: bool) -> None:
+        """Validate the moving average; write its weights if they are the best, or at the end without scores."""
+        picture = self.folder.pictures / f"phase{self.at.phase + 1}-step{self.at.step:06d}.png"
+        scores = self.objective.validate(self.average.module, picture)
+        writes = done
+        if scores is not None:
+            self.folder.log({**place, "minutes": self.at.seconds / 60, **scores})
+            writes = scores["score"] >= self.at.best
+            display.evaluated(scores, writes)
+            self.at.best = max(self.at.best, scores["score"])
+        if writes:
+            notes = {**{k: str(v) for k, v in place.items()}, "minutes": f"{self.at.seconds / 60:.1f}"}
+            self.objective.write_weights(self.average.module, self.folder.weights, notes)
+
     def save(self) -> None:
-        """Write the checkpoint."""
+        """Write the checkpoint; only the first process does."""
+        if not self._leads:
+            return
         state = {
             "model": self.objective.model.state_dict(),
             "average": self.average.state_dict(),
@@ -229,6 +280,8 @@ class TrainingLoop:
         path = self.folder.checkpoint
         state = load_checkpoint(path)
         try:
+            self.at = _Progress(state["phase"], state["step"], state["best"], state["seconds"])
+            self._set_optimizers()
             self.objective.model.load_state_dict(state["model"])
             self.average.load_state_dict(state["average"])
             for optimizer, kept in zip(self._optimizers, state["optimizers"], strict=True):
@@ -239,6 +292,6 @@ class TrainingLoop:
                 f"checkpoint {str(path)!r} is of another model or of other parts that train "
                 f"({str(error).splitlines()[0]}); give the recipe and --set that it was started with"
             ) from None
-        self.at = _Progress(state["phase"], state["step"], state["best"], state["seconds"])
         self._sums.update(state["sums"])
-        self.folder.forget_after(self.at.phase, self.at.step)
+        if self._leads:
+            self.folder.forget_after(self.at.phase, self.at.step)

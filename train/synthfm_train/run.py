@@ -16,8 +16,8 @@ from synthfm_train.recipe_io import read_fields
 from synthfm_train.refiner.recipe import RefinerRecipe, load_refiner_recipe
 from synthfm_train.refiner.trainer import RefinerTrainer
 from synthfm_train.run_directory import RunFolder
+from synthfm_train.sam2.objective import sam2_loop
 from synthfm_train.sam2.recipe import TrainingRecipe, load_recipe
-from synthfm_train.sam2.trainer import Trainer
 from synthfm_train.volume_network.recipe import NetworkRecipe, load_network_recipe
 from synthfm_train.volume_network.trainer import NetworkObjective
 
@@ -61,7 +61,7 @@ def train(
     torch.set_num_threads(1)
     if workers is None:
         workers = max(1, min(8, (os.cpu_count() or 1) // devices - 1))
-    trainer: Trainer | RefinerTrainer | TrainingLoop
+    trainer: RefinerTrainer | TrainingLoop
     if isinstance(chosen, NetworkRecipe):
         objective = NetworkObjective(chosen, processes.device, workers)
         settings = LoopSettings(chosen.clip_norm, chosen.ema, chosen.evaluate_every, chosen.checkpoint_every)
@@ -69,7 +69,7 @@ def train(
     elif isinstance(chosen, RefinerRecipe):
         trainer = RefinerTrainer(chosen, out, processes.device, resume=resume, workers=workers)
     else:
-        trainer = Trainer(chosen, out, processes, resume=resume, workers=workers)
+        trainer = sam2_loop(chosen, out, processes, resume=resume, workers=workers)
     if processes.rank == 0:
         changed = RunFolder(out).write_recipe(chosen)
         if changed and resume:

@@ -1,90 +1,147 @@
-"""What one step asks of the model: the losses of a batch of clips, in the recipe's precision."""
+"""What the training loop trains for SAM 2: clips of synthetic volumes under simulated prompts."""
 
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any
 
 import torch
 from sam2.modeling.sam2_base import SAM2Base
-from torch import Tensor
-from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch import nn
 
-from synthfm_env.segmenters.sam2.tracking.frames import normalise
-from synthfm_train.sam2.clip_dataset import Clips, masks_of
-from synthfm_train.sam2.contrastive import DenseHead, dense_loss
-from synthfm_train.sam2.freezing import encode_slices
+from synthfm_env.errors import InputError
+from synthfm_env.segmenters.sam2 import set_image_size
+from synthfm_train.checkpoint import save_weights
+from synthfm_train.distributed import Processes
+from synthfm_train.loop import BatchLoss, LoopSettings, Objective, TrainingLoop
+from synthfm_train.run_directory import RunFolder
+from synthfm_train.sam2.build import architecture_of, start_model
+from synthfm_train.sam2.clip_dataset import ClipDataset, Clips, load_clips
+from synthfm_train.sam2.clip_loss import ClipLoss
 from synthfm_train.sam2.recipe import Phase, TrainingRecipe
-from synthfm_train.sam2.rollout import Rollout
+from synthfm_train.sam2.validation import Validation
+
+# Seeds kept apart: of recipes, of phases, and, of the prompts alone, of processes.
+_RECIPE_STRIDE = 1_000_000_000
+_PHASE_STRIDE = 10_000_000
+_RANK_STRIDE = 10**15
 
 
-class BatchLoss(NamedTuple):
-    """Loss of one batch.
+class TrainingObjective(Objective):
+    """Losses of clicks, boxes and masks on clips, and of the dense task.
+
+    All draws of a step follow from the recipe's seed, the phase and the step's number.
 
     Attributes:
-        loss: to be reduced, a scalar.
-        values: what to log, detached scalars.
-        faulty: clips of the batch with a loss that is not finite, all where none can be singled out.
+        recipe: what is trained, and how.
+        model: the SAM 2.
+        head: of the dense task; it trains with the model.
     """
 
-    loss: Tensor
-    values: dict[str, Tensor]
-    faulty: list[int]
+    fresh_optimizers = True
 
+    def __init__(self, recipe: TrainingRecipe, processes: Processes, workers: int) -> None:
+        """Build the model.
 
-class TrainingObjective:
-    """The losses of a model and of the head of its dense task."""
-
-    def __init__(self, model: SAM2Base, head: DenseHead, recipe: TrainingRecipe) -> None:
-        self.model, self.head, self.recipe = model, head, recipe
-        self._device = next(model.parameters()).device
-
-    def play(self, phase: Phase, clips: Clips, generator: torch.Generator) -> BatchLoss:
-        """Return the losses of one step.
-
-        Args:
-            phase: the kind of task.
-            clips: a batch of V volumes, on the CPU.
-            generator: source of all draws, on the CPU.
+        Raises:
+            InputError: the weights cannot be read, or the volumes of a step cannot be shared by the processes.
         """
-        slices = clips.frames.shape[2]
-        if phase.kind == "clicks" and slices > 1 and float(torch.rand(1, generator=generator)) < phase.images:
-            slices = 1
-        frames = normalise(clips.frames[:, :, :slices].flatten(0, 1)[:, :, None].to(self._device))
-        labels = clips.labels[:, :, :slices].flatten(0, 1).to(self._device)
-        with self._arithmetic():
-            if phase.kind == "dense":
-                return self._dense(frames, labels.flatten(0, 1), generator)
-            masks = masks_of(labels, clips.targets.flatten(0, 1).to(self._device))
-            return self._clicks(phase, frames, masks, labels.flatten(0, 1), generator)
+        for index, phase in enumerate(recipe.phases):
+            if phase.volumes % processes.count:
+                raise InputError(
+                    f"phases.{index}.volumes is {phase.volumes}, which {processes.count} processes cannot share "
+                    f"evenly; set it to a multiple of {processes.count}"
+                )
+        self.recipe, self.phases, self._processes, self._workers = recipe, recipe.phases, processes, workers
+        self._architecture = architecture_of(recipe)
+        model, head = start_model(recipe)
+        self.model: SAM2Base = model.to(processes.device)
+        self.head = head.to(processes.device)
+        self._own_size = int(self.model.image_size)
+        self._losses = ClipLoss(self.model, self.head, recipe)
+        self._batches: Iterator[Clips] = iter(())
+        self._validation: Validation | None = None
+        self._last: tuple[Phase, Clips, list[int]] | None = None
 
-    def _dense(self, frames: Tensor, labels: Tensor, generator: torch.Generator) -> BatchLoss:
-        maps, _ = encode_slices(self.model, frames.flatten(0, 1))
-        loss = dense_loss(maps, self.head, labels, generator)
-        return BatchLoss(loss, {"loss": loss.detach()}, [] if loss.isfinite() else list(range(len(frames))))
+    def optimizers(self, phase: int) -> list[torch.optim.Optimizer]:
+        """Return AdamW, without weight decay for biases and norms."""
+        lr = self.recipe.phases[min(phase, len(self.recipe.phases) - 1)].lr
+        parameters = [p for p in [*self.model.parameters(), *self.head.parameters()] if p.requires_grad]
+        groups = [
+            {"params": [p for p in parameters if p.ndim > 1], "weight_decay": self.recipe.weight_decay},
+            {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+        ]
+        return [torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.98))]
 
-    def _clicks(
-        self, phase: Phase, frames: Tensor, masks: Tensor, labels: Tensor, generator: torch.Generator
-    ) -> BatchLoss:
-        rollout = Rollout(self.model, frames, masks, generator, self.recipe.loss, phase.balance)
-        scores = rollout.play(phase)
-        loss = clicks = rollout.loss()
-        values = {"loss": clicks.detach(), **scores}
-        if self.recipe.trains == "all" and phase.dense:
-            dense = dense_loss([level.flatten(0, 1) for level in rollout.maps], self.head, labels, generator)
-            values["dense"] = dense.detach()
-            loss = clicks + phase.dense * dense
-        faulty = [] if loss.isfinite() else rollout.faulty() or list(range(len(frames)))
-        return BatchLoss(loss, values, faulty)
+    def begin(self, phase: int, step: int, average: nn.Module) -> None:
+        """Set the image size of a phase, open its clips at a step, and draw its validation set."""
+        plan = self.recipe.phases[phase]
+        size = plan.image_size or self._own_size
+        for model in (self.model, average):
+            set_image_size(model, size)
+        first, count = self._seed(phase) + step * plan.volumes, (plan.steps - step) * plan.volumes
+        dataset = ClipDataset(self.recipe.data_of(plan), plan, size, first, count)
+        share, shares = self._processes.rank, self._processes.count
+        self._batches = load_clips(dataset, plan.volumes, share=share, shares=shares, workers=self._workers)
+        self._validation = None
+        if plan.kind == "clicks" and share == 0:
+            data, volumes = self.recipe.data_of(plan), self.recipe.validation_volumes
+            self._validation = Validation(data, volumes, size, self._processes.device)
 
-    @contextmanager
-    def _arithmetic(self) -> Iterator[None]:
-        if self.recipe.precision == "float32":
-            yield
-            return
-        with torch.autocast(self._device.type, torch.bfloat16):
-            if self._device.type == "cpu":
-                # Plain attention is faster there than torch's fused one.
-                with sdpa_kernel(SDPBackend.MATH):
-                    yield
-            else:
-                yield
+    def describe(self, phase: int) -> str:
+        """Return the kind of a phase."""
+        return self.recipe.phases[phase].kind
+
+    def loss(self, phase: int, step: int) -> BatchLoss:
+        """Return the loss of the next batch of clips."""
+        plan = self.recipe.phases[phase]
+        started = time.perf_counter()
+        clips = next(self._batches)
+        waited = time.perf_counter() - started
+        generator = torch.Generator().manual_seed(self._seed(phase) + step + self._processes.rank * _RANK_STRIDE)
+        computed = self._losses.loss(plan, clips, generator)
+        self._last = plan, clips, computed.faulty
+        values = torch.stack(list(computed.values.values())).tolist()
+        return BatchLoss(
+            computed.loss, dict(zip(computed.values, values, strict=True)), clips.labels.shape[:3].numel(), waited
+        )
+
+    def last_batch(self) -> str:
+        """Return the recipe's seed and the seeds of the volumes whose loss is not finite, or of all if none is."""
+        if self._last is None:
+            return ""
+        plan, clips, faulty = self._last
+        seeds = torch.as_tensor(clips.seed).tolist()
+        bad = {clip // plan.cuts for clip in faulty}
+        named = self._processes.gather([seed if i in bad else -1 for i, seed in enumerate(seeds)])
+        if not any(seed >= 0 for seed in named):
+            named = self._processes.gather(seeds)
+        volumes = ", ".join(str(seed) for seed in named if seed >= 0)
+        return f"seed {self.recipe.seed}, on the volumes of seeds {volumes}"
+
+    def validate(self, average: nn.Module, picture: Path) -> dict[str, float] | None:
+        """Play the validation clips; None in a dense phase."""
+        return None if self._validation is None else self._validation.run(average, picture)
+
+    def write_weights(self, average: nn.Module, path: Path, notes: dict[str, str]) -> None:
+        """Write half-precision weights with architecture and recipe in the header."""
+        header = {"recipe": self.recipe.model_dump_json(), **notes}
+        save_weights(average.state_dict(), self._architecture, int(self.model.image_size), path, header)
+
+    def state(self) -> dict[str, Any]:
+        """Return the head of the dense task."""
+        return {"head": self.head.state_dict()}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take back the head of the dense task."""
+        self.head.load_state_dict(state["head"])
+
+    def _seed(self, phase: int) -> int:
+        return self.recipe.seed * _RECIPE_STRIDE + phase * _PHASE_STRIDE
+
+
+def sam2_loop(recipe: TrainingRecipe, out: Path, processes: Processes, *, resume: bool, workers: int) -> TrainingLoop:
+    """Return the loop that trains a recipe in a folder."""
+    objective = TrainingObjective(recipe, processes, workers)
+    settings = LoopSettings(recipe.clip_norm, recipe.ema, recipe.evaluate_every, recipe.checkpoint_every)
+    return TrainingLoop(objective, RunFolder(out), settings, resume=resume, processes=processes)

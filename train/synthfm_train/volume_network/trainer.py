@@ -51,7 +51,7 @@ class NetworkObjective(Objective):
             self._pools["flat"] = _pool(recipe, recipe.flat_data, first + _FLAT_STRIDE, workers)
         self._validation: NetworkValidation | None = None
 
-    def optimizers(self) -> list[torch.optim.Optimizer]:
+    def optimizers(self, phase: int) -> list[torch.optim.Optimizer]:
         """Return Muon for hidden kernels and AdamW for all else, or AdamW alone."""
         recipe = self.recipe
         named = list(self.model.named_parameters())
@@ -68,7 +68,7 @@ class NetworkObjective(Objective):
         )
         return [muon, adamw]
 
-    def begin(self, phase: int, step: int) -> None:
+    def begin(self, phase: int, step: int, average: nn.Module) -> None:
         """Nothing to prepare: pools go on through all phases."""
 
     def loss(self, phase: int, step: int) -> BatchLoss:
