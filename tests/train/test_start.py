@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from tiny_training import CLIPS, tiny_trainer
+from tiny_training import CLIPS, tiny_objective
 
 from synthfm_env import make_segmenter
 from synthfm_env.errors import InputError
@@ -23,16 +23,16 @@ SMALL_OFFICIAL = (
 
 
 def test_the_architecture_is_that_of_the_weights_unless_stated(tmp_path):
-    trainer = tiny_trainer(tmp_path, CLIPS)
-    trainer._write_weights()
-    further = load_recipe("ablation-both", (f"weights={trainer.folder.weights}",))
-    assert architecture_of(further) == trainer.architecture
+    objective, weights = tiny_objective(CLIPS), tmp_path / "weights.safetensors"
+    objective.write_weights(objective.model, weights, {})
+    further = load_recipe("ablation-both", (f"weights={weights}",))
+    assert architecture_of(further) == architecture_of(objective.recipe)
     model, _ = start_model(further)
-    written = trainer.average.module.state_dict()
+    written = objective.model.state_dict()
     assert all(torch.equal(value, written[name].half().float()) for name, value in model.state_dict().items())
     assert architecture_of(load_recipe("synthfm3d-nano")) == Architecture()
     with pytest.raises(InputError, match="do not fit the model"):
-        start_model(load_recipe("ablation-both", (f"weights={trainer.folder.weights}", "architecture.d_model=64")))
+        start_model(load_recipe("ablation-both", (f"weights={weights}", "architecture.d_model=64")))
     with pytest.raises(InputError, match="do not exist"):
         start_model(load_recipe("ablation-both", (f"weights={tmp_path / 'gone.safetensors'}",)))
 

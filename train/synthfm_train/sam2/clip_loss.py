@@ -12,9 +12,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from synthfm_env.segmenters.sam2.tracking.frames import normalise
 from synthfm_train.sam2.clip_dataset import Clips, masks_of
 from synthfm_train.sam2.contrastive import DenseHead, dense_loss
-from synthfm_train.sam2.freezing import encode_slices
 from synthfm_train.sam2.recipe import Phase, TrainingRecipe
-from synthfm_train.sam2.rollout import Rollout
+from synthfm_train.sam2.rollout import Rollout, encode_slices
 
 
 class ClipBatchLoss(NamedTuple):

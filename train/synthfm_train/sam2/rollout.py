@@ -12,7 +12,6 @@ import torch.nn.functional as F
 from sam2.modeling.sam2_base import NO_OBJ_SCORE, SAM2Base
 from torch import Tensor
 
-from synthfm_train.sam2.freezing import encode_slices
 from synthfm_train.sam2.losses import LossName, mask_loss
 from synthfm_train.sam2.prompt_sampling import correction, noisy_box
 from synthfm_train.sam2.recipe import Phase
@@ -246,3 +245,22 @@ class Rollout:
         """Return the clips, 0 to B - 1, with a prediction whose loss is not finite."""
         bad = ~torch.stack(self._losses).isfinite().all(0)
         return sorted(set(self._owner[bad].tolist()))
+
+
+def encode_slices(model: SAM2Base, frames: Tensor) -> tuple[list[Tensor], Tensor]:
+    """Run the image encoder, without a gradient where it is frozen.
+
+    Args:
+        model: the SAM 2.
+        frames: float32 (B, 3, S, S), normalised.
+
+    Returns:
+        The maps at stride 4, 8 and 16, the first two as the mask decoder projects them, and the position encoding
+        of the last, (B, C, S/16, S/16).
+    """
+    trained = any(parameter.requires_grad for parameter in model.image_encoder.parameters())
+    with torch.set_grad_enabled(trained and torch.is_grad_enabled()):
+        encoded = model.image_encoder(frames)
+    fine, middle, top = encoded["backbone_fpn"]
+    decoder = model.sam_mask_decoder
+    return [decoder.conv_s0(fine), decoder.conv_s1(middle), top], encoded["vision_pos_enc"][-1]
