@@ -11,6 +11,7 @@ import numpy as np
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from numpy.typing import ArrayLike, NDArray
 
+from synthfm_env.envs.dataset_env import DatasetEnv
 from synthfm_env.envs.prompt_env import EpisodeOptions, PromptEnv
 from synthfm_env.envs.synthetic_env import SyntheticEnv
 from synthfm_env.envs.volume_env import VolumeEnv
@@ -136,6 +137,18 @@ class SyntheticVectorEnv(PromptVectorEnv):
         self, *, num_envs: int = 1, autoreset_mode: str = "NextStep", copy: bool = True, **kwargs: Any
     ) -> None:
         super().__init__(partial(SyntheticEnv, **kwargs), num_envs, autoreset_mode, copy)
+
+
+class DatasetVectorEnv(PromptVectorEnv):
+    """Environments of ``DatasetEnv``, which documents the arguments; they share the cases. See ``PromptVectorEnv``."""
+
+    def __init__(
+        self, *, num_envs: int = 1, autoreset_mode: str = "NextStep", copy: bool = True, **kwargs: Any
+    ) -> None:
+        first = DatasetEnv(**kwargs)
+        made = iter([first])
+        make = partial(DatasetEnv, pool=first.pool, **kwargs)
+        super().__init__(lambda: next(made, None) or make(), num_envs, autoreset_mode, copy)
 
 
 class VolumeVectorEnv(PromptVectorEnv):
