@@ -85,7 +85,7 @@ class CasePool:
         large = [key for key in asked if case.voxels(key) >= MIN_VOXELS]
         if large:
             return case, large
-        names = ", ".join(wanted) or "any structure"
+        names = ", ".join(wanted) or "structure"
         held = ", ".join(case.structures.values()) or "no structure"
         reason = f"no {names} of {MIN_VOXELS} voxels or more on the grid after cropping"
         if not asked:
