@@ -2,13 +2,13 @@
 
     python benchmarks/speed/env.py                    # 128 x 128 x 128
     python benchmarks/speed/env.py --shape 64,128,128 --runs 9
-    python benchmarks/speed/env.py --envs 16 --segmenter geodesic --segmenter synthfm3d-nano    # gym.make_vec
+    python benchmarks/speed/env.py --envs 16 --segmenter synthfm3d-unet --segmenter synthfm3d-nano  # gym.make_vec
 
 The segmenter answers at once with masks prepared before: what is left of a step is Dice, and the copies in the
 observation. Click rules (the truth and the mask in, a click out) are timed one by one, and two of them against the same
 rules written with scipy on the whole grid; both must choose the same voxel.
 
-    python benchmarks/speed/env.py --envs 16 --segmenter synthfm3d-unet --segmenter synthfm3d-nano  # gym.make_vec
+With ``--envs`` each segmenter answers the clicks of a rule in one vector environment of synthetic volumes, a step's
 in one batch, over whole episodes. Wall time, and what it went into: the segmenter (images and clicks), the rule, Dice,
 copies into observations, the rest of resets (drawing what was not drawn ahead), and what is left.
 """

@@ -9,7 +9,7 @@ import os
 import subprocess
 import sys
 from contextlib import suppress
-from typing import BinaryIO
+from typing import IO
 
 import numpy as np
 
@@ -61,7 +61,7 @@ class VolumeWorker:
         self._process.stdin.flush()
 
 
-def _read_volume(stream: BinaryIO) -> Volume:
+def _read_volume(stream: IO[bytes]) -> Volume:
     line = stream.readline()
     if not line:
         raise EOFError("the process that draws volumes ended")
@@ -79,7 +79,7 @@ def _read_volume(stream: BinaryIO) -> Volume:
     )
 
 
-def _write_volume(stream: BinaryIO, volume: Volume) -> None:
+def _write_volume(stream: IO[bytes], volume: Volume) -> None:
     about = {
         "spacing": volume.spacing,
         "modality": volume.modality,
@@ -93,7 +93,7 @@ def _write_volume(stream: BinaryIO, volume: Volume) -> None:
     stream.flush()
 
 
-def _serve(source: BinaryIO, sink: BinaryIO) -> None:
+def _serve(source: IO[bytes], sink: IO[bytes]) -> None:
     generator = SynthFM3D(**json.loads(source.readline()))
     for line in source:
         _write_volume(sink, generator.sample(int(line)))
