@@ -6,7 +6,7 @@
 The task: five clicks in a synthetic volume, answered by the segmenter ``geodesic``. The clicker sees the image, the
 mask and its clicks, but not which of the structures is meant, so the best it can do is to find what stands out, and to
 weigh what one more structure in the mask wins against what it costs. Where it may click, and what it sees of each such
-place, is said in ``synthfm_agents/blind/ppo/network.py``.
+place, is described in ``synthfm_agents/blind/ppo/network.py``.
 
 Training rewards a click with the gain in Dice averaged over all structures of the case that could be meant: what
 ``dice_gain`` is worth on average over the draw of the structure, with less noise. The truth is in the reward alone.
@@ -24,7 +24,7 @@ cases (two-sided), the interval is BCa's:
 The training takes 49 s of CPU time and gives the packaged policy byte for byte. Three times the clicks, in 400 cases,
 gain nothing that 60 cases could show (0.064 against 0.057, averaged over all structures that could be meant).
 
-Who is not told which of some six structures is meant cannot come near an oracle, however well it clicks.
+A clicker that does not know which of about six structures is meant cannot reach an oracle's score.
 """
 
 import argparse
@@ -161,7 +161,7 @@ def train(recipe: str, steps: int, seed: int, to: Path, cases: int = CASES) -> N
 
 
 def measure(recipe: str, segmenter: str, cases: int) -> None:
-    """Play cases that nobody has seen with blind clickers and with an oracle, and print what they reach."""
+    """Play unseen cases with blind clickers and with an oracle, and print what they reach."""
     env = gym.make(
         "synthfm_env:SynthFM/Synthetic3D-v0", shape=SHAPE, recipe=recipe, segmenter=segmenter, max_clicks=CLICKS,
         reveal_truth=True, disable_env_checker=True,

@@ -49,7 +49,7 @@ Spacing = tuple[float, float, float]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Scene:
-    """What candidates are made from.
+    """The image, mask, clicks and spacing from which candidates are computed.
 
     Attributes:
         image: uint8 (D, H, W).

@@ -1,4 +1,4 @@
-"""What click rules ask of a region of voxels: its box, its depth, its components, its middle.
+"""Computes depth, components and centre of a region of voxels, for click rules.
 
 Regions are bool (D, H, W), axes (z, y, x). Everything is computed in the smallest box that holds the region.
 """
@@ -115,7 +115,7 @@ def voxel_nearest_centroid(region: NDArray[np.bool_]) -> Voxel:
     box = bounding_box(region)
     assert box is not None
     voxels = np.array(np.nonzero(region[box]))
-    # Rounded, so that equal distances stay equal whatever the order of the sums.
+    # Rounded, so that equal distances stay equal for every order of summation.
     squares = np.round(((voxels - voxels.mean(axis=1, keepdims=True)) ** 2).sum(axis=0), 6)
     return as_voxel(voxels[:, squares.argmin()] + [side.start for side in box])
 

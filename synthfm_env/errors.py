@@ -1,11 +1,11 @@
-"""The error that a user can mend."""
+"""Exceptions caused by invalid user input."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
 
 
 class InputError(ValueError):
-    """Something the user gave is wrong; the message names it, what was expected, and what to do.
+    """Invalid user input; the message names the value, what was expected and what to do.
 
     The ``synthfm`` command prints the message as one line and ends with exit status 2.
     """

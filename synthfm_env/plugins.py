@@ -44,7 +44,7 @@ def load_class(path: str, base: type[_T], kind: str) -> type[_T]:
     module, _, name = path.partition(":")
     try:
         found = getattr(importlib.import_module(module), name)
-    except Exception as error:  # whatever a user's module raises while it is imported
+    except Exception as error:  # a user's module may raise anything while it is imported
         raise InputError(
             f"{kind} {path!r} cannot be imported: {_told(error)}; expected package.module:Class on the Python path"
         ) from error

@@ -11,7 +11,7 @@ from synthfm_env.errors import InputError
 
 @dataclass(frozen=True, slots=True)
 class Click:
-    """One voxel said to lie inside (positive) or outside (negative) the structure.
+    """A voxel inside (positive) or outside (negative) the structure.
 
     Attributes:
         zyx: voxel index in the image's own grid, axes (z, y, x).
@@ -35,10 +35,10 @@ class Click:
         return cls((int(z), int(y), int(x)), sign == "+")
 
     def check_inside(self, shape: tuple[int, ...]) -> None:
-        """Raise InputError unless the click lies inside a (D, H, W) grid."""
+        """Raise InputError unless the click is inside a (D, H, W) grid."""
         if any(not 0 <= i < n for i, n in zip(self.zyx, shape, strict=True)):
             raise InputError(
-                f"click {self} lies outside the volume: z, y, x must be below {tuple(shape)} and not negative"
+                f"click {self} is outside the volume: z, y, x must be below {tuple(shape)} and not negative"
             )
 
     def __str__(self) -> str:

@@ -1,4 +1,4 @@
-"""The contract of a clicker: an agent that looks at an observation and says where to click next."""
+"""Defines the contract of a clicker: an agent that reads an observation and returns the next click."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Tells the author of a clicker what is wrong with it."""
+"""Checks that a clicker keeps the contract of ``Clicker``."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -37,7 +37,7 @@ def check_clicker(clicker: Clicker) -> None:
             problems += [p for p in _problems_of_play(clicker, shape) if p not in problems]
     if problems:
         lines = "\n".join(f"- {problem}" for problem in problems)
-        raise InputError(f"check_clicker({type(clicker).__name__}): this should be mended:\n{lines}")
+        raise InputError(f"check_clicker({type(clicker).__name__}): the following must be fixed:\n{lines}")
 
 
 def _problems_of_class(clicker: Any) -> list[str]:

@@ -19,7 +19,7 @@ from synthfm_env.prompts import Click
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ClickContext:
-    """What a simulated user sees.
+    """The truth, the mask and its errors, as a simulated user sees them.
 
     Attributes:
         truth: bool (D, H, W), the structure.
@@ -51,7 +51,7 @@ class ClickProtocol(Clicker):
 
     Attributes:
         name: with its version, for example ``ritm-3d-v1``.
-        rule: raised if a mistake in the code of a protocol is ever mended under the same name.
+        rule: raised if a mistake in the code of a protocol is ever fixed under the same name.
         params: what it was made with, read-only.
     """
 

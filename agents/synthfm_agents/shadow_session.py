@@ -1,4 +1,4 @@
-"""A session of the clicker's own, for clickers that ask a segmenter what it would say."""
+"""Follows an episode in a second session, for clickers that query a segmenter themselves."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,7 +9,7 @@ from synthfm_env.segmenters.shared import shared_segmenter
 
 
 class ShadowSession:
-    """Follows an episode: the same image and the same clicks, in a session beside the environment's.
+    """Follows an episode: the same image and the same clicks, in a second session.
 
     The image is encoded a second time, and each click is answered a second time. An image that comes again is
     not encoded again.

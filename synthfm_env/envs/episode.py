@@ -17,7 +17,7 @@ Observation = dict[str, Any]
 
 
 class Outcome(StrEnum):
-    """How an episode stands, in ``info["outcome"]``."""
+    """State of an episode, in ``info["outcome"]``."""
 
     RUNNING = "running"
     STOPPED = "stopped"
@@ -28,7 +28,7 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, eq=False, slots=True)
 class SegmentationTask:
-    """What an episode is about: a volume, and the label id or name of the structure to segment in it."""
+    """A volume and the label id or name of the structure to segment in it."""
 
     volume: Volume
     structure: int | str
@@ -114,7 +114,7 @@ class Episode:
         return False
 
     def stop(self) -> None:
-        """End it, because the agent says so."""
+        """End it, because the agent chose to stop."""
         self.gain, self.outcome = 0.0, Outcome.STOPPED
 
     def take(self, prediction: Prediction) -> None:

@@ -1,4 +1,4 @@
-"""The environment that plays one episode after another; a subclass says what each is about."""
+"""Plays one episode after another; a subclass chooses the task of each."""
 
 import logging
 from abc import ABC, abstractmethod

@@ -10,8 +10,9 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from synthfm_env.error_regions import as_voxel, bounding_box, deepest
+from synthfm_env.error_regions import as_voxel, deepest
 from synthfm_env.errors import InputError, unknown_name
+from synthfm_env.geometry import bounding_box
 from synthfm_env.metrics import dice
 from synthfm_env.prompts import Box, Click
 from synthfm_env.segmenters.base import Prediction, Segmenter, Session

@@ -35,7 +35,7 @@ def clicks_to_target(scores: Sequence[float] | NDArray, target: float) -> int | 
     """Return how many clicks the target took (RITM's NoC), None where it was never reached.
 
     None is not a number of clicks: papers that count K for it make a segmenter that fails look like one that
-    is slow. Give the share of episodes that reached the target beside any mean over those that did.
+    is slow. Give the share of episodes that reached the target with any mean over those that did.
 
     Args:
         scores: Dice, or any other score in [0, 1], after click 1, 2, ... K.

@@ -1,4 +1,4 @@
-"""Scores of how far two surfaces lie apart, in mm: NSD and HD95.
+"""Computes surface distances of two masks in mm: NSD and HD95.
 
 The definitions are those of Nikolov et al., "Deep learning to achieve clinically applicable segmentation of head and
 neck anatomy" (arXiv 1809.04430), which DeepMind's package ``surface-distance`` made the usual ones. Other packages
@@ -145,7 +145,7 @@ def hd95(a: NDArray, b: NDArray, spacing: tuple[float, float, float]) -> float:
 def _codes(*masks: NDArray[np.bool_]) -> list[NDArray[np.uint8]]:
     """Return, for every voxel corner around the masks, which of its neighbours are inside: bit k the k-th of them.
 
-    Corner i lies between voxels i - 1 and i. The grids are cut to what the masks fill.
+    Corner i is between voxels i - 1 and i. The grids are cropped to the masks.
     """
     box = bounding_box(masks[0] | masks[1]) or (slice(0, 0),) * masks[0].ndim
     codes = []
@@ -209,7 +209,7 @@ def _triangles() -> dict[int, NDArray[np.float64]]:
 def _between_grid_distances(tolerance: float, spacing: tuple[float, ...]) -> float:
     """Return a limit that parts the same distances as the tolerance does, far from all of them.
 
-    Elements sit on a grid, so often many of them lie at the tolerance exactly, and the rounding of float32 would
+    Elements sit on a grid, so many of them are often exactly at the tolerance, and the rounding of float32 would
     decide about them. The limit is the middle between the last distance within the tolerance and the first beyond.
     """
     squares = np.zeros(1)

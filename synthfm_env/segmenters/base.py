@@ -1,4 +1,4 @@
-"""The contract between a promptable model and everything that plays with it: encode once, prompt many."""
+"""Defines the contract of promptable models: encode an image once, prompt it many times."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -83,7 +83,7 @@ class Session(ABC):
         """Take one more click and return the mask that follows from all of them.
 
         Raises:
-            InputError: the click lies outside the image, or the session is closed.
+            InputError: the click is outside the image, or the session is closed.
         """
 
     def prompt(

@@ -1,4 +1,4 @@
-"""A coarser working grid for volumes too large to work on voxel by voxel."""
+"""Averages large volumes over blocks of voxels, and interpolates results back."""
 
 import math
 from collections.abc import Sequence

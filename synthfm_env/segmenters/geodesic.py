@@ -1,4 +1,4 @@
-"""The classical baseline: a voxel belongs to the click that is nearer, along paths that shun edges."""
+"""Classical baseline: a voxel belongs to the click that is nearer along paths that avoid edges."""
 
 import time
 

@@ -1,4 +1,4 @@
-"""Synthetic volumes as files: NIfTI pairs in nnU-Net's layout, with a manifest, over processes, resumable."""
+"""Writes synthetic volumes as NIfTI pairs in nnU-Net's layout, with a manifest; parallel and resumable."""
 
 import json
 import multiprocessing
@@ -35,7 +35,7 @@ _writer: "_Writer | None" = None  # of a worker process
 
 @dataclass(frozen=True)
 class Generated:
-    """What a call of ``generate`` did.
+    """Result of one call of ``generate``.
 
     Attributes:
         out: the data set's folder, None where only a preview was asked for.
@@ -79,7 +79,7 @@ def generate(
 
     Raises:
         InputError: a value that cannot be used, a folder of other settings, or a full disk.
-        RuntimeError: a worker died, for example for want of memory.
+        RuntimeError: a worker died, for example out of memory.
     """
     if count < 1 and out is not None:
         raise InputError(f"generate: count={count}, expected 1 or more")
@@ -232,7 +232,7 @@ def _rows(out: Path, maker: SynthFM3D, seeds: list[int], workers: int) -> Iterat
     try:
         yield from pool.map(_write_one, seeds, chunksize=max(1, min(8, len(seeds) // (4 * workers))))
     except BrokenProcessPool as error:
-        raise RuntimeError("a worker process died, perhaps for want of memory; try --workers 1") from error
+        raise RuntimeError("a worker process died, possibly out of memory; try --workers 1") from error
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 

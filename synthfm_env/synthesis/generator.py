@@ -182,8 +182,8 @@ class SynthFM3D:
         canvas, lag = scene.canvas, max(2, round(scene.size / 64))
         mean, texture = canvas.mean.cpu().numpy(), canvas.texture.cpu().numpy()
         contrast = border_contrast(label, mean, texture, lag, scene.palette.style)
-        gone = contrast < self.recipe.visible
-        return without(label, structures, gone) if gone[1:].any() else (label, structures)
+        dropped = contrast < self.recipe.visible
+        return without(label, structures, dropped) if dropped[1:].any() else (label, structures)
 
 
 def _checked(seed: int) -> int:
@@ -201,7 +201,7 @@ def _frame(rng: Rng, oblique: float) -> Array:
 
 
 def _textured(canvas: Canvas, rng: Rng) -> Tensor:
-    """Add each voxel's texture to the mean: of the volume's two, the sign of the amplitude says which."""
+    """Add texture to the mean intensities; the sign of a voxel's amplitude selects one of the volume's two textures."""
     soft, other = _texture(canvas, rng, 1.5), _texture(canvas, rng, 4.0)
     kind = rng.random()
     for rows in slabs(canvas.shape):

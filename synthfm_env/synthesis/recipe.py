@@ -29,7 +29,7 @@ LogRange = Annotated[Range, AfterValidator(_ordered)]
 
 
 class GeneratorRecipe(BaseModel):
-    """What one generator draws. Ranges are log-uniform; lengths are in pixels unless said otherwise.
+    """Settings of a generator. Ranges are log-uniform; lengths are in pixels unless stated otherwise.
 
     Attributes:
         name: as recorded in a volume's metadata and case id; letters, digits, dot, dash, underscore.

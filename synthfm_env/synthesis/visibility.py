@@ -1,4 +1,4 @@
-"""Which structures can be told from what is next to them."""
+"""Selects structures with enough contrast to their surroundings."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +25,7 @@ def border_contrast(
     low, high = WINDOWS[style]
     total, pairs = np.zeros(count), np.zeros(count)
     for axis, shift in ((1, lag * width), (2, lag)):
-        # Neighbours are a fixed number of voxels apart, but for those that lie in another row or slice.
+        # Neighbours are a fixed number of voxels apart, except those in another row or slice.
         at = np.flatnonzero(label[:-shift] != label[shift:])
         at = at[at % (height * width) < (height - lag) * width] if axis == 1 else at[at % width < width - lag]
         left, right = label[at], label[at + shift]
@@ -39,10 +39,10 @@ def border_contrast(
 
 
 def without(
-    label: NDArray[np.int16], names: dict[int, str], gone: NDArray[np.bool_]
+    label: NDArray[np.int16], names: dict[int, str], dropped: NDArray[np.bool_]
 ) -> tuple[NDArray[np.int16], dict[int, str]]:
-    """Return label and names without the ids for which ``gone`` is true, numbered 1..N again."""
-    kept = [i for i in names if i < len(gone) and not gone[i]]
-    table = np.zeros(len(gone), np.int16)
+    """Return label and names without the ids for which ``dropped`` is True, renumbered 1..N."""
+    kept = [i for i in names if i < len(dropped) and not dropped[i]]
+    table = np.zeros(len(dropped), np.int16)
     table[kept] = np.arange(1, len(kept) + 1)
     return table.take(label), {int(table[i]): f"{names[i].rsplit(' ', 1)[0]} {table[i]}" for i in kept}

@@ -1,4 +1,4 @@
-"""Tells the author of a segmenter what is wrong with it."""
+"""Checks that a segmenter keeps the contract of ``Segmenter`` and ``Session``."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -46,7 +46,7 @@ def check_segmenter(segmenter: Segmenter) -> None:
             problems += [problem for problem in _of_shape(segmenter, shape) if problem not in problems]
     if problems:
         lines = "\n".join(f"- {problem}" for problem in problems)
-        raise InputError(f"check_segmenter({type(segmenter).__name__}): this should be mended:\n{lines}")
+        raise InputError(f"check_segmenter({type(segmenter).__name__}): the following must be fixed:\n{lines}")
 
 
 def _of_class(segmenter: Any) -> Iterator[str]:
@@ -154,10 +154,10 @@ def _apart(segmenter: Segmenter, image: NDArray[np.uint8]) -> Iterator[str]:
     clicks, other = _clicks(segmenter, image), np.ascontiguousarray(image[:, ::-1])
     with segmenter.start(image, SPACING) as session:
         alone = [session.add(click).mask.copy() for click in clicks]
-    with segmenter.start(image, SPACING) as session, segmenter.start(other, SPACING) as beside:
+    with segmenter.start(image, SPACING) as session, segmenter.start(other, SPACING) as second:
         mixed = []
         for click in clicks:
-            beside.add(clicks[0])
+            second.add(clicks[0])
             mixed.append(session.add(click).mask.copy())
     if not _same(alone, mixed):
         yield "a second session changed the masks of the first: keep the state of an image in its session"
@@ -248,7 +248,7 @@ def _refuses(what: str, call: Callable[[], Any]) -> Iterator[str]:
     except InputError:
         return
     except Exception as error:
-        yield f"{what} raised {type(error).__name__}: expected an InputError that says what to do"
+        yield f"{what} raised {type(error).__name__}: expected an InputError with a remedy"
     else:
         yield f"{what} raised nothing: expected an InputError"
 

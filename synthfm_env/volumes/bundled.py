@@ -16,7 +16,7 @@ def bundled_volume(name: str) -> Volume:
 
     ``mni152``: the skull-stripped T1-weighted template ICBM 2009a, symmetric (Fonov et al., NeuroImage
     2011), as bundled in ``nilearn``, resampled by it to 2 mm: (95, 117, 99) voxels. Its truth comes from the
-    tissue probability maps beside it: 1 "grey matter" and 2 "white matter" are the voxels where that tissue
+    tissue probability maps of the same template: 1 "grey matter" and 2 "white matter" are the voxels where that tissue
     has more than half of the probability, so no voxel is both. It is an average of 152 heads, not one
     patient.
 

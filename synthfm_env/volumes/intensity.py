@@ -1,4 +1,4 @@
-"""From scanner units to the 8 bits that promptable models take."""
+"""Scales intensities from scanner units to the 8 bits that promptable models take."""
 
 import math
 
@@ -17,9 +17,9 @@ LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # grey of RGB, ITU-R B
 def to_uint8(image: NDArray, modality: str) -> NDArray[np.uint8]:
     """Scale an image to 0..255, as MedSAM's preprocessing does (``pre_CT_MR.py``, Ma et al. 2024).
 
-    - uint8 input is returned as it is, whatever the modality: it has been windowed already.
+    - uint8 input is returned as it is for every modality: it has been windowed already.
     - CT: Hounsfield units, window level 40 and width 400, so -160..240 HU become 0..255. A CT without a
-      single negative voxel is not in Hounsfield units (it was windowed or shifted by somebody) and is
+      single negative voxel is not in Hounsfield units (it was windowed or shifted before) and is
       treated as below.
     - All others: the 0.5 to 99.5 percentile of the voxels that are not exactly zero become 0..255. The
       zeros are left out because they are mostly an erased background; they still become 0 where all

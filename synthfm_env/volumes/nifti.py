@@ -53,7 +53,7 @@ def load_volume(
     gives in metres or microns become millimetres.
 
     ``metadata["source"]`` is the image's path, and ``metadata["nifti_header"]`` its header without the
-    free-text fields: by it ``save_mask`` writes a mask that lies on the input file voxel by voxel.
+    free-text fields: by it ``save_mask`` writes a mask on the input file's grid, voxel by voxel.
 
     Args:
         image_path: a .nii or .nii.gz file (or the .img of a pair) with one volume.
@@ -99,7 +99,7 @@ def load_mask(path: FilePath, like: Volume) -> NDArray[np.bool_]:
         bool (D, H, W).
 
     Raises:
-        InputError: the file is missing or broken, or lies on another grid.
+        InputError: the file is missing or broken, or has another grid.
     """
     header, voxels = _read(Path(path))
     mask = np.ascontiguousarray(to_zyx(voxels != 0, header))
@@ -192,7 +192,7 @@ def _check_header(header: nib.Nifti1Header, path: Path) -> None:
         raise InputError(f"{path}: has shape {shape}, expected a volume or a 2D image with voxels")
     affine = header.get_best_affine()
     if not np.isfinite(affine).all() or abs(np.linalg.det(affine)) == 0:
-        raise InputError(f"{path}: its affine {affine.tolist()} gives voxels no size; mend the header first")
+        raise InputError(f"{path}: its affine {affine.tolist()} gives voxels no size; fix the header first")
 
 
 def _voxels(file: nib.Nifti1Pair) -> NDArray:
@@ -246,7 +246,7 @@ def _check_place(
     shape: tuple[int, ...],
     affine: NDArray[np.float64] | None,
 ) -> None:
-    """Raise InputError unless a label lies on its image's grid."""
+    """Raise InputError unless a label map has its image's grid."""
     if found != shape:
         raise InputError(
             f"{path}: label grid {found} is unlike {shape} of {image_path} (z, y, x); "
@@ -256,7 +256,7 @@ def _check_place(
     shift = corner_shift_mm(shape, affine, affine_mm(header))
     if shift > 0.5 * min(spacing_zyx(affine)):
         raise InputError(
-            f"{path}: lies elsewhere than {image_path}, their corners are up to {shift:.3g} mm apart; "
+            f"{path}: is elsewhere than {image_path}, their corners are up to {shift:.3g} mm apart; "
             "resample it, for example with nilearn.image.resample_to_img(..., interpolation='nearest')"
         )
 

@@ -1,4 +1,4 @@
-"""How the axes of a NIfTI file become (z, y, x), and back."""
+"""Converts the axes of a NIfTI file to (z, y, x), and back."""
 
 import itertools
 

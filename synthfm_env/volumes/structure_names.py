@@ -1,4 +1,4 @@
-"""One name for each anatomical structure, whatever the data set calls it."""
+"""Gives each anatomical structure one name, for all data sets."""
 
 import re
 

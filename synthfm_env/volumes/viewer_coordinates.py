@@ -21,7 +21,7 @@ def clicks_in_volume(clicks: list[Click], path: Path, volume: Volume) -> list[Cl
         volume: ``load_volume(path)``.
 
     Raises:
-        InputError: a click lies outside the file's grid.
+        InputError: a click is outside the file's grid.
     """
     file: Any = nib.load(path)
     shape = np.array((*file.shape, 1, 1)[:3])

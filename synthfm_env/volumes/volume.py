@@ -1,4 +1,4 @@
-"""What every part of the project passes around: an image with its truth, spacing and names."""
+"""Defines ``Volume``: an image with its truth, spacing and names."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -24,7 +24,7 @@ class Volume:
         case_id: names the case in records; the unit of statistics.
         structures: name of each label id, for example ``{1: "liver"}``.
         affine: 4x4, from the (x, y, z) index of ``image`` to RAS+ mm, as NIfTI has it.
-        metadata: whatever reproduces the volume (recipe, seed, generator version, source file).
+        metadata: everything that reproduces the volume (recipe, seed, generator version, source file).
 
     Raises:
         InputError: the image is not 3D, or label and image differ in shape, or a spacing is not positive.

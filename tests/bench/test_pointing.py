@@ -58,7 +58,7 @@ def test_2d_images_and_trailing_axes_too(tmp_path, shape, orientation):
 def test_a_click_outside_the_stored_grid_is_refused(tmp_path, zyx):
     path = tmp_path / "image.nii"
     stored(path, "PSR")
-    with pytest.raises(InputError, match=r"lies outside the volume: z, y, x must be below \(5, 4, 3\)"):
+    with pytest.raises(InputError, match=r"is outside the volume: z, y, x must be below \(5, 4, 3\)"):
         clicks_in_volume([Click(zyx)], path, load_volume(path))
 
 

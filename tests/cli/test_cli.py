@@ -66,7 +66,7 @@ BAD = {
     "a 4D image": (("segment", "4d.nii.gz", "-o", "mask.nii.gz", *CLICK), "4d.nii.gz: holds 2 volumes"),
     "a click outside": (
         (*SEGMENT, "--click", "8,0,0,+"),
-        "click 8,0,0,+ lies outside the volume: z, y, x must be below (8, 20, 24)",
+        "click 8,0,0,+ is outside the volume: z, y, x must be below (8, 20, 24)",
     ),
     "a malformed click": (
         (*SEGMENT, "--click", "4,3,2"),

@@ -187,7 +187,7 @@ def test_rounding_in_a_header_is_no_other_grid_but_half_a_voxel_is(write: Writer
     near[0, 3] += 0.3
     far[0, 3] += 0.5
     load_volume(image, write("near.nii", ramp() % 2, affine=near))
-    with pytest.raises(InputError, match=r"far.nii: lies elsewhere than .*a.nii.* 0.5 mm apart; resample"):
+    with pytest.raises(InputError, match=r"far.nii: is elsewhere than .*a.nii.* 0.5 mm apart; resample"):
         load_volume(image, write("far.nii", ramp() % 2, affine=far))
 
 

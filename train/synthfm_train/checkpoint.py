@@ -1,4 +1,4 @@
-"""Checkpoints that a kill cannot spoil, and the weights file that segmenters load."""
+"""Writes checkpoints and weights atomically, and reads checkpoints."""
 
 from dataclasses import replace
 from pathlib import Path

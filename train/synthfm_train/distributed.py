@@ -1,4 +1,4 @@
-"""One process, or several that Lightning Fabric starts and that share each step's volumes."""
+"""Runs training in one process, or in several that Lightning Fabric starts and that share each step's volumes."""
 
 import sys
 from typing import TYPE_CHECKING
@@ -41,7 +41,7 @@ class Processes:
             one.copy_(part.view_as(one))
 
     def any(self, flag: bool) -> bool:
-        """Return whether any process says so."""
+        """Return True if the flag is set in any process."""
         return any(self.gather([int(flag)]))
 
     def gather(self, numbers: list[int]) -> list[int]:

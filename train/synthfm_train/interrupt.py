@@ -1,4 +1,4 @@
-"""Ctrl-C between two steps, never within one."""
+"""Handles Ctrl-C between two training steps, never within one."""
 
 import signal
 import threading
@@ -14,7 +14,7 @@ def gentle_interrupt() -> Iterator[Callable[[], bool]]:
     Outside the main thread, where Python takes no signal handlers, nothing changes.
 
     Yields:
-        What tells whether Ctrl-C was pressed.
+        A function that returns True once Ctrl-C was pressed.
     """
     pressed = False
 

@@ -1,4 +1,4 @@
-"""The training loop: optimisers, moving average, checkpoints, validation, for any objective."""
+"""Trains any objective: optimisers, moving average, checkpoints, validation."""
 
 import time
 from abc import ABC, abstractmethod
@@ -45,7 +45,7 @@ class BatchLoss:
 
 
 class Objective(ABC):
-    """What a loop trains: a model, its losses, its validation.
+    """A model with its losses and its validation, which a loop trains.
 
     Attributes:
         model: its parameters are trained; the loop keeps a moving average of it.
@@ -66,7 +66,7 @@ class Objective(ABC):
         """Prepare a phase that goes on with a step; ``average`` is the moving average's model."""
 
     def describe(self, phase: int) -> str:
-        """Return what a phase is called on the display, beside its number."""
+        """Return the name of a phase on the display."""
         return ""
 
     def last_batch(self) -> str:
@@ -87,7 +87,7 @@ class Objective(ABC):
 
     @abstractmethod
     def state(self) -> dict[str, Any]:
-        """Return what a checkpoint keeps beside model and optimisers."""
+        """Return what a checkpoint keeps in addition to model and optimisers."""
 
     @abstractmethod
     def restore(self, state: dict[str, Any]) -> None:
@@ -96,7 +96,7 @@ class Objective(ABC):
 
 @dataclass(frozen=True, slots=True)
 class LoopSettings:
-    """How a loop runs.
+    """Settings of a loop.
 
     Attributes:
         clip_norm: of the gradient of all parameters.

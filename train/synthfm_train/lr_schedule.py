@@ -1,11 +1,11 @@
-"""How the learning rate goes over a phase."""
+"""Computes the learning rate over a phase."""
 
 import math
 from typing import Protocol
 
 
 class LrSchedule(Protocol):
-    """So many steps, the first of them with a rising rate, and the share of it that is left at the end."""
+    """Number of steps, how many of them warm up, and the share of the rate left at the end."""
 
     @property
     def steps(self) -> int: ...  # noqa: D102

@@ -49,7 +49,7 @@ def validated(
         tables: fields that are tables, and their keys.
 
     Raises:
-        InputError: a key or value is not a recipe's; an unknown key is told the near matches.
+        InputError: a key or value is not a recipe's; an unknown key is reported with its near matches.
     """
     try:
         _check_keys(kind, data, lists, tables)
@@ -57,9 +57,9 @@ def validated(
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"] if part not in ("Architecture", "str"))
-        said = first["msg"].removeprefix("Value error, ")
+        reason = first["msg"].removeprefix("Value error, ")
         given = "" if first["type"] == "value_error" else f", got {first['input']!r}"
-        raise InputError(f"recipe {name_or_path!r}: {where + ': ' if where else ''}{said}{given}") from None
+        raise InputError(f"recipe {name_or_path!r}: {where + ': ' if where else ''}{reason}{given}") from None
     except InputError as error:
         raise InputError(f"recipe {name_or_path!r}: {error}") from None
 

@@ -1,4 +1,4 @@
-"""What ``synthfm train`` does."""
+"""Runs ``synthfm train``."""
 
 import os
 import shlex
@@ -49,7 +49,7 @@ def train(
     Raises:
         InputError: a bad recipe, or a folder that holds a run already and ``resume`` was not asked for.
         DivergedError: the loss is no longer finite.
-        KeyboardInterrupt: Ctrl-C, with a message that says how to go on.
+        KeyboardInterrupt: Ctrl-C; the message gives the command to continue.
     """
     kind = kind_of(recipe, overrides)
     chosen = load_any_recipe(recipe, overrides)
@@ -92,7 +92,7 @@ def kind_of(recipe: str, overrides: tuple[str, ...] = ()) -> Kind:
 
 
 def load_any_recipe(recipe: str, overrides: tuple[str, ...] = ()) -> TrainingRecipe | RefinerRecipe | NetworkRecipe:
-    """Read a recipe of whatever kind; see ``load_recipe``."""
+    """Read a recipe of any kind; see ``load_recipe``."""
     load: dict[Kind, Callable[[str, tuple[str, ...]], TrainingRecipe | RefinerRecipe | NetworkRecipe]] = {
         "sam2": load_recipe,
         "refiner": load_refiner_recipe,

@@ -1,4 +1,4 @@
-"""A run's folder: what lies in it, and how it survives a kill."""
+"""Files of a training run, written so that a kill cannot damage them."""
 
 import json
 from pathlib import Path

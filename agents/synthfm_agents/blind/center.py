@@ -14,7 +14,7 @@ from synthfm_env.prompts import Click
 class CentreClicker(Clicker):
     """Blind: one positive click in the middle of the image, then it stops.
 
-    What a data set whose structures lie in the middle gives away for nothing. Of two middle voxels it is the
+    Measures how much a data set gives away if its structures are in the middle. Of two middle voxels it is the
     later one.
     """
 

@@ -137,7 +137,7 @@ class Pool:
         """Play the episode again in a new worker; one that ends two of them is a failure."""
         task, code = worker.tasks[0], worker.kill()
         if worker.attempt is None and not worker.records:
-            raise RuntimeError(f"a worker process died as it started (exit code {code}); perhaps for want of memory")
+            raise RuntimeError(f"a worker process died as it started (exit code {code}); possibly out of memory")
         self._deaths[task.episode_id] += 1
         if self._deaths[task.episode_id] > 1:
             return self._gave_up(worker, "model_error", f"its process died twice (exit code {code})")

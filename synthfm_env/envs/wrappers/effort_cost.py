@@ -1,4 +1,4 @@
-"""What clicking costs a user."""
+"""Subtracts the effort of a user from the reward."""
 
 from typing import Any
 

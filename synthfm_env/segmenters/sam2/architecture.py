@@ -1,4 +1,4 @@
-"""SAM 2 built straight from the classes of the ``sam2`` package, at any width."""
+"""Builds SAM 2 of any width from the classes of the ``sam2`` package."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -130,7 +130,7 @@ def _memory_encoder(a: Architecture) -> MemoryEncoder:
 def build_model(a: Architecture) -> SAM2VideoPredictor:
     """Return a SAM 2 of the given sizes, randomly initialised, in evaluation mode.
 
-    Departures from Meta's configurations, beside the sizes: one mask is predicted instead of three (the choice
+    Differences from Meta's configurations, apart from the sizes: one mask is predicted instead of three (the choice
     among three needs an IoU head trained for long), and no dropout. ``add_all_frames_to_correct_as_cond`` is on,
     because without it the next propagation throws correction clicks away (facebookresearch/sam2 issue 731).
     """

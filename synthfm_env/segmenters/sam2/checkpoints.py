@@ -1,4 +1,4 @@
-"""Loading weights: strictly, and without ever running code from a file."""
+"""Loads weights strictly, and without running code from a file."""
 
 from importlib.resources import files
 from pathlib import Path
@@ -68,7 +68,7 @@ def trained_here(name_or_path: str) -> bool:
             header = file.metadata() or {}
             return "architecture" in header or header.get("official") in OFFICIAL
     except SafetensorError:
-        return False  # load_weights says what is wrong with it
+        return False  # load_weights reports what is wrong with it
 
 
 def _build(architecture: str, path: Path) -> SAM2VideoPredictor:
@@ -95,7 +95,7 @@ def _guess(path: Path, state: dict[str, Tensor]) -> str:
     size = None if width is None else _TRUNKS.get((width.shape[0], depth))
     if size is None and "stem.weight" in state:
         raise InputError(
-            f"weights {str(path)!r} are a refiner's; give them beside a segmenter: "
+            f"weights {str(path)!r} are a refiner's; give them as an option of a segmenter: "
             f'make_segmenter("synthfm3d-nano", options={{"refine": {str(path)!r}}})'
         )
     if size is None:

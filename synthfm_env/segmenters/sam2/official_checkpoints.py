@@ -1,4 +1,4 @@
-"""Meta's SAM 2 and 2.1: the package's configurations by name, and where their checkpoints come from."""
+"""Builds Meta's SAM 2 and 2.1 by name, and finds their checkpoints."""
 
 import os
 from pathlib import Path

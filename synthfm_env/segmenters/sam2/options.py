@@ -12,7 +12,7 @@ Preset = Literal["auto", "stock", "fast", "full"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineOptions:
-    """What the engine does around SAM 2; the defaults are those of the preset "fast".
+    """Steps around SAM 2; the defaults are those of the preset "fast".
 
     Attributes:
         planes: 3 to track along y and x as well as along z, and an image or thin stack in all eight orientations; the

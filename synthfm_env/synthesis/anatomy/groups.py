@@ -1,4 +1,4 @@
-"""Which groups of structures a volume holds: the shape-aware module's top."""
+"""Chooses the groups of structures of a volume: the top of the shape-aware module."""
 
 from collections.abc import Callable
 
@@ -6,7 +6,7 @@ from synthfm_env.synthesis.anatomy import bones, organs, tubes
 from synthfm_env.synthesis.anatomy.placement import Placement
 from synthfm_env.synthesis.recipe import GeneratorRecipe, Group, Style
 
-# In the order in which they are drawn: what comes later lies in front, so large before small.
+# In the order in which they are drawn: later ones cover earlier ones, so large before small.
 GROUPS: dict[Group, Callable[[Placement], None]] = {
     "lungs": organs.lungs,
     "organ": organs.organ,
@@ -25,7 +25,7 @@ GROUPS: dict[Group, Callable[[Placement], None]] = {
 }
 
 
-# What a device is used for: these groups appear so many times as often as the recipe says.
+# Typical use of a device: these groups appear so many times as often as the recipe states.
 _FITTING: dict[Style, dict[Group, float]] = {
     "CT": {"shelled": 0.6},
     "MR": {},

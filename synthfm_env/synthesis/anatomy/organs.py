@@ -28,7 +28,7 @@ def layered(scene: Placement, shape: Shape, centre: Array, radius: float, kind: 
     look = rng.choice(["plain", "capsule", "wall", "core", "mixed"], p=[0.5, 0.1, 0.14, 0.1, 0.16])
     if look == "plain":
         scene.stamp(found, level, scene.name(kind), texture=texture, width=width)
-    elif look == "mixed":  # what lies behind shows through, so that the inside is anything but even
+    elif look == "mixed":  # the background shows through, so the inside is uneven
         label, inset = scene.name(kind), 0.0
         if rng.random() < 0.6:
             scene.stamp(found, palette.any(rng), label, texture=texture, width=width)
@@ -114,7 +114,7 @@ def shelled(scene: Placement) -> None:
     radius = scene.size * log_uniform(rng, 0.1, 0.45)
     centre = scene.place(radius, 0.2)
     shape = Star.draw(rng, radius, 0.08, 1.4)
-    if rng.random() < 0.3:  # it lies in fluid
+    if rng.random() < 0.3:  # it is in fluid
         scene.paint(shape.scaled(rng.uniform(1.1, 1.6)), centre, palette.fluid(rng), None)
     found = scene.find(shape, centre)
     if not found:

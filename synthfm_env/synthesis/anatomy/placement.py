@@ -1,4 +1,4 @@
-"""Where structures are placed and painted: the canvas in the body's own axes, with names and free room."""
+"""Places and paints structures on a canvas with the body's own axes, and keeps names and free space."""
 
 import numpy as np
 from torch import Tensor
@@ -50,7 +50,7 @@ class Placement:
         """Return a centre that is far from the earlier ones: the best of a few tries."""
         low, high = [], []
         for extent in self.extent.tolist():
-            if extent <= self.canvas.dz:  # one slice: whatever is drawn has to cross it
+            if extent <= self.canvas.dz:  # one slice: every structure has to cross it
                 ends = 0.5 * extent - 0.5 * radius, 0.5 * extent + 0.5 * radius
             elif extent < 4 * radius:
                 ends = -0.3 * radius, extent + 0.3 * radius
@@ -89,7 +89,7 @@ class Placement:
         width: float | None = None,
         opacity: float = 1.0,
     ) -> None:
-        """Paint what ``find`` gave, ``inset`` pixels inside its border; what is not said is drawn at random."""
+        """Paint a shape that ``find`` placed, ``inset`` pixels inside its border; missing arguments are random."""
         box, f = found
         self.canvas.stamp(
             box,

@@ -32,7 +32,7 @@ _DIRECTIONS = _even_directions(200)
 
 
 class Shape(Protocol):
-    """What the canvas needs of a shape."""
+    """Interface of a shape that the canvas can paint."""
 
     @property
     def reach(self) -> Reach:
@@ -117,7 +117,7 @@ class Star:
         """The corners, lowest and highest (z, y, x) in pixels, of a box around the shape."""
         r = 1 + np.cos(_DIRECTIONS @ self.waves + self.phases) @ self.gains
         surface = (self.turn * self.axes) @ (_DIRECTIONS * r[:, None]).T
-        # Bulges may lie between two of the directions.
+        # Bulges may be between two of the directions.
         low, high = surface.min(1), surface.max(1)
         return low - 0.03 * (high - low), high + 0.03 * (high - low)
 

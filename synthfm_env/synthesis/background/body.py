@@ -1,4 +1,4 @@
-"""What lies behind and around the organs: clusters, a body with fat, muscle or skull, the air outside."""
+"""Draws the background of the organs: clusters, a body with fat, muscle or skull, and air around it."""
 
 from dataclasses import dataclass
 
@@ -29,7 +29,7 @@ def draw_clusters(
     count = int(rng.integers(recipe.cluster_count[0], recipe.cluster_count[1] + 1))
     size = max(6.0, min(canvas.shape[1:]) * log_uniform(rng, 0.1, 0.5) / fineness)
     stretch = np.ones(3)
-    if rng.random() < 0.3:  # layers: muscles and fasciae, which an ultrasound probe lies parallel to
+    if rng.random() < 0.3:  # layers: muscles and fasciae, parallel to the ultrasound probe
         stretch[2 if palette.style == "US" else int(rng.integers(3))] = rng.uniform(2, 5)
     rough, offsets = rng.uniform(0, 0.6), rng.normal(0, rng.uniform(0, 0.6), count)
     clusters = cluster_map(
@@ -42,7 +42,7 @@ def draw_clusters(
     # Membranes swell, thin out and end; an even net of them would look like a honeycomb.
     strength = fractal_field(canvas.shape, [0.6 * size, 0.2 * size], [1.0, 0.6], canvas.dz, canvas.generator)
     strength.mul_(rng.uniform(0.2, 0.6)).add_(0.8)
-    gone = eroded(clusters, steps, across_slices=canvas.dz < 2.5, strength=strength)
+    eroded_voxels = eroded(clusters, steps, across_slices=canvas.dz < 2.5, strength=strength)
     one = palette.soft(rng)
     means = [palette.near(rng, one) if alike else palette.any(rng) for _ in range(count)]
     if alike:
@@ -50,7 +50,7 @@ def draw_clusters(
     else:
         lines = [palette.any(rng) for _ in range(count)] if rng.random() < 0.5 else [palette.any(rng)] * count
     grain = [palette.amplitude(rng) for _ in range(2 * count)]
-    index = clusters.add_(gone, alpha=count)
+    index = clusters.add_(eroded_voxels, alpha=count)
 
     # One look-up for both: a complex number is an intensity and a strength of texture.
     looks = torch.complex(*(torch.tensor(v, dtype=torch.float32, device=canvas.device) for v in (means + lines, grain)))
@@ -73,7 +73,7 @@ class Body:
     """The outline of a body and its layers.
 
     Attributes:
-        depth: how far a voxel lies under the surface, in pixels; negative outside.
+        depth: distance of a voxel below the surface, in pixels; negative outside.
         inner: where the layers end and the organs begin.
         levels: intensity by depth, ``_PER_PIXEL`` entries a pixel from ``start`` on.
         weights: how much of it shows: 1 in the layers, 0 below them.

@@ -80,15 +80,15 @@ def eroded(clusters: Tensor, steps: NDArray[np.int64], across_slices: bool, stre
         steps: how often each cluster is eroded, (K,).
         across_slices: whether the first step takes slices above and below as neighbours; later ones never do,
             because a boundary is thin and slices are often thick.
-        strength: float (D, H, W), multiplies the steps where a voxel lies; they stay at most the largest of ``steps``.
+        strength: float (D, H, W), multiplies the steps at each voxel; they stay at most the largest of ``steps``.
             A boundary is thick here, thin there, and open where less than half a step is left.
     """
     most = int(steps.max(initial=0))
-    gone = torch.zeros(clusters.shape, dtype=torch.uint8, device=clusters.device)
+    eroded_away = torch.zeros(clusters.shape, dtype=torch.uint8, device=clusters.device)
     if not most:
-        return gone
+        return eroded_away
     table = torch.as_tensor(steps, dtype=torch.float32, device=clusters.device)
-    left, state = torch.empty_like(gone), clusters.to(torch.uint8)
+    left, state = torch.empty_like(eroded_away), clusters.to(torch.uint8)
     for rows in slabs(clusters.shape):
         part = table.index_select(0, clusters[rows].flatten()).view(left[rows].shape)
         if strength is not None:
@@ -97,7 +97,7 @@ def eroded(clusters: Tensor, steps: NDArray[np.int64], across_slices: bool, stre
     for step in range(most):
         # After the first step the border of what is left is what touches the eroded. Bytes of 0 and 1 are quicker than
         # comparisons, which torch does not vectorise.
-        edge = torch.zeros_like(gone)
+        edge = torch.zeros_like(eroded_away)
         for axis in range(3):
             n = state.shape[axis]
             if n == 1 or (axis == 0 and not (across_slices and step == 0)):
@@ -108,7 +108,7 @@ def eroded(clusters: Tensor, steps: NDArray[np.int64], across_slices: bool, stre
                 edge[a] |= differs
                 edge[b] |= differs
             else:
-                edge[a] |= gone[b]
-                edge[b] |= gone[a]
-        gone |= edge.bitwise_and_(left.clamp(step, step + 1).sub_(step))
-    return gone
+                edge[a] |= eroded_away[b]
+                edge[b] |= eroded_away[a]
+        eroded_away |= edge.bitwise_and_(left.clamp(step, step + 1).sub_(step))
+    return eroded_away

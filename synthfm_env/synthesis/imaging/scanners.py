@@ -1,4 +1,4 @@
-"""From mean intensities to an image: what CT, MR, ultrasound and other devices do to them."""
+"""Turns mean intensities into an image, with models of CT, MR, ultrasound and other devices."""
 
 import math
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from synthfm_env.synthesis.recipe import Style
 
 @dataclass(frozen=True)
 class Scanner:
-    """What an image is taken with.
+    """Models of CT, MR, ultrasound and other devices: noise, blur, bias field and field of view.
 
     Attributes:
         rng: draws the parameters.

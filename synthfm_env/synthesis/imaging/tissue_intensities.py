@@ -89,7 +89,7 @@ class TissueIntensities:
         return float(rng.uniform(0.8, 1.4) if self.style == "US" and rng.random() < 0.4 else rng.uniform(0, 0.08))
 
     def any(self, rng: Rng) -> float:
-        """Return a level of whatever a structure may be made of: mostly soft tissue."""
+        """Return an intensity of a random tissue: mostly soft tissue."""
         kind = bisect_right(_KINDS, rng.random())
         return (self.soft, self.fat, self.fluid, self.bone, self.gas)[kind](rng)
 

@@ -1,4 +1,4 @@
-"""Where an ultrasound probe's beams go: echoes are drawn along them, and then brought to the screen."""
+"""Maps between the screen and the beams of an ultrasound probe, along which echoes are drawn."""
 
 import math
 from collections.abc import Callable
@@ -23,8 +23,8 @@ class Probe:
 
     Attributes:
         seen: bool (H, W), what the beams reach; None for all.
-        beams: where each point of the grid lies on the screen, (R, B, 2) as ``grid_sample`` takes it.
-        screen: where each pixel lies on the grid, (H, W, 2), likewise.
+        beams: position of each point of the grid on the screen, (R, B, 2) as ``grid_sample`` takes it.
+        screen: position of each pixel on the grid, (H, W, 2), likewise.
         spacing: pixels from one beam to the next at middle depth.
     """
 
@@ -95,7 +95,7 @@ class Probe:
         )
 
     def scanned(self, image: Tensor) -> Tensor:
-        """Return what lies along the beams, (D, R, B), of an image (D, H, W)."""
+        """Return an image (D, H, W) resampled along the beams, (D, R, B)."""
         return _resampled(image, self.beams)
 
     def shown(self, echoes: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""What a data-set layout is: where the files of a data set lie, and how they become volumes."""
+"""Base class of data-set readers: where the files of a data set are, and how they become volumes."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -31,14 +31,14 @@ class Item:
 
 
 class Layout(ABC):
-    """How a data set lies on disk as its host ships it. The first line of the docstring says what it holds.
+    """Reads a data set in the layout in which its host ships it. The docstring's first line describes its content.
 
     Attributes:
         name: for suites and ``--layout``.
         licence: its host's, in a few words.
         address: where its host offers it.
         parts: what it consists of, with a line on each; empty where there is nothing to choose.
-        structures: name of each label id that ``load`` gives; empty where the data set says it itself.
+        structures: name of each label id that ``load`` gives; empty if the data set contains them.
         expected: files below the folder that is named, as a user would look for them.
     """
 
@@ -58,7 +58,7 @@ class Layout(ABC):
             part: one of ``parts``, empty where there are none.
 
         Raises:
-            InputError: a file that tells where the others lie is broken.
+            InputError: a file that lists the others is broken.
         """
 
     @abstractmethod
@@ -70,14 +70,14 @@ class Layout(ABC):
             structures: the only ones that are needed, ids or names; empty for every one.
 
         Raises:
-            InputError: a file that is missing, broken, or unlike what the layout says.
+            InputError: a file that is missing, broken, or not as the layout requires.
         """
 
     def items(self, root: Path, part: str | None = None) -> list[Item]:
         """Return the images below a folder.
 
         Raises:
-            InputError: no such folder or part, or nothing there that looks like the layout; says what was expected.
+            InputError: no such folder or part, or no files of the layout; the message states what was expected.
         """
         if self.parts and part not in self.parts:
             raise unknown_name(f"part of layout {self.name!r}", part or "", self.parts)

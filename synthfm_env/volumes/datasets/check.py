@@ -1,4 +1,4 @@
-"""Looks at a data set on disk: whether it lies as its layout says, and which images can be read."""
+"""Checks a data set on disk: whether it has its layout, and which images can be read."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from synthfm_env.volumes.datasets import Item, Layout, get_layout
 
 @dataclass(slots=True)
 class Checked:
-    """What one part of a data set holds.
+    """Result of checking one part of a data set.
 
     Attributes:
         part: of the layout, empty where it has none.
@@ -37,7 +37,7 @@ def check(root: Path, layout_name: str, console: Console) -> list[Checked]:
 
     Args:
         root: its folder.
-        layout_name: how it lies.
+        layout_name: the layout that it should have.
         console: where progress is shown.
 
     Raises:
@@ -57,7 +57,7 @@ def check(root: Path, layout_name: str, console: Console) -> list[Checked]:
 
 
 def say(checked: list[Checked], shown: int = 10) -> Iterator[str]:
-    """Yield the lines that tell what was found."""
+    """Yield the lines of the report."""
     for one in checked:
         name = f"{one.part}: " if one.part else ""
         yield f"{name}{_count(one.images, 'image')} of {_count(one.patients, 'patient')} can be played"

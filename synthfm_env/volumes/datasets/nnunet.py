@@ -22,7 +22,7 @@ class Folder(Layout):
     """Your own NIfTI files: nnU-Net's imagesTr and labelsTr, images and labels, or a folder a case.
 
     - ``imagesTr/CASE_0000.nii.gz`` with ``labelsTr/CASE.nii.gz``, and the same with ``Ts`` or ``Va``; of several
-      channels the first is played. ``dataset.json`` beside them names structures and modality.
+      channels the first is played. ``dataset.json`` in the same folder names structures and modality.
     - ``images/CASE.nii.gz`` with ``labels/CASE.nii.gz``.
     - ``CASE/image.nii.gz`` with ``CASE/label.nii.gz``; ``CASE/meta.json`` may name ``labels`` (id to name) and
       ``modality``.
@@ -133,7 +133,7 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read as JSON ({error}); mend the file, or move it away") from None
+        raise InputError(f"{path}: cannot be read as JSON ({error}); fix the file, or move it away") from None
 
 
 def _in_two_folders(root: Path) -> Iterator[Item]:
@@ -172,7 +172,7 @@ def _niftis(folder: Path) -> list[Path]:
 
 
 def _described(item: Item) -> tuple[dict[int, str], str | None]:
-    """Return the names of label ids and the modality that a file beside the images tells, where there is one."""
+    """Return the names of label ids and the modality from a file beside the images, if there is one."""
     dataset, meta = item.image.parent.parent / "dataset.json", item.image.parent / "meta.json"
     if item.image.name.startswith("image.") and meta.is_file():
         about = read_json(meta)

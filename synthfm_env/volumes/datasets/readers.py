@@ -1,4 +1,4 @@
-"""Files that are no NIfTI: mhd, mha and DICOM through SimpleITK, PNG and the like through Pillow."""
+"""Reads files other than NIfTI: mhd, mha and DICOM with SimpleITK, PNG and similar formats with Pillow."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -98,7 +98,7 @@ def read_series(files: Sequence[Path]) -> tuple[NDArray[np.float32], list[int], 
     if len({one.pixels.shape for one in slices}) > 1:
         raise InputError(f"{files[0].parent}: its slices differ in size; are these files of one series?")
     if gaps.size and gaps.min() <= 1e-3:
-        raise InputError(f"{files[0].parent}: two slices lie at the same place; are these files of one series?")
+        raise InputError(f"{files[0].parent}: two slices have the same position; are these files of one series?")
     step = float(np.median(gaps)) if gaps.size else slices[0].spacing[2]
     affine = np.eye(4)
     first = slices[order[0]]
@@ -130,7 +130,7 @@ def turned(
 
 
 class _Slice:
-    """A DICOM file of one slice: its pixels in the scanner's units, and where they lie."""
+    """A DICOM file of one slice: its pixels in the scanner's units, and their position."""
 
     def __init__(self, pixels: NDArray[np.float32], image: Any) -> None:
         self.pixels = pixels

@@ -1,4 +1,4 @@
-"""Random pieces of drafts, turned and mirrored, for the refiner to learn from."""
+"""Cuts random crops of recorded inputs, with axes exchanged and mirrored, to train the refiner."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +17,7 @@ _INVERTED = 0.3
 
 
 class Crop(NamedTuple):
-    """What the refiner sees, the logits that it adds to, and the truth, on (d, h, w) voxels.
+    """The refiner's input, the logits that it adds to, and the truth, on (d, h, w) voxels.
 
     Attributes:
         channels: float32 (CHANNELS, d, h, w).

@@ -21,7 +21,7 @@ class Round(Strict):
 
 
 class RefinerRecipe(Strict):
-    """One training of the 3D network that has the last word on what views and distances say."""
+    """One training of the 3D network that corrects the combined logits of views and click prior."""
 
     name: str
     seed: int = Field(0, ge=0)

@@ -1,4 +1,4 @@
-"""Drafts to refine: what the packaged view says of synthetic volumes under simulated clicks, kept as files."""
+"""Records inputs of the refiner from simulated episodes on synthetic volumes, as files."""
 
 import os
 import shutil
@@ -91,7 +91,7 @@ def play(
     clicker: str,
     seed: int,
 ) -> Iterator[Drafted]:
-    """Play one episode and yield its drafts, those of views that were looked at and left again as well."""
+    """Play one episode and yield its recorded inputs, those of refused crops as well."""
     env = VolumeEnv(image=volume, segmenter=segmenter, reveal_truth=True, max_clicks=recipe.clicks)
     assert volume.label is not None
     truth = torch.from_numpy(volume.label == structure)

@@ -1,4 +1,4 @@
-"""Trains the refiner: plays episodes, fits what they left, plays again with what was fitted."""
+"""Trains the refiner in rounds (DAgger): record inputs from episodes, fit, record again with the fitted refiner."""
 
 import time
 from collections.abc import Callable
@@ -87,11 +87,11 @@ class RefinerTrainer:
         played = play_all(episodes, self.workers)
         console = Console(stderr=True)
         title = f"round {number + 1}/{len(self.recipe.rounds)} volumes played"
-        said = time.monotonic()
+        last_line = time.monotonic()
         bar = track(played, title, len(episodes), console=console, disable=not console.is_terminal)
         for done, _ in enumerate(bar, 1):
-            if not console.is_terminal and time.monotonic() - said >= LINE_EVERY_S:
-                said = time.monotonic()
+            if not console.is_terminal and time.monotonic() - last_line >= LINE_EVERY_S:
+                last_line = time.monotonic()
                 console.print(f"{title}: {done} of {len(episodes)}")
         if not self._paths(number, held_out=False):
             raise InputError(

@@ -1,4 +1,4 @@
-"""The model that a recipe starts from."""
+"""Builds and initialises the model of a recipe."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ def architecture_of(recipe: TrainingRecipe) -> Architecture | str:
     """Return the architecture that a recipe trains: the one it states, else that of its weights, else nano's.
 
     Raises:
-        InputError: neither the recipe nor the header of its weights says.
+        InputError: neither the recipe nor the header of its weights names it.
     """
     if recipe.architecture is not None:
         return recipe.architecture

@@ -1,4 +1,4 @@
-"""Clips for training: SynthFM-3D volumes cut along any plane, made on the fly, each from its index alone."""
+"""Dataset of clips: SynthFM-3D volumes cut along any plane, generated on the fly from their index."""
 
 from collections.abc import Iterator
 from itertools import islice
@@ -41,7 +41,7 @@ class Clips(NamedTuple):
 def masks_of(labels: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     """Return bool (..., O, T, S, S): where labels (..., T, S, S) are each of the targets (..., O).
 
-    Made where the labels lie: masks of all objects are most of what would travel between processes and to a GPU.
+    Made on the labels' device: masks of all objects are most of what would travel between processes and to a GPU.
     """
     return labels.unsqueeze(-4) == targets[..., None, None, None]
 
@@ -159,7 +159,7 @@ def _random_slices(label: NDArray, count: int, rng: np.random.Generator) -> NDAr
 def _random_windows(label: NDArray, zoom: tuple[float, float], rng: np.random.Generator) -> tuple[slice, slice, int]:
     """Return rows and columns of a window, and the object in focus, 0 for none.
 
-    Some windows lie around one object, as the engine's zoom cuts them where it has found one; some anywhere about a
+    Some windows are around one object, as the engine's crops are; some anywhere about a
     pixel of one, as where it took a piece for the whole: if the mask then reaches the window's sides, the engine looks
     wider. The others know no object.
     """

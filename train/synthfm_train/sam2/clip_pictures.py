@@ -1,4 +1,4 @@
-"""Pictures of validation clips with their clicks and masks."""
+"""Draws validation clips with their clicks and masks."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

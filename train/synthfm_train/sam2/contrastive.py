@@ -1,4 +1,4 @@
-"""The dense task: pixels of one structure shall have like embeddings, pixels of different ones unlike."""
+"""Contrastive loss on pixel embeddings: similar within a structure, different between structures."""
 
 import torch
 import torch.nn.functional as F

@@ -1,9 +1,9 @@
-"""Initial weights from which a small SAM 2 learns at once to look at the click, and at the same place in memory."""
+"""Initialises attention so that a small SAM 2 attends to the click, and to the same place in memory, from the start."""
 
 import torch
 from sam2.modeling.sam2_base import SAM2Base
 
-_NECK = 0.1  # the encoder's maps start small beside the position codes, or these drown in them
+_NECK = 0.1  # the encoder's maps start small compared to the position codes, which would drown in them otherwise
 _LABEL = 0.1  # and so do the embeddings that tell positive from negative
 _SHARPNESS = 2.0
 _NOISE = 0.2  # share of the usual random weights that stays

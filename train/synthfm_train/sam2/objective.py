@@ -1,4 +1,4 @@
-"""What the training loop trains for SAM 2: clips of synthetic volumes under simulated prompts."""
+"""Trains SAM 2 on clips of synthetic volumes under simulated prompts."""
 
 import time
 from collections.abc import Iterator

@@ -1,6 +1,6 @@
-"""Simulated prompts for training: many 2D masks at once, on the model's own grid.
+"""Samples clicks and boxes for many 2D masks at once, on the model's own grid.
 
-All draws come from a generator on the CPU, so that they are the same wherever the masks lie.
+All draws come from a generator on the CPU, so that they are the same for masks on any device.
 """
 
 import torch
@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from sam2.utils.misc import mask_to_box
 from torch import Tensor
 
-# Widths of the box that measures how deep inside an error a pixel lies: 1 is a uniform draw over the error (SAM 2's
+# Widths of the box that measures how deep inside an error a pixel is: 1 is a uniform draw over the error (SAM 2's
 # training sampler), wide ones come near the centre of the largest piece (SAM 2's and RITM's evaluation click).
 _WIDTHS = (1, 5, 11, 21)
 _FROM_TRUTH = 0.1  # SAM 2 samples a tenth of the corrections from the truth, error or not

@@ -25,7 +25,7 @@ Shapes = Annotated[tuple[tuple[int, int, int], ...], BeforeValidator(_several), 
 
 
 class Data(Strict):
-    """Where clips come from: SynthFM-3D volumes, cut along all three planes."""
+    """Source of clips: SynthFM-3D volumes, cut along all three planes."""
 
     recipe: str = "any"
     shape: Shapes = Field(((32, 128, 128),), description="(D, H, W) of the volumes, or several that take turns")
@@ -57,7 +57,7 @@ class Phase(Strict):
     masks: float = Field(0.0, ge=0, le=1, description="share of steps on clips whose first slice comes with its mask")
     images: float = Field(0.0, ge=0, le=1, description="share of steps that take only the first slice of each clip")
     balance: float = Field(0.5, ge=0, le=1, description="of inside against outside in the cross-entropy")
-    dense: float = Field(0.2, ge=0, description="weight of the dense task beside the clicks")
+    dense: float = Field(0.2, ge=0, description="weight of the dense task, added to the clicks' loss")
     lr: float = Field(5e-4, gt=0)
     warmup: int = Field(100, ge=0)
     final_lr: float = Field(0.05, ge=0, le=1, description="share of lr left at the end of the phase")

@@ -1,4 +1,4 @@
-"""A fixed synthetic validation set, played with fixed clicks."""
+"""Validates on a fixed synthetic set with fixed clicks."""
 
 from pathlib import Path
 

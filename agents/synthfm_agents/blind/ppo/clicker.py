@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 class LearnedClicker(Clicker):
     """Blind: clicks where a small network, trained with PPO on synthetic volumes, expects most (``ppo``).
 
-    The image falls into 6 x 12 x 12 cells, whatever its size. The 64 that stand out most in grey may be clicked, in the
+    An image of any size is divided into 6 x 12 x 12 cells. The 64 that stand out most in grey may be clicked, in the
     middle, none twice. The network sees the grey, mask and clicks around each, and gives it with either sign, and
-    to stop, a score; the best is done. Nothing tells it which structure is meant: it finds what stands out, and gathers
+    to stop, a score; the best is done. It does not know which structure is meant: it finds what stands out, and gathers
     that in one mask where this pays on average. There is no chance in it.
 
-    ``agents/ppo_clicker.py`` trained it and says what it reaches; running it needs torch alone.
+    ``agents/ppo_clicker.py`` trained it and reports its scores; running it needs torch alone.
     """
 
     name: ClassVar[str] = "ppo"

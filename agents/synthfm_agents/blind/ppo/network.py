@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from synthfm_agents.base import Observation, clicks_in
 
 GRID: Final = (6, 12, 12)
-"""Cells (z, y, x) that an image of whatever size falls into; a click goes to the middle of one."""
+"""Cells (z, y, x) that an image of any size is divided into; a click goes to the middle of one."""
 
 CANDIDATES: Final = 64
 """So many cells may be clicked: those whose mean grey is farthest from the median of all cells."""
@@ -64,7 +64,7 @@ def _distance(places: NDArray[np.float64], others: list[NDArray[np.float64]]) ->
 
 
 class ClickNet(nn.Module):
-    """The same small network for every candidate, which is also told what all of them look like together.
+    """Scores each candidate with one small shared network, which also reads a summary of all candidates.
 
     Args:
         width: of its layers.

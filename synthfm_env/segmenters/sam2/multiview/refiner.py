@@ -28,7 +28,7 @@ class Refines(Protocol):
 
 
 class _Conv3d(nn.Conv3d):
-    """A convolution that oneDNN does on a CPU whatever the shape.
+    """A convolution that uses oneDNN on a CPU for every shape.
 
     Where batch, channels, depth and height multiply to less than 20481 torch does it in a way of its own, which takes
     up to ten times as long on the flat or small boxes that objects have.

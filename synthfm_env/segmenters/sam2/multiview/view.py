@@ -85,7 +85,7 @@ class MultiView:
 
     A click meets an object on one slice along z, and cuts it lengthwise along y and x. So the model sees where the
     object ends instead of following it too far. Each axis has at most two thirds as many slices as a mask has pixels
-    along its side, so the cost of a click is bounded, whatever the size of the volume.
+    along its side, so the cost of a click is bounded for volumes of every size.
 
     A single slice, or a stack of fewer than eight, shows nothing along y and x. It is tracked along z in all eight
     orientations instead: SAM 2's errors depend on the orientation, and the mean errs less.

@@ -1,4 +1,4 @@
-"""What the image encoder is fed: slices as square, normalised RGB frames."""
+"""Turns slices into the image encoder's input: square, normalised RGB frames."""
 
 import numpy as np
 import torch

@@ -63,7 +63,7 @@ def _every_third(state: StackState) -> list[int]:
 def interpolate_unvisited(state: StackState, before: StackState, visited: set[int]) -> None:
     """Add to the logits of every unvisited slice the change of the nearest visited slices, weighted by distance.
 
-    Conditioning slices are left out: their change comes from their own clicks and tells nothing of their neighbours.
+    Conditioning slices are left out: their change comes from their own clicks, not from a change of the object.
 
     Args:
         state: is changed.

@@ -14,7 +14,7 @@ slices, conditioned on slice 5, with a new click on slice 9 (t: tracked, i: inte
     5. interpolation     i  i     i  i     i  i                       i
 
 1. ``preview.preview_slices`` decodes every third tracked slice again, in large batches, from the existing memories.
-2. A sweep starts to track beside the click, or behind the last unchanged preview before a changed one.
+2. A sweep starts to track at the click's neighbour, or behind the last unchanged preview before a changed one.
 3. It tracks slice by slice, since each slice attends to the six before it. After two consecutive previewed slices that
    come out as previewed (here 11 and 14) it skips ahead to the next changed slice, if there is one.
 4. The downward sweep runs six slices behind the upward one, which it remembers, so both go through the model together.
