@@ -18,7 +18,7 @@ INNER = (slice(1, -1),) * 3
 
 
 class Deepest(NamedTuple):
-    """The voxel of a region farthest from its border, and how far; 0 where there is none."""
+    """The voxel of a region farthest from its border, and how far; 0 if there is none."""
 
     zyx: Voxel
     distance: float

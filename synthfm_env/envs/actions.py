@@ -24,7 +24,7 @@ def stop_action() -> NDArray[np.int64]:
 
 
 def read_action(action: ArrayLike, shape: tuple[int, int, int]) -> Click | None:
-    """Return the click that an action places, or None where it stops.
+    """Return the click that an action places, or None if it stops.
 
     Args:
         action: four integers: z, y, x and 0 negative, 1 positive, 2 stop.

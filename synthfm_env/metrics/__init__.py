@@ -1,6 +1,6 @@
 """Every score of the project, each defined once: of overlap, of surfaces in mm, of an episode's clicks.
 
-A mask that is empty where the truth is too is worth 1 in the scores of [0, 1]; where one of the two is empty, 0.
+A mask that is empty if the truth is too is worth 1 in the scores of [0, 1]; where one of the two is empty, 0.
 """
 
 from synthfm_env.metrics.episode_curves import clicks_to_target, normalised_auc, worst_drop

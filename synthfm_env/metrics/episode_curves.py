@@ -32,7 +32,7 @@ def normalised_auc(scores: Sequence[float] | NDArray) -> float:
 
 
 def clicks_to_target(scores: Sequence[float] | NDArray, target: float) -> int | None:
-    """Return how many clicks the target took (RITM's NoC), None where it was never reached.
+    """Return how many clicks the target took (RITM's NoC), None if it was never reached.
 
     None is not a number of clicks: papers that count K for it make a segmenter that fails look like one that
     is slow. Give the share of episodes that reached the target with any mean over those that did.
@@ -51,7 +51,7 @@ def clicks_to_target(scores: Sequence[float] | NDArray, target: float) -> int | 
 
 
 def worst_drop(scores: Sequence[float] | NDArray) -> float:
-    """Return by how much the worst single click lowered the score: in [0, 1], 0 where no click did.
+    """Return by how much the worst single click lowered the score: in [0, 1], 0 if no click did.
 
     Args:
         scores: Dice, or any other score in [0, 1], after click 1, 2, ... K.

@@ -7,7 +7,7 @@ from synthfm_env.errors import InputError
 
 
 def dice(a: NDArray, b: NDArray) -> float:
-    """Return 2|A∩B| / (|A|+|B|), in [0, 1] (Dice 1945): 1 where both are empty, 0 where one is.
+    """Return 2|A∩B| / (|A|+|B|), in [0, 1] (Dice 1945): 1 if both are empty, 0 if one is.
 
     Args:
         a: mask of any shape; non-zero is inside.
@@ -21,7 +21,7 @@ def dice(a: NDArray, b: NDArray) -> float:
 
 
 def iou(a: NDArray, b: NDArray) -> float:
-    """Return |A∩B| / |A∪B|, in [0, 1] (Jaccard 1912): 1 where both are empty, 0 where one is.
+    """Return |A∩B| / |A∪B|, in [0, 1] (Jaccard 1912): 1 if both are empty, 0 if one is.
 
     Args:
         a: mask of any shape; non-zero is inside.

@@ -92,7 +92,7 @@ class Surfaces:
     def hausdorff(self, percent: float) -> float:
         """Return the distance in mm that this share of a surface's area does not exceed, of the two the larger.
 
-        0 where both masks are empty, infinite where one is.
+        0 if both masks are empty, infinite where one is.
 
         Args:
             percent: 100 for the Hausdorff distance itself, 95 for HD95.
@@ -109,7 +109,7 @@ class Surfaces:
 def nsd(a: NDArray, b: NDArray, spacing: tuple[float, float, float], tolerance_mm: float) -> float:
     """Return the normalised surface Dice: the share of both surfaces within a tolerance of the other one.
 
-    1 where both masks are empty, 0 where one is.
+    1 if both masks are empty, 0 if one is.
 
     Args:
         a: mask (D, H, W); non-zero is inside.
@@ -129,7 +129,7 @@ def nsd(a: NDArray, b: NDArray, spacing: tuple[float, float, float], tolerance_m
 def hd95(a: NDArray, b: NDArray, spacing: tuple[float, float, float]) -> float:
     """Return the 95th percentile of the distances between two surfaces in mm, of the two directions the larger.
 
-    0 where both masks are empty, infinite where one is: leave those out of a mean, and count them.
+    0 if both masks are empty, infinite where one is: leave those out of a mean, and count them.
 
     Args:
         a: mask (D, H, W); non-zero is inside.

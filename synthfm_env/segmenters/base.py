@@ -46,7 +46,7 @@ class Prediction:
 
     Attributes:
         mask: bool (D, H, W), the image's own grid.
-        logits: float32 (D, h, w) in the model's own in-plane resolution, above 0 inside; None where the
+        logits: float32 (D, h, w) in the model's own in-plane resolution, above 0 inside; None if the
             model has none.
         seconds: cost of this answer.
     """

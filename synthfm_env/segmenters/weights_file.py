@@ -12,7 +12,7 @@ _Model = TypeVar("_Model", bound=nn.Module)
 
 
 def read_safetensors(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
-    """Return a file's header and its tensors in float32; raises InputError where it is damaged."""
+    """Return a file's header and its tensors in float32; raises InputError if it is damaged."""
     try:
         with safe_open(path, framework="pt") as file:
             state = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118 - not a mapping

@@ -22,7 +22,7 @@ def to_uint8(image: NDArray, modality: str) -> NDArray[np.uint8]:
       single negative voxel is not in Hounsfield units (it was windowed or shifted before) and is
       treated as below.
     - All others: the 0.5 to 99.5 percentile of the voxels that are not exactly zero become 0..255. The
-      zeros are left out because they are mostly an erased background; they still become 0 where all
+      zeros are left out because they are mostly an erased background; they still become 0 if all
       intensities are positive. Where both percentiles coincide, the full range takes their place.
 
     Values beyond the window are clipped, and the result is rounded. The percentiles come from all voxels of
@@ -34,7 +34,7 @@ def to_uint8(image: NDArray, modality: str) -> NDArray[np.uint8]:
         modality: one of ``MODALITIES``.
 
     Returns:
-        uint8, the shape of ``image``; ``image`` itself where that is uint8.
+        uint8, the shape of ``image``; ``image`` itself if that is uint8.
 
     Raises:
         InputError: an unknown modality, no voxels, a dtype that is not real, NaN or infinite voxels.

@@ -18,7 +18,7 @@ MM_PER_UNIT = {"meter": 1000.0, "micron": 0.001}
 
 
 def spatial_shape(header: nib.Nifti1Header) -> tuple[int, ...]:
-    """Return the length of the file's first three axes, 1 where it has fewer."""
+    """Return the length of the file's first three axes, 1 if it has fewer."""
     return tuple((*header.get_data_shape(), 1, 1)[:3])
 
 

@@ -25,7 +25,7 @@ def list_recipes() -> dict[str, Path]:
 
 
 def read_fields(name_or_path: str, overrides: tuple[str, ...] = ()) -> dict[str, Any]:
-    """Return the fields of a recipe of any kind, unchecked; raises InputError where they cannot be read."""
+    """Return the fields of a recipe of any kind, unchecked; raises InputError if they cannot be read."""
     data = _read(name_or_path)
     for override in overrides:
         _apply(data, override)

@@ -37,6 +37,6 @@ class Ritm3D(ClickProtocol):
 
 
 def deeper_of(missed: Deepest, false: Deepest) -> Click | None:
-    """Return the click at the deeper of two errors, negative where both are equal; None where there is none."""
+    """Return the click at the deeper of two errors, negative where both are equal; None if there is none."""
     best = missed if missed.distance > false.distance else false
     return Click(best.zyx, positive=best is missed) if best.distance > 0 else None

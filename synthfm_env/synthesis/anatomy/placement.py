@@ -74,7 +74,7 @@ class Placement:
         return self._sharpness * log_uniform(self.rng, 0.6, 1.6)
 
     def find(self, shape: Shape, centre: Array) -> Found | None:
-        """Return the box of a shape and f on it, or None where it is out of sight."""
+        """Return the box of a shape and f on it, or None if it is out of sight."""
         widest = max(_WIDEST, 1.6 * self._sharpness)
         return self.canvas.evaluate(shape.turned(self.frame), self.frame @ centre, _margin(widest))
 

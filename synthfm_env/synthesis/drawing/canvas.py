@@ -59,7 +59,7 @@ class Canvas:
         return Tube(tube.path - self._displacement.at(tube.path + centre), tube.radii)
 
     def evaluate(self, shape: Shape, centre: Array, margin: float) -> tuple[Box, Tensor] | None:
-        """Return the box of voxels that the shape may touch and f on it, or None where it is out of sight.
+        """Return the box of voxels that the shape may touch and f on it, or None if it is out of sight.
 
         ``margin`` is how many pixels beyond the border may be touched.
         """

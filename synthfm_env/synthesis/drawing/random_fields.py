@@ -33,7 +33,7 @@ def spline_matrix(length: int, cells: int, device: str) -> Tensor:
 def nesting_matrix(fine: int, cells: int, device: str) -> Tensor | None:
     """Return the (fine + 3, cells + 3) matrix of a spline's values where one of ``fine`` intervals has control points.
 
-    None where both are the same. Taken as control points, these values are the spline again, but smoother: as if its
+    None if both are the same. Taken as control points, these values are the spline again, but smoother: as if its
     kernel were blurred by the finer one's. They are scaled up by what noise loses by that.
     """
     if fine == cells:
@@ -54,7 +54,7 @@ def _spline_rows(t: NDArray[np.float64], cells: int) -> NDArray[np.float32]:
 
 @lru_cache(maxsize=16384)
 def cubic_matrix(length: int, samples: int, device: str) -> Tensor | None:
-    """Return the (length, samples) Catmull-Rom matrix; both ends coincide. None where nothing is to be done."""
+    """Return the (length, samples) Catmull-Rom matrix; both ends coincide. None if nothing is to be done."""
     if samples >= length:
         return None
     t = np.linspace(0, samples - 1, length)

@@ -37,7 +37,7 @@ class Layout(ABC):
         name: for suites and ``--layout``.
         licence: its host's, in a few words.
         address: where its host offers it.
-        parts: what it consists of, with a line on each; empty where there is nothing to choose.
+        parts: what it consists of, with a line on each; empty if there is nothing to choose.
         structures: name of each label id that ``load`` gives; empty if the data set contains them.
         expected: files below the folder that is named, as a user would look for them.
     """
@@ -55,7 +55,7 @@ class Layout(ABC):
 
         Args:
             root: the folder, which exists.
-            part: one of ``parts``, empty where there are none.
+            part: one of ``parts``, empty if there are none.
 
         Raises:
             InputError: a file that lists the others is broken.

@@ -18,7 +18,7 @@ class Checked:
     """Result of checking one part of a data set.
 
     Attributes:
-        part: of the layout, empty where it has none.
+        part: of the layout, empty if it has none.
         patients: how many.
         images: how many could be read.
         structures: in how many images each one is.

@@ -199,7 +199,7 @@ def _names(labels: Mapping[str, Any]) -> dict[int, str]:
 
 
 def _modality(text: str) -> str | None:
-    """Return the project's name of a modality, None where the text is none; then it is guessed."""
+    """Return the project's name of a modality, None if the text is none; then it is guessed."""
     low = text.lower()
     if low.startswith(("us", "ultrasound")):
         return "US"

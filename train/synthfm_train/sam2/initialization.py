@@ -3,11 +3,11 @@
 import torch
 from sam2.modeling.sam2_base import SAM2Base
 
-_NECK = 0.1  # the encoder's maps start small compared to the position codes, which would drown in them otherwise
-_LABEL = 0.1  # and so do the embeddings that tell positive from negative
-_SHARPNESS = 2.0
-_NOISE = 0.2  # share of the usual random weights that stays
-_PLACE = 3.0
+_NECK = 0.1  # scale of the image encoder's maps, so that they do not drown the position codes
+_LABEL = 0.1  # scale of the embeddings of positive and negative clicks, for the same reason
+_SHARPNESS = 2.0  # scale of the queries' position codes in the mask decoder
+_NOISE = 0.2  # share of the usual random weights that is kept
+_PLACE = 3.0  # scale of the position codes in memory attention
 
 
 @torch.no_grad()

@@ -33,7 +33,7 @@ class Data(Strict):
     min_pixels: int = Field(24, ge=1, description="smallest object on the prompted slice, at the model's resolution")
 
     def generators(self) -> list[SynthFM3D]:
-        """Return what draws the volumes, one for each shape; raises InputError where one cannot be drawn."""
+        """Return what draws the volumes, one for each shape; raises InputError if one cannot be drawn."""
         return [SynthFM3D(shape, self.recipe) for shape in self.shape]
 
 

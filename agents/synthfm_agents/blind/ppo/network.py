@@ -18,7 +18,7 @@ CANDIDATES: Final = 64
 
 FEATURES: Final = 14
 OPEN: Final = 13
-"""The feature that is 1 where no click has been placed, else 0."""
+"""The feature that is 1 if no click has been placed, else 0."""
 
 ACTIONS: Final = 2 * CANDIDATES + 1
 """A negative and a positive click for each candidate, and to stop."""
