@@ -22,7 +22,7 @@ PATIENCE = {
     "RAY_gcs_server_request_timeout_seconds": "300",
     "RAY_health_check_timeout_ms": "60000",
 }
-HERE = Path(__file__).parent
+HERE = Path(__file__).parents[1] / "helpers"
 SUITE = """
 name = "small"
 segmenters = ["toys:Ball", "toys:FailsAtThirdClick"]

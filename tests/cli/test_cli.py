@@ -13,7 +13,7 @@ from synthfm_bench import cli
 from synthfm_bench.execution import run as runner
 from synthfm_env.envs.registration import ENVS
 
-TOYS = Path(__file__).parents[1] / "bench"
+TOYS = Path(__file__).parents[1] / "helpers"
 LPS = np.diag([-1.5, -1.5, 4.0, 1.0])
 LPS[:3, 3] = [30, 40, -50]
 BALL = "toys:Ball"

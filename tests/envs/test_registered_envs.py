@@ -7,24 +7,13 @@ import warnings
 import gymnasium as gym
 import numpy as np
 import pytest
-from env_cases import IDS
+from env_cases import IDS, rollout
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.utils.env_checker import check_env, data_equivalence
 
 from synthfm_env.envs.registration import register_envs
 
 every_id = pytest.mark.parametrize("env_id", IDS)
-
-
-def rollout(env, seed, steps=12):
-    """All that an environment returns when driven at random over several episodes."""
-    env.action_space.seed(seed)
-    returned = [env.reset(seed=seed)]
-    for _ in range(steps):
-        returned.append(env.step(env.action_space.sample()))
-        if returned[-1][2] or returned[-1][3]:
-            returned.append(env.reset())
-    return returned
 
 
 def test_these_are_all_ids_and_registering_again_changes_nothing():

@@ -6,9 +6,9 @@ import warnings
 
 import gymnasium as gym
 import pytest
+from env_cases import rollout
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.utils.env_checker import check_env, data_equivalence
-from test_registered_envs import rollout
 
 from synthfm_env.envs import wrappers
 from synthfm_env.envs.wrappers import (

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from record import FILE, SEGMENTERS, SHAPES, play
+from golden_episodes import FILE, SEGMENTERS, SHAPES, play
 
 
 @pytest.fixture(scope="module")

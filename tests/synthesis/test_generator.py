@@ -3,6 +3,7 @@ import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from threading import Event, Thread
 
 import numpy as np
@@ -26,10 +27,10 @@ def volumes():
 
 def test_the_golden_hashes_hold():
     golden = json.loads(FILE.read_text())
-    assert golden["version"] == GENERATOR_VERSION, "run tests/synthesis/golden.py"
+    assert golden["version"] == GENERATOR_VERSION, "run tests/helpers/golden.py"
     if golden["machine"] != machine():
         pytest.skip(f"the hashes were taken with {golden['machine']}, this is {machine()}")
-    assert hashes() == golden["hashes"], "the volumes changed: raise GENERATOR_VERSION, run tests/synthesis/golden.py"
+    assert hashes() == golden["hashes"], "the volumes changed: raise GENERATOR_VERSION, run tests/helpers/golden.py"
 
 
 def test_a_seed_gives_the_same_bytes_on_any_number_of_threads():
@@ -51,7 +52,7 @@ def test_a_seed_gives_the_same_bytes_in_another_process():
         "from golden import digest\nfrom synthfm_env.synthesis import SynthFM3D\n"
         f"print(digest(SynthFM3D({SHAPE}, 'us').sample(7)))"
     )
-    here = os.path.dirname(__file__)
+    here = str(Path(__file__).parents[1] / "helpers")
     env = {**os.environ, "PYTHONPATH": os.pathsep.join([here, *sys.path]), "OMP_NUM_THREADS": "2"}
     there = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
     assert there.stdout.strip() == digest(SynthFM3D(SHAPE, "us").sample(7))

@@ -138,7 +138,7 @@ def test_a_bad_value_is_named(override: str, named: str) -> None:
 
 
 def test_several_devices_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="takes one device"):
+    with pytest.raises(InputError, match="trains a refiner on one device"):
         train(out=tmp_path, devices=2, **RUN)
 
 

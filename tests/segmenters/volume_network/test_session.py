@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from volume_network.small_network import small_segmenter
+from small_network import small_segmenter
 
 from synthfm_env import Click, InputError
 from synthfm_env.segmenters.volume_network.image_pyramid import ImagePyramid

@@ -5,9 +5,9 @@ from sam2.modeling.sam2_base import SAM2Base
 
 _NECK = 0.1  # scale of the image encoder's maps, so that they do not drown the position codes
 _LABEL = 0.1  # scale of the embeddings of positive and negative clicks, for the same reason
-_SHARPNESS = 2.0  # scale of the queries' position codes in the mask decoder
+_SHARPNESS = 2.0  # weight of the picked frequencies in queries and keys
 _NOISE = 0.2  # share of the usual random weights that is kept
-_PLACE = 3.0  # scale of the position codes in memory attention
+_PLACE = 3.0  # constant part of queries and keys in memory attention
 
 
 @torch.no_grad()

@@ -1,7 +1,7 @@
 """Record small episodes of the segmenters, or play recorded ones again.
 
-Run it as ``python tests/golden/record.py`` to write ``episodes.npz`` anew; only a change that is meant to change masks
-may do so, and the changelog has to name it.
+Run it as ``python tests/helpers/golden_episodes.py`` to write ``episodes.npz`` anew. Only a change that is meant to
+change masks may do so, and the changelog has to name it.
 """
 
 from functools import cache
@@ -12,7 +12,7 @@ from scipy import ndimage
 
 from synthfm_env import Click, Segmenter, SynthFM3D, make_segmenter, to_uint8
 
-FILE = Path(__file__).with_name("episodes.npz")
+FILE = Path(__file__).parents[1] / "golden" / "episodes.npz"
 SHAPES = {"volume": (16, 56, 48), "thin": (5, 56, 64), "image": (1, 72, 64)}
 SEEDS = {"volume": 7, "thin": 7, "image": 3}
 SPACING = {"volume": (2.0, 1.0, 1.0), "thin": (5.0, 1.0, 1.0), "image": (1.0, 1.0, 1.0)}

@@ -34,3 +34,14 @@ def small_dataset(folder, cases=3):
         moved = Volume(image, label, volume.spacing, case_id=f"case{number}")
         save_volume(moved, folder / f"imagesTr/case{number}_0000.nii.gz", folder / f"labelsTr/case{number}.nii.gz")
     return folder
+
+
+def rollout(env, seed, steps=12):
+    """All that an environment returns when driven at random over several episodes."""
+    env.action_space.seed(seed)
+    returned = [env.reset(seed=seed)]
+    for _ in range(steps):
+        returned.append(env.step(env.action_space.sample()))
+        if returned[-1][2] or returned[-1][3]:
+            returned.append(env.reset())
+    return returned

@@ -9,7 +9,7 @@ import torch
 from synthfm_env.synthesis import GENERATOR_VERSION, SynthFM3D, list_recipes
 from synthfm_env.volumes import Volume
 
-FILE = Path(__file__).with_name("golden.json")
+FILE = Path(__file__).parents[1] / "synthesis" / "golden.json"
 SHAPES = ((8, 48, 48), (1, 64, 80))
 SEEDS = (0, 1, 2)
 
