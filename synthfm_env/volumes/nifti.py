@@ -16,7 +16,7 @@ from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
 from synthfm_env.errors import InputError
-from synthfm_env.volumes.intensity import check_intensities, spread_sample
+from synthfm_env.volumes.intensity import check_intensities, guess_modality
 from synthfm_env.volumes.orientation import (
     affine_mm,
     corner_shift_mm,
@@ -80,7 +80,7 @@ def load_volume(
         image=image,
         label=label,
         spacing=spacing_zyx(affine),
-        modality=_guess_modality(image) if modality is None else modality,
+        modality=guess_modality(image) if modality is None else modality,
         case_id=case_id or _case_id(path),
         structures={} if label is None else {i: str(i) for i in _label_ids(label)},
         affine=affine,
@@ -270,11 +270,6 @@ def _label_ids(label: NDArray[np.integer]) -> list[int]:
     for part in label:
         present.update(np.unique(part).tolist())
     return sorted(present - {0})
-
-
-def _guess_modality(image: NDArray[np.float32]) -> str:
-    sample = spread_sample(image)
-    return "CT" if image.min() <= -500 and np.array_equal(sample, np.rint(sample)) else "other"
 
 
 def _case_id(path: Path) -> str:
