@@ -94,6 +94,20 @@ class AxisOrder:
         )
         return z, y, x
 
+    def affine_of_volume(self, affine: NDArray[np.float64], shape: Sequence[int]) -> NDArray[np.float64]:
+        """Return the affine from the volume's (x, y, z) index to RAS+ mm.
+
+        Args:
+            affine: from the viewer's array's own index.
+            shape: of the viewer's array.
+        """
+        to_viewer = np.zeros((4, 4))
+        to_viewer[3, 3] = 1
+        for axis, (source, flip) in enumerate(zip(self.axes, self.flips, strict=True)):
+            to_viewer[source, 2 - axis] = -1 if flip else 1
+            to_viewer[source, 3] = shape[source] - 1 if flip else 0
+        return affine @ to_viewer
+
     @property
     def _slices(self) -> tuple[slice, ...]:
         return tuple(slice(None, None, -1 if flip else None) for flip in self.flips)

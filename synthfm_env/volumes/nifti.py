@@ -156,6 +156,16 @@ def save_volume(volume: Volume, image_path: FilePath, label_path: FilePath | Non
         _write(_on_own_grid(_compact(volume.label), volume), Path(label_path))
 
 
+def image_as_nifti(volume: Volume) -> bytes:
+    """Return a volume's image as an uncompressed NIfTI file whose axes follow the volume's, whatever its affine.
+
+    A viewer that loads it shows voxel (z, y, x) of the volume at index (x, y, z), and no tilt.
+    """
+    file = nib.Nifti1Image(volume.image.T, np.diag((*reversed(volume.spacing), 1.0)))
+    file.header.set_xyzt_units("mm")
+    return bytes(file.to_bytes())
+
+
 def _read(path: Path) -> tuple[nib.Nifti1Header, NDArray]:
     """Return a NIfTI file's header, and its voxels as stored, with three axes."""
     if not path.is_file():

@@ -42,6 +42,7 @@ def test_an_affine_turns_an_array_as_load_volume_turns_a_file(tmp_path, codes, s
     volume = load_volume(tmp_path / "image.nii")
     order = AxisOrder.from_affine(affine, shape)
     assert np.array_equal(order.to_volume(array), volume.image)
+    assert order.affine_of_volume(affine, shape) == pytest.approx(volume.affine)
     assert order.lengths_to_volume(np.linalg.norm(affine[:3, :3], axis=0)) == pytest.approx(volume.spacing)
 
 

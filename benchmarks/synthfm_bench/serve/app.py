@@ -13,24 +13,23 @@ from typing import Any
 from numpy.typing import NDArray
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
-from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from synthfm_bench.serve import messages
-from synthfm_bench.serve.guard import Guard, PlainJson
+from synthfm_bench.serve.exchange import ERROR_HANDLERS, PlainJson, answer_with, read_body, read_json
+from synthfm_bench.serve.guard import Guard
 from synthfm_bench.serve.leases import FullError, LeaseGoneError, Leases
 from synthfm_bench.serve.viewer_session import Change, Opener, ViewerSession
-from synthfm_bench.serve.wire import MIB, TooLargeError, check_size, read_array, write_array
+from synthfm_bench.serve.wire import MIB, check_size, read_array, write_array
 from synthfm_env.errors import InputError
 from synthfm_env.volumes.axis_order import AxisOrder
 
 LEASE_HEADER = "X-Lease-Token"
 META_HEADER = "X-Meta"
 _SWEEP_S = 5.0
-_JSON_BYTES = 1 << 16
 _PACKED_OVERHEAD = MIB  # headers, and the little by which data that cannot be compressed grows
 
 Handler = Callable[[Request], Awaitable[Response]]
@@ -105,12 +104,9 @@ def make_app(
         routes=routes,
         middleware=[Middleware(Guard, token=token)],
         exception_handlers={
-            TooLargeError: _answer_with(413),
-            InputError: _answer_with(400),
-            LeaseGoneError: _answer_with(410, "lease expired, was released, or is missing; claim another"),
-            FullError: _answer_with(503, f"all {limits.sessions} sessions of this server are taken; try later"),
-            HTTPException: _http_error,
-            Exception: _answer_with(500),
+            **ERROR_HANDLERS,
+            LeaseGoneError: answer_with(410, "lease expired, was released, or is missing; claim another"),
+            FullError: answer_with(503, f"all {limits.sessions} sessions of this server are taken; try later"),
         },
         lifespan=lifespan,
     )
@@ -224,7 +220,7 @@ class _Routes:
 
     async def set_target_buffer(self, request: Request) -> Response:
         session = self._session(request)
-        message = await _json(request)
+        message = await read_json(request)
         shape, dtype = messages.shape(message), messages.mask_dtype(message)
         check_size(shape, dtype, self._limits.mib)
         await run_in_threadpool(session.set_target_buffer, shape, dtype)
@@ -232,21 +228,21 @@ class _Routes:
 
     async def set_do_autozoom(self, request: Request) -> Response:
         self._session(request)  # a segmenter chooses its own crop; viewers send this in any case
-        messages.flag(await _json(request), "do_autozoom")
+        messages.flag(await read_json(request), "do_autozoom")
         return PlainJson({})
 
     # Prompts
 
     async def add_point(self, request: Request) -> Response:
         session = self._session(request)
-        message = await _json(request)
+        message = await read_json(request)
         voxel = messages.voxel(message, "coordinates")
         positive, run = messages.flag(message, "include_interaction"), messages.flag(message, "run_prediction", True)
         return await _changed(lambda: session.add_point(voxel, positive, run))
 
     async def add_box(self, request: Request) -> Response:
         session = self._session(request)
-        message = await _json(request)
+        message = await read_json(request)
         spans = messages.intervals(message, "bbox_coords")
         positive, run = messages.flag(message, "include_interaction"), messages.flag(message, "run_prediction", True)
         return await _changed(lambda: session.add_box(spans, positive, run))
@@ -264,7 +260,7 @@ class _Routes:
 
     async def predict(self, request: Request) -> Response:
         session = self._session(request)
-        await _json(request)
+        await read_json(request)
         return await _changed(session.predict)
 
     async def undo(self, request: Request) -> Response:
@@ -280,7 +276,7 @@ class _Routes:
         return self._leases.act(_token(request))
 
     async def _packed(self, request: Request) -> bytes:
-        return await _body(request, self._limits.mib * MIB + _PACKED_OVERHEAD, f"{self._limits.mib} MiB")
+        return await read_body(request, self._limits.mib * MIB + _PACKED_OVERHEAD, f"{self._limits.mib} MiB")
 
 
 def _token(request: Request) -> str | None:
@@ -289,27 +285,6 @@ def _token(request: Request) -> str | None:
 
 def _meta(request: Request) -> dict[str, Any]:
     return messages.read_object(request.headers.get(META_HEADER, ""), META_HEADER)
-
-
-async def _json(request: Request) -> dict[str, Any]:
-    return messages.read_object(await _body(request, _JSON_BYTES, "64 KiB"), "body")
-
-
-async def _body(request: Request, limit: int, shown: str) -> bytes:
-    """Read a body; stop as soon as it exceeds the limit."""
-    claimed = request.headers.get("content-length", "0")
-    read = bytearray()
-    if not claimed.isascii() or not claimed.isdigit() or int(claimed[:20]) <= limit:
-        try:
-            async for part in request.stream():
-                read += part
-                if len(read) > limit:
-                    break
-            else:
-                return bytes(read)
-        except ClientDisconnect:
-            raise InputError("body ended early") from None
-    raise TooLargeError(f"body exceeds this server's limit of {shown}; send less, or start it with a larger limit")
 
 
 async def _changed(verb: Callable[[], Change]) -> Response:
@@ -325,19 +300,6 @@ async def _changed(verb: Callable[[], Change]) -> Response:
         meta |= {"dtype": str(change.voxels.dtype), "shape": list(change.voxels.shape)}
     headers = {META_HEADER: json.dumps(meta, separators=(",", ":"))}
     return Response(body, media_type="application/octet-stream", headers=headers)
-
-
-def _answer_with(status: int, detail: str | None = None) -> Callable[[Request, Exception], Awaitable[Response]]:
-    async def answer(request: Request, error: Exception) -> Response:
-        headers = {"Retry-After": "10"} if status == 503 else None
-        return PlainJson({"detail": detail or f"{error or type(error).__name__}"}, status, headers)
-
-    return answer
-
-
-async def _http_error(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    return PlainJson({"detail": error.detail}, error.status_code, error.headers)
 
 
 async def _sweep(leases: Leases) -> None:

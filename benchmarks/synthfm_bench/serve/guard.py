@@ -1,22 +1,14 @@
 """Refusal of strangers: pages of other sites that a browser on this machine has open, and clients without the token."""
 
 import ipaddress
-import json
 import secrets
-from typing import Any
+from collections.abc import Callable
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
-from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-
-class PlainJson(JSONResponse):
-    """JSON in ASCII: text that a client sent comes back whatever it holds, lone surrogates too."""
-
-    def render(self, content: Any) -> bytes:
-        """Return the body."""
-        return json.dumps(content, allow_nan=False, separators=(",", ":")).encode("ascii")
+from synthfm_bench.serve.exchange import PlainJson
 
 
 class Guard:
@@ -25,18 +17,20 @@ class Guard:
     - Without a token the server is on loopback, and the ``Host`` header must name it: a page of another site whose name
       was made to resolve to this machine (DNS rebinding) is refused with 403.
     - An ``Origin`` header must name this server: no page of another site may post here. No CORS header is ever sent.
-    - With a token every request but ``/healthz`` needs ``Authorization: Bearer TOKEN``, or gets 401.
+    - With a token every other request needs ``Authorization: Bearer TOKEN``, or gets 401.
 
     Args:
         app: what is guarded.
         token: None to ask for none.
-        open_paths: paths that need no token.
+        open_to_all: tells the paths that need no token.
     """
 
-    def __init__(self, app: ASGIApp, token: str | None, open_paths: frozenset[str] = frozenset({"/healthz"})) -> None:
+    def __init__(
+        self, app: ASGIApp, token: str | None, open_to_all: Callable[[str], bool] = lambda path: path == "/healthz"
+    ) -> None:
         self._app = app
         self._token = token
-        self._open_paths = open_paths
+        self._open_to_all = open_to_all
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or refuse it."""
@@ -53,7 +47,7 @@ class Guard:
         origin = headers.get("origin")
         if origin is not None and _netloc(origin) != host.lower():
             return PlainJson({"detail": "pages of other sites may not use this server"}, 403)
-        if self._token is None or path in self._open_paths:
+        if self._token is None or self._open_to_all(path):
             return None
         given = headers.get("authorization", "").encode("utf-8", "surrogateescape")
         if secrets.compare_digest(given, f"Bearer {self._token}".encode()):

@@ -13,6 +13,7 @@ import numpy as np
 from nnInteractive.inference.remote.serialization import MAGIC, VERSION, pack_array, unpack_array
 from numpy.typing import NDArray
 
+from synthfm_bench.serve.exchange import TooLargeError
 from synthfm_env.errors import InputError
 
 MIB = 1 << 20
@@ -23,10 +24,6 @@ _FLOAT_BYTES = 4  # a segmenter computes in float32, so that a voxel takes 4 byt
 _MOST_AXES = 4
 _FRAME_HEADER = 32  # bytes of a blosc2 frame before its data
 _CODECS = (1, 2)  # Zstandard and LZ4
-
-
-class TooLargeError(InputError):
-    """Something exceeds the server's limit; answered with 413."""
 
 
 @dataclass(frozen=True, slots=True)
