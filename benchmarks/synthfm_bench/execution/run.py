@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from synthfm_agents.person import is_person
 from synthfm_bench.analysis.aggregate import Row, make_board
 from synthfm_bench.execution.local_pool import Pool, default_workers
 from synthfm_bench.execution.progress import progress
@@ -73,6 +74,7 @@ def run_suite(
         KeyboardInterrupt: the user stopped it; the message says what was kept and how to go on.
     """
     _check_executor(executor)
+    refuse_people(suite)
     started = datetime.now(UTC)
     if resume is None:
         folder = new_folder(suite.name, out, started)
@@ -95,6 +97,13 @@ def run_suite(
                     file.append(episode)
         with _writing():
             return _finish(folder, about, pool)
+
+
+def refuse_people(suite: Suite) -> None:
+    """Raise InputError if a suite names a person as a clicker: no rule computes their clicks."""
+    for choice in suite.clickers:
+        if is_person(choice.use):
+            raise InputError(f"clicker {choice.use}: a person clicks in `synthfm play`; name a rule, or another clicker")
 
 
 def _check_executor(executor: str) -> None:

@@ -56,8 +56,7 @@ def make_app(game: Game, *, token: str | None = None, page: Path = PAGE) -> Star
     Raises:
         InputError: the page was not built.
     """
-    if not (page / "index.html").is_file():
-        raise InputError(f"{page}: the page is not built; run `make play`, which needs Node 20 or newer and npm")
+    check_page(page)
     routes = _Routes(game)
     return Starlette(
         routes=[*routes.routes(), Mount("/", StaticFiles(directory=page, html=True))],
@@ -67,6 +66,12 @@ def make_app(game: Game, *, token: str | None = None, page: Path = PAGE) -> Star
         ],
         exception_handlers=ERROR_HANDLERS,
     )
+
+
+def check_page(page: Path) -> None:
+    """Raise InputError unless the page was built."""
+    if not (page / "index.html").is_file():
+        raise InputError(f"{page}: the page is not built; run `make play`, which needs Node 20.19 or newer and npm")
 
 
 class _Routes:

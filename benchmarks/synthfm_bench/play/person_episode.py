@@ -2,7 +2,7 @@
 
 import hashlib
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import gymnasium as gym
@@ -46,7 +46,7 @@ class PersonEpisode:
         structure: label id, or None to let the env draw it from the seed.
 
     Attributes:
-        records: of the steps so far.
+        records: of the steps so far; surface scores are filled in when the episode ends.
         image: uint8 (D, H, W), axes (z, y, x), as the segmenter was given it.
         mask: bool (D, H, W), the segmenter's answer so far.
         truth: bool (D, H, W).
@@ -62,6 +62,7 @@ class PersonEpisode:
         observation, info = env.reset(seed=fields["seed"], options=options)
         z, y, x = (float(mm) for mm in observation["spacing"])
         self.records: list[StepRecord] = []
+        self._masks: list[NDArray[np.bool_] | None] = []
         self.image: NDArray[np.uint8] = observation["image"]
         self.mask: NDArray[np.bool_] = observation["mask"].view(bool)
         self.truth: NDArray[np.bool_] = info["truth"]
@@ -127,7 +128,18 @@ class PersonEpisode:
             t_predict_s=answer.seconds.predict if answer else None,
         )
         self.records.append(record)
-        return record
+        self._masks.append(None if failed else self.mask)
+        if record.ended:
+            # Surfaces take longer than most answers: a person would wait for them at every click.
+            self.records = [self._with_surfaces(*step) for step in zip(self.records, self._masks, strict=True)]
+        return self.records[-1]
+
+    def _with_surfaces(self, record: StepRecord, mask: NDArray[np.bool_] | None) -> StepRecord:
+        if mask is None:
+            return record
+        surfaces = Surfaces.between(mask, self.truth, self.spacing)
+        hd95 = surfaces.hausdorff(95)
+        return replace(record, nsd=surfaces.nsd(record.tol_mm), hd95_mm=hd95 if math.isfinite(hd95) else None)
 
     def _place(self, click: Click, observation: dict[str, Any], failed: bool) -> dict[str, Any]:
         clicks = observation["clicks"][observation["clicks"][:, 0] >= 0]
@@ -141,13 +153,10 @@ class PersonEpisode:
         }
 
     def _scores(self, dice: float) -> dict[str, Any]:
-        surfaces = Surfaces.between(self.mask, self.truth, self.spacing)
-        hd95 = surfaces.hausdorff(95)
         return {
             "dice": dice,
             "iou": float(iou(self.mask, self.truth)),
-            "nsd": surfaces.nsd(self._fields["tol_mm"]),
-            "hd95_mm": hd95 if math.isfinite(hd95) else None,
+            "nsd": 0.0,
             "fn_vox": int(np.count_nonzero(self.truth & ~self.mask)),
             "fp_vox": int(np.count_nonzero(self.mask & ~self.truth)),
             "mask_sha256": hashlib.sha256(self.mask.data).hexdigest(),
@@ -184,10 +193,15 @@ class PersonPlayer:
             self._segmenters[label] = build_segmenter(task.model)
         return self._segmenters[label]
 
+    @property
+    def env(self) -> gym.Env[Any, Any]:
+        """The env of the task opened last."""
+        assert self._env is not None, "a task was opened"
+        return self._env[1]
+
     def volume(self, episode: PersonEpisode) -> Volume:
         """Return the volume that an episode is played on; a synthetic one in the 8 bits that the segmenter gets."""
-        assert self._env is not None, "a task was opened"
-        env = self._env[1].unwrapped
+        env = self.env.unwrapped
         if isinstance(env, VolumeEnv):
             return env.volume
         return Volume(episode.image.astype(np.float32), spacing=episode.spacing)

@@ -15,10 +15,10 @@ from synthfm_bench.results.episode_result import Episode
 from synthfm_bench.results.run_directory import new_folder, read_run, write_json, write_text
 from synthfm_bench.results.step_record import results_hash
 from synthfm_bench.results.steps_file import StepsFile
-from synthfm_bench.suite import Suite, SyntheticData, parse_suite
+from synthfm_bench.suite import Choice, Suite, SyntheticData, parse_suite
 
 
-def suite_of_person(suite: Suite, alias: str, *, segmenter: str, practice: bool) -> Suite:
+def suite_of_person(suite: Suite, alias: str, *, segmenter: str | Choice, practice: bool) -> Suite:
     """Return a suite played by one person with one segmenter.
 
     In practice the target's outline is shown. In a study it is shown by name; synthetic structures have none, so that

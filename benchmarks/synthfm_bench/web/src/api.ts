@@ -39,7 +39,6 @@ export interface Facts {
   outcome: string;
   in_force: number;
   dice: number | null;
-  nsd: number | null;
   encode_s: number | null;
   predict_s: number | null;
   voxels: number;

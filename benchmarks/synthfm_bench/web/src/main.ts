@@ -23,6 +23,8 @@ let lastMilliseconds = 0; // from the click to the mask on the screen
 
 const running = () => task >= 0 && !busy && !paused && !facts?.ended;
 
+const counted = (n: number, thing: string) => `${n} ${thing}${n === 1 ? "" : "s"}`;
+
 function say(text: string): void {
   at("status").textContent = text;
 }
@@ -81,7 +83,9 @@ async function open(index: number): Promise<void> {
     at("target").textContent = opened.structure;
     at("facts").textContent = `${opened.case}, ${opened.modality}, ${opened.shape.join(" × ")} voxels (z, y, x)`;
     const shown = opened.target === "outline" || opened.target === "glimpse";
-    await viewer.showTarget(shown ? await api.target() : null);
+    const target = shown ? await api.target() : null;
+    viewer.showTarget(target);
+    if (target) viewer.moveToLargestSlice(target);
     at("hint").textContent = {
       outline: "Practice: its outline is shown in green, and Dice after each click.",
       glimpse: "Its outline is shown in green until your first click. Scroll through the slices first.",
@@ -105,7 +109,10 @@ async function place(zyx: Voxel, positive: boolean): Promise<void> {
     const begun = performance.now();
     const step = await api.click(zyx, positive, thought);
     viewer.marks = [...viewer.marks, { zyx, positive }];
-    if (study.target === "glimpse" && step.facts.step === 1) await viewer.showTarget(null);
+    if (study.target === "glimpse" && step.facts.step === 1) {
+      viewer.showTarget(null);
+      at("hint").textContent = "The outline comes back when you finish.";
+    }
     await show(step, begun);
     told(`${positive ? "Inside" : "Outside"} at z ${zyx[0]}, y ${zyx[1]}, x ${zyx[2]}.`, step.facts);
   });
@@ -146,7 +153,7 @@ async function show(step: Step, begun: number): Promise<void> {
 function told(what: string, now: Facts): void {
   const parts = [what, `${now.voxels} voxels.`];
   if (now.dice !== null) parts.push(`Dice ${now.dice.toFixed(3)}.`);
-  if (now.left !== null) parts.push(`${now.left} clicks left.`);
+  if (now.left !== null) parts.push(`${counted(now.left, "click")} left.`);
   say(now.error ? `The segmenter failed: ${now.error}` : parts.join(" "));
   const model = now.predict_s === null ? "" : `, of which the model ${Math.round(now.predict_s * 1000)} ms`;
   at("facts").textContent = `Mask after ${Math.round(lastMilliseconds)} ms${model}.`;
@@ -156,13 +163,16 @@ async function finished(): Promise<void> {
   study.tasks[task].done = true;
   await work(async () => {
     say(`Finished: Dice ${facts?.dice?.toFixed(3) ?? "0"}. Playing the same case with simulated clickers ...`);
-    await viewer.showTarget(await api.target());
+    const target = await api.target();
+    viewer.showTarget(target);
+    viewer.moveToLargestSlice(target);
+    at("hint").textContent = "Green: the target. Orange: your mask.";
     const curves = await api.curves();
     drawChart(at("chart"), curves);
     drawTable(at("table"), curves);
     at("result").hidden = false;
     const left = study.tasks.filter((one) => !one.done).length;
-    say(`Finished: Dice ${facts?.dice?.toFixed(3) ?? "0"}. ${left ? `${left} structures left.` : "That was the last."}`);
+    say(`Finished: Dice ${facts?.dice?.toFixed(3) ?? "0"}. ${left ? `${counted(left, "structure")} left.` : "That was the last."}`);
     button(left ? "next" : "end").focus();
   });
 }
@@ -193,7 +203,7 @@ async function end(): Promise<void> {
     const ended = await api.end();
     const mean = Object.values(ended.dice).reduce((sum, dice) => sum + dice, 0) / Object.keys(ended.dice).length;
     curtain(
-      `Thank you. Mean Dice ${mean.toFixed(3)} over ${Object.keys(ended.dice).length} structures` +
+      `Thank you. Mean Dice ${mean.toFixed(3)} over ${counted(Object.keys(ended.dice).length, "structure")}` +
         `${ended.left ? `; ${ended.left} are left, and the same command goes on with --out ${ended.folder}` : ""}.\n` +
         `Records: ${ended.folder}\nBeside simulated clickers: synthfm report ${ended.folder} RUN\n` +
         "You may close this page.",
@@ -222,6 +232,11 @@ function showWindow(): void {
   for (const id of ["level", "window"]) at(`${id}-value`).textContent = slider(id).valueAsNumber.toPrecision(4);
 }
 
+function toggle3d(): void {
+  viewer.show3d(!viewer.shows3d);
+  button("show-3d").setAttribute("aria-pressed", String(viewer.shows3d));
+}
+
 function toggleMask(): void {
   const shown = button("show-mask").getAttribute("aria-pressed") !== "true";
   button("show-mask").setAttribute("aria-pressed", String(shown));
@@ -248,6 +263,7 @@ const KEYS: Record<string, () => unknown> = {
   f: finish,
   n: next,
   m: toggleMask,
+  d: toggle3d,
   s: () => save("nifti"),
   "+": () => (slider("inside").checked = true),
   "-": () => (slider("outside").checked = true),
@@ -279,13 +295,15 @@ async function begin(): Promise<void> {
   at("title").textContent = study.title;
   at("who").textContent = `${study.who}, with ${study.segmenter}`;
   await viewer.attach();
+  button("show-3d").setAttribute("aria-pressed", String(viewer.shows3d));
+  if (viewer.drawnBySoftware) button("show-3d").title = "off at first: this browser draws without a graphics card";
   viewer.onClick = (zyx, pointerButton) => {
     if (pointerButton > 2) return;
     void place(zyx, pointerButton === 0 && slider("inside").checked);
   };
   document.addEventListener("keydown", pressed, { capture: true });
   document.addEventListener("visibilitychange", () => clock.run(!document.hidden && !paused));
-  for (const [id, act] of Object.entries({ undo, pause, finish, next, end, "show-mask": toggleMask })) {
+  for (const [id, act] of Object.entries({ undo, pause, finish, next, end, "show-mask": toggleMask, "show-3d": toggle3d })) {
     button(id).addEventListener("click", () => void act());
   }
   button("save").addEventListener("click", () => void save("nifti"));

@@ -1,7 +1,7 @@
-// Three planes and a 3D view by NiiVue: the image, the mask as its drawing layer, the target as an outline, and the
-// clicks as marks on a canvas above.
+// Three planes and a 3D view by NiiVue: the image, the mask as its drawing layer; the target's outline and the clicks on a
+// canvas above.
 
-import { DRAG_MODE, MULTIPLANAR_TYPE, NVImage, Niivue, SHOW_RENDER, SLICE_TYPE, cmapper } from "@niivue/niivue";
+import { DRAG_MODE, MULTIPLANAR_TYPE, Niivue, SHOW_RENDER, SLICE_TYPE, cmapper } from "@niivue/niivue";
 
 import type { Opened, Step, Voxel } from "./api";
 
@@ -11,16 +11,21 @@ export interface Mark {
 }
 
 const CLICK_PIXELS = 5; // a pointer that moves farther between down and up was a drag
+const CROSSHAIR = 1 / 600; // its width, as a share of the volume's longest side
 const MASK = { R: [0, 255], G: [0, 148], B: [0, 20], A: [0, 255], I: [0, 1], labels: ["", "mask"] };
-const TARGET_OUTLINE = 1;
+const PLANES: [SLICE_TYPE, number][] = [
+  [SLICE_TYPE.AXIAL, 0], // and the axis across it
+  [SLICE_TYPE.CORONAL, 1],
+  [SLICE_TYPE.SAGITTAL, 2],
+];
 
 export class Viewer {
   private readonly nv: Niivue;
   private shape: Voxel = [1, 1, 1];
   private down: { x: number; y: number } | null = null;
-  private target: NVImage | null = null;
-  private header: ArrayBuffer = new ArrayBuffer(0);
+  private target: Uint8Array | null = null;
   marks: Mark[] = [];
+  shows3d = true;
   onClick: (zyx: Voxel, button: number) => void = () => undefined;
 
   constructor(
@@ -30,7 +35,7 @@ export class Viewer {
     this.nv = new Niivue({
       backColor: [0.03, 0.035, 0.045, 1],
       crosshairColor: [1, 0.71, 0.33, 0.75],
-      crosshairWidth: 0.6,
+      crosshairWidthUnit: "mm",
       dragMode: DRAG_MODE.none,
       dragAndDropEnabled: false,
       fontSizeScaling: 0.3,
@@ -53,6 +58,7 @@ export class Viewer {
 
   async attach(): Promise<void> {
     await this.nv.attachToCanvas(this.canvas);
+    this.shows3d = !this.drawnBySoftware;
     this.nv.setSliceType(SLICE_TYPE.MULTIPLANAR);
     this.nv.onLocationChange = () => this.drawMarks();
     const draw = this.nv.drawScene.bind(this.nv);
@@ -66,23 +72,50 @@ export class Viewer {
   /** Show an image without a mask. */
   async open(image: ArrayBuffer, opened: Opened): Promise<void> {
     this.shape = opened.shape;
-    this.header = image.slice(0, 352);
     this.marks = [];
     this.target = null;
+    const extent = Math.max(...opened.shape.map((n, axis) => n * opened.spacing[axis]));
+    this.nv.opts.crosshairWidth = extent * CROSSHAIR;
     while (this.nv.volumes.length) this.nv.removeVolume(this.nv.volumes[0]);
     this.nv.closeDrawing();
     await this.nv.loadFromArrayBuffer(image, "image.nii");
     this.nv.setIsOrientationTextVisible(this.shape[0] > 1);
-    this.nv.opts.multiplanarShowRender = this.shape[0] > 1 ? SHOW_RENDER.ALWAYS : SHOW_RENDER.NEVER;
+    this.show3d(this.shows3d);
     this.nv.setSliceType(this.shape[0] > 1 ? SLICE_TYPE.MULTIPLANAR : SLICE_TYPE.AXIAL);
     this.nv.createEmptyDrawing();
     this.nv.drawLut = cmapper.makeDrawLut(MASK);
+    this.nv.updateGLVolume(); // uploads the colours
     this.moveTo(this.shape.map((n) => Math.floor(n / 2)) as Voxel);
   }
 
-  /** Show the target's outline, or hide it. */
-  showTarget(voxels: Uint8Array | null): Promise<void> {
-    return voxels ? this.addTarget(voxels) : Promise.resolve(this.removeTarget());
+  /** Show the 3D view beside the planes, or the planes alone. */
+  show3d(shown: boolean): void {
+    this.shows3d = shown;
+    const possible = shown && this.shape[0] > 1;
+    this.nv.opts.multiplanarShowRender = possible ? SHOW_RENDER.ALWAYS : SHOW_RENDER.NEVER;
+    this.nv.drawScene();
+  }
+
+  /** Whether the browser has no graphics card: the 3D view then takes seconds a frame. */
+  get drawnBySoftware(): boolean {
+    const details = this.nv.gl.getExtension("WEBGL_debug_renderer_info");
+    const name = details ? String(this.nv.gl.getParameter(details.UNMASKED_RENDERER_WEBGL)) : "";
+    return /swiftshader|llvmpipe|software/i.test(name);
+  }
+
+  /** Move to the axial slice that holds most of a mask; the crosshair stays in the middle, to suggest no voxel. */
+  moveToLargestSlice(voxels: Uint8Array): void {
+    const [depth, height, width] = this.shape;
+    const areas = Array.from({ length: depth }, (_, z) =>
+      voxels.subarray(z * height * width, (z + 1) * height * width).reduce((sum, voxel) => sum + voxel, 0),
+    );
+    this.moveTo([areas.indexOf(Math.max(...areas)), Math.floor(height / 2), Math.floor(width / 2)]);
+  }
+
+  /** Show the outline of a mask in the planes, or none. */
+  showTarget(voxels: Uint8Array | null): void {
+    this.target = voxels;
+    this.drawMarks();
   }
 
   /** Write what a step changed into the mask. */
@@ -175,31 +208,6 @@ export class Viewer {
     return this.canvas.width / this.canvas.clientWidth;
   }
 
-  private async addTarget(voxels: Uint8Array): Promise<void> {
-    this.removeTarget();
-    const file = new Uint8Array(352 + voxels.length);
-    file.set(new Uint8Array(this.header));
-    const header = new DataView(file.buffer);
-    header.setInt16(70, 2, true); // datatype: uint8
-    header.setInt16(72, 8, true); // bits a voxel
-    header.setFloat32(108, 352, true); // where the voxels begin
-    file.set(voxels, 352);
-    const target = await NVImage.new(
-      ...([file.buffer, "target.nii", "green", 1, null, 0.5, 1] as unknown as Parameters<typeof NVImage.new>),
-    );
-    this.target = target;
-    this.nv.overlayOutlineWidth = TARGET_OUTLINE;
-    this.nv.addVolume(target);
-    this.nv.updateGLVolume();
-  }
-
-  private removeTarget(): void {
-    if (!this.target) return;
-    this.nv.removeVolume(this.target);
-    this.target = null;
-    this.nv.updateGLVolume();
-  }
-
   private fraction(zyx: Voxel): number[] {
     return [2, 1, 0].map((axis) => (zyx[axis] + 0.5) / this.shape[axis]);
   }
@@ -225,18 +233,59 @@ export class Viewer {
     }
     context.clearRect(0, 0, this.overlay.width, this.overlay.height);
     const here = this.crosshair;
-    const planes: [SLICE_TYPE, number][] = [
-      [SLICE_TYPE.AXIAL, 0],
-      [SLICE_TYPE.CORONAL, 1],
-      [SLICE_TYPE.SAGITTAL, 2],
-    ];
+    if (this.target) for (const [plane, axis] of PLANES) this.drawOutline(context, this.target, plane, axis, here);
     for (const { zyx, positive } of this.marks) {
-      for (const [plane, axis] of planes) {
+      for (const [plane, axis] of PLANES) {
         if (zyx[axis] !== here[axis]) continue;
         const found = this.nv.frac2canvasPosWithTile(this.vec(this.fraction(zyx)), plane);
         if (found) this.drawMark(context, found.pos[0], found.pos[1], positive);
       }
     }
+  }
+
+  /** Draw the edges between voxels inside and outside a mask, in the slice of a plane that the crosshair is in. */
+  private drawOutline(
+    context: CanvasRenderingContext2D,
+    mask: Uint8Array,
+    plane: SLICE_TYPE,
+    across: number,
+    here: Voxel,
+  ): void {
+    const [rows, columns] = [0, 1, 2].filter((axis) => axis !== across);
+    const [height, width] = [this.shape[rows], this.shape[columns]];
+    if (height < 2 || width < 2) return;
+    // Tiles are not rotated: three voxels give the place of all.
+    const placeOf = (row: number, column: number) => {
+      const zyx = [...here] as Voxel;
+      [zyx[rows], zyx[columns]] = [row, column];
+      return this.nv.frac2canvasPosWithTile(this.vec(this.fraction(zyx)), plane)?.pos;
+    };
+    const [origin, down, right] = [placeOf(0, 0), placeOf(height - 1, 0), placeOf(0, width - 1)];
+    if (!origin || !down || !right) return;
+    const x = (column: number) => origin[0] + ((column - 0.5) * (right[0] - origin[0])) / (width - 1);
+    const y = (row: number) => origin[1] + ((row - 0.5) * (down[1] - origin[1])) / (height - 1);
+    const strides = [this.shape[1] * this.shape[2], this.shape[2], 1];
+    const first = here[across] * strides[across];
+    const inside = (row: number, column: number) =>
+      row >= 0 && column >= 0 && row < height && column < width &&
+      mask[first + row * strides[rows] + column * strides[columns]] === 1;
+    context.beginPath();
+    for (let row = 0; row <= height; row += 1) {
+      for (let column = 0; column <= width; column += 1) {
+        const here = inside(row, column);
+        if (here !== inside(row - 1, column)) {
+          context.moveTo(x(column), y(row));
+          context.lineTo(x(column + 1), y(row));
+        }
+        if (here !== inside(row, column - 1)) {
+          context.moveTo(x(column), y(row));
+          context.lineTo(x(column), y(row + 1));
+        }
+      }
+    }
+    context.lineWidth = 2 * this.scale;
+    context.strokeStyle = "#4dff88";
+    context.stroke();
   }
 
   private drawMark(context: CanvasRenderingContext2D, x: number, y: number, positive: boolean): void {
