@@ -1,7 +1,7 @@
 """The page in a real browser: a person's session from the start to the report.
 
-Needs the built page (`make play`) and a Chromium (Debian: apt install chromium); skipped with the reason where either is
-missing.
+Needs the built page (`make play`) and a Chromium (Debian: apt install chromium); skipped with the reason if either
+is missing.
 """
 
 import json
@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 
 pytest.importorskip("starlette", reason="the extra serve is not installed")
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 import nibabel as nib
-from play.games import SHAPE, made_game
+from play.games import made_game
+from playwright.sync_api import sync_playwright
 from rich.console import Console
 from serve.running import serving
 
@@ -24,7 +25,9 @@ from synthfm_bench.execution.verify import verify
 from synthfm_bench.play.app import PAGE, make_app
 from synthfm_bench.results.run_directory import read_run
 
-CHROMIUM = next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None)
+CHROMIUM = next(
+    (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
+)
 SOFTWARE = ["--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]  # WebGL without a graphics card
 PATIENCE_S = 120  # of the slowest machine; nothing is measured by it
 
@@ -79,7 +82,7 @@ class Browser:
 
 @pytest.fixture(scope="module")
 def chromium():
-    with playwright.sync_playwright() as driver:
+    with sync_playwright() as driver:
         sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []
         browser = driver.chromium.launch(executable_path=CHROMIUM, args=[*sandbox, *SOFTWARE])
         yield browser
@@ -210,7 +213,7 @@ def test_every_control_has_a_name_and_is_reached_by_tab(tmp_path, opened):
         controls = browser.page.query_selector_all("button, input, canvas[tabindex]")
         names = [
             browser.page.evaluate(
-                "e => e.getAttribute('aria-label') || e.innerText || [...(e.labels ?? [])].map(l => l.innerText).join()",
+                "e => e.getAttribute('aria-label') || e.innerText || e.labels[0].innerText",
                 control,
             ).strip()
             for control in controls
@@ -245,5 +248,3 @@ def test_a_token_in_the_address_opens_the_page(tmp_path, opened):
         browser.start()
         assert browser.page.inner_text("#target") == "1"
         assert not any("secret" in address for address in browser.requests if "/api/" in address)
-
-

@@ -14,9 +14,9 @@ from serve.running import Corner
 from starlette.testclient import TestClient
 
 from synthfm_bench.serve.app import Limits, make_app
+from synthfm_bench.serve.exchange import TooLargeError
 from synthfm_bench.serve.guard import is_loopback
 from synthfm_bench.serve.listen import check_token
-from synthfm_bench.serve.exchange import TooLargeError
 from synthfm_bench.serve.wire import read_array, write_array
 from synthfm_env.errors import InputError
 

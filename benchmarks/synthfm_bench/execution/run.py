@@ -103,7 +103,9 @@ def refuse_people(suite: Suite) -> None:
     """Raise InputError if a suite names a person as a clicker: no rule computes their clicks."""
     for choice in suite.clickers:
         if is_person(choice.use):
-            raise InputError(f"clicker {choice.use}: a person clicks in `synthfm play`; name a rule, or another clicker")
+            raise InputError(
+                f"clicker {choice.use}: a person clicks in `synthfm play`; name a rule, or another clicker"
+            )
 
 
 def _check_executor(executor: str) -> None:

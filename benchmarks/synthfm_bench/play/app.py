@@ -1,7 +1,6 @@
 """What the page asks for: a small JSON interface over a game, and the page's own files."""
 
 import json
-import math
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -34,7 +33,8 @@ _LONGEST_S = 86_400.0
 # The page loads nothing from anywhere else; NiiVue's fonts are data URLs, its workers blobs.
 _POLICY = (
     "default-src 'self'; img-src 'self' data: blob:; font-src 'self' data:; style-src 'self' 'unsafe-inline'; "
-    "connect-src 'self' data: blob:; worker-src 'self' blob:; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+    "connect-src 'self' data: blob:; worker-src 'self' blob:; frame-ancestors 'none'; base-uri 'none'; "
+    "form-action 'none'"
 )
 _HEADERS = {
     "Content-Security-Policy": _POLICY,
@@ -191,7 +191,11 @@ def _thought(message: dict[str, Any]) -> Thought:
 
 def _seconds(message: dict[str, Any], key: str) -> float:
     value = message.get(key)
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not number or not math.isfinite(value) or not 0 <= value <= _LONGEST_S:
+    if (
+        not isinstance(value, int | float)
+        or isinstance(value, bool)
+        or not math.isfinite(value)
+        or not 0 <= value <= _LONGEST_S
+    ):
         raise InputError(f"{key} is {messages.shown(value)}; expected seconds, at most a day")
     return float(value)

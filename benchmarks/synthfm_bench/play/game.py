@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from synthfm_agents import make_clicker
 from synthfm_agents.person import Person
+from synthfm_bench.plan import Task
 from synthfm_bench.play.person_episode import PersonEpisode, PersonPlayer, Thought
 from synthfm_bench.play.person_run import PersonRun
-from synthfm_bench.plan import Task
 from synthfm_bench.results.episode_result import Episode
 from synthfm_env.errors import InputError
 from synthfm_env.geometry import bounding_box

@@ -8,5 +8,6 @@ export default defineConfig({
     emptyOutDir: true,
     target: "es2022",
     chunkSizeWarningLimit: 4000,
+    license: { fileName: "licenses.md" }, // of what is bundled, NiiVue first
   },
 });
