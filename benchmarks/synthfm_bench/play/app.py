@@ -191,11 +191,6 @@ def _thought(message: dict[str, Any]) -> Thought:
 
 def _seconds(message: dict[str, Any], key: str) -> float:
     value = message.get(key)
-    if (
-        not isinstance(value, int | float)
-        or isinstance(value, bool)
-        or not math.isfinite(value)
-        or not 0 <= value <= _LONGEST_S
-    ):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= _LONGEST_S:  # nor NaN
         raise InputError(f"{key} is {messages.shown(value)}; expected seconds, at most a day")
     return float(value)
