@@ -3,8 +3,8 @@
     python benchmarks/studies/error_rates.py
 
 prints the tables of docs/experiments/2026-11-error-rates.md. A study has cases of unequal difficulty, each with several
-structures whose scores are correlated (intraclass correlation 0.5). Scores are in [0, 1] and skewed, as Dice values are.
-All draws follow from fixed seeds.
+structures whose scores are correlated (intraclass correlation 0.5). Scores are in [0, 1] and skewed, as Dice values
+are. All draws follow from fixed seeds.
 """
 
 import argparse
