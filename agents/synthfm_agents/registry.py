@@ -45,12 +45,22 @@ _CLICKERS: dict[str, type[Clicker]] = {kind.name: kind for kind in _OTHERS + _PR
 
 
 def list_clickers() -> dict[str, str]:
-    """Return each name that ``make_clicker`` knows with one line on what it does."""
+    """Return each name that ``make_clicker`` knows with one line on what it does.
+
+    Example:
+        >>> "ritm-3d-v1" in list_clickers()
+        True
+    """
     return {name: (inspect.getdoc(kind) or "").splitlines()[0] for name, kind in _CLICKERS.items()}
 
 
 def list_protocols() -> dict[str, str]:
-    """Return the name of each click protocol with its hash under default parameters; the default comes first."""
+    """Return the name of each click protocol with its hash under default parameters; the default comes first.
+
+    Example:
+        >>> next(iter(list_protocols()))
+        'synthfm-mm-v1'
+    """
     return {kind.name: kind().protocol_hash for kind in _PROTOCOLS}
 
 
@@ -65,6 +75,10 @@ def make_clicker(name: str, **params: Any) -> Clicker:
     Raises:
         InputError: an unknown name, a class that cannot be imported or is no ``Clicker``, or parameters that
             it does not take.
+
+    Example:
+        >>> make_clicker("synthfm-v1", positives=2, negatives=1).name
+        'synthfm-v1'
     """
     kind: Callable[..., Clicker]
     if is_person(name):

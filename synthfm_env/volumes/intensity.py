@@ -37,6 +37,11 @@ def to_uint8(image: NDArray, modality: str) -> NDArray[np.uint8]:
 
     Raises:
         InputError: an unknown modality, no voxels, a dtype that is not real, NaN or infinite voxels.
+
+    Example:
+        >>> import numpy as np
+        >>> to_uint8(np.array([[[-1000.0, -160.0, 40.0, 240.0]]]), "CT").tolist()
+        [[[0, 0, 127, 255]]]
     """
     if modality not in MODALITIES:
         raise InputError(f"unknown modality {modality!r}: expected one of {', '.join(MODALITIES)}")

@@ -70,6 +70,15 @@ def load_volume(
         InputError: a file that is missing, truncated, corrupt or no NIfTI; several volumes in one file; NaN,
             infinite or complex voxels; a label with other than whole numbers from 0 up, without any
             structure, or on another grid than the image (corners more than half a voxel apart).
+
+    Example:
+        >>> import tempfile
+        >>> from synthfm_env import SynthFM3D, load_volume, save_volume
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     save_volume(SynthFM3D((8, 32, 32), "ct").sample(1), f"{folder}/ct.nii.gz", f"{folder}/label.nii.gz")
+        ...     volume = load_volume(f"{folder}/ct.nii.gz", f"{folder}/label.nii.gz", modality="CT")
+        >>> volume.image.shape
+        (8, 32, 32)
     """
     path = Path(image_path)
     header, voxels = _read(path)
@@ -120,6 +129,13 @@ def save_mask(mask: NDArray, like: Volume, path: FilePath) -> None:
 
     Raises:
         InputError: the mask is on another grid, or the file cannot be written.
+
+    Example:
+        >>> import tempfile
+        >>> from synthfm_env import SynthFM3D, save_mask
+        >>> volume = SynthFM3D((8, 32, 32), "ct").sample(1)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     save_mask(volume.label == 1, volume, f"{folder}/mask.nii.gz")
     """
     if mask.shape != like.image.shape:
         raise InputError(f"save_mask: the mask's grid {mask.shape} is unlike the volume's {like.image.shape} (z, y, x)")
@@ -148,6 +164,15 @@ def save_volume(volume: Volume, image_path: FilePath, label_path: FilePath | Non
 
     Raises:
         InputError: a label path for a volume without a label, or a file that cannot be written.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from synthfm_env import SynthFM3D, save_volume
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     save_volume(SynthFM3D((8, 32, 32), "ct").sample(1), f"{folder}/ct.nii.gz", f"{folder}/label.nii.gz")
+        ...     sorted(path.name for path in Path(folder).iterdir())
+        ['ct.nii.gz', 'label.nii.gz']
     """
     if label_path is not None and volume.label is None:
         raise InputError(f"save_volume: {volume.case_id} has no label to write to {label_path}")
