@@ -3,6 +3,7 @@
 import importlib
 import inspect
 import re
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 from synthfm_env.errors import InputError
@@ -58,8 +59,8 @@ def load_class(path: str, base: type[_T], kind: str) -> type[_T]:
     return found
 
 
-def construct(cls: type[_T], path: str, kind: str, **params: Any) -> _T:
-    """Create an object of a user's class.
+def construct(cls: Callable[..., _T], path: str, kind: str, **params: Any) -> _T:
+    """Create an object of a class, or call a function that returns one.
 
     Raises:
         InputError: the class does not take the parameters, or its ``__init__`` raises.

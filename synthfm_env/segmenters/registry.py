@@ -26,7 +26,12 @@ _DESCRIPTIONS |= {name: "Meta's SAM 2; its checkpoint is placed by you or fetche
 
 
 def list_segmenters() -> dict[str, str]:
-    """Return each name that ``make_segmenter`` knows with one line on what it is."""
+    """Return each name that ``make_segmenter`` knows with one line on what it is.
+
+    Example:
+        >>> "geodesic" in list_segmenters()
+        True
+    """
     return dict(_DESCRIPTIONS)
 
 
@@ -65,7 +70,6 @@ def make_segmenter(
             loaded.
 
     Example:
-        >>> from synthfm_env import make_segmenter
         >>> make_segmenter("geodesic").name
         'geodesic'
     """
