@@ -1,5 +1,6 @@
 """Loads weights strictly, and without running code from a file."""
 
+import os
 from importlib.resources import files
 from pathlib import Path
 from pickle import UnpicklingError
@@ -7,14 +8,16 @@ from pickle import UnpicklingError
 import torch
 from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
+from sam2.build_sam import HF_MODEL_ID_TO_FILENAMES, build_sam2_video_predictor
 from sam2.sam2_video_predictor import SAM2VideoPredictor
 from torch import Tensor
 
 from synthfm_env.errors import InputError
 from synthfm_env.segmenters.sam2.architecture import Architecture, build_model
-from synthfm_env.segmenters.sam2.official_checkpoints import OFFICIAL, build_official, official_checkpoint
 from synthfm_env.segmenters.weights_file import fill, read_safetensors
 
+# "sam2.1-hiera-tiny" -> ("configs/sam2.1/sam2.1_hiera_t.yaml", "sam2.1_hiera_tiny.pt"), for all eight.
+OFFICIAL = {model_id.removeprefix("facebook/"): names for model_id, names in HF_MODEL_ID_TO_FILENAMES.items()}
 EMBEDDED = {"synthfm3d-nano": "synthfm3d-nano.safetensors"}
 _TRUNKS = {(96, 12): "tiny", (96, 16): "small", (112, 24): "base-plus", (144, 48): "large"}  # width, blocks
 
@@ -116,3 +119,55 @@ def _read_checkpoint(path: Path) -> dict[str, Tensor]:
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise InputError(f"checkpoint {str(path)!r} holds no state dict: expected tensors by name under 'model'")
     return state
+
+
+def build_official(name: str, image_size: int = 1024) -> SAM2VideoPredictor:
+    """Return an official model without weights (random ones), in evaluation mode, on the CPU.
+
+    Post-processing stays off (hole filling, falling back to other masks): it differs between machines with and
+    without the package's CUDA kernel. ``add_all_frames_to_correct_as_cond`` is on, as for every model here.
+    """
+    config, _ = OFFICIAL[name]
+    model: SAM2VideoPredictor = build_sam2_video_predictor(
+        config,
+        device="cpu",
+        apply_postprocessing=False,
+        hydra_overrides_extra=[
+            "++model.add_all_frames_to_correct_as_cond=true",
+            f"++model.image_size={image_size}",
+        ],
+    )
+    return model
+
+
+def weights_folder() -> Path:
+    """Return where checkpoints that a user placed are looked for: ``$SYNTHFM_WEIGHTS``, or the cache folder."""
+    chosen = os.environ.get("SYNTHFM_WEIGHTS")
+    return Path(chosen) if chosen else Path.home() / ".cache" / "synthfm_env"
+
+
+def official_checkpoint(name: str) -> Path:
+    """Return the checkpoint of an official model: a placed file, else through the hub (extra ``hub``).
+
+    Raises:
+        InputError: there is no file, and the hub cannot be reached or its client is not installed; the message
+            names the file to place and where.
+    """
+    _, filename = OFFICIAL[name]
+    placed = weights_folder() / filename
+    if placed.is_file():
+        return placed
+    ask = f"place {filename} at {placed}, or give the path of a checkpoint instead of its name"
+    try:
+        from huggingface_hub import hf_hub_download
+        from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    except ImportError:
+        raise InputError(
+            f"the weights of {name!r} are not here: install the hub's client "
+            f'(pip install "synthfm_env[hub]"), or {ask}'
+        ) from None
+    try:
+        return Path(hf_hub_download(repo_id=f"facebook/{name}", filename=filename))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"the weights of {name!r} cannot be fetched ({reason}): {ask}") from None

@@ -18,9 +18,10 @@ from synthfm_env.segmenters.sam2.multiview.session import MultiViewSession
 from synthfm_env.segmenters.sam2.multiview.view import MultiView
 from synthfm_env.segmenters.sam2.options import FAST, EngineOptions
 from synthfm_env.segmenters.sam2.tracking.frames import square_frames
-from synthfm_env.segmenters.sam2.tracking.slice_trackers import FastTracker, SliceTracker, StockTracker
+from synthfm_env.segmenters.sam2.tracking.slice_trackers import FastTracker, StockTracker
 from synthfm_env.segmenters.sam2.tracking.stack import Stack
 from synthfm_env.segmenters.sam2.tracking.stack_session import StackSession, add_together
+from synthfm_env.segmenters.sam2.tracking.tracker import SliceTracker
 from synthfm_env.segmenters.stopwatch import Stopwatch
 
 

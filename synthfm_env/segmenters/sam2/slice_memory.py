@@ -1,11 +1,14 @@
 """Memories of single slices, and the state of a stack of slices that they add up to."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, Protocol
 
 from torch import Tensor
 
 from synthfm_env.prompts import Click
+
+MAX_LOGIT = 32.0  # larger logits mean no more; -1024 stands for a slice without the object
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -106,6 +109,9 @@ class SliceStep(NamedTuple):
     features: SliceFeatures
     z: int
     reverse: bool
+
+
+TrackSlices = Callable[[Sequence[SliceStep]], list[SliceMemory]]
 
 
 def mask_change(now: SliceMemory, before: SliceMemory | None) -> float:

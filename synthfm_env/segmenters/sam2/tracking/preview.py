@@ -10,11 +10,16 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from synthfm_env.segmenters.sam2.slice_memory import SliceFeatures, SliceMemory, SliceStep, StackState
-from synthfm_env.segmenters.sam2.tracking.propagation import TrackSlices
+from synthfm_env.segmenters.sam2.slice_memory import (
+    MAX_LOGIT,
+    SliceFeatures,
+    SliceMemory,
+    SliceStep,
+    StackState,
+    TrackSlices,
+)
 
 PREVIEW_EVERY = 3  # one of so many slices is previewed after a click
-MAX_LOGIT = 32.0  # larger logits mean no more; -1024 stands for a slice without the object
 _BATCH = 16  # slices previewed at once
 
 

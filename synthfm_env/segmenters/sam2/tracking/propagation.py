@@ -22,18 +22,23 @@ slices, conditioned on slice 5, with a new click on slice 9 (t: tracked, i: inte
 5. ``preview.interpolate_unvisited`` adds to the logits of every other slice the change of its nearest visited slices.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from synthfm_env.segmenters.sam2.slice_memory import SliceFeatures, SliceMemory, SliceStep, StackState, mask_change
+from synthfm_env.segmenters.sam2.slice_memory import (
+    SliceFeatures,
+    SliceMemory,
+    SliceStep,
+    StackState,
+    TrackSlices,
+    mask_change,
+)
 
 STOP_AFTER_EMPTY = 16  # end a direction after so many slices without the object: SAM 2's pointers reach fifteen back
 RESTART_IF_CHANGED = 0.05  # track again from a slice whose preview changed by more than this, as 1 - IoU
 STOP_AFTER_AGREEING = 2  # stop after so many consecutive previewed slices ...
 AGREEMENT = 0.01  # ... that differ from their preview by at most this, as 1 - IoU
 _BATCH = 16  # slices tracked at once
-
-TrackSlices = Callable[[Sequence[SliceStep]], list[SliceMemory]]
 
 
 @dataclass(slots=True)

@@ -1,12 +1,10 @@
-"""Tracks single slices with SAM 2: the stock steps of ``SAM2Base``, and faster ones for several stacks in one batch."""
+"""Tracks slices with SAM 2: one by one as stock SAM 2 does, or faster, several stacks in one batch."""
 
-from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from sam2.modeling.sam2_base import SAM2Base
 from torch import Tensor
 
@@ -16,106 +14,10 @@ from synthfm_env.segmenters.sam2.fast.memory_attention import FastMemoryAttentio
 from synthfm_env.segmenters.sam2.fast.memory_encoder import FastMemoryEncoder
 from synthfm_env.segmenters.sam2.fast.precision import autocast, fast_dtype
 from synthfm_env.segmenters.sam2.options import MemoryPolicy
-from synthfm_env.segmenters.sam2.slice_memory import SliceFeatures, SliceMemory, SliceStep, StackState
-from synthfm_env.segmenters.sam2.tracking.preview import MAX_LOGIT, interpolate_unvisited, preview_slices
+from synthfm_env.segmenters.sam2.slice_memory import SliceMemory, SliceStep
+from synthfm_env.segmenters.sam2.tracking.preview import interpolate_unvisited, preview_slices
 from synthfm_env.segmenters.sam2.tracking.propagation import full_sweeps, propagate, pruned_sweeps
-
-_STRIDES = (4, 8, 16)  # of the image encoder's three maps
-
-Update = tuple[StackState, SliceFeatures, StackState]
-"""A stack's new state, its features, and the state before the newest prompt."""
-
-
-class SliceTracker(ABC):
-    """SAM 2 on slices: encodes images, decodes prompted slices and propagates masks from them.
-
-    One tracker serves all sessions of a segmenter; it keeps nothing of them.
-
-    Attributes:
-        model: the SAM 2, in evaluation mode.
-        feature_dtype: in which encoded slices are kept.
-    """
-
-    feature_dtype: torch.dtype
-
-    @torch.no_grad()
-    def __init__(self, model: SAM2Base) -> None:
-        self.model = model
-        # Position encodings do not depend on the image: (h * w, 1, C) of each map, and one of memories.
-        self._sizes = [(model.image_size // stride, model.image_size // stride) for stride in _STRIDES]
-        encoding = model.image_encoder.neck.position_encoding
-        blanks = [torch.zeros(1, model.hidden_dim, *size, device=model.device) for size in self._sizes]
-        self._positions = [encoding(blank).flatten(2).permute(2, 0, 1) for blank in blanks]
-        self._memory_position = [model.memory_encoder.position_encoding(blanks[-1][:, : model.mem_dim]).clone()]
-
-    @abstractmethod
-    def encode(self, frames: Tensor) -> list[Tensor]:
-        """Encode slices.
-
-        Args:
-            frames: float32 (B, 3, S, S), normalised.
-
-        Returns:
-            Maps (B, C, h, w) at strides 4, 8 and 16, in ``feature_dtype``.
-        """
-
-    @abstractmethod
-    def propagate(self, updates: Sequence[Update]) -> None:
-        """Track every stack after a prompt; the new states are changed."""
-
-    def decode_prompted(
-        self,
-        features: SliceFeatures,
-        before: StackState,
-        z: int,
-        *,
-        points: dict[str, Tensor] | None,
-        mask: Tensor | None,
-        previous: SliceMemory | None,
-    ) -> SliceMemory:
-        """Decode a slice with its prompts, as stock SAM 2 does, and make the memory that conditions other slices.
-
-        Args:
-            features: of the stack.
-            before: the state before the whole prompt.
-            z: the slice.
-            points: in the form that SAM 2 takes.
-            mask: float32 (1, 1, S, S) of zeros and ones.
-            previous: the slice's memory, whose mask is fed back; None for none.
-        """
-        output = self._track_step(
-            features, before, z,
-            # A lone slice stays an image: each prompt sees the last mask but no memory. Stock SAM 2 divides by zero
-            # when a video of one frame attends to its own memory.
-            is_init_cond_frame=not before.prompts or features.depth == 1,
-            # As the slice was tracked last: down from the lowest conditioning slice, or up.
-            track_in_reverse=bool(before.conditioning) and z <= min(before.conditioning) > 0,
-            point_inputs=points,
-            mask_inputs=mask,
-            run_mem_encoder=False,
-            prev_sam_mask_logits=None if previous is None else previous.logits.clamp(-MAX_LOGIT, MAX_LOGIT),
-        )  # fmt: skip
-        size = (self.model.image_size, self.model.image_size)
-        memory, _ = self.model._encode_new_memory(
-            current_vision_feats=_as_tokens(features.maps(z))[-1:],
-            feat_sizes=self._sizes[-1:],
-            pred_masks_high_res=F.interpolate(output["pred_masks"], size=size, mode="bilinear", align_corners=False),
-            object_score_logits=output["object_score_logits"],
-            is_mask_from_pts=mask is None,
-        )
-        return _stock_memory(output, memory)
-
-    def _track_step(self, features: SliceFeatures, state: StackState, z: int, **options: Any) -> dict[str, Any]:
-        output: dict[str, Any] = self.model.track_step(
-            frame_idx=z,
-            current_vision_feats=_as_tokens(features.maps(z)),
-            current_vision_pos_embeds=self._positions,
-            feat_sizes=self._sizes,
-            output_dict=state.as_sam2_outputs(self._memory_position),
-            num_frames=features.depth,
-            **options,
-        )
-        return output
+from synthfm_env.segmenters.sam2.tracking.tracker import SliceTracker, Update, stock_memory
 
 
 class StockTracker(SliceTracker):
@@ -136,11 +38,11 @@ class StockTracker(SliceTracker):
         return [self._track_one(step) for step in steps]
 
     def _track_one(self, step: SliceStep) -> SliceMemory:
-        output = self._track_step(
+        output = self.track_step(
             step.features, step.state, step.z, is_init_cond_frame=False, track_in_reverse=step.reverse,
             point_inputs=None, mask_inputs=None, run_mem_encoder=True, prev_sam_mask_logits=None,
         )  # fmt: skip
-        return _stock_memory(output, output["maskmem_features"])
+        return stock_memory(output, output["maskmem_features"])
 
 
 class FastSam2:
@@ -219,15 +121,5 @@ class FastTracker(SliceTracker):
         return coarse, self.parts.mask_decoder(conditioned, fine, middle)
 
 
-def _stock_memory(output: dict[str, Any], features: Tensor) -> SliceMemory:
-    # Stock SAM 2 keeps memories in bfloat16.
-    return SliceMemory(output["pred_masks"], features.to(torch.bfloat16), output["obj_ptr"])
-
-
 def _stock_encoder(model: SAM2Base) -> Any:
     return lambda frames: model.forward_image(frames)["backbone_fpn"]
-
-
-def _as_tokens(maps: Sequence[Tensor]) -> list[Tensor]:
-    """Return maps (1, C, h, w) as float32 (h * w, 1, C), the form that ``SAM2Base`` tracks with."""
-    return [level.flatten(2).permute(2, 0, 1) for level in maps]

@@ -16,7 +16,7 @@ from synthfm_env.prompts import Prompt
 from synthfm_env.segmenters.sam2.slice_memory import StackState
 from synthfm_env.segmenters.sam2.tracking.feature_cache import FeatureCache
 from synthfm_env.segmenters.sam2.tracking.frames import square_frames
-from synthfm_env.segmenters.sam2.tracking.slice_trackers import SliceTracker
+from synthfm_env.segmenters.sam2.tracking.tracker import SliceTracker
 
 MASK_SLICES = 8  # slices of a mask prompt that condition, at most
 _UPPER_LEFT, _LOWER_RIGHT = 2, 3  # labels of a box's corners, to SAM 2's prompt encoder
