@@ -11,6 +11,20 @@ class InputError(ValueError):
     """
 
 
+class SegmenterError(RuntimeError):
+    """A model outside this process failed: it died, or its answer cannot be used.
+
+    An episode ends with the outcome ``model_error``; the run goes on.
+    """
+
+
+class SegmenterTimeoutError(SegmenterError):
+    """A model outside this process gave no answer within its time limit.
+
+    An episode ends with the outcome ``timeout``; the run goes on.
+    """
+
+
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> InputError:
     """Return the error for a ``name`` that is not among the ``known`` ones, with the near matches."""
     names = sorted(known)
