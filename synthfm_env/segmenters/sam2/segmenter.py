@@ -10,7 +10,7 @@ from sam2.modeling.sam2_base import SAM2Base
 from torch import Tensor
 
 from synthfm_env.errors import InputError
-from synthfm_env.prompts import Click
+from synthfm_env.prompts import Click, Prompt
 from synthfm_env.segmenters.base import Capabilities, Prediction, Segmenter, Session, check_batch
 from synthfm_env.segmenters.click_distances import ClickDistances
 from synthfm_env.segmenters.image_input import prepare_image
@@ -39,7 +39,7 @@ class SAM2Segmenter(Segmenter):
     feature_budget = 2 * 2**30
     memory: Memory = "all"
 
-    capabilities = Capabilities()
+    capabilities = Capabilities(boxes=True, initial_mask=True)
 
     def __init__(
         self,
@@ -97,7 +97,7 @@ class SAM2Segmenter(Segmenter):
         if len(alike) < len(sessions):
             return super().add_many(sessions, clicks)
         check_batch(sessions, clicks)
-        return add_together(alike, clicks)
+        return add_together(alike, [Prompt((click,)) for click in clicks])
 
     def _slices(self, stack: NDArray[np.uint8]) -> SAM2Session:
         depth, height, width = stack.shape[:3]
