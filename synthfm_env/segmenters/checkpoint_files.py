@@ -27,7 +27,7 @@ def read_checkpoint(path: Path, key: str = "model", allowed: Sequence[Any] = ())
         with torch.serialization.safe_globals(list(allowed)):
             content = torch.load(path, map_location="cpu", weights_only=True)
     except (UnpicklingError, EOFError, OSError, RuntimeError, ValueError) as error:
-        reason = str(error).splitlines()[0]
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(f"checkpoint {str(path)!r} is damaged, or holds more than tensors: {reason}") from None
     state = content.get(key, content) if isinstance(content, dict) else None
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):

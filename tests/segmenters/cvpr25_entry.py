@@ -1,4 +1,4 @@
-"""An entry of the CVPR 2025 challenge that thresholds the image around its clicks, or misbehaves as its argument says."""
+"""An entry of the CVPR 2025 challenge that thresholds the image at its clicks, or misbehaves as its argument says."""
 
 import sys
 import time
