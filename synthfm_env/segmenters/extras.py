@@ -6,12 +6,23 @@ from types import ModuleType
 from synthfm_env.errors import InputError
 
 
+def missing_extra(package: str, extra: str, what: str) -> str:
+    """Return the line that says how to get a package.
+
+    Args:
+        package: that cannot be imported.
+        extra: of this package that installs it, for example ``"sam"``.
+        what: needs it.
+    """
+    return f'{what} needs the package {package}: pip install "synthfm_env[{extra}]"'
+
+
 def import_extra(module: str, extra: str, what: str) -> ModuleType:
     """Import a module of an optional package.
 
     Args:
-        module: for example ``"segment_anything"``.
-        extra: of this package that installs it, for example ``"sam"``.
+        module: for example ``"medim"``.
+        extra: of this package that installs it.
         what: needs it, begins the message.
 
     Raises:
@@ -20,4 +31,4 @@ def import_extra(module: str, extra: str, what: str) -> ModuleType:
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
-        raise InputError(f'{what} needs the package {error.name}: pip install "synthfm_env[{extra}]"') from error
+        raise InputError(missing_extra(error.name or module, extra, what)) from error

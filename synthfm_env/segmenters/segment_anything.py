@@ -1,14 +1,17 @@
 """SAM and MedSAM, slice by slice, through Meta's package ``segment-anything`` (extra ``sam``)."""
 
+import importlib.util
+import sys
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from skimage import transform
 from torch import Tensor, nn
 from torch.nn import functional
@@ -17,7 +20,7 @@ from synthfm_env.errors import InputError
 from synthfm_env.prompts import Box, Prompt
 from synthfm_env.segmenters.base import Capabilities, Segmenter
 from synthfm_env.segmenters.checkpoint_files import read_checkpoint
-from synthfm_env.segmenters.extras import import_extra
+from synthfm_env.segmenters.extras import missing_extra
 from synthfm_env.segmenters.image_input import prepare_image
 from synthfm_env.segmenters.placed_weights import PlacedWeights
 from synthfm_env.segmenters.prompt_history import PromptHistorySession
@@ -31,6 +34,7 @@ MODELS: dict[str, tuple[str, PlacedWeights]] = {
     "sam-vit-h": ("vit_h", PlacedWeights("sam_vit_h_4b8939.pth", _SAM_PAGE, "Apache-2.0")),
     "medsam-vit-b": ("vit_b", PlacedWeights("medsam_vit_b.pth", _MEDSAM_PAGE, "Apache-2.0")),
 }
+_ALIAS = "_segment_anything_without_torchvision"
 _KEPT_SLICES = 128  # encoded slices that a session keeps: 4 MiB each at SAM's 1024 pixels
 
 
@@ -45,12 +49,35 @@ def load_segment_anything(name: str, checkpoint: str = "", device: str = "cpu") 
     Raises:
         InputError: the extra ``sam`` is not installed, or the file is missing, damaged or of another model.
     """
-    registry = import_extra("segment_anything", "sam", name).sam_model_registry
+    build = official_module("build_sam", name).sam_model_registry
     architecture, weights = MODELS[name]
-    path: Path = weights.find(checkpoint)
+    path = weights.find(checkpoint)
     state = read_checkpoint(path)
-    model = fill(registry[architecture](), state, path).to(device)
+    model = fill(build[architecture](), state, path).to(device)
     return MedSam(name, model) if name.startswith("medsam") else SegmentAnything(name, model)
+
+
+def official_module(name: str, what: str) -> ModuleType:
+    """Import a module of ``segment-anything`` without the package's own ``__init__``.
+
+    That also imports its mask generator, and with it torchvision, which nothing here needs and which cannot be imported
+    beside a build of torch that it does not fit.
+
+    Args:
+        name: of the module, for example ``"build_sam"``.
+        what: needs it, begins the message.
+
+    Raises:
+        InputError: the extra ``sam`` is not installed.
+    """
+    if _ALIAS not in sys.modules:
+        spec = importlib.util.find_spec("segment_anything")
+        if spec is None or spec.submodule_search_locations is None:
+            raise InputError(missing_extra("segment_anything", "sam", what))
+        package = ModuleType(_ALIAS)
+        package.__path__ = list(spec.submodule_search_locations)
+        sys.modules[_ALIAS] = package
+    return importlib.import_module(f"{_ALIAS}.{name}")
 
 
 class SegmentAnything(Segmenter):
@@ -75,22 +102,30 @@ class SegmentAnything(Segmenter):
     def __init__(self, name: str, model: nn.Module) -> None:
         """Take a model."""
         self.name = name
-        self.model = model.eval()
+        self.model: Any = model.eval()
 
     def start(self, image: NDArray, spacing: tuple[float, float, float]) -> "SliceSession":
         """Open a session; slices are encoded when they are first prompted. See ``Segmenter.start``."""
         return SliceSession(self, prepare_image(image, spacing))
 
+    @torch.no_grad()
     def encode_slice(self, rgb: NDArray[np.uint8]) -> "EncodedSlice":
         """Return the features of a slice.
+
+        The longer side is scaled to the model's square with Pillow's bilinear filter, as the package's predictor does
+        through torchvision.
 
         Args:
             rgb: uint8 (H, W, 3).
         """
-        predictor = self._predictor()
-        predictor.set_image(rgb)
-        return EncodedSlice(predictor.features, predictor.original_size, predictor.input_size)
+        height, width = rgb.shape[:2]
+        scale = self.model.image_encoder.img_size / max(height, width)
+        size = int(height * scale + 0.5), int(width * scale + 0.5)
+        resized = np.array(Image.fromarray(rgb).resize(size[::-1], Image.Resampling.BILINEAR))
+        tensor = torch.from_numpy(resized).permute(2, 0, 1)[None].to(self._device)
+        return EncodedSlice(self.model.image_encoder(self.model.preprocess(tensor)), (height, width), size)
 
+    @torch.no_grad()
     def decode_slice(
         self, encoded: "EncodedSlice", prompt: "SlicePrompt", last: NDArray[np.float32] | None
     ) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
@@ -101,22 +136,31 @@ class SegmentAnything(Segmenter):
             prompt: the slice's prompts in force.
             last: the logits of the slice's last answer, None without one.
         """
-        predictor = self._predictor()
-        predictor.features, predictor.original_size = encoded.features, encoded.original_size
-        predictor.input_size, predictor.is_image_set = encoded.input_size, True
-        points = prompt.points
-        masks, quality, logits = predictor.predict(
-            point_coords=points if len(points) else None,
-            point_labels=prompt.labels if len(points) else None,
-            box=prompt.box,
-            mask_input=last,
-            multimask_output=last is None and len(points) == 1 and prompt.box is None,
+        scale = np.divide(encoded.input_size, encoded.original_size)[::-1]  # of x and y
+        points = None
+        if len(prompt.points):
+            places = torch.from_numpy(prompt.points * scale).float()
+            points = places[None].to(self._device), torch.from_numpy(prompt.labels)[None].to(self._device)
+        box = None if prompt.box is None else torch.from_numpy(prompt.box * np.tile(scale, 2)).float()[None]
+        sparse, dense = self.model.prompt_encoder(
+            points=points,
+            boxes=None if box is None else box.to(self._device),
+            masks=None if last is None else torch.from_numpy(last)[None].to(self._device),
         )
-        best = int(np.argmax(quality))
-        return masks[best], logits[best][np.newaxis]
+        logits, quality = self.model.mask_decoder(
+            image_embeddings=encoded.features,
+            image_pe=self.model.prompt_encoder.get_dense_pe(),
+            sparse_prompt_embeddings=sparse,
+            dense_prompt_embeddings=dense,
+            multimask_output=last is None and len(prompt.points) == 1 and box is None,
+        )
+        best = int(quality[0].argmax())
+        full = self.model.postprocess_masks(logits[:, [best]], encoded.input_size, encoded.original_size)
+        return (full[0, 0] > self.model.mask_threshold).cpu().numpy(), logits[0, [best]].cpu().numpy()
 
-    def _predictor(self) -> Any:
-        return import_extra("segment_anything", "sam", self.name).SamPredictor(self.model)
+    @property
+    def _device(self) -> torch.device:
+        return next(iter(self.model.parameters())).device
 
 
 class MedSam(SegmentAnything):
@@ -158,10 +202,6 @@ class MedSam(SegmentAnything):
             )
             chance = functional.interpolate(logits.sigmoid(), (height, width), mode="bilinear", align_corners=False)
         return (chance[0, 0] > 0.5).cpu().numpy(), logits[0].cpu().numpy()
-
-    @property
-    def _device(self) -> torch.device:
-        return next(self.model.parameters()).device
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -16,7 +16,7 @@ from synthfm_env.testing import check_segmenter
 HERE = Path(__file__).parent
 PYTHON = shlex.quote(sys.executable)
 GEODESIC = f"{PYTHON} -m synthfm_env.segmenters.bridge geodesic"
-TEMPLATE = f"{PYTHON} {shlex.quote(str(HERE.parents[1] / 'docs' / 'segmenters' / 'bridge_template.py'))}"
+TEMPLATE = f"{PYTHON} {shlex.quote(str(HERE.parents[1] / 'docs' / 'reference' / 'segmenters' / 'bridge_template.py'))}"
 SHAPE = (6, 24, 32)
 MM = (2.0, 1.0, 1.0)
 CLICKS = [Click((3, 12, 16)), Click((3, 2, 2), False), Click((1, 12, 18))]

@@ -1,11 +1,13 @@
 """SAM and MedSAM: the official architecture with random weights, slice by slice, loaded strictly."""
 
+import importlib.util
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from synthfm_env.errors import InputError
 from synthfm_env.prompts import Box, Click, Prompt
@@ -13,13 +15,14 @@ from synthfm_env.segmenters import segment_anything as module
 from synthfm_env.segmenters.segment_anything import MedSam, SegmentAnything, load_segment_anything, prompts_on_slice
 from synthfm_env.testing import check_segmenter
 
-sam = pytest.importorskip("segment_anything", reason="needs the extra 'sam'")
+if importlib.util.find_spec("segment_anything") is None:
+    pytest.skip("needs the extra 'sam'", allow_module_level=True)
+modeling = module.official_module("modeling", "the test")
 MM = (2.0, 1.0, 1.0)
 
 
 def small_sam(seed: int = 0) -> torch.nn.Module:
     """Return the official classes at 64 pixels, with random weights."""
-    modeling = sam.modeling
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = modeling.Sam(
@@ -61,17 +64,29 @@ def test_sam_keeps_the_contract(segmenter: SegmentAnything) -> None:
     check_segmenter(segmenter)
 
 
-def test_a_mask_equals_that_of_the_official_predictor(segmenter: SegmentAnything) -> None:
-    image = picture()
-    predictor = sam.SamPredictor(segmenter.model)
-    predictor.set_image(np.repeat(image[2][..., None], 3, axis=-1))
-    masks, quality, logits = predictor.predict(np.array([[30, 11]]), np.array([1]), multimask_output=True)
-    best = int(quality.argmax())
-    points, labels = np.array([[30, 11], [5, 7]]), np.array([1, 0])
-    again, _, _ = predictor.predict(points, labels, mask_input=logits[best][None], multimask_output=False)
+def test_a_mask_equals_that_of_the_official_model_called_as_its_predictor_calls_it(
+    segmenter: SegmentAnything,
+) -> None:
+    image, model = picture(), segmenter.model
+    # 40 x 56 pixels become 46 x 64; the model pads them itself.
+    rgb = Image.fromarray(np.repeat(image[2][..., None], 3, axis=-1)).resize((64, 46), Image.Resampling.BILINEAR)
+    batch = {
+        "image": torch.from_numpy(np.array(rgb)).permute(2, 0, 1),
+        "original_size": (40, 56),
+        "point_coords": torch.tensor([[[30 * 64 / 56, 11 * 46 / 40]]]),
+        "point_labels": torch.tensor([[1]]),
+    }
+    first = model([batch], multimask_output=True)[0]
+    best = int(first["iou_predictions"].argmax())
+    batch |= {
+        "point_coords": torch.tensor([[[30 * 64 / 56, 11 * 46 / 40], [5 * 64 / 56, 7 * 46 / 40]]]),
+        "point_labels": torch.tensor([[1, 0]]),
+        "mask_inputs": first["low_res_logits"][:, [best]],
+    }
+    second = model([batch], multimask_output=False)[0]
     with segmenter.start(image, MM) as session:
-        assert np.array_equal(session.add(Click((2, 11, 30))).mask[2], masks[best])
-        assert np.array_equal(session.add(Click((2, 7, 5), False)).mask[2], again[0])
+        assert np.array_equal(session.add(Click((2, 11, 30))).mask[2], first["masks"][0, best].numpy())
+        assert np.array_equal(session.add(Click((2, 7, 5), False)).mask[2], second["masks"][0, 0].numpy())
 
 
 def test_only_slices_with_a_positive_click_or_the_box_have_a_mask(segmenter: SegmentAnything) -> None:
@@ -152,7 +167,7 @@ def test_a_foreign_checkpoint_is_refused_with_what_differs(tmp_path: Path) -> No
 
 @pytest.mark.slow
 def test_the_published_form_of_a_checkpoint_loads(tmp_path: Path) -> None:
-    model = sam.sam_model_registry["vit_b"]()
+    model = module.official_module("build_sam", "the test").sam_model_registry["vit_b"]()
     torch.save(model.state_dict(), tmp_path / "sam_vit_b_01ec64.pth")
     loaded = load_segment_anything("sam-vit-b", str(tmp_path / "sam_vit_b_01ec64.pth"))
     assert loaded.name == "sam-vit-b"

@@ -4,7 +4,7 @@ from synthfm_env.segmenters.sam2.architecture import Architecture, build_model, 
 from synthfm_env.segmenters.sam2.checkpoints import load_weights, trained_here
 from synthfm_env.segmenters.sam2.multiview.refiner import Draft, Refiner, load_refiner
 from synthfm_env.segmenters.sam2.official_checkpoints import OFFICIAL, build_official
-from synthfm_env.segmenters.sam2.segmenter import SAM2Segmenter, pick_device
+from synthfm_env.segmenters.sam2.segmenter import SAM2Segmenter
 from synthfm_env.segmenters.weights_file import fill
 
 __all__ = [
@@ -18,7 +18,6 @@ __all__ = [
     "fill",
     "load_refiner",
     "load_weights",
-    "pick_device",
     "seeded",
     "set_image_size",
     "trained_here",

@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 from sam2.modeling.sam2_base import SAM2Base
 from torch import Tensor
 
-from synthfm_env.errors import InputError
 from synthfm_env.prompts import Click, Prompt
 from synthfm_env.segmenters.base import Capabilities, Prediction, Segmenter, Session, check_batch
 from synthfm_env.segmenters.click_distances import ClickDistances
@@ -103,20 +102,3 @@ class SAM2Segmenter(Segmenter):
         depth, height, width = stack.shape[:3]
         features = Features(self.model, stack, self.feature_budget, self._dtype)
         return SAM2Session(self.model, features, (depth, height, width), fast=self._fast, memory=self.memory)
-
-
-def pick_device(device: str) -> torch.device:
-    """Return the device for ``"auto"`` or a torch device name.
-
-    Raises:
-        InputError: torch knows no such device, or has none of that kind here.
-    """
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        picked = torch.device(device)
-    except RuntimeError as error:
-        raise InputError(f"device {device!r} is none that torch knows: {error}") from None
-    if picked.type == "cuda" and not torch.cuda.is_available():
-        raise InputError(f"device {device!r}: torch finds no CUDA device here; use device='cpu' or 'auto'")
-    return picked

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from synthfm_env.segmenters.volume_network.image_pyramid import ImagePyramid
 from synthfm_env.segmenters.volume_network.network import VolumeNetwork
 from synthfm_env.segmenters.volume_network.network_input import network_input
 from synthfm_env.segmenters.volume_network.session import Answer, Asking, Grids, Look, VolumeNetworkSession
+from synthfm_env.segmenters.volume_network.weights import EMBEDDED, embedded_weights, load_network
 
 GRIDS = {
     3: Grids(scout=(24, 24, 24), full=(40, 40, 40), flat=(8, 56, 56)),
@@ -103,3 +105,18 @@ class VolumeNetworkSegmenter(Segmenter):
                 for index, logits, quality in zip(part, output.logits.cpu(), qualities, strict=True):
                     results[index] = logits, quality
         return [results[index] for index in range(len(looks))]
+
+
+def load_volume_network(name_or_path: str, device: torch.device) -> VolumeNetworkSegmenter:
+    """Build the segmenter of an embedded network or of a file that ``synthfm train`` wrote.
+
+    ``synthfm3d-unet`` answers single slices by ``synthfm2d-unet``. A file serves volumes or images, as it was trained.
+
+    Raises:
+        InputError: the file is missing or damaged, or does not hold a volume network.
+    """
+    paths = [embedded_weights(name_or_path)] if name_or_path in EMBEDDED else [Path(name_or_path)]
+    if name_or_path == "synthfm3d-unet":
+        paths.append(embedded_weights("synthfm2d-unet"))
+    networks = [load_network(path) for path in paths]
+    return VolumeNetworkSegmenter(name_or_path, {each.architecture.dimensions: each for each in networks}, device)
