@@ -5,6 +5,7 @@ import contextlib
 import io
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -20,43 +21,42 @@ from synthfm_env.segmenters.checkpoint_files import read_checkpoint
 from synthfm_env.segmenters.click_distances import LUMA
 from synthfm_env.segmenters.extras import import_extra
 from synthfm_env.segmenters.image_input import prepare_image
-from synthfm_env.segmenters.placed_weights import PlacedWeights
 from synthfm_env.segmenters.prompt_history import PromptHistorySession
 from synthfm_env.segmenters.weights_file import fill
 
 NAME = "sam-med3d-turbo"
-WEIGHTS = PlacedWeights("sam_med3d_turbo.pth", "https://huggingface.co/blueyo0/SAM-Med3D", "Apache-2.0")
 TARGET_MM = 1.5  # spacing of the model's grid
 LOW_RESOLUTION = 4  # the decoder's logits are coarser by this factor
-# The authors' training loop stores its arguments and NumPy scalars beside the tensors.
+# The authors' training loop stores its arguments and NumPy scalars beside the tensors. A pickled scalar names the
+# function that makes one, in older files by the module's former name.
+_SCALAR = np.float64().__reduce__()[0]
 _ALLOWED = (
     argparse.Namespace,
     np.dtype,
     np.dtypes.Float64DType,
     np.dtypes.Float32DType,
-    (np._core.multiarray.scalar, "numpy.core.multiarray.scalar"),
-    (np._core.multiarray.scalar, "numpy._core.multiarray.scalar"),
+    (_SCALAR, "numpy.core.multiarray.scalar"),
+    (_SCALAR, "numpy._core.multiarray.scalar"),
 )
 
 Index = tuple[int, int, int]
 
 
-def load_sam_med3d(checkpoint: str = "", device: str = "cpu") -> "SamMed3D":
+def load_sam_med3d(checkpoint: Path, device: torch.device) -> "SamMed3D":
     """Build SAM-Med3D and fill it strictly.
 
     Args:
-        checkpoint: the authors' file; by default the one that was placed (see ``placed_weights``).
-        device: ``"cpu"`` or ``"cuda"``.
+        checkpoint: the file as its authors publish it.
+        device: where it runs.
 
     Raises:
-        InputError: the extra ``sammed3d`` is not installed, or the file is missing, damaged or of another model.
+        InputError: the extra ``sammed3d`` is not installed, or the file is damaged or of another model.
     """
     medim = import_extra("medim", "sammed3d", NAME)
-    path = WEIGHTS.find(checkpoint)
-    state = read_checkpoint(path, "model_state_dict", _ALLOWED)
+    state = read_checkpoint(checkpoint, "model_state_dict", _ALLOWED)
     with contextlib.redirect_stdout(io.StringIO()):  # the package prints the model's name
         model = medim.create_model("SAM-Med3D", pretrained=False)
-    return SamMed3D(fill(model, state, path).to(device))
+    return SamMed3D(fill(model, state, checkpoint).to(device))
 
 
 class SamMed3D(Segmenter):

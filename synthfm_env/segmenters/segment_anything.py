@@ -5,6 +5,7 @@ import sys
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -22,38 +23,27 @@ from synthfm_env.segmenters.base import Capabilities, Segmenter
 from synthfm_env.segmenters.checkpoint_files import read_checkpoint
 from synthfm_env.segmenters.extras import missing_extra
 from synthfm_env.segmenters.image_input import prepare_image
-from synthfm_env.segmenters.placed_weights import PlacedWeights
 from synthfm_env.segmenters.prompt_history import PromptHistorySession
 from synthfm_env.segmenters.weights_file import fill
 
-_SAM_PAGE = "https://github.com/facebookresearch/segment-anything#model-checkpoints"
-_MEDSAM_PAGE = "https://github.com/bowang-lab/MedSAM"
-MODELS: dict[str, tuple[str, PlacedWeights]] = {
-    "sam-vit-b": ("vit_b", PlacedWeights("sam_vit_b_01ec64.pth", _SAM_PAGE, "Apache-2.0")),
-    "sam-vit-l": ("vit_l", PlacedWeights("sam_vit_l_0b3195.pth", _SAM_PAGE, "Apache-2.0")),
-    "sam-vit-h": ("vit_h", PlacedWeights("sam_vit_h_4b8939.pth", _SAM_PAGE, "Apache-2.0")),
-    "medsam-vit-b": ("vit_b", PlacedWeights("medsam_vit_b.pth", _MEDSAM_PAGE, "Apache-2.0")),
-}
 _ALIAS = "_segment_anything_without_torchvision"
 _KEPT_SLICES = 128  # encoded slices that a session keeps: 4 MiB each at SAM's 1024 pixels
 
 
-def load_segment_anything(name: str, checkpoint: str = "", device: str = "cpu") -> "SegmentAnything":
+def load_segment_anything(name: str, checkpoint: Path, device: torch.device) -> "SegmentAnything":
     """Build SAM or MedSAM and fill it strictly.
 
     Args:
-        name: one of ``MODELS``.
-        checkpoint: the authors' file; by default the one that was placed (see ``placed_weights``).
-        device: ``"cpu"`` or ``"cuda"``.
+        name: ``"sam-vit-b"``, ``"sam-vit-l"``, ``"sam-vit-h"`` or ``"medsam-vit-b"``.
+        checkpoint: the file as its authors publish it.
+        device: where it runs.
 
     Raises:
-        InputError: the extra ``sam`` is not installed, or the file is missing, damaged or of another model.
+        InputError: the extra ``sam`` is not installed, or the file is damaged or of another model.
     """
-    build = official_module("build_sam", name).sam_model_registry
-    architecture, weights = MODELS[name]
-    path = weights.find(checkpoint)
-    state = read_checkpoint(path)
-    model = fill(build[architecture](), state, path).to(device)
+    registry = official_module("build_sam", name).sam_model_registry
+    state = read_checkpoint(checkpoint)
+    model = fill(registry[name[name.index("vit") :].replace("-", "_")](), state, checkpoint).to(device)
     return MedSam(name, model) if name.startswith("medsam") else SegmentAnything(name, model)
 
 

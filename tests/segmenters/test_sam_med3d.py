@@ -20,6 +20,8 @@ from synthfm_env.volumes import load_volume
 
 medim = pytest.importorskip("medim", reason="needs the extra 'sammed3d'")
 
+CPU = torch.device("cpu")
+
 
 def small_model() -> nn.Module:
     """Return the official classes with a cube of 32 voxels and random weights."""
@@ -191,7 +193,7 @@ def test_an_image_of_one_slice_is_refused() -> None:
 def test_a_damaged_checkpoint_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "turbo.pth").write_bytes(content)
     with pytest.raises(InputError, match="damaged"):
-        load_sam_med3d(str(tmp_path / "turbo.pth"))
+        load_sam_med3d(tmp_path / "turbo.pth", CPU)
 
 
 def test_code_in_a_checkpoint_is_not_run(tmp_path: Path) -> None:
@@ -201,14 +203,14 @@ def test_code_in_a_checkpoint_is_not_run(tmp_path: Path) -> None:
 
     torch.save({"model_state_dict": {}, "args": Attack()}, tmp_path / "turbo.pth")
     with pytest.raises(InputError, match="holds more than tensors"):
-        load_sam_med3d(str(tmp_path / "turbo.pth"))
+        load_sam_med3d(tmp_path / "turbo.pth", CPU)
     assert not (tmp_path / "written").exists()
 
 
 def test_a_foreign_checkpoint_is_refused(tmp_path: Path) -> None:
     torch.save({"model_state_dict": small_model().state_dict()}, tmp_path / "small.pth")
     with pytest.raises(InputError, match="do not fit the model"):
-        load_sam_med3d(str(tmp_path / "small.pth"))
+        load_sam_med3d(tmp_path / "small.pth", CPU)
 
 
 @pytest.mark.slow
@@ -224,4 +226,4 @@ def test_the_published_form_of_a_checkpoint_loads(tmp_path: Path) -> None:
         "used_datas": ["data/train/liver/ct_WORD"],
     }
     torch.save(content, tmp_path / "sam_med3d_turbo.pth")
-    assert load_sam_med3d(str(tmp_path / "sam_med3d_turbo.pth")).side == 128
+    assert load_sam_med3d(tmp_path / "sam_med3d_turbo.pth", CPU).side == 128

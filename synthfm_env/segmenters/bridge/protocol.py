@@ -78,7 +78,7 @@ def describe_array(path: Path, dtype: Any, shape: tuple[int, ...]) -> dict[str, 
 
 def map_array(array: Mapping[str, Any], mode: str = "r") -> NDArray[Any]:
     """Map the file of an array into memory; ``mode`` as for ``numpy.memmap``."""
-    return np.memmap(array["path"], dtype=array["dtype"], mode=mode, shape=tuple(array["shape"]))  # type: ignore[call-overload,no-any-return]
+    return np.memmap(array["path"], dtype=array["dtype"], mode=mode, shape=tuple(array["shape"]))  # type: ignore[call-overload]
 
 
 def prompt_message(prompt: Prompt, mask: Mapping[str, Any] | None) -> dict[str, Any]:
