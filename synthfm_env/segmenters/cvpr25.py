@@ -146,7 +146,7 @@ class Cvpr25Session(PromptHistorySession):
         self._image = image
         self._spacing = np.array(spacing, dtype=np.float64)
 
-    def _answer(self, prompts: Prompt, before: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    def _answer(self, prompts: Prompt) -> NDArray[np.bool_]:
         case: dict[str, Any] = {"imgs": self._image, "spacing": self._spacing}
         if prompts.clicks:
             sides: dict[str, list[list[int]]] = {"fg": [], "bg": []}
@@ -157,7 +157,7 @@ class Cvpr25Session(PromptHistorySession):
             case["clicks_order"] = np.array(
                 [["fg" if click.positive else "bg" for click in prompts.clicks]], dtype=object
             )
-            case["prev_pred"] = before.astype(np.uint8)
+            case["prev_pred"] = self._mask.astype(np.uint8)
         if prompts.box is not None:
             case["boxes"] = np.array([box_fields(prompts.box)], dtype=object)
         return self._segmenter.predict(case, self._shape)

@@ -7,7 +7,7 @@ from synthfm_env.errors import InputError
 
 
 def missing_extra(package: str, extra: str, what: str) -> str:
-    """Return the line that says how to get a package.
+    """Return the line that tells how to get a package.
 
     Args:
         package: that cannot be imported.

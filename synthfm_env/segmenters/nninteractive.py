@@ -157,7 +157,7 @@ class NnInteractiveSession(PromptHistorySession):
         self._buffer = buffer
         self._broken = False
 
-    def _answer(self, prompts: Prompt, before: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    def _answer(self, prompts: Prompt) -> NDArray[np.bool_]:
         newest = _difference(self._prompts, prompts)
         box = newest.box
         if box is not None and box.thickness > 1 and not self._segmenter.thick_boxes:

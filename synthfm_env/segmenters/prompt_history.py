@@ -63,7 +63,7 @@ class PromptHistorySession(Session):
             box=before.box if box is None else box,
             mask=before.mask if mask is None else mask.copy(),
         )
-        answer = self._answer(prompts, self._mask)
+        answer = self._answer(prompts)
         self._history.append((prompts, np.packbits(answer)))
         spent = time.perf_counter() - began - (self._encode_seconds - encoded)
         return self._predicted(answer, spent)
@@ -92,12 +92,13 @@ class PromptHistorySession(Session):
             self._release()
 
     @abstractmethod
-    def _answer(self, prompts: Prompt, before: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    def _answer(self, prompts: Prompt) -> NDArray[np.bool_]:
         """Return the mask that follows from all prompts, a new bool (D, H, W) array.
+
+        The newest prompt is not in the history yet: ``_prompts`` and ``_mask`` are those before it.
 
         Args:
             prompts: all in force, the new ones included: every click, the newest box, the newest mask.
-            before: the mask before the newest prompt, empty at the first one.
         """
 
     def _take_back(self) -> None:

@@ -81,7 +81,7 @@ class RandomWalkerSession(PromptHistorySession):
         self._grey = ndimage.gaussian_filter(grey, SMOOTHING / self._steps)
         super().__init__(RandomWalker.name, RandomWalker.capabilities, shape, time.perf_counter() - began)
 
-    def _answer(self, prompts: Prompt, before: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    def _answer(self, prompts: Prompt) -> NDArray[np.bool_]:
         if not any(click.positive for click in prompts.clicks):
             return np.zeros(self._shape, dtype=bool)
         mask = self._grid.positive(self._probability(self._seeds(prompts.clicks)) - np.float32(0.5))

@@ -263,7 +263,7 @@ class SamMed3DSession(PromptHistorySession):
         # One entry a prompt: the cubes as they were answered.
         self._cubes: list[tuple[Cube, ...]] = []
 
-    def _answer(self, prompts: Prompt, before: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    def _answer(self, prompts: Prompt) -> NDArray[np.bool_]:
         clicks = [(self._grid.voxel_of(click.zyx), click.positive) for click in prompts.clicks]
         if not any(positive for _, positive in clicks):
             self._cubes.append(())

@@ -230,9 +230,9 @@ class SliceSession(PromptHistorySession):
         # One entry a prompt: the logits of every slice that was answered so far.
         self._logits: list[Mapping[int, NDArray[np.float32]]] = []
 
-    def _answer(self, prompts: Prompt, before: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    def _answer(self, prompts: Prompt) -> NDArray[np.bool_]:
         last = dict(self._logits[-1]) if self._logits else {}
-        mask = before.copy()
+        mask = self._mask
         for z in self._touched(prompts):
             prompt = prompts_on_slice(prompts, z)
             if prompt.box is None and not prompt.labels.any():

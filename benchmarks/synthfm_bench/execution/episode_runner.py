@@ -18,7 +18,7 @@ from synthfm_bench.results.provenance import device_of, protocol_hash, weights_s
 from synthfm_bench.results.step_record import StepRecord
 from synthfm_bench.suite import Choice, Suite, SyntheticData, tolerance_of
 from synthfm_env.envs.actions import read_action
-from synthfm_env.errors import InputError
+from synthfm_env.errors import InputError, SegmenterTimeoutError
 from synthfm_env.metrics import Surfaces, iou
 from synthfm_env.segmenters import Segmenter
 from synthfm_env.volumes import Volume
@@ -147,7 +147,7 @@ def play_episode(
         options = None if structure is None else {"structure": structure}
         observation, info = env.reset(seed=fixed["seed"], options=options)
     except Exception as error:  # whatever a segmenter raises at an image is its outcome for this case
-        yield failure(known, 1, "model_error", describe(error))
+        yield failure(known, 1, _kind_of(describe(error)), describe(error))
         return
     watch.answered()
     known |= _volume(observation, info)
@@ -171,7 +171,7 @@ def play_episode(
         used = memory.since_last()
         if info["error"]:
             click = _click(action, observation, answered=False)
-            yield failure(known | click | used | {"t_click_s": took}, step, "model_error", info["error"])
+            yield failure(known | click | used | {"t_click_s": took}, step, _kind_of(info["error"]), info["error"])
             return
         answer = env.unwrapped.prediction if info["clicks_used"] == step else None  # type: ignore[attr-defined]
         yield StepRecord(
@@ -196,6 +196,12 @@ def failure(fields: Mapping[str, Any], step: int, kind: str, error: str) -> Step
     """Return the record of a failed click: it ends the episode with a score of 0."""
     nothing: Fields = {"dice": 0.0, "iou": 0.0, "nsd": 0.0, "terminated": True, "truncated": False}
     return StepRecord(**fields, **nothing, step=step, outcome=kind, error=" ".join(error.split()))
+
+
+def _kind_of(error: str) -> str:
+    """Return the outcome of what a segmenter raised, as ``describe`` tells it."""
+    kinds = {SegmenterTimeoutError.__name__: "timeout", InputError.__name__: "invalid_prompt"}
+    return kinds.get(error.partition(":")[0], "model_error")
 
 
 def describe(error: BaseException) -> str:

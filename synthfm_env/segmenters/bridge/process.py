@@ -50,12 +50,17 @@ class BridgeProcess:
         """The process in messages."""
         return f"bridge:{shlex.join(self._command)}"
 
+    @property
+    def process_id(self) -> int | None:
+        """The id of the process that runs; None if none does."""
+        return None if self._running is None else self._running.process.pid
+
     def ensure_running(self) -> int:
         """Start the process unless it runs, and return its generation.
 
         Raises:
             InputError: the command cannot be started.
-            SegmenterError: it does not answer as the protocol says.
+            SegmenterError: its answer does not follow the protocol.
         """
         with self._lock:
             if self._running is not None and self._running.process.poll() is not None:

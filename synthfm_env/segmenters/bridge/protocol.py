@@ -18,7 +18,8 @@ Every call has an ``id``, which its answer repeats.
   positive and 0 for negative. Every call carries all prompts, so a model needs no undo and no state, and a process
   that was started again knows everything.
 - ``seconds`` is optional: ``[encode, predict]``.
-- An answer ``{"error": "input" or "model", "message": ...}`` refuses the prompt, or says that the model failed.
+- An answer ``{"error": "input" or "model", "message": ...}`` refuses the prompt, or reports that the model
+  failed.
 """
 
 import json

@@ -57,6 +57,11 @@ class BridgeSegmenter(Segmenter):
             raise InputError(str(error)) from error
         self.name = f"bridge:{self._process.hello.get('name', command)}"
 
+    @property
+    def process_id(self) -> int | None:
+        """The id of the process; None while none runs."""
+        return self._process.process_id
+
     def start(self, image: NDArray, spacing: tuple[float, float, float]) -> "BridgeSession":
         """Open a session in the process; see ``Segmenter.start``.
 
@@ -106,7 +111,7 @@ class BridgeSession(PromptHistorySession):
         """Count what opening took as encoding."""
         self._encode_seconds += seconds
 
-    def _answer(self, prompts: Prompt, before: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    def _answer(self, prompts: Prompt) -> NDArray[np.bool_]:
         if self._process.ensure_running() != self._generation:
             self._open()
         given = [*self._given[: len(self._history)], self._newest(prompts)]
@@ -133,7 +138,7 @@ class BridgeSession(PromptHistorySession):
         )
 
     def _count_encoding(self, seconds: Any) -> None:
-        """Count what the model says it encoded in this answer; only a sensible figure counts."""
+        """Count the encoding that the model reports for this answer, if it is a sensible figure."""
         if isinstance(seconds, list) and len(seconds) == 2 and all(isinstance(s, int | float) for s in seconds):
             self._encode_seconds += min(max(0.0, float(seconds[0])), TIME_LIMIT_S)
 
