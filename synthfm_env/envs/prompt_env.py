@@ -278,6 +278,10 @@ class PromptEnv(gym.Env[Observation, NDArray[np.integer]], ABC):
         """Return which of ``goal_names`` a task is about."""
         return task.structure_name
 
+    def more_info(self, episode: Episode) -> dict[str, Any]:
+        """Return what a subclass adds to ``info``: the same keys every time, numbers and text."""
+        return {}
+
     @property
     def prediction(self) -> Prediction | None:
         """The segmenter's answer to the newest prompt, with its logits and seconds; None before the first."""
@@ -366,6 +370,20 @@ class PromptEnv(gym.Env[Observation, NDArray[np.integer]], ABC):
             episode.place(click)
             _answer(episode, lambda: prediction or session.add(click))
         return self._step(episode, click)
+
+    @property
+    def truth(self) -> NDArray[np.bool_]:
+        """The structure of the episode, bool (D, H, W), for oracles; not to be written to.
+
+        Raises:
+            InputError: the environment was made without ``reveal_truth``.
+            gymnasium.error.ResetNeeded: no episode began.
+        """
+        if not self.reveal_truth:
+            raise InputError("the truth is not revealed: make the environment with reveal_truth=True")
+        if self._episode is None:
+            raise ResetNeeded("no episode began: call env.reset() before env.truth")
+        return self._episode.truth
 
     @property
     def session(self) -> Session:
@@ -477,7 +495,8 @@ class PromptEnv(gym.Env[Observation, NDArray[np.integer]], ABC):
         return out
 
     def _info(self, episode: Episode) -> dict[str, Any]:
-        info = {**episode.info(), "protocol": self.protocol or "", "start": str(self.start)}
+        named = {"protocol": self.protocol or "", "start": str(self.start)}
+        info = {**episode.info(), **named, **self.more_info(episode)}
         if self.reveal_truth:
             info["truth"] = episode.truth.copy()
         return info

@@ -26,7 +26,12 @@ _DESCRIPTIONS |= {name: adapter.description for name, adapter in ADAPTERS.items(
 
 
 def list_segmenters() -> dict[str, str]:
-    """Return each name that ``make_segmenter`` knows with one line on what it is."""
+    """Return each name that ``make_segmenter`` knows with one line on what it is.
+
+    Example:
+        >>> "geodesic" in list_segmenters()
+        True
+    """
     return dict(_DESCRIPTIONS)
 
 
@@ -90,6 +95,10 @@ def make_segmenter(
     Raises:
         InputError: an unknown name, an option that the segmenter does not have, weights that cannot be loaded, or
             ``refine`` without ``distances``.
+
+    Example:
+        >>> make_segmenter("geodesic").name
+        'geodesic'
     """
     if (adapter := find_adapter(name_or_path)) is not None:
         _refuse_engine_options(name_or_path, mode=mode, planes=planes, zoom=zoom, distances=distances, refine=refine)
