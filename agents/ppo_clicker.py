@@ -1,12 +1,12 @@
 """Train the blind clicker ``ppo`` with PPO (stable-baselines3, extra ``rl``), and measure it on unseen cases.
 
-    python agents/ppo_clicker.py --train      # writes agents/synthfm_agents/ppo.safetensors, then measures
+    python agents/ppo_clicker.py --train      # writes agents/synthfm_agents/blind/ppo/ppo.safetensors, then measures
     python agents/ppo_clicker.py              # measures the policy that is packaged
 
 The task: five clicks in a synthetic volume, answered by the segmenter ``geodesic``. The clicker sees the image, the
 mask and its clicks, but not which of the structures is meant, so the best it can do is to find what stands out, and to
 weigh what one more structure in the mask wins against what it costs. Where it may click, and what it sees of each such
-place, is said in ``synthfm_agents/click_net.py``.
+place, is said in ``synthfm_agents/blind/ppo/network.py``.
 
 Training rewards a click with the gain in Dice averaged over all structures of the case that could be meant: what
 ``dice_gain`` is worth on average over the draw of the structure, with less noise. The truth is in the reward alone.
@@ -49,12 +49,12 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecMonitor
 
 import synthfm_agents
 from synthfm_agents import Clicker, make_clicker
-from synthfm_agents.click_net import ACTIONS, CANDIDATES, FEATURES, ClickNet, see
-from synthfm_agents.learned_clicker import action_of
+from synthfm_agents.blind.ppo.clicker import action_of
+from synthfm_agents.blind.ppo.network import ACTIONS, CANDIDATES, FEATURES, ClickNet, see
 from synthfm_env import SynthFM3D, VolumeEnv, make_segmenter
-from synthfm_env.envs.synthetic import fair_targets
+from synthfm_env.envs.synthetic_env import fair_targets
 
-WEIGHTS = Path(synthfm_agents.__file__).parent / "ppo.safetensors"
+WEIGHTS = Path(synthfm_agents.__file__).parent / "blind" / "ppo" / "ppo.safetensors"
 SHAPE = (12, 36, 36)
 CLICKS = 5
 CASES = 200  # to practise on

@@ -14,10 +14,10 @@ from synthfm_env.prompts import Click
 
 if TYPE_CHECKING:
     from synthfm_env.envs.prompt_env import PromptEnv
-    from synthfm_env.envs.synthetic import SyntheticEnv
-    from synthfm_env.envs.volume import VolumeEnv
+    from synthfm_env.envs.synthetic_env import SyntheticEnv
+    from synthfm_env.envs.volume_env import VolumeEnv
     from synthfm_env.segmenters import list_segmenters, make_segmenter
-    from synthfm_env.segmenters.contract import Capabilities, Prediction, Seconds, Segmenter, Session
+    from synthfm_env.segmenters.base import Capabilities, Prediction, Seconds, Segmenter, Session
     from synthfm_env.synthesis import SynthFM3D, list_recipes
     from synthfm_env.volumes import (
         Volume,
@@ -29,16 +29,16 @@ if TYPE_CHECKING:
     )
 
 _HOMES = {
-    "Capabilities": "synthfm_env.segmenters.contract",
+    "Capabilities": "synthfm_env.segmenters.base",
     "PromptEnv": "synthfm_env.envs.prompt_env",
-    "Prediction": "synthfm_env.segmenters.contract",
-    "Seconds": "synthfm_env.segmenters.contract",
-    "Segmenter": "synthfm_env.segmenters.contract",
-    "Session": "synthfm_env.segmenters.contract",
+    "Prediction": "synthfm_env.segmenters.base",
+    "Seconds": "synthfm_env.segmenters.base",
+    "Segmenter": "synthfm_env.segmenters.base",
+    "Session": "synthfm_env.segmenters.base",
     "SynthFM3D": "synthfm_env.synthesis",
-    "SyntheticEnv": "synthfm_env.envs.synthetic",
+    "SyntheticEnv": "synthfm_env.envs.synthetic_env",
     "Volume": "synthfm_env.volumes",
-    "VolumeEnv": "synthfm_env.envs.volume",
+    "VolumeEnv": "synthfm_env.envs.volume_env",
     "bundled_volume": "synthfm_env.volumes",
     "list_recipes": "synthfm_env.synthesis",
     "list_segmenters": "synthfm_env.segmenters",

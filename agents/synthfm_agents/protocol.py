@@ -11,8 +11,8 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from synthfm_agents.clicker import Clicker, Observation, clicks_in
-from synthfm_agents.regions import Voxel
+from synthfm_agents.base import Clicker, Observation, clicks_in
+from synthfm_agents.error_regions import Voxel
 from synthfm_env.envs.actions import click_action, stop_action
 from synthfm_env.prompts import Click
 

@@ -4,21 +4,24 @@ import importlib
 import inspect
 from typing import Any
 
-from synthfm_agents.centre_clicker import CentreClicker
-from synthfm_agents.clicker import Clicker
-from synthfm_agents.cvpr25 import Cvpr25
-from synthfm_agents.drawn import MonaiDeepgrow, SamMed3DRandom
-from synthfm_agents.greedy import Greedy
-from synthfm_agents.learned_clicker import LearnedClicker
-from synthfm_agents.one_slice import Dong2024, Shen2024
+from synthfm_agents.base import Clicker
+from synthfm_agents.blind.center import CentreClicker
+from synthfm_agents.blind.ppo.clicker import LearnedClicker
+from synthfm_agents.blind.random import RandomClicker
+from synthfm_agents.blind.uncertain import UncertainClicker
 from synthfm_agents.protocol import ClickProtocol
-from synthfm_agents.random_clicker import RandomClicker
-from synthfm_agents.ritm import Ritm3D
-from synthfm_agents.sam2 import Sam2Center, Sam2Offline
-from synthfm_agents.synthfm_mm import SynthFMMillimetres
-from synthfm_agents.synthfm_pairs import SynthFMPairs
-from synthfm_agents.uncertain_clicker import UncertainClicker
-from synthfm_agents.vista3d import Vista3D
+from synthfm_agents.protocols.cvpr25 import Cvpr25
+from synthfm_agents.protocols.dong2024 import Dong2024
+from synthfm_agents.protocols.greedy import Greedy
+from synthfm_agents.protocols.monai_deepgrow import MonaiDeepgrow
+from synthfm_agents.protocols.ritm_3d import Ritm3D
+from synthfm_agents.protocols.sam2_center import Sam2Center
+from synthfm_agents.protocols.sam2_offline import Sam2Offline
+from synthfm_agents.protocols.sam_med3d import SamMed3DRandom
+from synthfm_agents.protocols.shen2024 import Shen2024
+from synthfm_agents.protocols.synthfm_mm import SynthFMMillimetres
+from synthfm_agents.protocols.synthfm_pairs import SynthFMPairs
+from synthfm_agents.protocols.vista3d import Vista3D
 from synthfm_env.errors import InputError, unknown_name
 
 _PROTOCOLS: tuple[type[ClickProtocol], ...] = (

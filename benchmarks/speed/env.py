@@ -24,7 +24,7 @@ from scipy import ndimage
 
 from synthfm_agents import list_protocols, make_clicker
 from synthfm_env import Click, Prediction, Segmenter, Session, Volume, VolumeEnv
-from synthfm_env.segmenters.contract import Capabilities, Seconds
+from synthfm_env.segmenters.base import Capabilities, Seconds
 
 SPACING = (1.5, 0.8, 0.8)
 SMALLEST_MM3 = 10.0

@@ -1,8 +1,8 @@
 """How long a refinement takes with oneDNN's convolutions throughout, beside torch's own choice of them.
 
 ``python benchmarks/speed/refiner.py``, one thread, seconds of the process. Torch leaves convolutions of small and of
-flat boxes to code of its own (see ``synthfm_env.segmenters.sam2.refiner``). The shapes are grids of boxes as objects
-have them.
+flat boxes to code of its own (see ``synthfm_env.segmenters.sam2.multiview.refiner``). The shapes are grids of boxes as
+objects have them.
 """
 
 import time
@@ -13,7 +13,7 @@ from rich.table import Table
 from torch import Tensor
 
 from synthfm_env.segmenters.sam2 import Refiner, load_refiner
-from synthfm_env.segmenters.sam2.refiner import CHANNELS
+from synthfm_env.segmenters.sam2.multiview.refiner import CHANNELS
 
 SHAPES = ((17, 33, 50), (30, 30, 30), (10, 90, 90), (40, 60, 50), (64, 64, 64), (96, 96, 96))
 REPEATS = 3

@@ -20,8 +20,8 @@ import torch
 from torch.nn.functional import interpolate
 
 from synthfm_env.synthesis import SynthFM3D, generator
-from synthfm_env.synthesis.backdrop import Body
-from synthfm_env.synthesis.styles import Device
+from synthfm_env.synthesis.background.body import Body
+from synthfm_env.synthesis.imaging.scanners import Device
 
 LABELS = 14
 STAGES: dict[str, tuple[Any, str]] = {

@@ -14,8 +14,8 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from synthfm_bench.folder import write_json, write_text
-from synthfm_bench.pool import end_with_parent
+from synthfm_bench.execution.local_pool import end_with_parent
+from synthfm_bench.results.run_directory import write_json, write_text
 from synthfm_env.errors import InputError
 from synthfm_env.synthesis import (
     GENERATOR_VERSION,

@@ -136,7 +136,7 @@ class DatasetData(_Strict):
     Attributes:
         kind: "dataset".
         name: names the group on the board.
-        layout: a name that ``synthfm_env.volumes.layouts`` knows.
+        layout: a name that ``synthfm_env.volumes.datasets`` knows.
         path: its folder, relative to what ``--data`` names.
         part: which of the layout's parts, for example a modality or a view; None where it has one.
         structures: label ids or names; empty means every structure of a case.

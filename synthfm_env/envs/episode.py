@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from synthfm_env.metrics import dice
 from synthfm_env.prompts import Click
-from synthfm_env.segmenters.contract import Prediction
+from synthfm_env.segmenters.base import Prediction
 from synthfm_env.volumes import Volume
 
 Observation = dict[str, Any]

@@ -13,14 +13,14 @@ from gymnasium.error import ResetNeeded
 from numpy.typing import ArrayLike, NDArray
 
 from synthfm_env.envs.actions import STOP, read_action
+from synthfm_env.envs.display_window import Window
 from synthfm_env.envs.episode import Episode, Observation, Outcome, Task
 from synthfm_env.envs.rendering import draw_frame
 from synthfm_env.envs.rewards import make_reward
-from synthfm_env.envs.window import Window
 from synthfm_env.errors import InputError, unknown_name
 from synthfm_env.prompts import Click
 from synthfm_env.segmenters import make_segmenter
-from synthfm_env.segmenters.contract import Prediction, Segmenter, Session
+from synthfm_env.segmenters.base import Prediction, Segmenter, Session
 from synthfm_env.volumes import Volume, to_uint8
 
 _log = logging.getLogger(__name__)

@@ -4,17 +4,17 @@ from typing import Any
 
 import gymnasium as gym
 
-_SYNTHETIC = "synthfm_env.envs.synthetic:SyntheticEnv"
+_SYNTHETIC = "synthfm_env.envs.synthetic_env:SyntheticEnv"
 _VECTOR = {
-    _SYNTHETIC: "synthfm_env.envs.vector:SyntheticVectorEnv",
-    "synthfm_env.envs.volume:VolumeEnv": "synthfm_env.envs.vector:VolumeVectorEnv",
+    _SYNTHETIC: "synthfm_env.envs.vector_env:SyntheticVectorEnv",
+    "synthfm_env.envs.volume_env:VolumeEnv": "synthfm_env.envs.vector_env:VolumeVectorEnv",
 }
 
 # Entry points are text and kwargs are JSON, so that `env.spec.to_json()` can go into every record.
 ENVS: dict[str, tuple[str, dict[str, Any]]] = {
     "SynthFM/Synthetic3D-v0": (_SYNTHETIC, {"shape": [64, 128, 128], "recipe": "any"}),
     "SynthFM/Synthetic2D-v0": (_SYNTHETIC, {"shape": [1, 256, 256], "recipe": "synthfm2d"}),
-    "SynthFM/Volume-v0": ("synthfm_env.envs.volume:VolumeEnv", {}),
+    "SynthFM/Volume-v0": ("synthfm_env.envs.volume_env:VolumeEnv", {}),
 }
 
 

@@ -3,7 +3,7 @@
 A mask that is empty where the truth is too is worth 1 in the scores of [0, 1]; where one of the two is empty, 0.
 """
 
-from synthfm_env.metrics.episodes import clicks_to_target, normalised_auc, worst_drop
+from synthfm_env.metrics.episode_curves import clicks_to_target, normalised_auc, worst_drop
 from synthfm_env.metrics.overlap import dice, iou
 from synthfm_env.metrics.surface import Surfaces, hd95, nsd
 

@@ -1,6 +1,6 @@
 """Promptable models behind one contract: encode once, prompt many."""
 
-from synthfm_env.segmenters.contract import Capabilities, Prediction, Seconds, Segmenter, Session
+from synthfm_env.segmenters.base import Capabilities, Prediction, Seconds, Segmenter, Session
 from synthfm_env.segmenters.registry import list_segmenters, make_segmenter
 
 __all__ = [

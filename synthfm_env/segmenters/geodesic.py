@@ -6,8 +6,8 @@ from numpy.typing import NDArray
 
 from synthfm_env.errors import InputError
 from synthfm_env.prompts import Click
+from synthfm_env.segmenters.base import Capabilities, Prediction, Seconds, Segmenter, Session
 from synthfm_env.segmenters.click_distances import ClickDistances
-from synthfm_env.segmenters.contract import Capabilities, Prediction, Seconds, Segmenter, Session
 from synthfm_env.segmenters.image_input import prepare_image
 
 

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synthfm_env.errors import InputError
-from synthfm_env.volumes.preprocess import check_intensities, to_uint8
+from synthfm_env.volumes.intensity import check_intensities, to_uint8
 
 
 def prepare_image(image: NDArray, spacing: Sequence[float]) -> NDArray[np.uint8]:

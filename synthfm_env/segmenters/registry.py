@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from synthfm_env.errors import InputError, unknown_name
-from synthfm_env.segmenters.contract import Segmenter
+from synthfm_env.segmenters.base import Segmenter
 
 _DESCRIPTIONS = {
     "synthfm3d-nano": "the SAM 2 architecture, small, trained here on SynthFM-3D volumes alone (not Meta's weights)",

@@ -13,16 +13,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from synthfm_env.errors import InputError
-from synthfm_env.synthesis.anatomy import populate, top_up
-from synthfm_env.synthesis.backdrop import draw_body, draw_clusters, draw_phantom
-from synthfm_env.synthesis.canvas import Canvas
-from synthfm_env.synthesis.fields import fractal_field, slabs
-from synthfm_env.synthesis.palette import Palette
+from synthfm_env.synthesis.anatomy.groups import populate, top_up
+from synthfm_env.synthesis.anatomy.placement import Scene
+from synthfm_env.synthesis.anatomy.shapes import Array, Rng, log_uniform
+from synthfm_env.synthesis.background.body import draw_body, draw_clusters, draw_phantom
+from synthfm_env.synthesis.components import tidy
+from synthfm_env.synthesis.drawing.canvas import Canvas
+from synthfm_env.synthesis.drawing.random_fields import fractal_field, slabs
+from synthfm_env.synthesis.imaging.scanners import Device, field_of_view
+from synthfm_env.synthesis.imaging.tissue_intensities import Palette
 from synthfm_env.synthesis.recipe import Recipe, Style, load_recipe
-from synthfm_env.synthesis.scene import Scene
-from synthfm_env.synthesis.shapes import Array, Rng, log_uniform
-from synthfm_env.synthesis.styles import Device, field_of_view
-from synthfm_env.synthesis.tidy import tidy
 from synthfm_env.synthesis.visibility import border_contrast, without
 from synthfm_env.volumes.volume import Volume
 

@@ -1,8 +1,8 @@
 """Images with their truth: reading, writing, preprocessing."""
 
 from synthfm_env.volumes.bundled import bundled_volume
+from synthfm_env.volumes.intensity import to_uint8
 from synthfm_env.volumes.nifti import load_volume, save_mask, save_volume
-from synthfm_env.volumes.preprocess import to_uint8
 from synthfm_env.volumes.volume import MODALITIES, Volume
 
 __all__ = [

@@ -16,6 +16,7 @@ from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
 from synthfm_env.errors import InputError
+from synthfm_env.volumes.intensity import check_intensities, spread_sample
 from synthfm_env.volumes.orientation import (
     affine_mm,
     corner_shift_mm,
@@ -24,7 +25,6 @@ from synthfm_env.volumes.orientation import (
     spatial_shape,
     to_zyx,
 )
-from synthfm_env.volumes.preprocess import check_intensities, spread_sample
 from synthfm_env.volumes.volume import Volume
 
 FilePath = str | os.PathLike[str]

@@ -12,11 +12,11 @@ from safetensors.torch import load_file
 from scipy.stats import wilcoxon
 
 from synthfm_agents import make_clicker
-from synthfm_agents.click_net import ACTIONS, CANDIDATES, FEATURES, OPEN, ClickNet, see
-from synthfm_agents.learned_clicker import action_of
+from synthfm_agents.blind.ppo.clicker import action_of
+from synthfm_agents.blind.ppo.network import ACTIONS, CANDIDATES, FEATURES, OPEN, ClickNet, see
 from synthfm_env import SynthFM3D, VolumeEnv, make_segmenter
 from synthfm_env.envs.actions import STOP
-from synthfm_env.envs.synthetic import fair_targets
+from synthfm_env.envs.synthetic_env import fair_targets
 from synthfm_env.metrics import dice
 
 SCRIPT = Path(__file__).parents[2] / "agents" / "ppo_clicker.py"

@@ -9,7 +9,7 @@ from reference_rules import depth
 from scipy import ndimage
 
 from synthfm_agents import make_clicker
-from synthfm_agents.regions import deepest
+from synthfm_agents.error_regions import deepest
 from synthfm_env import Click
 from synthfm_env.envs.actions import NEGATIVE, POSITIVE, STOP
 

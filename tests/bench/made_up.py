@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from synthfm_bench.records import StepRecord
+from synthfm_bench.results.step_record import StepRecord
 
 
 def episode(dices: list[float], *, budget: int, **fields: Any) -> list[StepRecord]:

@@ -11,9 +11,9 @@ from pathlib import Path
 from ray.cluster_utils import Cluster
 from rich.console import Console
 
-from synthfm_bench.runner import run_suite
+from synthfm_bench.execution.run import run_suite
+from synthfm_bench.plan import make_plan
 from synthfm_bench.suite import load_suite
-from synthfm_bench.tasks import make_plan
 
 
 def kill_one(cluster: Cluster, steps: Path) -> None:

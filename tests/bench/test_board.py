@@ -6,10 +6,13 @@ import pytest
 from made_up import episode
 from rich.console import Console
 
-from synthfm_bench.board import Row, make_board, ranks, select
-from synthfm_bench.figures import NAUC, dice_figures
-from synthfm_bench.leaderboard import csv_board, markdown_board, print_board
-from synthfm_bench.records import StepRecord, episodes_of
+from synthfm_bench.analysis.aggregate import Row, make_board, ranks, select
+from synthfm_bench.analysis.columns import NAUC, dice_figures
+from synthfm_bench.report.console import print_board
+from synthfm_bench.report.csv_board import csv_board
+from synthfm_bench.report.markdown import markdown_board
+from synthfm_bench.results.episode_result import episodes_of
+from synthfm_bench.results.step_record import StepRecord
 from synthfm_env.errors import InputError
 
 

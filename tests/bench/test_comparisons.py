@@ -6,10 +6,10 @@ import pytest
 from made_up import episode
 from scipy import stats
 
-from synthfm_bench.board import Row, make_board
-from synthfm_bench.comparisons import compare_group, csv_pairs, sentence, verdict
-from synthfm_bench.records import episodes_of
-from synthfm_bench.statistics import estimate, holm
+from synthfm_bench.analysis.aggregate import Row, make_board
+from synthfm_bench.analysis.comparisons import compare_group, csv_pairs, sentence, verdict
+from synthfm_bench.analysis.statistics import estimate, holm
+from synthfm_bench.results.episode_result import episodes_of
 
 
 def group(clicker: str = "random", **dices: list[float]) -> list[Row]:

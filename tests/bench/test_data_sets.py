@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from synthfm_bench import datasets
-from synthfm_bench.records import read_run
-from synthfm_bench.runner import run_suite
+from synthfm_bench.execution.run import run_suite
+from synthfm_bench.plan import make_plan
+from synthfm_bench.results.run_directory import read_run
 from synthfm_bench.suite import DatasetData, Suite, load_suite, with_choices
-from synthfm_bench.tasks import make_plan
 from synthfm_env.errors import InputError
 from synthfm_env.volumes import Volume, save_volume
+from synthfm_env.volumes.datasets import check as datasets
 
 QUIET = Console(stderr=True, quiet=True)
 PAPERS = ("synthfm-table1", "synthfm-table3", "synthfm3d", "sam2-3dmed")
@@ -88,7 +88,7 @@ def test_a_suite_without_its_data_says_which_files_it_expects(tmp_path, name):
 
 @pytest.mark.parametrize("name", PAPERS)
 def test_the_papers_suites_name_structures_that_their_layouts_have(tmp_path, name):
-    from synthfm_env.volumes.layouts import get_layout, wanted_ids
+    from synthfm_env.volumes.datasets import get_layout, wanted_ids
 
     for group in load_suite(name).data:
         layout = get_layout(group.layout)

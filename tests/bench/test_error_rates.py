@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-SCRIPT = Path(__file__).parents[2] / "benchmarks" / "error_rates.py"
+SCRIPT = Path(__file__).parents[2] / "benchmarks" / "studies" / "error_rates.py"
 
 
 @pytest.fixture(scope="module")

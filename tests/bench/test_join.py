@@ -4,9 +4,9 @@ from pathlib import Path
 import pytest
 from made_up import episode
 
-from synthfm_bench.board import make_board
-from synthfm_bench.join import join_runs
-from synthfm_bench.records import StepRecord, write_steps
+from synthfm_bench.analysis.aggregate import make_board
+from synthfm_bench.results.merge import join_runs
+from synthfm_bench.results.step_record import StepRecord, write_steps
 from synthfm_env.errors import InputError
 
 SUITE = {"name": "quick", "clicks": 2, "seed": 0, "data": [{"kind": "synthetic", "name": "synthetic", "cases": 2}]}

@@ -4,8 +4,9 @@ from dataclasses import asdict, fields
 import pytest
 from made_up import episode
 
-from synthfm_bench.parquet import write_parquet
-from synthfm_bench.records import StepRecord, episodes_of
+from synthfm_bench.results.episode_result import episodes_of
+from synthfm_bench.results.parquet import write_parquet
+from synthfm_bench.results.step_record import StepRecord
 
 parquet = pytest.importorskip("pyarrow.parquet", reason="needs the extra report")
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from made_up import episode
 
-from synthfm_bench.pictures import SIDE, draw_film
-from synthfm_bench.replay import Answer, Scene
+from synthfm_bench.execution.replay import Answer, Scene
+from synthfm_bench.report.slice_svg import SIDE, draw_film
 from synthfm_env.prompts import Click
 
 

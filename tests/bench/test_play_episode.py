@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from synthfm_agents import make_clicker
-from synthfm_bench.play import play_episode
+from synthfm_bench.execution.episode_runner import play_episode
 from synthfm_env.metrics import hd95, nsd
 from synthfm_env.volumes import Volume, to_uint8
 

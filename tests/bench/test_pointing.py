@@ -4,10 +4,10 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from synthfm_bench.pointing import clicks_in_volume
 from synthfm_env.errors import InputError
 from synthfm_env.prompts import Click
 from synthfm_env.volumes import load_volume
+from synthfm_env.volumes.viewer_coordinates import clicks_in_volume
 
 ORIENTATIONS = [
     "".join(code) for axes in itertools.permutations(["LR", "AP", "SI"]) for code in itertools.product(*axes)

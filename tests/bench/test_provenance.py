@@ -2,7 +2,7 @@ from types import SimpleNamespace
 
 import torch
 
-from synthfm_bench.provenance import device_of, versions, weights_sha256
+from synthfm_bench.results.provenance import device_of, versions, weights_sha256
 
 
 def segmenter(**tensors):
@@ -33,5 +33,5 @@ def test_a_segmenter_without_a_model_has_no_hash_and_runs_on_the_cpu():
 
 
 def test_absent_packages_are_left_out_of_the_versions(monkeypatch):
-    monkeypatch.setattr("synthfm_bench.provenance._PACKAGES", ("numpy", "no-such-package"))
+    monkeypatch.setattr("synthfm_bench.results.provenance._PACKAGES", ("numpy", "no-such-package"))
     assert versions().keys() == {"python", "numpy"}

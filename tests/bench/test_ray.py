@@ -8,12 +8,12 @@ from types import SimpleNamespace
 import pytest
 from rich.console import Console
 
-from synthfm_bench import ray_pool
-from synthfm_bench.ray_pool import RayPool
-from synthfm_bench.records import read_run
-from synthfm_bench.runner import run_suite
+from synthfm_bench.execution import ray_pool
+from synthfm_bench.execution.ray_pool import RayPool
+from synthfm_bench.execution.run import run_suite
+from synthfm_bench.plan import make_plan
+from synthfm_bench.results.run_directory import read_run
 from synthfm_bench.suite import load_suite, with_choices
-from synthfm_bench.tasks import make_plan
 from synthfm_env.errors import InputError
 
 # Three nodes on two cores start slowly, and must not be taken for dead.

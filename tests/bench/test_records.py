@@ -6,15 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from made_up import episode
 
-from synthfm_bench.records import (
-    NOT_RESULTS,
-    StepRecord,
-    episodes_of,
-    read_run,
-    read_steps,
-    results_hash,
-    write_steps,
-)
+from synthfm_bench.results.episode_result import episodes_of
+from synthfm_bench.results.run_directory import read_run
+from synthfm_bench.results.step_record import NOT_RESULTS, StepRecord, read_steps, results_hash, write_steps
 from synthfm_env.errors import InputError
 
 

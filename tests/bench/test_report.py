@@ -12,17 +12,20 @@ import pytest
 from made_up import episode
 from rich.console import Console
 
-from synthfm_bench import cli, report
-from synthfm_bench.board import make_board
-from synthfm_bench.gallery import choose, make_gallery
-from synthfm_bench.join import join_runs
-from synthfm_bench.records import Run, episodes_of, read_run, write_steps
-from synthfm_bench.report import write_report
-from synthfm_bench.reproduce import recipe
-from synthfm_bench.runner import run_suite
+from synthfm_bench import cli
+from synthfm_bench.analysis.aggregate import make_board
+from synthfm_bench.execution.run import run_suite
+from synthfm_bench.plan import make_plan
+from synthfm_bench.report import html as report
+from synthfm_bench.report.gallery import choose, make_gallery
+from synthfm_bench.report.html import write_report
+from synthfm_bench.report.html_tables import board_table
+from synthfm_bench.report.reproduction import recipe
+from synthfm_bench.results.episode_result import episodes_of
+from synthfm_bench.results.merge import join_runs
+from synthfm_bench.results.run_directory import Run, read_run
+from synthfm_bench.results.step_record import write_steps
 from synthfm_bench.suite import FileData, Suite, SyntheticData, load_suite, parse_suite, with_choices
-from synthfm_bench.tables import board_table
-from synthfm_bench.tasks import make_plan
 from synthfm_env.errors import InputError
 from synthfm_env.volumes import Volume, save_volume
 

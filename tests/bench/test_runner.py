@@ -9,12 +9,14 @@ from hypothesis import strategies as st
 from made_up import episode
 from rich.console import Console
 
-from synthfm_bench.pool import Pool
-from synthfm_bench.records import StepsFile, read_run, read_steps, results_hash
-from synthfm_bench.resume import find_unfinished, suite_of
-from synthfm_bench.runner import run_suite
+from synthfm_bench.execution.local_pool import Pool
+from synthfm_bench.execution.resume import find_unfinished, suite_of
+from synthfm_bench.execution.run import run_suite
+from synthfm_bench.plan import build_clicker, make_plan
+from synthfm_bench.results.run_directory import read_run
+from synthfm_bench.results.step_record import read_steps, results_hash
+from synthfm_bench.results.steps_file import StepsFile
 from synthfm_bench.suite import BundledData, Choice, FileData, Suite, SyntheticData, load_suite, with_choices
-from synthfm_bench.tasks import build_clicker, make_plan
 from synthfm_env.errors import InputError
 from synthfm_env.segmenters import make_segmenter
 from synthfm_env.volumes import Volume, save_volume

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from synthfm_bench import statistics
-from synthfm_bench.statistics import (
+from synthfm_bench.analysis import statistics
+from synthfm_bench.analysis.statistics import (
     compare,
     detectable_difference,
     estimate,

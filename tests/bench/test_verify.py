@@ -5,11 +5,11 @@ import resource
 import pytest
 from rich.console import Console
 
-from synthfm_bench.records import read_run
-from synthfm_bench.runner import run_suite
+from synthfm_bench.execution.run import run_suite
+from synthfm_bench.execution.verify import say, verify
+from synthfm_bench.plan import make_plan
+from synthfm_bench.results.run_directory import read_run
 from synthfm_bench.suite import Suite, SyntheticData
-from synthfm_bench.tasks import make_plan
-from synthfm_bench.verify import say, verify
 from synthfm_env.errors import InputError
 
 QUIET = Console(quiet=True)

@@ -9,7 +9,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from synthfm_bench import cli, runner
+from synthfm_bench import cli
+from synthfm_bench.execution import run as runner
 from synthfm_env.envs.registration import ENVS
 
 TOYS = Path(__file__).parents[1] / "bench"

@@ -7,7 +7,7 @@ import pytest
 from ball_segmenter import BallSegmenter
 
 from synthfm_env import InputError, SyntheticEnv, SynthFM3D, VolumeEnv, save_volume, to_uint8
-from synthfm_env.envs.synthetic import MIN_VOXELS, fair_targets
+from synthfm_env.envs.synthetic_env import MIN_VOXELS, fair_targets
 
 
 def synthetic(**kwargs):

@@ -11,7 +11,7 @@ from gymnasium.utils.env_checker import data_equivalence
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from synthfm_env import InputError, VolumeEnv, make_segmenter
-from synthfm_env.envs.vector import PromptVectorEnv
+from synthfm_env.envs.vector_env import PromptVectorEnv
 
 COUNT = 3
 MODES = [mode.value for mode in AutoresetMode]

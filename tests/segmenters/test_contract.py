@@ -8,7 +8,7 @@ import pytest
 from synthfm_env.errors import InputError
 from synthfm_env.prompts import Click
 from synthfm_env.segmenters import make_segmenter
-from synthfm_env.segmenters.contract import Segmenter, Session
+from synthfm_env.segmenters.base import Segmenter, Session
 from synthfm_env.segmenters.geodesic import Geodesic
 
 

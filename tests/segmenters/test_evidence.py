@@ -6,7 +6,7 @@ import torch
 
 from synthfm_env.prompts import Click
 from synthfm_env.segmenters.click_distances import ClickDistances
-from synthfm_env.segmenters.sam2.evidence import evidence
+from synthfm_env.segmenters.sam2.multiview.click_prior import evidence
 
 MM = (1.0, 1.0, 1.0)
 WHOLE = (slice(0, 1), slice(0, 41), slice(0, 61))

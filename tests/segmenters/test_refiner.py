@@ -11,8 +11,8 @@ from synthfm_env.errors import InputError
 from synthfm_env.prompts import Click
 from synthfm_env.segmenters import make_segmenter
 from synthfm_env.segmenters.sam2 import Draft, Refiner, load_refiner, seeded
-from synthfm_env.segmenters.sam2.evidence import Evidence
-from synthfm_env.segmenters.sam2.refiner import CHANNELS
+from synthfm_env.segmenters.sam2.multiview.click_prior import Evidence
+from synthfm_env.segmenters.sam2.multiview.refiner import CHANNELS
 
 MM = (1.0, 1.0, 1.0)
 BOX = (slice(2, 14), slice(10, 50), slice(4, 44))

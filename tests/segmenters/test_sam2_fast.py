@@ -8,10 +8,10 @@ from small_sam2 import make_model
 from synthfm_env.errors import InputError
 from synthfm_env.prompts import Click
 from synthfm_env.segmenters.sam2 import SAM2Segmenter
-from synthfm_env.segmenters.sam2.chains import Chain, run, sweep
-from synthfm_env.segmenters.sam2.features import Features
-from synthfm_env.segmenters.sam2.refresh import fill_in, look
-from synthfm_env.segmenters.sam2.state import State
+from synthfm_env.segmenters.sam2.slice_memory import State
+from synthfm_env.segmenters.sam2.tracking.feature_cache import Features
+from synthfm_env.segmenters.sam2.tracking.preview import fill_in, look
+from synthfm_env.segmenters.sam2.tracking.propagation import Chain, run, sweep
 
 MM = (1.0, 1.0, 1.0)
 CPU = torch.device("cpu")

@@ -5,10 +5,10 @@ import torch
 import torch.nn.functional as F
 from small_sam2 import make_model
 
-from synthfm_env.segmenters.sam2.decoding import Decoder
-from synthfm_env.segmenters.sam2.encoding import Encoder
-from synthfm_env.segmenters.sam2.imprint import Imprint
-from synthfm_env.segmenters.sam2.products import activated, attend, filling, linear
+from synthfm_env.segmenters.sam2.fast.image_encoder import Encoder
+from synthfm_env.segmenters.sam2.fast.mask_decoder import Decoder
+from synthfm_env.segmenters.sam2.fast.memory_encoder import Imprint
+from synthfm_env.segmenters.sam2.fast.onednn import activated, attend, filling, linear
 
 
 def random(*shape, seed=0):

@@ -19,7 +19,7 @@ from synthfm_env.segmenters.sam2 import (
     pick_device,
     seeded,
 )
-from synthfm_env.segmenters.sam2.weights import weights_path
+from synthfm_env.segmenters.sam2.checkpoints import weights_path
 
 SMALL = Architecture(embed_dim=16, stages=(1, 1, 2, 1), global_att_blocks=(3,), d_model=32, mem_dim=16, image_size=64)
 

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from synthfm_env.segmenters.sam2.turns import ALL_TURNS, AS_IT_IS, Turn
+from synthfm_env.segmenters.sam2.multiview.orientation import ALL_TURNS, AS_IT_IS, Turn
 
 turns = st.sampled_from(ALL_TURNS)
 sides = st.integers(1, 7)

@@ -11,10 +11,10 @@ from synthfm_env.errors import InputError
 from synthfm_env.prompts import Click
 from synthfm_env.segmenters import make_segmenter
 from synthfm_env.segmenters.sam2 import SAM2Segmenter
-from synthfm_env.segmenters.sam2.planes import Box, Planes
-from synthfm_env.segmenters.sam2.session import SAM2Session
-from synthfm_env.segmenters.sam2.turns import ALL_TURNS, Turn
-from synthfm_env.segmenters.sam2.zoom import ZoomSession
+from synthfm_env.segmenters.sam2.multiview.orientation import ALL_TURNS, Turn
+from synthfm_env.segmenters.sam2.multiview.session import ZoomSession
+from synthfm_env.segmenters.sam2.multiview.view import Box, Planes
+from synthfm_env.segmenters.sam2.tracking.stack_session import SAM2Session
 
 MM = (1.0, 1.0, 1.0)
 SHAPE = (12, 64, 72)

@@ -4,8 +4,8 @@ import torch
 import torch.nn.functional as F
 from scipy import ndimage
 
-from synthfm_env.synthesis.clusters import cluster_map, eroded
-from synthfm_env.synthesis.fields import cells_for, expand, spline_matrix
+from synthfm_env.synthesis.background.clusters import cluster_map, eroded
+from synthfm_env.synthesis.drawing.random_fields import cells_for, expand, spline_matrix
 
 
 def test_clusters_are_the_argmax_of_smooth_noise():

@@ -3,7 +3,7 @@ import pytest
 import torch
 from scipy.interpolate import BSpline
 
-from synthfm_env.synthesis.displacement import Displacement
+from synthfm_env.synthesis.drawing.displacement import Displacement
 
 EXTENT = np.array([60.0, 96, 128])
 

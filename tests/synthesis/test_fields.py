@@ -3,7 +3,7 @@ import pytest
 import torch
 from scipy.interpolate import BSpline
 
-from synthfm_env.synthesis.fields import (
+from synthfm_env.synthesis.drawing.random_fields import (
     cubic_matrix,
     expand,
     fractal_field,

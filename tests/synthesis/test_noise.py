@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy import ndimage, stats
 
-from synthfm_env.synthesis import noise
+from synthfm_env.synthesis.imaging import noise
 
 SHAPE = (32, 96, 96)
 COUNT = np.prod(SHAPE)

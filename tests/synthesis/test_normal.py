@@ -2,7 +2,7 @@ import pytest
 import torch
 from scipy import stats
 
-from synthfm_env.synthesis.normal import normal
+from synthfm_env.synthesis.drawing.fast_normal import normal
 
 
 def draws(seed=0):

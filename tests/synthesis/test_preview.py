@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from synthfm_env.errors import InputError
-from synthfm_env.synthesis import SynthFM3D, contact_sheet, preview, preview_volumes
+from synthfm_env.synthesis import SynthFM3D, contact_sheet, preview_volumes
+from synthfm_env.synthesis import contact_sheets as preview
 
 
 def test_a_preview_shows_every_style_of_the_recipe():

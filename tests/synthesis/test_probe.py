@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 import torch
 
-from synthfm_env.synthesis.fields import gaussian_blur
-from synthfm_env.synthesis.noise import speckle
-from synthfm_env.synthesis.probe import Probe
+from synthfm_env.synthesis.drawing.random_fields import gaussian_blur
+from synthfm_env.synthesis.imaging.noise import speckle
+from synthfm_env.synthesis.imaging.ultrasound_probe import Probe
 
 KINDS = [Probe.sector, Probe.magnified, Probe.trapezium]
 

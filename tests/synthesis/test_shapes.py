@@ -4,9 +4,9 @@ import torch
 from scipy import ndimage
 from skimage.measure import points_in_poly
 
-from synthfm_env.synthesis.bezier import Loft, bezier_contour, polygon_distance
-from synthfm_env.synthesis.canvas import Canvas
-from synthfm_env.synthesis.shapes import Block, Star, Tube, bernstein
+from synthfm_env.synthesis.anatomy.bezier import Loft, bezier_contour, polygon_distance
+from synthfm_env.synthesis.anatomy.shapes import Block, Star, Tube, bernstein
+from synthfm_env.synthesis.drawing.canvas import Canvas
 
 
 def grid(n=48, half=24.0):

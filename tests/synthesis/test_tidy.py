@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import ndimage
 
-from synthfm_env.synthesis.tidy import REGION, tidy
+from synthfm_env.synthesis.components import REGION, tidy
 from synthfm_env.synthesis.visibility import border_contrast, without
 
 raws = arrays(np.int16, st.tuples(st.integers(1, 4), st.integers(2, 9), st.integers(2, 9)), elements=st.integers(0, 4))

@@ -4,7 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from synthfm_train.clicks import correction, noisy_box
+from synthfm_train.sam2.prompt_sampling import correction, noisy_box
 
 H = W = 12
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from synthfm_train.data import _exposed, _pick, _random_slices, _random_windows
+from synthfm_train.sam2.clip_dataset import _exposed, _pick, _random_slices, _random_windows
 
 LABEL = np.zeros((4, 64, 80), np.int16)
 LABEL[0, 10:20, 30:50] = 3  # rows 10 to 25 and columns 30 to 55 over all slices

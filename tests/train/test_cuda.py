@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file
 from tiny_training import CLIPS, TINY
 
-from synthfm_train.cli import train
+from synthfm_train.run import train
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
 

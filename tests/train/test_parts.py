@@ -4,7 +4,7 @@ import pytest
 import torch
 from tiny_training import CLIPS, tiny_trainer
 
-from synthfm_train.parts import encode_slices
+from synthfm_train.sam2.freezing import encode_slices
 
 FROZEN = {
     "decoder-from-scratch": lambda name: not name.startswith(("sam_mask_decoder.", "obj_ptr_proj.")),

@@ -9,18 +9,18 @@ import torch
 from tiny_training import CLIPS, TINY, alone, tiny_trainer
 
 from synthfm_env.errors import InputError
-from synthfm_train.data import ClipDataset, load_clips
-from synthfm_train.processes import Processes, start_processes
-from synthfm_train.recipe import Phase, load_recipe
-from synthfm_train.trainer import Trainer
+from synthfm_train.distributed import Processes, start_processes
+from synthfm_train.sam2.clip_dataset import ClipDataset, load_clips
+from synthfm_train.sam2.recipe import Phase, load_recipe
+from synthfm_train.sam2.trainer import Trainer
 
 SCRIPT = """
 import sys
 from pathlib import Path
 
 import torch
-from synthfm_train.cli import train
-from synthfm_train.trainer import Trainer
+from synthfm_train.run import train
+from synthfm_train.sam2.trainer import Trainer
 
 out, run = Path(sys.argv[1]), Trainer.run
 

@@ -15,13 +15,13 @@ from safetensors.torch import load_file
 from synthfm_env import Click
 from synthfm_env.errors import InputError
 from synthfm_env.segmenters.sam2 import Draft, load_refiner
-from synthfm_env.segmenters.sam2.evidence import Evidence
-from synthfm_train.cli import train
-from synthfm_train.crops import Crops
-from synthfm_train.drafts import Drafted, load_draft, save_draft
-from synthfm_train.progress import Display
-from synthfm_train.refiner_recipe import load_refiner_recipe
-from synthfm_train.refiner_trainer import refiner_loss
+from synthfm_env.segmenters.sam2.multiview.click_prior import Evidence
+from synthfm_train.display import Display
+from synthfm_train.refiner.crop_dataset import Crops
+from synthfm_train.refiner.recipe import load_refiner_recipe
+from synthfm_train.refiner.recording import Drafted, load_draft, save_draft
+from synthfm_train.refiner.trainer import refiner_loss
+from synthfm_train.run import train
 
 TINY = (
     "data.shape=[[12,32,32],[9,32,32]]",
@@ -104,7 +104,7 @@ def test_a_run_stopped_anywhere_goes_on_to_the_same_weights(tmp_path: Path, monk
 
     broken = tmp_path / "broken"
     with monkeypatch.context() as patch:
-        patch.setattr("synthfm_train.drafts.save_draft", Mock(side_effect=KeyboardInterrupt))
+        patch.setattr("synthfm_train.refiner.recording.save_draft", Mock(side_effect=KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt, match="go on with: synthfm train synthfm3d-refiner --resume"):
             train(out=broken, **RUN)  # before the first volume is whole
     with monkeypatch.context() as patch:

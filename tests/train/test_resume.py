@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 from tiny_training import TINY
 
-from synthfm_train.cli import train
+from synthfm_train.run import train
 
 RECIPE = "synthfm3d-nano"
 PHASES = (
@@ -18,7 +18,7 @@ PHASES = (
     "clicks=2,boxes=0.3,masks=0.2,images=0.3}]"
 )
 CODE = (
-    "import sys; from pathlib import Path; from synthfm_train.cli import train\n"
+    "import sys; from pathlib import Path; from synthfm_train.run import train\n"
     f"train('{RECIPE}', out=Path(sys.argv[1]), overrides=tuple(sys.argv[2:]), device='cpu', workers=0)"
 )
 

@@ -7,9 +7,9 @@ from tiny_training import CLIPS, tiny_trainer
 from synthfm_env import make_segmenter
 from synthfm_env.errors import InputError
 from synthfm_env.segmenters.sam2 import Architecture
-from synthfm_train.cli import train
-from synthfm_train.recipe import load_recipe
-from synthfm_train.start import architecture_of, start_model
+from synthfm_train.run import train
+from synthfm_train.sam2.build import architecture_of, start_model
+from synthfm_train.sam2.recipe import load_recipe
 
 SMALL_OFFICIAL = (
     "weights=random",

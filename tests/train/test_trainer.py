@@ -12,9 +12,9 @@ from safetensors.torch import load_file
 from tiny_training import CLIPS, IMAGES, TINY, tiny_trainer
 
 from synthfm_env.errors import InputError
-from synthfm_train.cli import train
-from synthfm_train.progress import Display
-from synthfm_train.trainer import DivergedError
+from synthfm_train.display import Display
+from synthfm_train.run import train
+from synthfm_train.sam2.trainer import DivergedError
 
 
 def rows(folder):
@@ -63,7 +63,7 @@ def test_a_divergence_names_step_seed_and_volumes_and_keeps_the_checkpoint(tmp_p
 
 def test_a_divergence_names_the_volume_that_caused_it(tmp_path, monkeypatch):
     trainer = tiny_trainer(tmp_path, CLIPS, "phases.0.volumes=3", "phases.0.cuts=2")
-    from synthfm_train import rollout
+    from synthfm_train.sam2 import rollout
 
     whole = rollout.mask_loss
 

@@ -3,9 +3,9 @@
 import pytest
 
 from synthfm_env.errors import InputError
-from synthfm_train.cli import trains_refiner
-from synthfm_train.recipe import list_recipes, load_recipe
-from synthfm_train.refiner_recipe import load_refiner_recipe
+from synthfm_train.refiner.recipe import load_refiner_recipe
+from synthfm_train.run import trains_refiner
+from synthfm_train.sam2.recipe import list_recipes, load_recipe
 
 
 @pytest.mark.parametrize("name", list_recipes())

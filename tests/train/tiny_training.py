@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from synthfm_train.processes import Processes, start_processes
-from synthfm_train.recipe import load_recipe
-from synthfm_train.trainer import Trainer
+from synthfm_train.distributed import Processes, start_processes
+from synthfm_train.sam2.recipe import load_recipe
+from synthfm_train.sam2.trainer import Trainer
 
 TINY = (
     "architecture.image_size=32",

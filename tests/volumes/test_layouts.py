@@ -4,8 +4,8 @@ import pytest
 from made_layouts import LPS, SHAPE, boxes, image_of
 
 from synthfm_env.errors import InputError
-from synthfm_env.volumes.layouts import get_layout, list_layouts, wanted_ids
-from synthfm_env.volumes.layouts.fetal import filled
+from synthfm_env.volumes.datasets import get_layout, list_layouts, wanted_ids
+from synthfm_env.volumes.datasets.fetal import filled
 
 # Of each layout: who writes a copy, the part, the cases with their images, and structures with their voxels.
 BOX = {count: {key: int((boxes(count) == key).sum()) for key in range(1, count + 1)} for count in (1, 2, 3, 4)}

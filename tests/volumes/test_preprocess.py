@@ -8,7 +8,7 @@ from hypothesis.extra import numpy as hnp
 
 from synthfm_env.errors import InputError
 from synthfm_env.volumes import to_uint8
-from synthfm_env.volumes.preprocess import SAMPLE_SIZE, spread_sample
+from synthfm_env.volumes.intensity import SAMPLE_SIZE, spread_sample
 
 
 def test_ct_window_is_level_40_width_400() -> None:

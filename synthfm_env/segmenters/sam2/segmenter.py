@@ -11,16 +11,16 @@ from torch import Tensor
 
 from synthfm_env.errors import InputError
 from synthfm_env.prompts import Click
+from synthfm_env.segmenters.base import Capabilities, Prediction, Segmenter, Session, check_batch
 from synthfm_env.segmenters.click_distances import ClickDistances
-from synthfm_env.segmenters.contract import Capabilities, Prediction, Segmenter, Session, check_batch
 from synthfm_env.segmenters.image_input import prepare_image
-from synthfm_env.segmenters.sam2.features import Features
-from synthfm_env.segmenters.sam2.frames import square_frames
-from synthfm_env.segmenters.sam2.planes import Box, Planes
-from synthfm_env.segmenters.sam2.recall import Memory
-from synthfm_env.segmenters.sam2.refiner import Refines
-from synthfm_env.segmenters.sam2.session import SAM2Session, add_together
-from synthfm_env.segmenters.sam2.zoom import ZoomSession
+from synthfm_env.segmenters.sam2.fast.memory_attention import Memory
+from synthfm_env.segmenters.sam2.multiview.refiner import Refines
+from synthfm_env.segmenters.sam2.multiview.session import ZoomSession
+from synthfm_env.segmenters.sam2.multiview.view import Box, Planes
+from synthfm_env.segmenters.sam2.tracking.feature_cache import Features
+from synthfm_env.segmenters.sam2.tracking.frames import square_frames
+from synthfm_env.segmenters.sam2.tracking.stack_session import SAM2Session, add_together
 
 
 class SAM2Segmenter(Segmenter):

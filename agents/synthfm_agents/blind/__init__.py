@@ -1,0 +1,1 @@
+"""Clickers that never see the truth."""

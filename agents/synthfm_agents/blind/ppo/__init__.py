@@ -1,0 +1,1 @@
+"""The clicker `ppo`, learned by reinforcement."""

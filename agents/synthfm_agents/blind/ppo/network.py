@@ -1,0 +1,95 @@
+"""The network of the clicker ``ppo``: places that stand out in an image go in, scores for clicking on each come out."""
+
+from typing import Final
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from synthfm_agents.base import Observation, clicks_in
+
+GRID: Final = (6, 12, 12)
+"""Cells (z, y, x) that an image of whatever size falls into; a click goes to the middle of one."""
+
+CANDIDATES: Final = 64
+"""So many cells may be clicked: those whose mean grey is farthest from the median of all cells."""
+
+FEATURES: Final = 14
+OPEN: Final = 13
+"""The feature that is 1 where no click has been placed, else 0."""
+
+ACTIONS: Final = 2 * CANDIDATES + 1
+"""A negative and a positive click for each candidate, and to stop."""
+
+
+def see(observation: Observation) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Return what the network sees of an observation, float32 (CANDIDATES, FEATURES), and the voxels, (CANDIDATES, 3).
+
+    The candidates come in the order in which they stand out. The features of each, image in units of its own standard
+    deviation: mean grey, its distance from the median, spread in the cell, difference from the mean of 3³ and 5³ cells
+    around; share of the mask in the cell, and in 3³ around; distance to the nearest click and to the nearest positive
+    one in parts of the image, at most 1; z, y, x from -1 to 1; share of the clicks that is left; whether it may be
+    clicked.
+    """
+    shape, clicks = np.array(observation["image"].shape), clicks_in(observation)
+    image = torch.from_numpy(observation["image"].astype(np.float32))[None, None]
+    image = (image - image.mean()) / image.std().clamp_min(1.0)
+    grey = F.adaptive_avg_pool3d(image, GRID)
+    spread = (F.adaptive_avg_pool3d(image**2, GRID) - grey**2).clamp_min(0).sqrt()
+    mask = F.adaptive_avg_pool3d(torch.from_numpy(observation["mask"].astype(np.float32))[None, None], GRID)
+    planes = [grey, (grey - grey.median()).abs(), spread, grey - _around(grey, 3), grey - _around(grey, 5)]
+    maps = torch.stack([plane.flatten() for plane in [*planes, mask, _around(mask, 3)]]).numpy()
+    chosen = np.argsort(-maps[1], kind="stable")[:CANDIDATES]
+    cells = np.stack(np.unravel_index(chosen, GRID), axis=1)
+    voxels = (2 * cells + 1) * shape // (2 * np.array(GRID))
+    place = (cells + 0.5) / GRID
+    left = np.full((CANDIDATES, 1), 1 - len(clicks) / len(observation["clicks"]))
+    near_any = _distance(place, [(np.array(click.zyx) + 0.5) / shape for click in clicks])
+    near_positive = _distance(place, [(np.array(click.zyx) + 0.5) / shape for click in clicks if click.positive])
+    clicked = {click.zyx for click in clicks}
+    may = np.array([[tuple(voxel) not in clicked] for voxel in voxels.tolist()])
+    seen = np.hstack([maps[:, chosen].T, near_any, near_positive, 2 * place - 1, left, may])
+    return seen.astype(np.float32), voxels
+
+
+def _around(cells: Tensor, size: int) -> Tensor:
+    return F.avg_pool3d(cells, size, 1, size // 2, count_include_pad=False)
+
+
+def _distance(places: NDArray[np.float64], others: list[NDArray[np.float64]]) -> NDArray[np.float64]:
+    distances = [np.linalg.norm(places - other, axis=1) for other in others]
+    return np.min([np.ones(len(places)), *distances], axis=0)[:, None]
+
+
+class ClickNet(nn.Module):
+    """The same small network for every candidate, which is also told what all of them look like together.
+
+    Args:
+        width: of its layers.
+    """
+
+    def __init__(self, width: int = 32) -> None:
+        super().__init__()
+        self.each = nn.Linear(FEATURES, width)
+        self.again = nn.Linear(width, width)
+        self.together = nn.Linear(2 * width, width)
+        self.clicks = nn.Linear(width, 2)
+        self.stop = nn.Linear(2 * width, 1)
+        self.value = nn.Sequential(nn.Linear(2 * width, width), nn.ReLU(), nn.Linear(width, 1))
+
+    def forward(self, seen: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the logits of all actions, (n, ACTIONS), and the expected return (n, 1), of (n, CANDIDATES, FEATURES).
+
+        Actions are numbered ``2 * candidate + positive``; the last is to stop.
+        """
+        each = F.relu(self.each(seen))
+        each = F.relu(self.again(each) + self.together(_overall(each))[:, None])
+        overall = _overall(each)
+        clicks = self.clicks(each).masked_fill(seen[..., OPEN : OPEN + 1] == 0, -1e9)
+        return torch.cat([clicks.flatten(1), self.stop(overall)], dim=1), self.value(overall)
+
+
+def _overall(each: Tensor) -> Tensor:
+    return torch.cat([each.mean(dim=1), each.amax(dim=1)], dim=1)

@@ -1,0 +1,163 @@
+"""Tells the author of a clicker what is wrong with it."""
+
+import random
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from synthfm_agents.base import Clicker, Observation
+from synthfm_env.envs.actions import click_action, read_action
+from synthfm_env.errors import InputError
+from synthfm_env.metrics import dice
+
+SHAPES = ((6, 18, 20), (1, 24, 16))  # a volume whose axes differ, and an image
+CLICKS = 5
+SEED = 3
+CUBE = 3  # voxels around a click that the toy segmenter gets right
+
+
+def check_clicker(clicker: Clicker) -> None:
+    """Play short episodes with a clicker against a toy segmenter, and check that it keeps the contract.
+
+    - ``name``, ``oracle`` and the first line of the docstring are what ``synthfm list`` and the board need;
+    - every action is one of ``MultiDiscrete([D, H, W, 3])``, in volumes and in images of one slice;
+    - the same seed gives the same actions, and no global source of chance is touched;
+    - observation and truth stay as they were;
+    - a blind clicker does without "truth" and "dice" in ``info``, which it is not given on a board; an oracle
+      asks for the truth through ``self.truth(info)``.
+
+    Raises:
+        InputError: with one line for each thing that is wrong.
+    """
+    problems = _problems_of_class(clicker)
+    if isinstance(clicker, Clicker):
+        for shape in SHAPES:
+            problems += [p for p in _problems_of_play(clicker, shape) if p not in problems]
+    if problems:
+        lines = "\n".join(f"- {problem}" for problem in problems)
+        raise InputError(f"check_clicker({type(clicker).__name__}): this should be mended:\n{lines}")
+
+
+def _problems_of_class(clicker: Any) -> list[str]:
+    if not isinstance(clicker, Clicker):
+        return [f"expected an instance of a subclass of synthfm_agents.Clicker, got {clicker!r}"]
+    problems = []
+    name = getattr(clicker, "name", None)
+    if not (isinstance(name, str) and name):
+        problems.append(f"the class attribute name is {name!r}: expected a text to record it under")
+    if not isinstance(clicker.oracle, bool):
+        problems.append(f"the class attribute oracle is {clicker.oracle!r}: expected True or False")
+    begin = "Oracle: " if clicker.oracle else "Blind: "
+    if not (type(clicker).__doc__ or "").startswith(begin):
+        problems.append(f"the docstring of the class does not begin with {begin!r} and a line on what it does")
+    return problems
+
+
+def _problems_of_play(clicker: Clicker, shape: tuple[int, int, int]) -> list[str]:
+    before = _global_chance()
+    first, problems = _play(clicker, shape)
+    again, _ = _play(clicker, shape)
+    if _global_chance() != before:
+        problems.append("it draws from a global source of chance: take self.rng, which reset(seed) seeds")
+    if first != again:
+        problems.append("the same seed gave other actions the second time: take all chance from self.rng")
+    if clicker.oracle and not problems:
+        problems += _without_truth(clicker, shape)
+    return problems
+
+
+def _play(clicker: Clicker, shape: tuple[int, int, int]) -> tuple[list[list[int]], list[str]]:
+    """Return the actions of one episode, and what was wrong with them."""
+    actions: list[list[int]] = []
+    try:
+        clicker.reset(SEED)
+    except Exception as error:
+        return actions, [f"reset(seed) raised {_named(error)}"]
+    if not hasattr(clicker, "rng"):
+        return actions, ["after reset(seed) there is no self.rng: let reset call super().reset(seed)"]
+    observation, info = _scene(shape)
+    for step in range(CLICKS):
+        kept = _copy(observation), _copy(info)
+        seen = info if clicker.oracle else {key: info[key] for key in info if key not in ("truth", "dice")}
+        try:
+            action = clicker.act(observation, seen)
+        except Exception as error:
+            return actions, [f"act raised {_named(error)}, with {step} clicks so far, on a grid of {shape}"]
+        if not (_same(observation, kept[0]) and _same(info, kept[1])):
+            return actions, ["act changed the observation or the truth in place: work on copies"]
+        try:
+            click = read_action(action, shape)
+        except (InputError, ValueError, TypeError) as error:
+            return actions, [f"act returned no action: {error}"]
+        actions.append(np.asarray(action).tolist())
+        if click is None:
+            break
+        observation, info = _answered(observation, info, click_action(click), step)
+    return actions, []
+
+
+def _without_truth(clicker: Clicker, shape: tuple[int, int, int]) -> list[str]:
+    observation, info = _scene(shape)
+    clicker.reset(SEED)
+    try:
+        clicker.act(observation, {key: info[key] for key in info if key != "truth"})
+    except InputError:
+        return []
+    except Exception as error:
+        return [f"without a truth in info, act raised {_named(error)}: take it from self.truth(info), which explains"]
+    return ["it is an oracle, but acts without a truth in info: set oracle = False, or use self.truth(info)"]
+
+
+def _scene(shape: tuple[int, int, int]) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+    rng = np.random.default_rng(SEED)
+    truth = np.zeros(shape, dtype=bool)
+    truth[tuple(slice(n // 4, n - n // 4) for n in shape)] = True
+    observation = {
+        "image": np.where(truth, 150, 90).astype(np.uint8) + rng.integers(0, 30, shape, dtype=np.uint8),
+        "mask": np.zeros(shape, dtype=np.uint8),
+        "clicks": np.full((CLICKS, 4), -1, dtype=np.int32),
+        "spacing": np.array([2.0, 1.0, 0.5], dtype=np.float32),
+    }
+    info = {
+        "case_id": "check",
+        "clicks_used": 0,
+        "dice": 0.0,
+        "error": "",
+        "modality": "other",
+        "outcome": "running",
+        "protocol": "",
+        "structure": "box",
+        "truth": truth,
+    }
+    return observation, info
+
+
+def _answered(
+    observation: dict[str, NDArray[Any]], info: dict[str, Any], action: NDArray[np.int64], step: int
+) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+    """Return what follows a click: the cube around it is right now."""
+    observation, info = _copy(observation), _copy(info)
+    around = tuple(slice(max(0, i - CUBE), i + CUBE + 1) for i in action[:3].tolist())
+    observation["mask"][around] = info["truth"][around]
+    observation["clicks"][step] = action
+    info["clicks_used"], info["dice"] = step + 1, dice(observation["mask"], info["truth"])
+    return observation, info
+
+
+def _copy(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value.copy() if isinstance(value, np.ndarray) else value for key, value in values.items()}
+
+
+def _same(a: Observation | Mapping[str, Any], b: Mapping[str, Any]) -> bool:
+    return a.keys() == b.keys() and all(np.array_equal(a[key], b[key]) for key in a)
+
+
+def _global_chance() -> tuple[object, ...]:
+    _, numbers, *rest = np.random.get_state()  # noqa: NPY002
+    return random.getstate(), np.asarray(numbers).tobytes(), rest
+
+
+def _named(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"

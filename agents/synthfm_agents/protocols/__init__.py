@@ -1,0 +1,1 @@
+"""Click protocols: simulated users who see the truth."""

@@ -1,0 +1,73 @@
+"""A look-ahead that tries clicks before it places one."""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from synthfm_agents.base import Clicker, Observation, clicks_in
+from synthfm_agents.error_regions import as_voxel, deepest
+from synthfm_agents.protocols.ritm_3d import deeper_of
+from synthfm_agents.shadow_session import OwnSession
+from synthfm_env.envs.actions import click_action, stop_action
+from synthfm_env.errors import InputError
+from synthfm_env.metrics import dice
+from synthfm_env.prompts import Click
+from synthfm_env.segmenters import Segmenter
+
+
+class Greedy(Clicker):
+    """Oracle: tries some clicks on a session of its own, and places the one of best Dice.
+
+    1. The candidates are the click of ``ritm-3d-v1``, where there is one, and voxels drawn uniformly from the
+       error, none twice, so that there are ``candidates`` in all; the sign is the truth there.
+    2. Each is tried and taken back. The one whose mask has the best Dice is placed, among equals the first.
+    3. It stops on a perfect mask, and where even the best candidate would lower the Dice.
+
+    An estimate of how far clicks can bring a segmenter: no user can look ahead so. It looks one click ahead, so
+    it is no strict bound. Every click costs ``candidates`` answers and one more.
+
+    Args:
+        segmenter: the one that the environment plays with: a name, a path, or a ``Segmenter``. With another one
+            it tries its clicks on the wrong model.
+        candidates: clicks to try, 1 or more.
+
+    Raises:
+        InputError: fewer than one candidate; from ``act``, a segmenter that cannot be built.
+    """
+
+    name: ClassVar[str] = "greedy-v1"
+    oracle: ClassVar[bool] = True
+
+    def __init__(self, segmenter: str | Segmenter = "synthfm3d-nano", candidates: int = 8) -> None:
+        if candidates < 1:
+            raise InputError(f"clicker {self.name!r} got candidates={candidates}: expected 1 or more")
+        self._own = OwnSession(segmenter)
+        self._candidates = candidates
+
+    def act(self, observation: Observation, info: Mapping[str, Any]) -> NDArray[np.int64]:
+        """Return the best of the clicks tried, or stop."""
+        truth, mask = self.truth(info), observation["mask"] != 0
+        candidates = self._draw(truth, mask, [click.zyx for click in clicks_in(observation)])
+        if not candidates:
+            return stop_action()
+        session = self._own.follow(observation)
+        scores = []
+        for click in candidates:
+            scores.append(dice(session.add(click).mask, truth))
+            session.undo()
+        best = int(np.argmax(scores))
+        return stop_action() if scores[best] < dice(mask, truth) else click_action(candidates[best])
+
+    def _draw(
+        self, truth: NDArray[np.bool_], mask: NDArray[np.bool_], clicked: list[tuple[int, int, int]]
+    ) -> list[Click]:
+        first = deeper_of(deepest(truth & ~mask, clicked), deepest(mask & ~truth, clicked))
+        candidates = [] if first is None else [first]
+        wrong = np.argwhere(truth != mask)
+        count = min(self._candidates - len(candidates), len(wrong))
+        for place in wrong[self.rng.choice(len(wrong), count, replace=False)] if count else ():
+            voxel = as_voxel(place)
+            candidates.append(Click(voxel, positive=bool(truth[voxel])))
+        return candidates

@@ -1,0 +1,50 @@
+"""The click rule of MONAI's DeepGrow and DeepEdit."""
+
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from synthfm_agents.error_regions import as_voxel, bounding_box
+from synthfm_agents.protocol import ClickProtocol, Scene
+from synthfm_env.prompts import Click
+
+
+class MonaiDeepgrow(ClickProtocol):
+    """Oracle: a random voxel of the larger error, deep ones far more likely (MONAI DeepGrow and DeepEdit).
+
+    1. Positive where at least as many voxels are missed as are false, else negative.
+    2. Each voxel of that kind gets its chessboard distance d to the nearest voxel not of its kind, and is drawn
+       with a chance in proportion to exp(d) - 1. The edge of the image is no border.
+    3. On a perfect mask it stops. Where every voxel of the image is of the kind, there is no distance and all
+       are equally likely.
+
+    Source: MONAI, ``monai/apps/deepgrow/transforms.py`` and ``deepedit``, ``AddRandomGuidance.find_guidance``,
+    with an interaction at every step, as in validation; in training the chance of one falls from step to step.
+    That code divides by 0 where everything is of one kind.
+    """
+
+    name: ClassVar[str] = "monai-deepgrow-v1"
+
+    def choose(self, scene: Scene) -> Click | None:
+        """Return a random click into the larger error."""
+        positive = bool(np.count_nonzero(scene.missed) >= np.count_nonzero(scene.false))
+        region = scene.missed if positive else scene.false
+        box = bounding_box(region, margin=1)
+        if box is None:
+            return None
+        places, chances = _chances(region[box])
+        voxel = as_voxel(places[self.rng.choice(len(places), p=chances)] + [s.start for s in box])
+        return Click(voxel, positive)
+
+
+def _chances(crop: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Return the (n, 3) voxels of a region in raster order, and how likely each is."""
+    places = np.argwhere(crop)
+    if len(places) == crop.size:
+        return places, np.full(len(places), 1 / len(places))
+    distance = ndimage.distance_transform_cdt(crop, metric="chessboard")[crop].astype(np.float64)
+    # Divided by exp(largest), which a chance in proportion does not feel: large distances do not overflow.
+    weights = np.exp(distance - distance.max()) - np.exp(-distance.max())
+    return places, weights / weights.sum()

@@ -1,0 +1,64 @@
+"""The click rule of SAM 2's offline evaluation: passes over the worst slice."""
+
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from synthfm_agents.error_regions import Deepest, deepest
+from synthfm_agents.protocol import ClickProtocol, Scene
+from synthfm_agents.protocols.ritm_3d import deeper_of
+from synthfm_env.prompts import Click
+
+CLICKS_A_PASS = 3
+
+
+class Sam2Offline(ClickProtocol):
+    """Oracle: three clicks a pass on one slice, the worst slice next (SAM 2's offline evaluation).
+
+    1. The first pass is on the first slice (lowest z) that holds the structure, each further pass on the slice
+       of lowest IoU, among equals the first. A slice without structure counts 0 if the mask enters it, else 1.
+    2. A pass is three clicks, each at the deepest voxel of the slice's error: ``sam2-center-v1`` in the plane.
+    3. Where a slice is right before its three clicks are used, the rest of the pass goes to the worst slice.
+    4. It stops on a perfect mask. SAM 2 reports 1 to 8 passes, that is 3 to 24 clicks; how many there are is
+       for ``max_clicks`` to say.
+
+    There is no chance in it.
+
+    Source: Ravi et al. 2024, section "Promptable video segmentation", offline. There the first click of all is
+    at the centre of the object and the segmenter propagates once a pass; here it answers every click, so that
+    within a pass the slice's own answer is what is corrected, as there, and other slices follow early. On a
+    slice that is right that code clicks the first pixel as negative.
+    """
+
+    name: ClassVar[str] = "sam2-offline-v1"
+
+    def choose(self, scene: Scene) -> Click | None:
+        """Return the click into the slice's deepest error."""
+        wrong: NDArray[np.bool_] = np.asarray((scene.missed | scene.false).any(axis=(1, 2)))
+        if not wrong.any():
+            return None
+        z = _slice_of_pass(scene, wrong)
+        found = deeper_of(_deepest_in(scene.missed, z), _deepest_in(scene.false, z))
+        assert found is not None
+        return Click((z, *found.zyx[1:]), found.positive)
+
+
+def _slice_of_pass(scene: Scene, wrong: NDArray[np.bool_]) -> int:
+    if len(scene.clicks) % CLICKS_A_PASS:
+        here = scene.clicks[-1].zyx[0]
+    elif scene.clicks:
+        return _worst_slice(scene)
+    else:
+        here = int(scene.truth.any(axis=(1, 2)).argmax())
+    return here if wrong[here] else _worst_slice(scene)
+
+
+def _worst_slice(scene: Scene) -> int:
+    common = np.count_nonzero(scene.truth & scene.mask, axis=(1, 2))
+    union = np.count_nonzero(scene.truth | scene.mask, axis=(1, 2))
+    return int(np.where(union > 0, common / np.maximum(union, 1), 1.0).argmin())
+
+
+def _deepest_in(region: NDArray[np.bool_], z: int) -> Deepest:
+    return deepest(region[z : z + 1])

@@ -1,0 +1,98 @@
+"""The point prompts of SynthFM: so many positives inside, so many negatives around."""
+
+import math
+from itertools import product
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from synthfm_agents.error_regions import Voxel, as_voxel, bounding_box, voxel_nearest_centroid
+from synthfm_agents.protocol import ClickProtocol, Scene
+from synthfm_env.errors import InputError
+from synthfm_env.prompts import Click
+
+RING = 5  # voxels
+
+
+class SynthFMPairs(ClickProtocol):
+    """Oracle: positives inside the structure, negatives around it, whatever the mask (SynthFM's prompts).
+
+    1. The first positive click is at the centroid of the structure, or its voxel nearest to that.
+    2. Further positives are voxels of the structure drawn uniformly, none twice.
+    3. Then come the negatives, in the ring of voxels outside the structure and within 5 voxels of it: each at
+       the largest distance from the nearest of the first positive's place and the negatives before it. So the
+       first is as far from the centroid as the ring allows, and the others spread out. Among equals the first in
+       raster order; distances count voxels, whatever the spacing.
+    4. Then it stops; also where the structure, or the ring, has no voxel left.
+
+    The mask plays no part: all of them are one prompt, given one after another.
+
+    Source: Sengupta et al., "SynthFM", ISBI 2025, compares pairs of (positives, negatives); the wording of the
+    rule is of the same group's "Is SAM 2 better than SAM in medical image segmentation?", 2024: one positive
+    near the centroid, others random inside; two negatives outside at the largest distance from the positive
+    and from each other. There is no published code. Width of the ring, order, ties and the third dimension are
+    our choice, and the papers' four pairs are not all known.
+
+    Args:
+        positives: clicks inside, 0 or more.
+        negatives: clicks around, 0 or more; at least one click in all.
+
+    Raises:
+        InputError: numbers that are not so.
+    """
+
+    name: ClassVar[str] = "synthfm-v1"
+
+    def __init__(self, positives: int = 1, negatives: int = 2) -> None:
+        if min(positives, negatives) < 0 or positives + negatives == 0:
+            raise InputError(
+                f"clicker {self.name!r} got positives={positives}, negatives={negatives}: "
+                "expected 0 or more of each and at least one click in all"
+            )
+        super().__init__(positives=positives, negatives=negatives)
+        self._positives, self._all = positives, positives + negatives
+
+    def choose(self, scene: Scene) -> Click | None:
+        """Return the next point of the prompt."""
+        placed = len(scene.clicks)
+        if placed >= self._all or not scene.truth.any():
+            return None
+        if placed >= self._positives:
+            return self._negative(scene)
+        if placed == 0:
+            return Click(voxel_nearest_centroid(scene.truth))
+        free = scene.truth.copy()
+        for voxel in scene.clicked:
+            free[voxel] = False
+        places = np.argwhere(free)
+        return Click(as_voxel(places[self.rng.integers(len(places))])) if len(places) else None
+
+    def _negative(self, scene: Scene) -> Click | None:
+        apart: list[Voxel] = [voxel_nearest_centroid(scene.truth)]
+        apart += [click.zyx for click in scene.clicks if not click.positive]
+        ring = _ring(scene.truth)
+        squares = np.min([((ring - np.array(place)[:, None]) ** 2).sum(axis=0) for place in apart], axis=0)
+        if not squares.any():
+            return None
+        return Click(as_voxel(ring[:, squares.argmax()]), positive=False)
+
+
+def _ring(truth: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Return the (3, n) voxels outside a structure and near it, in raster order."""
+    box = bounding_box(truth, margin=RING)
+    assert box is not None
+    inside = truth[box]
+    depth, height, width = inside.shape
+    around = np.pad(inside, RING)
+    # grown[n]: within n voxels of the structure along x. Some shifts of it are several times faster than a distance
+    # transform, which would go on where the ring has ended.
+    grown = [around[:, :, RING : RING + width].copy()]
+    for n in range(1, RING + 1):
+        grown.append(grown[-1] | around[:, :, RING - n :][:, :, :width] | around[:, :, RING + n :][:, :, :width])
+    ring = np.zeros_like(inside)
+    for dz, dy in product(range(-RING, RING + 1), repeat=2):
+        left = RING**2 - dz**2 - dy**2
+        if left >= 0:
+            ring |= grown[math.isqrt(left)][RING + dz :, RING + dy :][:depth, :height]
+    return np.array(np.nonzero(ring & ~inside)) + [[side.start] for side in box]

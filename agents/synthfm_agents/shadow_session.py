@@ -1,0 +1,60 @@
+"""A session of the clicker's own, for clickers that ask a segmenter what it would say."""
+
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from synthfm_agents.base import Observation, clicks_in
+from synthfm_env.segmenters import Prediction, Segmenter, Session, make_segmenter
+
+_shared_segmenter = lru_cache(maxsize=4)(make_segmenter)
+
+
+class OwnSession:
+    """Follows an episode: the same image and the same clicks, in a session beside the environment's.
+
+    The image is encoded a second time, and each click is answered a second time. An image that comes again is
+    not encoded again.
+
+    Args:
+        segmenter: a name or path, built when it is first needed and shared by name, or a ``Segmenter``.
+    """
+
+    def __init__(self, segmenter: str | Segmenter) -> None:
+        self._named = segmenter
+        self._session: Session | None = None
+        self._image: NDArray[np.uint8] | None = None
+        self._spacing: tuple[float, ...] = ()
+        self.prediction: Prediction | None = None
+
+    @property
+    def segmenter(self) -> Segmenter:
+        """The segmenter, built where only its name was given.
+
+        Raises:
+            InputError: a name that is not known, or weights that cannot be read.
+        """
+        return self._named if isinstance(self._named, Segmenter) else _shared_segmenter(self._named)
+
+    def follow(self, observation: Observation) -> Session:
+        """Return the session with the clicks of an observation; ``prediction`` is its answer, None for no click."""
+        session = self._open(observation)
+        clicks = clicks_in(observation)
+        if clicks[: len(session.clicks)] != session.clicks or not clicks:
+            session.reset()
+            self.prediction = None
+        for click in clicks[len(session.clicks) :]:
+            self.prediction = session.add(click)
+        return session
+
+    def _open(self, observation: Observation) -> Session:
+        image = observation["image"]
+        z, y, x = (float(size) for size in observation["spacing"])
+        if self._session is not None:
+            if (z, y, x) == self._spacing and np.array_equal(image, self._image):  # type: ignore[arg-type]
+                return self._session
+            self._session.close()
+        self._image, self._spacing, self.prediction = image.copy(), (z, y, x), None
+        self._session = self.segmenter.start(self._image, (z, y, x))
+        return self._session

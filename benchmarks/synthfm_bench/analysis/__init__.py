@@ -1,0 +1,1 @@
+"""From episodes to figures: aggregation, statistics, comparisons."""

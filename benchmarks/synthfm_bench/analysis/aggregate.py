@@ -1,0 +1,185 @@
+"""The board's arithmetic: from episodes to one row per data group, segmenter and clicker."""
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from synthfm_bench.analysis.columns import NAUC, TARGETS, Figure, dice_figures, other_figures, primary_figure
+from synthfm_bench.analysis.statistics import Estimate, estimate, rank_intervals
+from synthfm_bench.results.episode_result import Episode
+from synthfm_env.errors import InputError
+
+
+@dataclass(frozen=True, eq=False)
+class Row:
+    """How one segmenter did with one clicker on one group of data.
+
+    Attributes:
+        data_id: the group.
+        segmenter: its name.
+        clicker: its name.
+        episodes: all that were played.
+        encode_seconds: the segmenter's mean time for an image, whoever clicked; None if it encoded none.
+        targets: Dice values for the number of clicks.
+    """
+
+    data_id: str
+    segmenter: str
+    clicker: str
+    episodes: tuple[Episode, ...]
+    encode_seconds: float | None
+    targets: tuple[float, ...]
+
+    @property
+    def oracle(self) -> bool:
+        """Whether the clicker sees the truth."""
+        return self.episodes[0].oracle
+
+    @property
+    def budget(self) -> int:
+        """The click budget."""
+        return self.episodes[0].max_clicks
+
+    @property
+    def figures(self) -> list[Figure]:
+        """Return the columns: Dice after some clicks, nAUC, and the rest."""
+        tolerances = {step.tol_mm for episode in self.episodes for step in episode.steps[:1]}
+        return [*dice_figures(self.budget), NAUC, *other_figures(tolerances.pop() if len(tolerances) == 1 else None)]
+
+    @property
+    def primary(self) -> Figure:
+        """The figure that rows are ranked by."""
+        return primary_figure(self.budget)
+
+    @cached_property
+    def cases(self) -> dict[str, tuple[Episode, ...]]:
+        """The episodes of each case, cases in alphabetical order."""
+        found: dict[str, list[Episode]] = defaultdict(list)
+        for episode in self.episodes:
+            found[episode.case_id].append(episode)
+        return {case: tuple(found[case]) for case in sorted(found)}
+
+    @cached_property
+    def case_curves(self) -> dict[str, NDArray[np.float64]]:
+        """Of each case, Dice after click 1, 2, ... up to the budget, averaged over its structures."""
+        return {case: np.mean([e.dice for e in episodes], axis=0) for case, episodes in self.cases.items()}
+
+    @property
+    def curve(self) -> list[Estimate]:
+        """Mean Dice over cases after click 1, 2, ... up to the budget, with intervals."""
+        return [estimate(scores) for scores in np.array(list(self.case_curves.values())).T]
+
+    def case_values(self, figure: Figure) -> dict[str, float]:
+        """Return a figure of each case: the mean over those of its episodes that have it, no entry where none does."""
+        values = {case: [figure.of(episode) for episode in episodes] for case, episodes in self.cases.items()}
+        known = {case: [value for value in found if value is not None] for case, found in values.items()}
+        return {case: float(np.mean(found)) for case, found in known.items() if found}
+
+    def estimate(self, figure: Figure) -> Estimate | None:
+        """Return the mean over cases with its interval; None where no case has the figure."""
+        values = list(self.case_values(figure).values())
+        return estimate(values) if values else None
+
+    def clicks_to(self, target: float) -> tuple[float, int | None]:
+        """Return the share of episodes that reached a Dice, and the median of how many clicks they all took.
+
+        The median is None where it lies beyond the budget; those that never reached it count as the slowest.
+        """
+        clicks = sorted(episode.clicks_to(target) or np.inf for episode in self.episodes)
+        middle = clicks[(len(clicks) - 1) // 2]
+        return float(np.mean(np.isfinite(clicks))), int(middle) if np.isfinite(middle) else None
+
+    @property
+    def seconds_per_click(self) -> float | None:
+        """The segmenter's mean time for a click, encoding apart; None if it never answered."""
+        return _mean(step.t_predict_s for episode in self.episodes for step in episode.steps)
+
+    @property
+    def peak_memory_mib(self) -> float | None:
+        """The most memory that its process held, in MiB; None where it was not measured."""
+        return max((m for episode in self.episodes if (m := episode.peak_memory_mib) is not None), default=None)
+
+    @property
+    def failures(self) -> dict[str, int]:
+        """Number of episodes that ended in each kind of failure."""
+        return dict(sorted(Counter(episode.failure for episode in self.episodes if episode.failure).items()))
+
+
+def make_board(episodes: Iterable[Episode], targets: Sequence[float] = TARGETS) -> list[Row]:
+    """Return the rows: groups with more cases first, and in a group, per clicker, the higher primary figure first.
+
+    Every episode counts with its whole budget, see ``Episode.dice``. Structures are averaged inside a case, then the
+    cases.
+
+    Args:
+        episodes: of one run, or of several that may be joined.
+        targets: Dice values for the number of clicks (NoC).
+
+    Raises:
+        InputError: episodes of one group differ in budget.
+    """
+    played: dict[tuple[str, str, str], list[Episode]] = defaultdict(list)
+    encodes: dict[tuple[str, str], list[float]] = defaultdict(list)  # an image is encoded once for all clickers
+    budgets: dict[str, set[int]] = defaultdict(set)
+    for episode in sorted(episodes, key=lambda e: e.episode_id):
+        played[(episode.data_id, episode.segmenter, episode.clicker)].append(episode)
+        budgets[episode.data_id].add(episode.max_clicks)
+        if episode.encode_seconds:
+            encodes[(episode.data_id, episode.segmenter)].append(episode.encode_seconds)
+    for data_id, found in budgets.items():
+        if len(found) > 1:
+            raise InputError(f"{data_id}: episodes differ in their click budget: {', '.join(map(str, sorted(found)))}")
+    rows = [
+        Row(data_id, segmenter, clicker, tuple(found), _mean(encodes[(data_id, segmenter)]), tuple(targets))
+        for (data_id, segmenter, clicker), found in played.items()
+    ]
+    cases = {data_id: max(len(row.cases) for row in group) for data_id, group in by_group(rows).items()}
+    return sorted(rows, key=lambda row: (-cases[row.data_id], row.data_id, row.clicker, -_score(row), row.segmenter))
+
+
+def by_group(rows: Iterable[Row]) -> dict[str, list[Row]]:
+    """Return the rows of each data group, both in the order they have."""
+    groups: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        groups[row.data_id].append(row)
+    return dict(groups)
+
+
+def ranks(group: Sequence[Row]) -> list[tuple[int, int, int] | None]:
+    """Return rank, lowest and highest rank of each row of a group among those with the same clicker.
+
+    Ranked by the primary figure on the cases that all of them have; None where one stands alone, or has no case with
+    the others.
+    """
+    found: dict[int, tuple[int, int, int]] = {}
+    for clicker in {row.clicker for row in group}:
+        places = [place for place, row in enumerate(group) if row.clicker == clicker]
+        values = [group[place].case_values(group[place].primary) for place in places]
+        shared = sorted(set.intersection(*(set(v) for v in values)))
+        if len(places) > 1 and shared:
+            table = np.array([[v[case] for v in values] for case in shared])
+            found |= zip(places, rank_intervals(table), strict=True)
+    return [found.get(place) for place in range(len(group))]
+
+
+def select(rows: Iterable[Row], wanted: Callable[[Episode], bool]) -> list[Row]:
+    """Return the rows with only those episodes that are wanted, without rows that have none."""
+    kept = []
+    for row in rows:
+        episodes = tuple(filter(wanted, row.episodes))
+        if episodes:
+            kept.append(replace(row, episodes=episodes))
+    return kept
+
+
+def _score(row: Row) -> float:
+    return float(np.mean(list(row.case_values(row.primary).values())))
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else None

@@ -1,0 +1,113 @@
+"""The figures that a board shows, each defined once: of an episode, then averaged inside a case."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from synthfm_bench.results.episode_result import Episode
+
+DICE_AT = (1, 3, 5, 10)
+PRIMARY_AT = 5
+TARGETS = (0.80, 0.85, 0.90)
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One column of a board.
+
+    Attributes:
+        key: in CSV files.
+        name: on the board.
+        of: gives the figure of an episode; None where it has none.
+        higher: whether more is better.
+        unit: "score" in [0, 1], "share" shown in per cent, "mm".
+        meaning: one sentence for readers.
+    """
+
+    key: str
+    name: str
+    of: Callable[[Episode], float | None]
+    higher: bool
+    unit: Literal["score", "share", "mm"]
+    meaning: str
+
+    def show(self, value: float | None) -> str:
+        """Return a value as the board shows it, "-" for none."""
+        if value is None:
+            return "-"
+        return {"score": f"{value:.3f}", "share": f"{100 * value:.0f}", "mm": f"{value:.1f}"}[self.unit]
+
+
+def dice_at(clicks: int) -> Figure:
+    """Return Dice after so many clicks."""
+    return Figure(
+        f"dice@{clicks}",
+        f"Dice@{clicks}",
+        lambda episode: float(episode.dice[clicks - 1]),
+        True,
+        "score",
+        f"Dice after {clicks} click{'s' * (clicks > 1)}; an episode that ended earlier keeps its last score.",
+    )
+
+
+def dice_figures(budget: int) -> list[Figure]:
+    """Return Dice after the clicks of ``DICE_AT`` that lie below the budget, and after the last one."""
+    return [dice_at(clicks) for clicks in (*(n for n in DICE_AT if n < budget), budget)]
+
+
+def primary_figure(budget: int) -> Figure:
+    """Return the figure that boards are ranked and compared by, fixed before anything is played."""
+    return dice_at(min(PRIMARY_AT, budget))
+
+
+NAUC = Figure(
+    "nauc",
+    "nAUC",
+    lambda episode: episode.nauc,
+    True,
+    "score",
+    "Area under the Dice curve over all clicks, divided by its greatest possible value.",
+)
+
+
+def other_figures(tolerance_mm: float | None) -> list[Figure]:
+    """Return the figures beside Dice: of the surfaces, and of how a segmenter takes clicks.
+
+    Args:
+        tolerance_mm: of the normalised surface Dice; None where episodes differ in it.
+    """
+    tolerance = "" if tolerance_mm is None else f"@{tolerance_mm:g}mm"
+    return [
+        Figure(
+            "nsd",
+            f"NSD{tolerance}",
+            lambda episode: float(episode.nsd[-1]),
+            True,
+            "score",
+            "Normalised surface Dice after the last click: share of both surfaces that lie within the tolerance.",
+        ),
+        Figure(
+            "hd95_mm",
+            "HD95 mm",
+            lambda episode: episode.hd95_mm,
+            False,
+            "mm",
+            "95th percentile of the surface distances after the last click; episodes without a mask have none.",
+        ),
+        Figure(
+            "worst_drop",
+            "worst drop",
+            lambda episode: episode.worst_drop,
+            False,
+            "score",
+            "By how much the worst single click of an episode lowered Dice.",
+        ),
+        Figure(
+            "compliance",
+            "obeyed %",
+            lambda episode: episode.compliance,
+            True,
+            "share",
+            "Share of the clicks whose own voxel the mask obeyed at once.",
+        ),
+    ]

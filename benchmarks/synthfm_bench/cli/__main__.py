@@ -1,0 +1,5 @@
+"""Run the command: ``python -m synthfm_bench.cli``."""
+
+from synthfm_bench.cli import main
+
+main()

@@ -1,0 +1,52 @@
+"""``synthfm report``: write the report of a run, or of several joined."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from synthfm_bench.cli.messages import on_interrupt, one_thread_each
+
+if TYPE_CHECKING:
+    from synthfm_bench.analysis.aggregate import Row
+
+
+def report(
+    runs: Annotated[
+        list[Path], typer.Argument(metavar="RUN...", help="folders of runs; several of one suite make one board")
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="a new one; by default the run's own, for several runs/SUITE-joined-TIME"),
+    ] = None,
+) -> None:
+    """Write the report of a run again, or join runs of one suite to one board.
+
+    `synthfm report runs/quick-A runs/quick-B` shows the segmenters and clickers of both side by side, with tests of
+    all pairs. Runs with other click rules, images or suites are refused, and the message says what differs.
+    """
+    one_thread_each()
+    from rich.console import Console
+
+    from synthfm_bench.report.html import missing_extra
+    from synthfm_bench.report.html import report as make_report
+
+    with on_interrupt("stopped: the report was not finished"):
+        made = make_report(runs, out, Console(stderr=True))
+    print_rows(made.rows)
+    for note in made.notes:
+        typer.echo(f"note: {note}")
+    typer.echo(f"\ntables: {made.folder} (leaderboard.md, leaderboard.csv, pairs.csv)")
+    typer.echo(f"report: {made.page or missing_extra()}")
+
+
+def print_rows(rows: "list[Row]") -> None:
+    """Print the board on the terminal, at least 120 columns wide if stdout is none."""
+    from rich.console import Console
+
+    from synthfm_bench.report.console import print_board
+
+    console = Console()
+    if not console.is_terminal:
+        console.width = max(console.width, 120)
+    print_board(rows, console)

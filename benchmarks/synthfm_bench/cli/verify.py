@@ -1,0 +1,35 @@
+"""``synthfm verify``: play a run's episodes again and compare."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from synthfm_bench.cli.messages import on_interrupt, one_thread_each
+
+
+def verify(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="a run's folder, as runs/quick-...")],
+    episodes: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="replay so many, evenly chosen; all by default")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="processes, as many as cores by default")
+    ] = None,
+) -> None:
+    """Play a run's episodes again, and say whether they came out the same, or where not.
+
+    Exit status 0 where they did, 1 where not. Masks are compared bit by bit, times not at all.
+    """
+    one_thread_each()
+    from rich.console import Console
+
+    from synthfm_bench.execution.local_pool import default_workers
+    from synthfm_bench.execution.verify import say
+    from synthfm_bench.execution.verify import verify as replay
+
+    with on_interrupt("stopped: the replay was not finished"):
+        verdict = replay(run, episodes=episodes, workers=workers or default_workers(), console=Console(stderr=True))
+    for line in say(verdict):
+        typer.echo(line)
+    raise typer.Exit(0 if verdict.equal else 1)

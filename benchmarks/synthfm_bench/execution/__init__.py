@@ -1,0 +1,1 @@
+"""Playing a suite: workers, episodes, resuming, replaying."""

@@ -1,0 +1,279 @@
+"""Jobs over worker processes, one torch thread each. One that hangs or dies costs its episode, not the run."""
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import threading
+import time
+import traceback
+from collections import Counter, deque
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
+from typing import Any
+
+from synthfm_bench.execution.episode_runner import Fields, Player, Watch, failure
+from synthfm_bench.plan import Job, Task
+from synthfm_bench.results.step_record import StepRecord
+from synthfm_bench.suite import Suite
+from synthfm_env.errors import InputError
+
+MOST_WORKERS = 8
+"""How many workers a run has by default at most; each holds a model of its own."""
+
+_LONGEST_WAIT_S = 1.0
+_TIME_TO_LEAVE_S = 5.0
+_OF_A_WORKER = ["torch", "synthfm_bench.execution.episode_runner"]  # loaded once for all workers
+
+Episode = tuple[StepRecord, ...]
+Advance = Callable[[StepRecord], None]
+
+
+def default_workers() -> int:
+    """Return the number of cores that this process may use, at most ``MOST_WORKERS``."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(cores, MOST_WORKERS)
+
+
+@dataclass(slots=True)
+class Pool:
+    """Plays the jobs of a suite. Records, timings aside, do not depend on the number of workers.
+
+    Attributes:
+        suite: what is played.
+        run_id: stands in every record.
+        workers: processes.
+        busy_s: how long the workers worked, all together.
+        elapsed_s: how long that took, from the first job to the last.
+    """
+
+    suite: Suite
+    run_id: str
+    workers: int
+    busy_s: float = 0.0
+    elapsed_s: float = 0.0
+    _crew: list["_Worker"] = field(default_factory=list)
+    _deaths: Counter[str] = field(default_factory=Counter)
+
+    def play(self, jobs: Sequence[Job], advance: Advance = lambda record: None) -> Generator[Episode]:
+        """Yield each episode when it ends. Workers stay for the next call, until ``close``.
+
+        Args:
+            jobs: what to play.
+            advance: called with each record, as soon as there is one.
+
+        Raises:
+            InputError: data or a model cannot be read any more.
+            RuntimeError: a worker could not be started, or met a mistake of this program.
+        """
+        waiting = deque(jobs)
+        began: float | None = None
+        try:
+            while waiting or any(worker.tasks for worker in self._crew):
+                self._hand_out(waiting)
+                began = began or time.monotonic()
+                for worker in self._with_news():
+                    yield from self._hear(worker, advance)
+                for worker in list(self._crew):
+                    if worker.late(self.suite.time_limit_s):
+                        yield self._gave_up(worker, "timeout", f"no answer within {self.suite.time_limit_s:g} s")
+            self.elapsed_s = time.monotonic() - (began or time.monotonic())
+        except BaseException:
+            self._end()
+            raise
+
+    def close(self) -> None:
+        """Let the workers go."""
+        for worker in self._crew:
+            worker.dismiss()
+        self._end()
+
+    def _hand_out(self, waiting: deque[Job]) -> None:
+        free = [worker for worker in self._crew if not worker.tasks]
+        while waiting and (free or len(self._crew) < self.workers):
+            worker = free.pop() if free else self._hire()
+            worker.take(waiting.popleft().tasks)
+
+    def _hire(self) -> "_Worker":
+        worker = _Worker.start(self.suite, self.run_id)
+        self._crew.append(worker)
+        return worker
+
+    def _with_news(self) -> list["_Worker"]:
+        busy = {worker.connection: worker for worker in self._crew if worker.tasks}
+        limits = [worker.seconds_left(self.suite.time_limit_s) for worker in busy.values()]
+        ready = wait(list(busy), timeout=max(0.0, min([_LONGEST_WAIT_S, *limits])))
+        return [busy[connection] for connection in ready if isinstance(connection, Connection)]
+
+    def _hear(self, worker: "_Worker", advance: Advance) -> Generator[Episode]:
+        try:
+            kind, content = worker.connection.recv()
+        except (EOFError, OSError):
+            died = self._died(worker)
+            if died is not None:
+                yield died
+            return
+        match kind:
+            case "attempt":
+                worker.attempt, worker.since = content, time.monotonic()
+            case "answered":
+                worker.since = None
+            case "record":
+                worker.since = None
+                worker.records.append(content)
+                advance(content)
+            case "ended":
+                yield worker.end_episode()
+                if not worker.tasks:
+                    self.busy_s += worker.rest()
+            case "refused":
+                raise InputError(content)
+            case "broken":
+                raise RuntimeError(f"a worker process met a mistake:\n{content}")
+
+    def _died(self, worker: "_Worker") -> Episode | None:
+        """Play the episode again in a new worker; one that ends two of them is a failure."""
+        task, code = worker.tasks[0], worker.kill()
+        if worker.attempt is None and not worker.records:
+            raise RuntimeError(f"a worker process died as it started (exit code {code}); perhaps for want of memory")
+        self._deaths[task.episode_id] += 1
+        if self._deaths[task.episode_id] > 1:
+            return self._gave_up(worker, "model_error", f"its process died twice (exit code {code})")
+        self._replace(worker)
+        return None
+
+    def _gave_up(self, worker: "_Worker", kind: str, error: str) -> Episode:
+        worker.kill()
+        assert worker.attempt is not None, "only what was begun can fail"
+        fields, step = worker.attempt
+        worker.records.append(failure(fields, step, kind, error))
+        episode = worker.end_episode()
+        self._replace(worker)
+        return episode
+
+    def _replace(self, worker: "_Worker") -> None:
+        self._crew.remove(worker)
+        self.busy_s += worker.rest()
+        if worker.tasks:
+            self._hire().take(tuple(worker.tasks))
+
+    def _end(self) -> None:
+        for worker in self._crew:
+            worker.kill()
+        self._crew.clear()
+
+
+@dataclass(slots=True)
+class _Worker:
+    """A worker process as its parent sees it.
+
+    Attributes:
+        tasks: what it has still to play; the first one is being played.
+        attempt: the newest ``Watch.attempt``.
+        since: when that began, None where it has been answered.
+        records: those of the episode being played.
+    """
+
+    process: Any
+    connection: Connection
+    tasks: deque[Task] = field(default_factory=deque)
+    attempt: tuple[Fields, int] | None = None
+    since: float | None = None
+    records: list[StepRecord] = field(default_factory=list)
+    began: float = 0.0
+
+    @classmethod
+    def start(cls, suite: Suite, run_id: str) -> "_Worker":
+        context = _context()
+        here, there = context.Pipe()
+        process = context.Process(target=_work, args=(there, suite, run_id), daemon=True)
+        process.start()
+        there.close()
+        return cls(process, here)
+
+    def take(self, tasks: Sequence[Task]) -> None:
+        self.tasks.extend(tasks)
+        self.began = time.monotonic()
+        self.connection.send(tuple(tasks))
+
+    def late(self, limit_s: float) -> bool:
+        late = self.since is not None and time.monotonic() - self.since > limit_s
+        return late and not self.connection.poll()  # an answer that waits to be read is no delay of the worker's
+
+    def seconds_left(self, limit_s: float) -> float:
+        return _LONGEST_WAIT_S if self.since is None else limit_s - (time.monotonic() - self.since)
+
+    def end_episode(self) -> Episode:
+        self.tasks.popleft()
+        records, self.records, self.attempt, self.since = tuple(self.records), [], None, None
+        return records
+
+    def rest(self) -> float:
+        """Return how long it has worked since it took a job."""
+        return time.monotonic() - self.began
+
+    def kill(self) -> int | None:
+        """End it at once, and return its exit code."""
+        self.process.kill()
+        self.process.join()
+        self.connection.close()
+        code: int | None = self.process.exitcode
+        return code
+
+    def dismiss(self) -> None:
+        """Let it go; the caller kills one that does not leave."""
+        with contextlib.suppress(OSError):  # it has gone already
+            self.connection.send(None)
+        self.process.join(_TIME_TO_LEAVE_S)
+
+
+class _Messages(Watch):
+    """Tells the parent."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def attempt(self, fields: Fields, step: int) -> None:
+        self._connection.send(("attempt", (fields, step)))
+
+    def answered(self) -> None:
+        self._connection.send(("answered", None))
+
+
+def _context() -> Any:
+    """Return how workers are started: never by a fork of this process, since one that has run torch may hang."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(_OF_A_WORKER)
+    return context
+
+
+def _work(connection: Connection, suite: Suite, run_id: str) -> None:
+    """Play what the parent sends, until it sends None."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends workers through their parent
+    threading.Thread(target=end_with_parent, daemon=True).start()
+    import torch
+
+    torch.set_num_threads(1)  # workers share the cores, and sums depend on how they are split
+    player, watch = Player(suite, run_id), _Messages(connection)
+    try:
+        while (tasks := connection.recv()) is not None:
+            for task in tasks:
+                for record in player.play(task, watch):
+                    connection.send(("record", record))
+                connection.send(("ended", None))
+    except InputError as error:
+        connection.send(("refused", str(error)))
+    except Exception:
+        connection.send(("broken", traceback.format_exc()))
+    player.close()
+
+
+def end_with_parent() -> None:
+    """End this worker when its parent is gone; a killed parent cannot tell it."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)

@@ -1,0 +1,157 @@
+"""Plays the recorded clicks of an episode again, for its masks: records hold the clicks, not the masks."""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from numpy.typing import NDArray
+
+import synthfm_env  # noqa: F401 - registers the envs
+from synthfm_bench.plan import Case, build_segmenter, env_spec, open_volume
+from synthfm_bench.results.episode_result import Episode
+from synthfm_bench.results.step_record import StepRecord
+from synthfm_bench.suite import Data, DatasetData, Suite, SyntheticData
+from synthfm_env.envs.actions import click_action
+from synthfm_env.errors import InputError
+from synthfm_env.prompts import Click
+from synthfm_env.segmenters import Segmenter
+from synthfm_env.volumes.datasets import get_layout
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """What an episode is played on.
+
+    Attributes:
+        image: uint8 (D, H, W), axes (z, y, x), as the segmenter was given it.
+        truth: bool (D, H, W).
+        spacing: (z, y, x) in mm.
+        anterior_up: whether y grows towards the front of the body, so that pictures turn it over.
+    """
+
+    image: NDArray[np.uint8]
+    truth: NDArray[np.bool_]
+    spacing: tuple[float, float, float]
+    anterior_up: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """What a segmenter answered to a recorded click.
+
+    Attributes:
+        click: the click.
+        mask: bool (D, H, W).
+        step: the record of it.
+        same: whether the mask is the recorded one, bit by bit.
+    """
+
+    click: Click
+    mask: NDArray[np.bool_]
+    step: StepRecord
+    same: bool
+
+
+def answered(episode: Episode) -> list[tuple[Click, StepRecord]]:
+    """Return the clicks of an episode that were answered, with their records."""
+    return [
+        (Click(step.point_zyx, bool(step.label)), step)
+        for step in episode.steps
+        if step.point_zyx is not None and step.mask_sha256 is not None
+    ]
+
+
+class Replayer:
+    """Replays episodes of one run. The model and the volume of the last one are kept for the next.
+
+    Args:
+        suite: of the run.
+    """
+
+    def __init__(self, suite: Suite) -> None:
+        self._suite = suite
+        self._segmenter: tuple[str, Segmenter] | None = None
+        self._env: tuple[tuple[str, str, str], gym.Env[Any, Any], bool] | None = None
+
+    def replay(self, episode: Episode) -> tuple[Scene, Iterator[Answer]]:
+        """Open what an episode was played on, and return it with the answers to its clicks, one by one.
+
+        Clicks that were not answered are left out.
+
+        Raises:
+            InputError: the suite no longer knows the segmenter or the data, the data cannot be read, or the image is
+                not the one that was played.
+        """
+        env, anterior_up = self._open(episode)
+        first = episode.steps[0]
+        synthetic = isinstance(self._data(episode), SyntheticData)
+        observation, info = env.reset(seed=first.seed, options=None if synthetic else {"structure": first.structure})
+        image = observation["image"]
+        if first.image_sha256 not in (None, hashlib.sha256(image.data).hexdigest()):
+            raise InputError(
+                f"{episode.episode_id}: the image is not the one that was played; versions or files changed"
+            )
+        z, y, x = observation["spacing"].tolist()
+        return Scene(image, info["truth"], (z, y, x), anterior_up), self._answers(env, episode)
+
+    def close(self) -> None:
+        """Free what is kept."""
+        if self._env is not None:
+            self._env[1].close()
+        self._env = self._segmenter = None
+
+    def _answers(self, env: gym.Env[Any, Any], episode: Episode) -> Iterator[Answer]:
+        for click, step in answered(episode):
+            observation, *_ = env.step(click_action(click))
+            mask = observation["mask"].view(bool)
+            yield Answer(click, mask, step, hashlib.sha256(mask.data).hexdigest() == step.mask_sha256)
+
+    def _open(self, episode: Episode) -> tuple[gym.Env[Any, Any], bool]:
+        case, first = self._case(episode), episode.steps[0]
+        synthetic = isinstance(case.data, SyntheticData)
+        key = (case.data.name, "" if synthetic else case.image_id, first.model)
+        if self._env is not None and self._env[0] == key:
+            return self._env[1], self._env[2]
+        if self._env is not None:
+            self._env[1].close()
+            self._env = None
+        spec = env_spec(case.data, self._suite.clicks)
+        kwargs = spec["kwargs"]
+        anterior_up = False
+        if not synthetic:
+            volume = open_volume(case)
+            anterior_up = volume.affine is not None
+            kwargs = {name: kwargs[name] for name in ("max_clicks", "reveal_truth")} | {"image": volume}
+        segmenter = self._build(first.model)
+        env = gym.make(spec["id"], disable_env_checker=True, segmenter=segmenter, **kwargs)
+        self._env = key, env, anterior_up
+        return env, anterior_up
+
+    def _build(self, name: str) -> Segmenter:
+        if self._segmenter is None or self._segmenter[0] != name:
+            # A board of several runs may have put a mark behind the name, see join.py.
+            found = [c for c in self._suite.segmenters if name == c.label or name.startswith(f"{c.label} (")]
+            if not found:
+                raise InputError(f"segmenter {name} is not in the run's suite")
+            self._segmenter = name, build_segmenter(max(found, key=lambda choice: len(choice.label)))
+        return self._segmenter[1]
+
+    def _data(self, episode: Episode) -> Data:
+        for data in self._suite.data:
+            if data.name == episode.data_id:
+                return data
+        raise InputError(f"group {episode.data_id} is not in the run's suite")
+
+    def _case(self, episode: Episode) -> Case:
+        data, first = self._data(episode), episode.steps[0]
+        image_id = first.image_id or first.case_id
+        item = None
+        if isinstance(data, DatasetData):
+            items = get_layout(data.layout).items(data.path, data.part)
+            item = next((item for item in items if item.image_id == image_id), None)
+            if item is None:
+                raise InputError(f"{data.path}: image {image_id} is no longer there")
+        return Case(data, first.case_id, image_id, first.seed, (), item)

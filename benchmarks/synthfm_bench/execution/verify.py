@@ -1,0 +1,158 @@
+"""Plays a run's episodes again and compares every record, but for what ``records.NOT_RESULTS`` leaves out."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+
+from synthfm_bench.execution.local_pool import Pool
+from synthfm_bench.execution.progress import progress
+from synthfm_bench.execution.resume import suite_of
+from synthfm_bench.plan import Plan, evenly, make_plan
+from synthfm_bench.results.episode_result import Episode
+from synthfm_bench.results.provenance import versions
+from synthfm_bench.results.run_directory import Run, read_run
+from synthfm_bench.results.step_record import NOT_RESULTS, StepRecord, results_hash
+from synthfm_env.errors import InputError
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Where an episode first came out otherwise.
+
+    Attributes:
+        episode_id: which one.
+        step: of its first record that differs.
+        fields: what differs there: recorded and replayed.
+        dice: greatest difference in Dice over the episode's curve.
+    """
+
+    episode_id: str
+    step: int
+    fields: dict[str, tuple[Any, Any]]
+    dice: float
+
+    def __str__(self) -> str:
+        # What comes first in a record is nearest to the cause: an image that differs explains its mask.
+        shown = [f"{name} {before!r} -> {after!r}" for name, (before, after) in list(self.fields.items())[:3]]
+        more = f", and {len(self.fields) - 3} fields more" if len(self.fields) > 3 else ""
+        return f"{self.episode_id}, step {self.step}: {'; '.join(shown)}{more}; Dice differs by up to {self.dice:.2g}"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a replay found.
+
+    Attributes:
+        replayed: how many episodes were played again.
+        episodes: how many the run has.
+        differences: those that came out otherwise.
+        tampered: the recorded ``results_hash``, where the records do not give it; else None.
+        changed: versions, weights and commits that differ from the run's.
+    """
+
+    replayed: int
+    episodes: int
+    differences: tuple[Difference, ...]
+    tampered: str | None
+    changed: tuple[str, ...]
+
+    @property
+    def equal(self) -> bool:
+        """Whether every episode came out the same, and the records are those that were hashed."""
+        return not self.differences and self.tampered is None
+
+
+def verify(folder: Path, *, episodes: int | None, workers: int, console: Console) -> Verdict:
+    """Replay a run.
+
+    Args:
+        folder: of the run.
+        episodes: how many to replay, evenly chosen; None for all.
+        workers: processes to play in.
+        console: where progress is shown.
+
+    Raises:
+        InputError: there is no complete run, or its data or models are not on this machine.
+    """
+    run = read_run(folder)
+    if not run.episodes:
+        raise InputError(f"{folder}: holds no episode to verify; go on with its run first, by --resume")
+    plan = make_plan(suite_of(folder))
+    chosen = evenly(run.episodes, episodes)
+    known = {task.episode_id for task in plan.tasks}
+    gone = [one.episode_id for one in chosen if one.episode_id not in known]
+    if gone:
+        raise InputError(
+            f"{folder}: {len(gone)} of its episodes cannot be played here, for example {gone[0]}: {_why(plan)}"
+        )
+    left = plan.without(known - {one.episode_id for one in chosen})
+    suite = suite_of(folder)
+    pool = Pool(suite, str(run.about.get("run_id", "")), min(workers, len(left.jobs)))
+    with closing(pool), progress(len(left.tasks), suite.clicks, console) as advance:
+        again = {records[0].episode_id: Episode(records) for records in pool.play(left.jobs, advance)}
+    differences = [found for one in chosen if (found := _compare(one, again[one.episode_id])) is not None]
+    return Verdict(len(chosen), len(run.episodes), tuple(differences), _tampered(run), tuple(_changed(run, plan)))
+
+
+def say(verdict: Verdict, shown: int = 5) -> Iterator[str]:
+    """Yield the lines that tell a verdict."""
+    same = verdict.replayed - len(verdict.differences)
+    which = (
+        f"{verdict.replayed} of {verdict.episodes} episodes replayed" if verdict.replayed < verdict.episodes else "all"
+    )
+    found = "equal" if verdict.equal else "NOT equal"
+    yield f"{found}: {same} of {verdict.replayed} episodes came out the same ({which})"
+    if verdict.tampered is not None:
+        yield f"the records do not give the results hash in run.json ({verdict.tampered}): they were changed since"
+    yield from map(str, verdict.differences[:shown])
+    if len(verdict.differences) > shown:
+        yield f"... and {len(verdict.differences) - shown} episodes more"
+    if not verdict.equal and verdict.changed:
+        yield f"since the run: {'; '.join(verdict.changed)}"
+
+
+def _compare(before: Episode, after: Episode) -> Difference | None:
+    for index in range(max(len(before.steps), len(after.steps))):
+        old, new = _fields(before.steps, index), _fields(after.steps, index)
+        differ = {name: (old.get(name), new.get(name)) for name in (old or new) if old.get(name) != new.get(name)}
+        if differ:
+            gap = float(np.abs(before.dice - after.dice).max())
+            return Difference(before.episode_id, index + 1, differ, gap)
+    return None
+
+
+def _fields(steps: Sequence[StepRecord], index: int) -> dict[str, Any]:
+    """Return the fields of a step that count, none where the episode had ended."""
+    if index >= len(steps):
+        return {}
+    return {name: value for name, value in asdict(steps[index]).items() if name not in NOT_RESULTS}
+
+
+def _tampered(run: Run) -> str | None:
+    noted = run.about.get("results_hash")
+    return None if noted in (None, results_hash(run.records)) else str(noted)
+
+
+def _changed(run: Run, plan: Plan) -> Iterator[str]:
+    before: dict[str, Any] = run.about.get("versions", {})
+    now = versions()
+    for name in sorted({*before, *now}):
+        if before.get(name) != now.get(name):
+            yield f"{name} {before.get(name)} -> {now.get(name)}"
+    for kind, found, key in (
+        ("segmenters", plan.models, "weights_sha256"),
+        ("clickers", plan.clickers, "protocol_hash"),
+    ):
+        for name, about in found.items():
+            recorded = run.about.get(kind, {}).get(name, {}).get(key)
+            if recorded != about[key]:
+                yield f"{name}: {key} {recorded} -> {about[key]}"
+
+
+def _why(plan: Plan) -> str:
+    return "; ".join(plan.notes) or "its suite gives other ones now"

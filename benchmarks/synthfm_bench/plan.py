@@ -1,0 +1,352 @@
+"""From a suite to the list of what is to be played, with all that a user can get wrong checked first."""
+
+import hashlib
+import inspect
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
+
+import gymnasium as gym
+import numpy as np
+
+from synthfm_agents import Clicker, make_clicker
+from synthfm_bench.results.provenance import device_of, protocol_hash, weights_sha256
+from synthfm_bench.suite import BundledData, Choice, Data, DatasetData, FileData, Suite, SyntheticData
+from synthfm_env.errors import InputError, unknown_name
+from synthfm_env.segmenters import Segmenter, make_segmenter
+from synthfm_env.volumes import Volume, bundled_volume, load_volume
+from synthfm_env.volumes.datasets import Item, get_layout, wanted_ids
+
+VOLUME_ENV = "SynthFM/Volume-v0"
+SHOWN = 3
+
+T = TypeVar("T")
+Reading = Callable[[str], None]
+"""What is called with the name of each image before it is read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One image of a group.
+
+    Attributes:
+        data: the group of the suite it belongs to.
+        case_id: the unit of statistics.
+        image_id: differs from ``case_id`` where a patient has several images.
+        seed: the env's reset seed.
+        structures: label ids to play; None where the env draws one from the seed.
+        item: its files, where it comes from a data set.
+    """
+
+    data: Data
+    case_id: str
+    image_id: str
+    seed: int
+    structures: tuple[int | None, ...]
+    item: Item | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One structure of a case with one segmenter and one clicker: an episode to be played.
+
+    Attributes:
+        case: the image.
+        structure: label id, or None where the env draws it from the seed.
+        model: the segmenter.
+        clicker: who clicks.
+    """
+
+    case: Case
+    structure: int | None
+    model: Choice
+    clicker: Choice
+
+    @property
+    def episode_id(self) -> str:
+        """The same in every run of the suite."""
+        structure = () if self.structure is None else (str(self.structure),)
+        parts = (self.case.data.name, self.case.image_id, *structure, self.model.label, self.clicker.label)
+        return "/".join(parts)
+
+    def clicker_seed(self, suite: Suite) -> int:
+        """Return the clicker's seed, the same for every segmenter: all meet the same draws."""
+        where = (self.case.data.name, self.case.image_id, str(self.structure))
+        return derive_seed(suite.seed, *where, self.clicker.use)
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """Episodes that share an image and a segmenter, so that the image is encoded once."""
+
+    tasks: tuple[Task, ...]
+
+
+def derive_seed(*parts: int | str) -> int:
+    """Return a seed below 2**31 that follows from the parts alone."""
+    return int.from_bytes(hashlib.sha256("\n".join(map(str, parts)).encode()).digest()[:4]) >> 1
+
+
+def evenly(things: Sequence[T], count: int | None) -> list[T]:
+    """Return so many of the things, evenly chosen, the first and the last among them; all for None."""
+    if count is None or count >= len(things):
+        return list(things)
+    return [things[i] for i in np.linspace(0, len(things) - 1, count).round().astype(int)]
+
+
+def open_volume(case: Case) -> Volume:
+    """Return the volume of a case that is not synthetic.
+
+    Raises:
+        InputError: it cannot be read, or the package that carries it is missing.
+    """
+    match case.data:
+        case DatasetData():
+            assert case.item is not None, "a case of a data set has files"
+            return get_layout(case.data.layout).load(case.item, case.data.structures)
+        case FileData():
+            return load_volume(case.data.image, case.data.label, modality=case.data.modality)
+        case BundledData():
+            return bundled_volume(case.data.volume)
+        case _:
+            raise AssertionError("a synthetic case has no volume to open")
+
+
+def env_spec(data: Data, clicks: int) -> dict[str, Any]:
+    """Return the id and the JSON-able arguments of the env of a group, beside segmenter and structure."""
+    common = {"max_clicks": clicks, "reveal_truth": True}
+    match data:
+        case SyntheticData():
+            return {"id": data.env, "kwargs": {"shape": list(data.shape), "recipe": data.recipe, **common}}
+        case FileData():
+            paths = {"image": str(data.image), "label": str(data.label), "modality": data.modality}
+            return {"id": VOLUME_ENV, "kwargs": {**paths, **common}}
+        case BundledData():
+            return {"id": VOLUME_ENV, "kwargs": {"image": {"bundled": data.volume}, **common}}
+        case DatasetData():
+            image = {"layout": data.layout, "part": data.part, "path": str(data.path)}
+            return {"id": VOLUME_ENV, "kwargs": {"image": image, **common}}
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a run plays.
+
+    Attributes:
+        jobs: segmenter by segmenter within a group.
+        notes: on groups, images and structures that were left out, and why.
+        models: of each segmenter, what it was made of, the hash of its weights and where it runs.
+        clickers: of each clicker, what it was made of, its hash and whether it sees the truth.
+        left_out: images that could not be read, each with the reason.
+    """
+
+    jobs: tuple[Job, ...]
+    notes: tuple[str, ...]
+    models: dict[str, dict[str, Any]]
+    clickers: dict[str, dict[str, Any]]
+    left_out: tuple[dict[str, str], ...] = ()
+
+    @property
+    def tasks(self) -> list[Task]:
+        """All episodes."""
+        return [task for job in self.jobs for task in job.tasks]
+
+    def without(self, played: Iterable[str]) -> "Plan":
+        """Return the plan without the episodes of these ids.
+
+        Raises:
+            InputError: an id that is not in the plan.
+        """
+        done = set(played)
+        unknown = sorted(done - {task.episode_id for task in self.tasks})
+        if unknown:
+            raise InputError(
+                f"the run holds {len(unknown)} episodes that its suite no longer gives, for example {unknown[0]}: "
+                "its data or this program changed since; start a new run"
+            )
+        jobs = (Job(tuple(task for task in job.tasks if task.episode_id not in done)) for job in self.jobs)
+        return replace(self, jobs=tuple(job for job in jobs if job.tasks))
+
+
+@dataclass(slots=True)
+class _Found:
+    """What reading a suite's data gave."""
+
+    cases: list[Case] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    left_out: list[dict[str, str]] = field(default_factory=list)
+
+
+def make_plan(suite: Suite, reading: Reading = lambda name: None) -> Plan:
+    """Return what a suite plays on this machine.
+
+    Every segmenter and clicker is built once and every volume is read, so that a mistake shows before
+    anything is played or written. A broken file among good ones is left out and counted.
+
+    Args:
+        suite: what to play.
+        reading: called with each image's name before it is read.
+
+    Raises:
+        InputError: an unknown segmenter, clicker, parameter, env, recipe, layout or structure; a volume that cannot be
+            read where there is no other in its group; nothing left to play.
+    """
+    segmenters = {choice.label: build_segmenter(choice) for choice in suite.segmenters}
+    first = segmenters[suite.segmenters[0].label]
+    clickers = {choice.label: build_clicker(choice, first) for choice in suite.clickers}
+    found = _Found()
+    for data in suite.data:
+        _CASES[data.kind](suite, data, found, first, reading)
+    if not found.cases:
+        raise InputError(f"suite {suite.name}: nothing is left to play; {'; '.join(found.notes)}")
+    models = {
+        choice.label: {
+            "use": choice.use,
+            "params": choice.params,
+            "weights_sha256": weights_sha256(segmenters[choice.label]),
+            "device": device_of(segmenters[choice.label]),
+        }
+        for choice in suite.segmenters
+    }
+    about = {
+        choice.label: {
+            "use": choice.use,
+            "params": choice.params,
+            "protocol_hash": protocol_hash(clickers[choice.label], choice.use, choice.params),
+            "oracle": clickers[choice.label].oracle,
+        }
+        for choice in suite.clickers
+    }
+    jobs = tuple(_jobs(suite, found.cases))
+    return Plan(jobs, tuple(found.notes), models, about, tuple(found.left_out))
+
+
+def build_segmenter(choice: Choice) -> Segmenter:
+    """Build what a suite chose.
+
+    Raises:
+        InputError: an unknown name, weights that cannot be loaded, or a parameter that there is not.
+    """
+    known = list(inspect.signature(make_segmenter).parameters)[1:]
+    for name in choice.params:
+        if name not in known:
+            raise unknown_name(f"parameter of segmenter {choice.label!r}", name, known)
+    return make_segmenter(choice.use, **choice.params)
+
+
+def build_clicker(choice: Choice, segmenter: Segmenter) -> Clicker:
+    """Build what a suite chose; one that asks a segmenter asks the one that it plays with.
+
+    Raises:
+        InputError: an unknown name, or parameters that it does not take.
+    """
+    clicker = make_clicker(choice.use, **choice.params)
+    asks = "segmenter" in inspect.signature(type(clicker)).parameters and "segmenter" not in choice.params
+    return make_clicker(choice.use, **choice.params, segmenter=segmenter) if asks else clicker
+
+
+def _jobs(suite: Suite, cases: Sequence[Case]) -> Iterator[Job]:
+    for data in suite.data:
+        for model in suite.segmenters:
+            for case in cases:
+                if case.data is data:
+                    yield Job(
+                        tuple(Task(case, s, model, clicker) for s in case.structures for clicker in suite.clickers)
+                    )
+
+
+def _synthetic(suite: Suite, data: Data, found: _Found, segmenter: Segmenter, reading: Reading) -> None:
+    assert isinstance(data, SyntheticData)
+    known = [env_id for env_id in gym.registry if env_id.startswith("SynthFM/") and env_id != VOLUME_ENV]
+    if data.env not in known:
+        raise unknown_name("synthetic env", data.env, known)
+    gym.make(data.env, shape=data.shape, recipe=data.recipe, segmenter=segmenter).close()
+    for index in range(data.cases):
+        seed = derive_seed(suite.seed, data.name, index)
+        found.cases.append(Case(data, f"seed-{seed}", f"seed-{seed}", seed, (None,)))
+
+
+def _one_volume(suite: Suite, data: Data, found: _Found, segmenter: Segmenter, reading: Reading) -> None:
+    assert isinstance(data, BundledData | FileData)
+    reading(data.name)
+    case = Case(data, data.name, data.name, suite.seed, ())
+    try:
+        volume = open_volume(case)
+    except InputError as error:
+        if not isinstance(error.__cause__, ImportError):
+            raise
+        found.notes.append(f"{data.name} is left out: {error}")
+        return
+    for structure in data.structures:
+        volume.truth(structure)
+    ids = _present(volume)
+    wanted = wanted_ids(data.structures, volume.structures) if data.structures else ids
+    found.cases.append(replace(case, case_id=volume.case_id, image_id=volume.case_id, structures=tuple(wanted)))
+
+
+def _dataset(suite: Suite, data: Data, found: _Found, segmenter: Segmenter, reading: Reading) -> None:
+    assert isinstance(data, DatasetData)
+    layout = get_layout(data.layout)
+    if layout.structures:
+        wanted_ids(data.structures, layout.structures)
+    if layout.parts and data.part not in layout.parts:
+        raise unknown_name(f"part of layout {data.layout!r}", data.part or "", layout.parts)
+    try:
+        items = layout.items(data.path, data.part)
+    except InputError as error:
+        found.notes.append(f"{data.name} is left out: {error}")
+        return
+    lacking: Counter[str] = Counter()
+    broken: list[str] = []
+    before = len(found.cases)
+    for item in _some(items, data.cases, data.images):
+        reading(f"{data.name} {item.image_id}")
+        case = Case(data, item.case_id, item.image_id, suite.seed, (), item)
+        try:
+            volume = open_volume(case)
+        except InputError as error:
+            if isinstance(error.__cause__, ImportError):
+                raise
+            broken.append(str(error))
+            found.left_out.append({"data": data.name, "image": item.image_id, "why": str(error)})
+            continue
+        present = _present(volume)
+        try:
+            wanted = wanted_ids(data.structures, volume.structures) if data.structures else present
+        except InputError as error:
+            raise InputError(f"{data.name}: {error}") from None
+        lacking.update(volume.structures.get(key, str(key)) for key in wanted if key not in present)
+        structures = tuple(key for key in wanted if key in present)
+        if structures:
+            found.cases.append(replace(case, structures=structures))
+    if len(found.cases) == before and not broken:
+        raise InputError(f"{data.name}: no image holds {', '.join(map(str, data.structures)) or 'a structure'}")
+    if broken:
+        count = f"{len(broken)} image{'s' * (len(broken) > 1)} of {data.name} left out, not readable"
+        found.notes.append(f"{count}: {'; '.join(broken[:SHOWN])}{'; ...' * (len(broken) > SHOWN)}")
+    for name, times in sorted(lacking.items()):
+        found.notes.append(f"{data.name}: {name} is not in {times} image{'s' * (times > 1)}, which count without it")
+
+
+_CASES: dict[str, Callable[[Suite, Data, _Found, Segmenter, Reading], None]] = {
+    "synthetic": _synthetic,
+    "bundled": _one_volume,
+    "files": _one_volume,
+    "dataset": _dataset,
+}
+
+
+def _some(items: Sequence[Item], cases: int | None, images: int | None) -> list[Item]:
+    """Return at most so many images of at most so many patients, both evenly chosen from all."""
+    patients: dict[str, list[Item]] = defaultdict(list)
+    for item in items:
+        patients[item.case_id].append(item)
+    return [item for patient in evenly(list(patients), cases) for item in evenly(patients[patient], images)]
+
+
+def _present(volume: Volume) -> list[int]:
+    """Return the label ids that a volume holds."""
+    if volume.label is None:
+        raise InputError(f"{volume.case_id}: has no label, so no click can be judged; give one")
+    return [int(i) for i in np.unique(volume.label) if i]

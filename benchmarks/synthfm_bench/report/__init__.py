@@ -1,0 +1,1 @@
+"""The board on a terminal, in files and as an HTML report."""

@@ -1,0 +1,43 @@
+"""The board on a terminal."""
+
+from collections.abc import Iterable
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from synthfm_bench.analysis.aggregate import Row, by_group
+from synthfm_bench.analysis.comparisons import verdict
+from synthfm_bench.report.cells import board_figures, clicker_label, failures, mean_of, seconds, title
+
+EXPLAINED = (
+    "Dice after n clicks, mean over cases; nAUC is the area under that curve. An oracle clicker sees the "
+    "truth and clicks on errors, a blind one does not."
+)
+_MOST_SENTENCES = 6
+
+
+def print_board(rows: Iterable[Row], console: Console) -> None:
+    """Print a table per data group, the best segmenter of each clicker in bold, and who is ahead."""
+    for name, group in by_group(rows).items():
+        failed = any(row.failures for row in group)
+        table = Table(
+            title=title(name, group), title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False
+        )
+        headings = ["segmenter", "clicker", *(f.name for f in board_figures(group)), "s/click"] + ["failed"] * failed
+        for index, heading in enumerate(headings):
+            table.add_column(heading, justify="left" if index < 2 else "right", no_wrap=index >= 2)
+        last = None
+        for row in group:
+            if last not in (None, row.clicker):
+                table.add_section()
+            best = last != row.clicker and len({other.segmenter for other in group}) > 1
+            means = [figure.show(mean_of(row.estimate(figure))) for figure in board_figures(group)]
+            cells = [row.segmenter, clicker_label(row), *means, seconds(row.seconds_per_click)]
+            table.add_row(*cells, *[failures(row)] * failed, style="bold" if best else None)
+            last = row.clicker
+        console.print(table)
+        for said in verdict(group, _MOST_SENTENCES):
+            console.print(said, highlight=False)
+        console.print()
+    console.print(EXPLAINED, style="dim", highlight=False)

@@ -1,0 +1,43 @@
+"""The board as CSV."""
+
+import csv
+import io
+from collections.abc import Sequence
+
+from synthfm_bench.analysis.aggregate import Row, by_group, ranks
+
+
+def csv_board(rows: Sequence[Row]) -> str:
+    """Return the board as CSV with full precision, one line a row; empty where there is no figure."""
+    figures = {figure.key: figure for row in rows for figure in row.figures}
+    names = sorted(figures, key=lambda key: (not key.startswith("dice@"), int(key[5:]) if key[:5] == "dice@" else 0))
+    columns = [column for name in names for column in (name, f"{name}_low", f"{name}_high")]
+    targets = rows[0].targets if rows else ()
+    clicks = [f"noc{100 * target:g}_{part}" for target in targets for part in ("median", "reached")]
+    text = io.StringIO()
+    out = csv.writer(text, lineterminator="\n")
+    out.writerow(
+        [
+            *("data", "segmenter", "clicker", "clicker_kind", "protocol_hash", "cases", "episodes"),
+            *columns,
+            *("rank", "rank_low", "rank_high"),
+            *clicks,
+            *("seconds_per_click", "encode_seconds", "peak_memory_mib", "failures", "failure_kinds"),
+        ]
+    )
+    for group in by_group(rows).values():
+        for row, rank in zip(group, ranks(group), strict=True):
+            own = {figure.key: row.estimate(figure) for figure in row.figures}
+            cells: list[object] = [row.data_id, row.segmenter, row.clicker, "oracle" if row.oracle else "blind"]
+            cells += [row.episodes[0].protocol_hash, len(row.cases), len(row.episodes)]
+            for name in names:
+                found = own.get(name)
+                cells += [found.mean, found.low, found.high] if found else [None] * 3
+            cells += rank or [None] * 3
+            for target in targets:
+                reached, median = row.clicks_to(target)
+                cells += [median, reached]
+            kinds = " ".join(f"{kind}:{count}" for kind, count in row.failures.items())
+            cells += [row.seconds_per_click, row.encode_seconds, row.peak_memory_mib, sum(row.failures.values()), kinds]
+            out.writerow(cells)
+    return text.getvalue()

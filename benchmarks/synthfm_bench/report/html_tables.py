@@ -1,0 +1,184 @@
+"""The report's tables: cells with what is read and what is sorted by."""
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from synthfm_bench.analysis.aggregate import Row, by_group, ranks, select
+from synthfm_bench.analysis.columns import Figure, dice_at, dice_figures
+from synthfm_bench.analysis.comparisons import compare_group
+from synthfm_bench.report.cells import clicker_label, failures, seconds, show_clicks, show_rank
+from synthfm_bench.results.episode_result import Episode
+
+_MOST_STRUCTURES = 60
+MOST_FAILURES = 200
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell.
+
+    Attributes:
+        text: what is read.
+        value: what is sorted by; None sorts last.
+        interval: set small below the text.
+    """
+
+    text: str
+    value: float | str | None
+    interval: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A sortable table.
+
+    Attributes:
+        headings: name of each column and what it means.
+        rows: cells.
+    """
+
+    headings: list[tuple[str, str]]
+    rows: list[list[Cell]]
+
+
+def board_table(group: Sequence[Row]) -> Table:
+    """Return everything about the rows of one group."""
+    figures = group[0].figures
+    headings = [("segmenter", ""), ("clicker", "oracle: sees the truth; blind: does not")]
+    headings += [(figure.name, figure.meaning) for figure in figures]
+    ranked = f"By {group[0].primary.name} among rows with the same clicker, with its 95 % interval."
+    headings.insert(2 + _main_figures(group), ("rank", ranked))
+    headings += [
+        (
+            f"NoC@{100 * target:g}",
+            f"Median number of clicks to Dice {target:g}, and the share of episodes that reached it.",
+        )
+        for target in group[0].targets
+    ]
+    headings += [
+        ("s/click", "Seconds of the segmenter for a click, encoding apart."),
+        ("encode s", "Seconds for an image, paid once."),
+        ("MiB", "Most memory that the process held."),
+        ("failed", "Episodes that failed, by kind; they score 0 from there on."),
+    ]
+    rows = []
+    for row, rank in zip(group, ranks(group), strict=True):
+        cells = [Cell(row.segmenter, row.segmenter), Cell(clicker_label(row), row.clicker)]
+        text, _, interval = show_rank(rank).partition(" ")
+        cells += [figure_cell(row, figure) for figure in figures]
+        cells.insert(2 + _main_figures(group), Cell(text, None if rank is None else rank[0], interval))
+        for target in row.targets:
+            text, _, share = show_clicks(row, target).rpartition(" (")
+            reached, median = row.clicks_to(target)
+            cells.append(Cell(text, row.budget + 2 - reached if median is None else median, f"({share}"))
+        memory = row.peak_memory_mib
+        cells += [Cell(seconds(value), value) for value in (row.seconds_per_click, row.encode_seconds)]
+        cells.append(Cell("-" if memory is None else f"{memory:.0f}", memory))
+        cells.append(Cell(failures(row), sum(row.failures.values())))
+        rows.append(cells)
+    return Table(headings, rows)
+
+
+def pairs_table(group: Sequence[Row]) -> Table:
+    """Return all pairs of a group by the primary figure."""
+    headings = [
+        ("better", "The one with the higher mean."),
+        ("worse", ""),
+        ("on", "What both share."),
+        ("difference", "Mean over cases of better minus worse, with its 95 % BCa interval."),
+        ("median", "Median difference over cases."),
+        ("cases won", "Cases in which better is ahead, of all."),
+        ("p (Holm)", "Wilcoxon signed-rank on case means, Holm-adjusted over all pairs of this table."),
+        ("p", "The same before the adjustment."),
+        ("p (t)", "Paired t-test, unadjusted, as many papers report it."),
+        ("rank-biserial", "Effect size of the signed-rank test, from -1 to 1."),
+        ("d_z", "Effect size of the t-test: mean over standard deviation of the differences."),
+        ("could show", "Smallest true difference that so many cases show with 80 % power."),
+    ]
+    rows = []
+    for comparison in compare_group(group, group[0].primary):
+        pair, mean = comparison.pair, comparison.pair.difference
+        interval = "" if mean.low is None else f"[{mean.low:.3f}, {mean.high:.3f}]"
+        rows.append(
+            [
+                Cell(pair.better, pair.better),
+                Cell(pair.worse, pair.worse),
+                Cell(comparison.held, comparison.held),
+                Cell(f"{mean.mean:.3f}", mean.mean, interval),
+                Cell(f"{pair.median:.3f}", pair.median),
+                Cell(f"{pair.wins} of {mean.cases}", pair.wins / mean.cases),
+                *(_p(value) for value in (pair.p_holm, pair.p_wilcoxon, pair.p_t)),
+                Cell(f"{pair.rank_biserial:.2f}", pair.rank_biserial),
+                Cell("-" if pair.cohen_dz is None else f"{pair.cohen_dz:.2f}", pair.cohen_dz),
+                Cell("none" if pair.detectable is None else f"{pair.detectable:.3f}", pair.detectable),
+            ]
+        )
+    return Table(headings, rows)
+
+
+def split_table(rows: Sequence[Row], heading: str, part: Callable[[Episode], str]) -> Table | None:
+    """Return the scores of each structure, or of each modality, in each group; None where there is but one.
+
+    Args:
+        rows: the board.
+        heading: what the parts are.
+        part: says which one an episode belongs to.
+    """
+    lines, kinds = [], set()
+    budget = 1
+    for name, group in by_group(rows).items():
+        values = sorted({part(episode) for row in group for episode in row.episodes})
+        kinds |= {(name, value) for value in values}
+        budget = group[0].budget
+        for value in values:
+            for row in select(group, lambda episode, value=value: part(episode) == value):  # type: ignore[misc]
+                cells = [Cell(name, name), Cell(value, value), Cell(row.segmenter, row.segmenter)]
+                cells += [Cell(clicker_label(row), row.clicker), Cell(str(len(row.cases)), len(row.cases))]
+                by_key = {figure.key: figure for figure in row.figures}
+                shown = (dice_at(1), row.primary, dice_at(row.budget), by_key["nauc"], by_key["nsd"])
+                lines.append([*cells, *(figure_cell(row, figure) for figure in shown)])
+    if len({value for _, value in kinds}) < 2 or len(kinds) > _MOST_STRUCTURES:
+        return None
+    scores = ["Dice@1", rows[0].primary.name, f"Dice@{budget}", "nAUC", "NSD"]
+    names = ["data", heading, "segmenter", "clicker", "cases", *scores]
+    return Table([(name, "") for name in names], lines)
+
+
+def failures_table(rows: Iterable[Row]) -> Table | None:
+    """Return the episodes that failed, the first ``MOST_FAILURES``; None where none did."""
+    failed = [(row, episode) for row in rows for episode in row.episodes if episode.failure]
+    lines = []
+    for row, episode in failed[:MOST_FAILURES]:
+        last = episode.steps[-1]
+        texts = (row.data_id, episode.case_id, episode.structure, row.segmenter, row.clicker, last.outcome)
+        cells = [Cell(text, text) for text in texts]
+        lines.append([*cells, Cell(str(last.step), last.step), Cell(last.error or "", last.error or "")])
+    names = ("data", "case", "structure", "segmenter", "clicker", "how", "at click", "what it said")
+    return Table([(name, "") for name in names], lines) if lines else None
+
+
+def kind_of_structure(episode: Episode) -> str:
+    """Return a structure's name; of a synthetic one, which is numbered in each volume anew, its kind."""
+    numbered = episode.steps[0].env_id.startswith("SynthFM/Synthetic")
+    return re.sub(r" \d+$", "", episode.structure) if numbered else episode.structure
+
+
+def figure_cell(row: Row, figure: Figure) -> Cell:
+    """Return a row's mean of a figure, with its interval."""
+    found = row.estimate(figure)
+    if found is None:
+        return Cell("-", None)
+    interval = "" if found.low is None else f"[{figure.show(found.low)}, {figure.show(found.high)}]"
+    return Cell(figure.show(found.mean), found.mean, interval)
+
+
+def _main_figures(group: Sequence[Row]) -> int:
+    """Return how many columns come before the rank: Dice, and the area under its curve."""
+    return len(dice_figures(group[0].budget)) + 1
+
+
+def _p(value: float | None) -> Cell:
+    if value is None:
+        return Cell("-", None)
+    return Cell("< 0.001" if value < 0.001 else f"{value:.3f}", value)

@@ -1,0 +1,70 @@
+"""The board as Markdown, for a paper's appendix."""
+
+from collections.abc import Iterable, Sequence
+
+from synthfm_bench.analysis.aggregate import Row, by_group, ranks
+from synthfm_bench.analysis.comparisons import verdict
+from synthfm_bench.report.cells import (
+    board_figures,
+    clicker_label,
+    failures,
+    seconds,
+    show_clicks,
+    show_rank,
+    title,
+    with_interval,
+)
+
+METHODS = (
+    "Figures are means over cases, structures averaged inside a case, with 95 % BCa bootstrap intervals over cases. "
+    "Failed episodes score 0 from the failed click on and are never left out; episodes that end early keep their "
+    "last score. Pairs are compared by two-sided Wilcoxon signed-rank tests on case means, Holm-adjusted over all "
+    "pairs of a group; what could have been shown is the difference found with 80 % power. Rank: by {primary} among "
+    "rows with the same clicker, with its 95 % bootstrap interval. NoC@T: median number of clicks to Dice T/100, with "
+    "the share of episodes that reached it. An oracle clicker sees the truth and clicks on errors, a blind one does "
+    "not."
+)
+
+
+def markdown_board(rows: Iterable[Row], heading: str) -> str:
+    """Return the board as Markdown for a paper's appendix: figures with intervals, pairs in sentences, methods."""
+    parts = [f"# {heading}"]
+    primaries: dict[str, None] = {}
+    for name, group in by_group(rows).items():
+        parts.append(f"## {title(name, group)}")
+        placed = ranks(group)
+        dice = [
+            [
+                row.segmenter,
+                clicker_label(row),
+                *(with_interval(row, f) for f in board_figures(group)),
+                show_rank(rank),
+            ]
+            for row, rank in zip(group, placed, strict=True)
+        ]
+        parts.append(_table(["segmenter", "clicker", *(f.name for f in board_figures(group)), "rank"], dice))
+        others = group[0].figures[len(board_figures(group)) :]
+        noc = [f"NoC@{100 * target:g} (reached)" for target in group[0].targets]
+        headings = ["segmenter", "clicker", *(f.name for f in others), *noc, "s/click", "encode s", "failed"]
+        rest = [
+            [
+                row.segmenter,
+                clicker_label(row),
+                *(with_interval(row, figure) for figure in others),
+                *(show_clicks(row, target) for target in row.targets),
+                seconds(row.seconds_per_click),
+                seconds(row.encode_seconds),
+                failures(row),
+            ]
+            for row in group
+        ]
+        parts.append(_table(headings, rest))
+        parts.append(f"{group[0].primary.name}:\n\n" + "\n".join(f"- {said}" for said in verdict(group)))
+        primaries[group[0].primary.name] = None
+    parts.append(METHODS.format(primary=" or ".join(primaries)))
+    return "\n\n".join(parts) + "\n"
+
+
+def _table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [headings, ["---"] * 2 + ["---:"] * (len(headings) - 2), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -1,0 +1,92 @@
+"""How a run is made again: the commands, and what its results depend on."""
+
+import shlex
+from dataclasses import dataclass
+from typing import Any
+
+from synthfm_bench.results.run_directory import Run
+from synthfm_bench.suite import Suite, load_suite, parse_suite, with_choices
+from synthfm_env.errors import InputError
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to make one run again.
+
+    Attributes:
+        run: its folder's name.
+        name: of its suite.
+        commands: for a shell.
+        facts: what the results depend on, name and value.
+        suite: as it was played, TOML that `synthfm bench` reads.
+    """
+
+    run: str
+    name: str
+    commands: tuple[str, ...]
+    facts: tuple[tuple[str, str], ...]
+    suite: str
+
+
+def recipe(run: Run) -> Recipe:
+    """Return how to make a run again."""
+    about = run.about
+    import tomli_w  # of the extra `report`
+
+    suite = tomli_w.dumps(_without_none(about["suite"]))
+    commands = (_bench(about), f"synthfm verify {shlex.quote(str(run.folder))}")
+    return Recipe(run.folder.name, about["suite"]["name"], commands, tuple(_facts(about)), suite)
+
+
+def _bench(about: dict[str, Any]) -> str:
+    """Return the command that plays the same: a suite of the package with what was chosen, or a file of its own."""
+    played = parse_suite(about["suite"], "of run.json")
+    try:
+        packaged = load_suite(played.name)
+    except InputError:
+        return f"synthfm bench {played.name}.toml"
+    options: list[str] = []
+    chosen: dict[str, Any] = {}
+    if played.segmenters != packaged.segmenters:
+        chosen["segmenters"] = _names(played, "segmenters")
+        options += [f"--segmenter {shlex.quote(name)}" for name in chosen["segmenters"]]
+    if played.clickers != packaged.clickers:
+        chosen["clickers"] = _names(played, "clickers")
+        options += [f"--clicker {shlex.quote(name)}" for name in chosen["clickers"]]
+    if played.seed != packaged.seed:
+        chosen["seed"] = played.seed
+        options.append(f"--seed {played.seed}")
+    if with_choices(packaged, **chosen) != played:
+        return f"synthfm bench {played.name}.toml"
+    return " ".join(["synthfm bench", played.name, *options])
+
+
+def _without_none(value: Any) -> Any:
+    """Return a suite without what is not set, for which TOML has no word."""
+    if isinstance(value, dict):
+        return {key: _without_none(part) for key, part in value.items() if part is not None}
+    return [_without_none(part) for part in value] if isinstance(value, list) else value
+
+
+def _names(suite: Suite, kind: str) -> tuple[str, ...]:
+    return tuple(f"{one.name}={one.use}" if one.name else one.use for one in getattr(suite, kind))
+
+
+def _facts(about: dict[str, Any]) -> list[tuple[str, str]]:
+    facts = [
+        ("results hash", str(about.get("results_hash", "none: the run is not finished"))),
+        ("started", str(about.get("started", "unknown"))),
+        ("git commit", str(about.get("git_commit") or "outside git")),
+        ("seed", str(about["suite"]["seed"])),
+        ("versions", ", ".join(f"{name} {version}" for name, version in about.get("versions", {}).items())),
+        ("machine", ", ".join(f"{name} {value}" for name, value in about.get("machine", {}).items() if value)),
+        ("workers", str(about.get("workers", "unknown"))),
+    ]
+    facts += [
+        (f"segmenter {name}", f"weights {found.get('weights_sha256') or 'none'}, on {found.get('device')}")
+        for name, found in about.get("segmenters", {}).items()
+    ]
+    facts += [
+        (f"clicker {name}", f"hash {found.get('protocol_hash')}") for name, found in about.get("clickers", {}).items()
+    ]
+    return facts + [("note", str(note)) for note in about.get("notes", [])]

@@ -1,0 +1,157 @@
+"""Loading weights: strictly, and without ever running code from a file."""
+
+from importlib.resources import files
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import TypeVar
+
+import torch
+from pydantic import ValidationError
+from safetensors import SafetensorError, safe_open
+from sam2.sam2_video_predictor import SAM2VideoPredictor
+from torch import Tensor, nn
+
+from synthfm_env.errors import InputError
+from synthfm_env.segmenters.sam2.architecture import Architecture, build_model
+from synthfm_env.segmenters.sam2.official_checkpoints import OFFICIAL, build_official, official_checkpoint
+
+_Model = TypeVar("_Model", bound=nn.Module)
+
+EMBEDDED = {"synthfm3d-nano": "synthfm3d-nano.safetensors"}
+_TRUNKS = {(96, 12): "tiny", (96, 16): "small", (112, 24): "base-plus", (144, 48): "large"}  # width, blocks
+
+
+def weights_path(name_or_path: str) -> Path:
+    """Return the file of an embedded model, or the path itself."""
+    if name_or_path in EMBEDDED:
+        return Path(str(files("synthfm_env") / "weights" / EMBEDDED[name_or_path]))
+    return Path(name_or_path)
+
+
+def load_weights(name_or_path: str) -> SAM2VideoPredictor:
+    """Build a SAM 2 and fill it, strictly.
+
+    Args:
+        name_or_path: the embedded model (``"synthfm3d-nano"``); an official one (``"sam2.1-hiera-tiny"``); or a
+            file: a ``.safetensors`` that ``synthfm train`` wrote, with its architecture in the header, or an
+            official checkpoint (``.pt`` as Meta publishes it, or its tensors as ``.safetensors``).
+
+    Returns:
+        The model in evaluation mode, float32, on the CPU.
+
+    Raises:
+        InputError: the file is missing or damaged, holds more than tensors, or its tensors are not those of the
+            model; each missing, unexpected or mis-shaped one is named.
+    """
+    if name_or_path in OFFICIAL:
+        return _official(official_checkpoint(name_or_path), name_or_path)
+    path = weights_path(name_or_path)
+    if not path.is_file():
+        raise InputError(
+            f"weights {str(path)!r} do not exist; give a .safetensors file that `synthfm train` wrote, "
+            "or an official SAM 2 checkpoint"
+        )
+    if path.suffix == ".safetensors":
+        header, state = read_safetensors(path)
+        if "architecture" in header:
+            return fill(_build(header["architecture"], path), state, path)
+        if header.get("official") in OFFICIAL:
+            return fill(build_official(header["official"], int(header["image_size"])), state, path)
+    return _official(path, None)
+
+
+def trained_here(name_or_path: str) -> bool:
+    """Tell whether weights were made by ``synthfm train``: by the architecture in the file's header."""
+    path = weights_path(name_or_path)
+    if path.suffix != ".safetensors" or not path.is_file():
+        return False
+    try:
+        with safe_open(path, framework="pt") as file:
+            return "architecture" in (file.metadata() or {})
+    except SafetensorError:
+        return False  # load_weights says what is wrong with it
+
+
+def _build(architecture: str, path: Path) -> SAM2VideoPredictor:
+    try:
+        return build_model(Architecture.from_json(architecture))
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise InputError(
+            f"weights {str(path)!r} name no architecture of ours: {first['loc']}: {first['msg']}"
+        ) from None
+
+
+def _official(path: Path, name: str | None) -> SAM2VideoPredictor:
+    state = read_safetensors(path)[1] if path.suffix == ".safetensors" else _read_checkpoint(path)
+    if name is None:
+        name = _guess(path, state)
+    return fill(build_official(name), state, path)
+
+
+def _guess(path: Path, state: dict[str, Tensor]) -> str:
+    """Tell which official model a checkpoint is of, by the width and depth of its trunk and what 2.1 added."""
+    width = state.get("image_encoder.trunk.patch_embed.proj.weight")
+    depth = len({key.split(".")[3] for key in state if key.startswith("image_encoder.trunk.blocks.")})
+    size = None if width is None else _TRUNKS.get((width.shape[0], depth))
+    if size is None and "stem.weight" in state:
+        raise InputError(
+            f"weights {str(path)!r} are a refiner's; give them beside a segmenter: "
+            f'make_segmenter("synthfm3d-nano", refine={str(path)!r})'
+        )
+    if size is None:
+        raise InputError(
+            f"weights {str(path)!r} are of no official SAM 2, and name no architecture in their header; "
+            "`synthfm train` writes one"
+        )
+    return f"sam2.1-hiera-{size}" if "no_obj_embed_spatial" in state else f"sam2-hiera-{size}"
+
+
+def read_safetensors(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """Return a file's header and its tensors in float32; raises InputError where it is damaged."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            state = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118 - not a mapping
+            return file.metadata() or {}, state
+    except SafetensorError as error:
+        raise InputError(f"weights {str(path)!r} are damaged or no safetensors file: {error}") from None
+
+
+def _read_checkpoint(path: Path) -> dict[str, Tensor]:
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (UnpicklingError, EOFError, OSError, RuntimeError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"checkpoint {str(path)!r} is damaged, or holds more than tensors: {reason}") from None
+    state = content.get("model", content) if isinstance(content, dict) else None
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise InputError(f"checkpoint {str(path)!r} holds no state dict: expected tensors by name under 'model'")
+    return state
+
+
+def fill(model: _Model, state: dict[str, Tensor], path: Path) -> _Model:
+    """Load ``state`` into ``model`` and return it.
+
+    Raises:
+        InputError: names and shapes are not exactly the model's; names the first of each kind and ``path``.
+    """
+    expected = {key: tuple(value.shape) for key, value in model.state_dict().items()}
+    found = {key: tuple(value.shape) for key, value in state.items()}
+    if expected != found:
+        raise InputError(f"weights {str(path)!r} do not fit the model: {_differences(expected, found)}")
+    model.load_state_dict(state)
+    return model
+
+
+def _differences(expected: dict[str, tuple[int, ...]], found: dict[str, tuple[int, ...]]) -> str:
+    missing = sorted(expected.keys() - found.keys())
+    unexpected = sorted(found.keys() - expected.keys())
+    shapes = [
+        f"{k} {found[k]} for {expected[k]}" for k in sorted(expected.keys() & found.keys()) if expected[k] != found[k]
+    ]
+    parts = [
+        f"{len(names)} {kind} ({', '.join(names[:5])}{', ...' if len(names) > 5 else ''})"
+        for kind, names in (("missing", missing), ("unexpected", unexpected), ("mis-shaped", shapes))
+        if names
+    ]
+    return "; ".join(parts)

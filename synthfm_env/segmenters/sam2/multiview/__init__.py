@@ -1,0 +1,1 @@
+"""The default session: several views of a crop that follows the structure."""

@@ -1,0 +1,1 @@
+"""Tracking of one structure through one stack of slices."""

@@ -1,0 +1,1 @@
+"""Structures: their shapes, groups and places."""

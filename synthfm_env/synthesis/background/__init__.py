@@ -1,0 +1,1 @@
+"""Body and background clusters."""

@@ -1,0 +1,168 @@
+"""What lies behind and around the organs: clusters, a body with fat, muscle or skull, the air outside."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from synthfm_env.synthesis.anatomy.placement import Scene
+from synthfm_env.synthesis.anatomy.shapes import Array, Rng, Star, log_uniform
+from synthfm_env.synthesis.background.clusters import cluster_map, eroded
+from synthfm_env.synthesis.components import REGION
+from synthfm_env.synthesis.drawing.canvas import Canvas
+from synthfm_env.synthesis.drawing.random_fields import above, fractal_field, gaussian_blur, slabs
+from synthfm_env.synthesis.imaging.tissue_intensities import Palette
+from synthfm_env.synthesis.recipe import Recipe
+
+_FIRST_REGION = 10_000
+_PER_PIXEL = 4
+
+
+def draw_clusters(canvas: Canvas, palette: Palette, recipe: Recipe, rng: Rng, fineness: float = 1.0) -> dict[int, str]:
+    """Fill the canvas with clusters and the boundaries eroded between them; return the kinds of their labels.
+
+    One time in three all clusters are nearly alike, so that only the boundaries tell them apart (SynthFM 3.1.2).
+    """
+    count = int(rng.integers(recipe.cluster_count[0], recipe.cluster_count[1] + 1))
+    size = max(6.0, min(canvas.shape[1:]) * log_uniform(rng, 0.1, 0.5) / fineness)
+    stretch = np.ones(3)
+    if rng.random() < 0.3:  # layers: muscles and fasciae, which an ultrasound probe lies parallel to
+        stretch[2 if palette.style == "US" else int(rng.integers(3))] = rng.uniform(2, 5)
+    rough, offsets = rng.uniform(0, 0.6), rng.normal(0, rng.uniform(0, 0.6), count)
+    clusters = cluster_map(
+        canvas.shape, count, size, rough, canvas.dz, canvas.generator, stretch.tolist(), offsets.tolist()
+    )
+    alike = rng.random() < 0.25
+    subset = np.ones(count, bool) if alike else rng.random(count) < rng.uniform(0, 0.9)
+    unit = max(1.0, min(canvas.shape[1:]) / 192)
+    steps = np.where(subset, np.ceil(rng.integers(1, 4, count) * unit), 0).astype(np.int64)
+    # Membranes swell, thin out and end; an even net of them would look like a honeycomb.
+    strength = fractal_field(canvas.shape, [0.6 * size, 0.2 * size], [1.0, 0.6], canvas.dz, canvas.generator)
+    strength.mul_(rng.uniform(0.2, 0.6)).add_(0.8)
+    gone = eroded(clusters, steps, across_slices=canvas.dz < 2.5, strength=strength)
+    one = palette.soft(rng)
+    means = [palette.near(rng, one) if alike else palette.any(rng) for _ in range(count)]
+    if alike:
+        lines = [palette.soft(rng, one, least=0.1)] * count
+    else:
+        lines = [palette.any(rng) for _ in range(count)] if rng.random() < 0.5 else [palette.any(rng)] * count
+    grain = [palette.amplitude(rng) for _ in range(2 * count)]
+    index = clusters.add_(gone, alpha=count)
+
+    # One look-up for both: a complex number is an intensity and a strength of texture.
+    looks = torch.complex(*(torch.tensor(v, dtype=torch.float32, device=canvas.device) for v in (means + lines, grain)))
+    sharp = log_uniform(rng, 0.4, 0.9) * unit
+    for rows in slabs(canvas.shape):
+        found = looks.index_select(0, index[rows].flatten()).view(index[rows].shape)
+        mean, texture = torch.view_as_real(found).unbind(-1)
+        canvas.mean[rows].copy_(gaussian_blur(mean, (0, sharp, sharp)))  # partial volume
+        canvas.texture[rows].copy_(texture)
+    if recipe.shapes and rng.random() >= recipe.cluster_targets:
+        return {}
+    ids = torch.arange(_FIRST_REGION, _FIRST_REGION + 2 * count, dtype=torch.int16, device=canvas.device)
+    ids[count:] = 0
+    canvas.label.copy_(ids.index_select(0, index.flatten()).view(index.shape))
+    return {_FIRST_REGION + k: REGION for k in range(count)}
+
+
+@dataclass(frozen=True)
+class Body:
+    """The outline of a body and its layers.
+
+    Attributes:
+        depth: how far a voxel lies under the surface, in pixels; negative outside.
+        inner: where the layers end and the organs begin.
+        levels: intensity by depth, ``_PER_PIXEL`` entries a pixel from ``start`` on.
+        weights: how much of it shows: 1 in the layers, 0 below them.
+        air_weights: the same, for the air alone.
+    """
+
+    depth: Tensor
+    inner: float
+    start: float
+    levels: Array
+    weights: Array
+    air_weights: Array
+
+    def cover(self, scene: Scene, layers: bool) -> None:
+        """Paint the air outside, and the ``layers`` too where asked; what is covered has no label."""
+        canvas = scene.canvas
+        weights = self.weights if layers else self.air_weights
+        # One look-up for both: a complex number is an intensity and how much of it shows.
+        table = torch.as_tensor(self.levels + 1j * weights, dtype=torch.complex64, device=canvas.device)
+        for rows in slabs(canvas.shape):
+            depth = self.depth[rows]
+            index = depth.sub(self.start).mul_(_PER_PIXEL).clamp_(0, len(weights) - 1).int().flatten()
+            found = torch.view_as_real(table.index_select(0, index).view(depth.shape))
+            level, share = (part.contiguous() for part in found.unbind(-1))
+            canvas.mean[rows].lerp_(level, share)
+            # Fat and air have next to no texture.
+            canvas.texture[rows].mul_(share.mul_(-0.9).add_(1))
+            canvas.label[rows].mul_(above(depth, self.inner if layers else 0.0))
+
+
+def draw_body(scene: Scene) -> Body:
+    """Draw a trunk (long, cut at both ends) or a head (closed), with skin and fat, muscle, or a skull."""
+    rng, palette, canvas = scene.rng, scene.palette, scene.canvas
+    across = scene.span[1:] * rng.uniform(0.36, 0.6, 2)
+    closed = rng.random() < 0.3
+    along = scene.span[0] * rng.uniform(0.45, 0.7) if closed else 1e4 * scene.size
+    count = int(rng.integers(2, 6))
+    shape = Star(
+        np.array([along, *across]),
+        np.eye(3),
+        rng.normal(0, 1.5, (3, count)),
+        rng.uniform(0, 2 * np.pi, count),
+        rng.normal(0, 0.06, count),
+    )
+    centre = scene.extent * 0.5 + scene.span * np.array([0, *rng.uniform(-0.08, 0.08, 2)])
+    whole = (slice(0, canvas.shape[0]), slice(0, canvas.shape[1]), slice(0, canvas.shape[2]))
+    depth = canvas.sampled(shape.turned(scene.frame), whole, scene.frame @ centre, warped=True)
+    depth *= float(np.sqrt(across.prod()) / np.prod(shape.axes) ** (1 / 3))
+    layers = []
+    if rng.random() < 0.3:
+        layers.append((rng.uniform(0.8, 2), palette.soft(rng)))
+    if rng.random() < 0.7:
+        layers.append((scene.size * log_uniform(rng, 0.01, 0.12), palette.fat(rng)))
+    if rng.random() < (0.6 if closed else 0.1):
+        layers.append((scene.size * rng.uniform(0.012, 0.05), palette.bone(rng)))
+        layers.append((scene.size * rng.uniform(0.005, 0.03), palette.fluid(rng)))
+    elif rng.random() < 0.3:
+        layers.append((scene.size * rng.uniform(0.03, 0.1), palette.soft(rng)))
+    return _with_layers(depth, layers, palette.air, log_uniform(rng, 0.4, 1.5))
+
+
+def draw_phantom(scene: Scene) -> Body | None:
+    """SynthFM's backdrop: a black canvas, or one with a plain disc (a cylinder along the body) on it."""
+    rng, canvas = scene.rng, scene.canvas
+    if rng.random() < 0.4:
+        return None
+    radius = scene.size * rng.uniform(0.35, 0.49)
+    shape = Star.ellipsoid(np.array([1e4 * scene.size, radius, radius]), np.eye(3))
+    whole = (slice(0, canvas.shape[0]), slice(0, canvas.shape[1]), slice(0, canvas.shape[2]))
+    depth = canvas.sampled(shape.turned(scene.frame), whole, scene.frame @ (scene.extent / 2), warped=False)
+    depth *= float(radius / np.prod(shape.axes) ** (1 / 3))
+    return _with_layers(depth, [], 0.0, 0.7)
+
+
+def _with_layers(depth: Tensor, layers: list[tuple[float, float]], air: float, blur: float) -> Body:
+    inner = float(sum(thick for thick, _ in layers))
+    start = -6.0
+    at = np.arange(start, inner + 6.0, 1 / _PER_PIXEL)
+    levels, weights = np.full(at.shape, air), (at < inner).astype(float)
+    top = 0.0
+    for thick, level in layers:
+        levels[at >= top] = level
+        top += thick
+    taps = np.exp(-0.5 * (np.arange(-12, 13) / (_PER_PIXEL * blur)) ** 2)
+    taps /= taps.sum()
+
+    def smooth(values: Array) -> Array:
+        padded = np.pad(values, 12, mode="edge")
+        return np.convolve(padded, taps, mode="valid")
+
+    air_weights = smooth((at < 0).astype(float))
+    if not layers:
+        levels[:] = air
+    return Body(depth, inner, start, smooth(levels), smooth(weights), air_weights)

@@ -1,0 +1,103 @@
+"""A contact sheet of synthetic volumes: three planes each, with the contours of their structures."""
+
+import os
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from synthfm_env.errors import InputError
+from synthfm_env.synthesis.generator import SynthFM3D
+from synthfm_env.synthesis.recipe import Recipe, load_recipe
+from synthfm_env.volumes.intensity import to_uint8
+from synthfm_env.volumes.volume import Volume
+
+
+def preview_volumes(
+    shape: Sequence[int], recipe: str | Path | dict[str, Any] | Recipe, seed: int, each: int = 3
+) -> list[Volume]:
+    """Return ``each`` volumes of every style that the recipe draws, from seeds ``seed``, ``seed`` + 1 ..."""
+    whole = load_recipe(recipe)
+    volumes = []
+    for style, weight in whole.styles.items():
+        if weight:
+            maker = SynthFM3D(shape, whole.model_copy(update={"styles": {style: 1.0}}))
+            volumes += [maker.sample(seed + i) for i in range(each)]
+    return volumes
+
+
+def checked_sheet(path: str | Path) -> Path:
+    """Return the path of a contact sheet, so that what is wrong with it shows before the volumes are drawn.
+
+    Raises:
+        InputError: matplotlib is not installed, or the name has no ending of a picture.
+    """
+    if find_spec("matplotlib") is None:
+        raise InputError("a preview needs matplotlib; `pip install 'synthfm_env[plot]'`")
+    target = Path(path)
+    kinds = (".png", ".pdf", ".svg")
+    if target.suffix not in kinds:
+        raise InputError(f"preview {target}: expected a name that ends in {', '.join(kinds)}")
+    if not target.parent.is_dir():
+        raise InputError(f"preview {target}: there is no folder {target.parent}; make it, or name another")
+    return target
+
+
+def contact_sheet(volumes: Sequence[Volume], path: str | Path, columns: int = 2) -> None:
+    """Draw volumes on one picture, each as the planes through its most telling voxel, plain and with contours.
+
+    Args:
+        volumes: synthetic or real, with a label; 2D images show their one slice.
+        path: where to write the picture, a .png, .pdf or .svg; it appears complete or not at all.
+        columns: volumes side by side.
+
+    Raises:
+        InputError: matplotlib is not installed, there is nothing to draw, or the file cannot be written.
+    """
+    target = checked_sheet(path)
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    if not volumes:
+        raise InputError(f"preview {target}: no volumes to draw")
+    planes = 1 if all(v.image.shape[0] == 1 for v in volumes) else 3
+    rows = -(-len(volumes) // columns)
+    figure = Figure(figsize=(columns * planes * 2 * 1.5, rows * 1.65), layout="constrained")
+    axes = np.atleast_2d(figure.subplots(rows, columns * planes * 2, squeeze=False))
+    for axis in axes.ravel():
+        axis.axis("off")
+    colours = matplotlib.colormaps["tab20"]
+    for k, volume in enumerate(volumes):
+        row, start = divmod(k, columns)
+        cells = axes[row, start * planes * 2 : (start + 1) * planes * 2]
+        cells[0].set_title(f"{volume.modality}  {volume.case_id}", fontsize=5, loc="left", pad=2)
+        for i, (image, label, aspect) in enumerate(_cuts(volume)):
+            for cell in cells[2 * i : 2 * i + 2]:
+                cell.imshow(image, cmap="gray", vmin=0, vmax=255, aspect=aspect, interpolation="nearest")
+            for structure in np.unique(label[label > 0]):
+                colour = colours(int(structure) % 20)
+                cells[2 * i + 1].contour(label == structure, [0.5], colors=[colour], linewidths=0.5)
+    unfinished = target.with_name(f".{target.stem}.part{target.suffix}")
+    try:
+        figure.savefig(unfinished, dpi=110)
+        os.replace(unfinished, target)
+    except OSError as error:
+        unfinished.unlink(missing_ok=True)
+        raise InputError(f"preview {target}: cannot be written ({error.strerror or error})") from error
+
+
+def _cuts(volume: Volume) -> list[tuple[NDArray[np.uint8], NDArray[np.integer], float]]:
+    """Return (image, label, aspect) of each plane through the slices that show the most structures."""
+    image = to_uint8(volume.image, volume.modality)
+    label = np.zeros(image.shape, np.int16) if volume.label is None else volume.label
+    cuts = []
+    for axis in range(1 if image.shape[0] == 1 else 3):
+        slices = [(len(np.unique(s)), int(np.count_nonzero(s))) for s in np.moveaxis(label, axis, 0)]
+        at = max(range(len(slices)), key=slices.__getitem__)
+        down, across = (a for a in range(3) if a != axis)
+        plane = np.moveaxis(image, axis, 0)[at], np.moveaxis(label, axis, 0)[at]
+        cuts.append((*plane, volume.spacing[down] / volume.spacing[across]))
+    return cuts

@@ -1,0 +1,1 @@
+"""Random fields, displacements and the canvas on which structures are painted."""

@@ -1,0 +1,1 @@
+"""From tissue to an image: intensities, scanners and noise."""

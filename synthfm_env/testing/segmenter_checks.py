@@ -1,0 +1,259 @@
+"""Tells the author of a segmenter what is wrong with it."""
+
+import random
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from synthfm_env.errors import InputError
+from synthfm_env.prompts import Click
+from synthfm_env.segmenters.base import Capabilities, Prediction, Segmenter, Session
+
+VOLUME, IMAGE = (6, 18, 20), (1, 24, 16)  # a volume whose axes differ, and a single slice
+SPACING = (2.5, 0.8, 0.7)
+SEED = 3
+Shape = tuple[int, int, int]
+
+
+def check_segmenter(segmenter: Segmenter) -> None:
+    """Click through a volume and an image with a segmenter, and check that it keeps the contract.
+
+    - ``name`` and ``capabilities`` are there, and what they promise holds: a segmenter that takes no volumes, no images
+      or no negative clicks refuses them by an ``InputError``;
+    - a mask is bool on the image's own grid, logits are float32 (D, h, w) or None, seconds are two numbers from 0 up;
+    - ``undo`` brings back the earlier mask bit for bit, ``reset`` and a new session give the same masks again, and no
+      global source of chance is touched;
+    - a mask that was handed out stays as it was, the image too, and two sessions do not disturb each other;
+    - ``add_many`` answers as ``add`` does;
+    - a click outside the image, an undo without a click, a session that is closed, an image with two axes or with NaN
+      are refused by an ``InputError``, and a refused click leaves the session as it was.
+
+    It takes a few dozen clicks on small images. Speed and quality are not checked.
+
+    Args:
+        segmenter: an instance.
+
+    Raises:
+        InputError: with one line for each thing that is wrong.
+    """
+    problems = list(_of_class(segmenter))
+    if not problems:
+        for shape in (VOLUME, IMAGE):
+            problems += [problem for problem in _of_shape(segmenter, shape) if problem not in problems]
+    if problems:
+        lines = "\n".join(f"- {problem}" for problem in problems)
+        raise InputError(f"check_segmenter({type(segmenter).__name__}): this should be mended:\n{lines}")
+
+
+def _of_class(segmenter: Any) -> Iterator[str]:
+    if not isinstance(segmenter, Segmenter):
+        yield f"expected an instance of a subclass of synthfm_env.Segmenter, got {segmenter!r}"
+        return
+    name = getattr(segmenter, "name", None)
+    if not (isinstance(name, str) and name):
+        yield f"name is {name!r}: expected a text to record it under"
+    capabilities = getattr(segmenter, "capabilities", None)
+    if not isinstance(capabilities, Capabilities):
+        yield f"capabilities is {capabilities!r}: expected a synthfm_env.segmenters.Capabilities"
+
+
+def _of_shape(segmenter: Segmenter, shape: Shape) -> Iterator[str]:
+    takes = segmenter.capabilities.images if shape[0] == 1 else segmenter.capabilities.volumes
+    image = _picture(shape)
+    if not takes:
+        what = "an image of one slice" if shape[0] == 1 else "a volume"
+        yield from _refuses(f"its capabilities exclude {what}, but start", lambda: segmenter.start(image, SPACING))
+        return
+    before = _global_chance()
+    kept = image.copy()
+    for check in (_answers, _undo, _again, _apart, _batch, _refusals, _closing, _images):
+        try:
+            yield from check(segmenter, image)
+        except Exception as error:
+            yield f"on a grid of {shape}: {type(error).__name__}: {' '.join(str(error).split())}"
+            return
+    if not np.array_equal(image, kept):
+        yield "it changed the image in place: work on a copy"
+    if _global_chance() != before:
+        yield "it draws from a global source of chance: take a generator of your own, with a fixed seed"
+
+
+def _answers(segmenter: Segmenter, image: NDArray[np.uint8]) -> Iterator[str]:
+    with segmenter.start(image, SPACING) as session:
+        if not isinstance(session, Session):
+            yield f"start returned {type(session).__name__}: expected a subclass of synthfm_env.Session"
+            return
+        if session.clicks != ():
+            yield f"a new session has the clicks {session.clicks!r}: expected an empty tuple"
+        placed: list[Click] = []
+        handed: list[tuple[Prediction, NDArray[Any]]] = []
+        for click in _clicks(segmenter, image):
+            answer = session.add(click)
+            placed.append(click)
+            yield from _of_prediction(answer, image)
+            if session.clicks != tuple(placed):
+                yield f"session.clicks is {session.clicks!r} after {len(placed)} clicks: expected these, oldest first"
+            handed.append((answer, np.array(answer.mask)))
+        if any(not np.array_equal(answer.mask, mask) for answer, mask in handed):
+            yield "a later click changed a mask that had been handed out: return a new array each time"
+    if not segmenter.capabilities.negative_clicks:
+        with segmenter.start(image, SPACING) as session:
+            session.add(_clicks(segmenter, image)[0])
+            click = Click((0, 0, 0), positive=False)
+            yield from _refuses("its capabilities exclude negative clicks, but add", lambda: session.add(click))
+
+
+def _of_prediction(answer: Any, image: NDArray[np.uint8]) -> Iterator[str]:
+    if not isinstance(answer, Prediction):
+        yield f"a verb returned {type(answer).__name__}: expected a synthfm_env.Prediction"
+        return
+    mask, logits = answer.mask, answer.logits
+    if not isinstance(mask, np.ndarray) or mask.dtype != np.bool_ or mask.shape != image.shape:
+        yield f"the mask is {_described(mask)}: expected bool {image.shape}, the image's own grid"
+    fits = isinstance(logits, np.ndarray) and logits.dtype == np.float32
+    if logits is not None and not (fits and logits.ndim == 3 and logits.shape[0] == image.shape[0]):
+        yield f"the logits are {_described(logits)}: expected None, or float32 ({image.shape[0]}, h, w)"
+    seconds = answer.seconds
+    if len(seconds) != 2 or not all(isinstance(value, int | float) and 0 <= value < np.inf for value in seconds):
+        yield f"the seconds are {seconds!r}: expected Seconds(encode, predict), two numbers from 0 up"
+
+
+def _undo(segmenter: Segmenter, image: NDArray[np.uint8]) -> Iterator[str]:
+    clicks = _clicks(segmenter, image)
+    with segmenter.start(image, SPACING) as session:
+        masks = [session.add(click).mask.copy() for click in clicks]
+        for count in range(len(clicks) - 1, 0, -1):
+            back = session.undo()
+            if not np.array_equal(back.mask, masks[count - 1]):
+                yield "undo did not bring back the earlier mask bit for bit"
+            if session.clicks != tuple(clicks[:count]):
+                yield "undo left the click among session.clicks"
+        if not np.array_equal(session.add(clicks[1]).mask, masks[1]):
+            yield "after an undo the same click gave another mask: forget all that it had changed"
+
+
+def _again(segmenter: Segmenter, image: NDArray[np.uint8]) -> Iterator[str]:
+    clicks = _clicks(segmenter, image)
+    with segmenter.start(image, SPACING) as session:
+        first = [session.add(click).mask.copy() for click in clicks]
+        session.reset()
+        if session.clicks != ():
+            yield "reset left clicks in session.clicks"
+        if not _same(first, [session.add(click).mask for click in clicks]):
+            yield "after reset the same clicks gave other masks: forget all clicks, and fix all chance"
+    with segmenter.start(image, SPACING) as session:
+        if not _same(first, [session.add(click).mask for click in clicks]):
+            yield "a new session with the same clicks gave other masks: runs could not be replayed"
+
+
+def _apart(segmenter: Segmenter, image: NDArray[np.uint8]) -> Iterator[str]:
+    clicks, other = _clicks(segmenter, image), np.ascontiguousarray(image[:, ::-1])
+    with segmenter.start(image, SPACING) as session:
+        alone = [session.add(click).mask.copy() for click in clicks]
+    with segmenter.start(image, SPACING) as session, segmenter.start(other, SPACING) as beside:
+        mixed = []
+        for click in clicks:
+            beside.add(clicks[0])
+            mixed.append(session.add(click).mask.copy())
+    if not _same(alone, mixed):
+        yield "a second session changed the masks of the first: keep the state of an image in its session"
+
+
+def _batch(segmenter: Segmenter, image: NDArray[np.uint8]) -> Iterator[str]:
+    clicks, other = _clicks(segmenter, image), np.ascontiguousarray(image[:, ::-1])
+    with segmenter.start(image, SPACING) as one, segmenter.start(other, SPACING) as two:
+        alone = [one.add(clicks[0]).mask.copy(), two.add(clicks[0]).mask.copy()]
+    with segmenter.start(image, SPACING) as one, segmenter.start(other, SPACING) as two:
+        together = [answer.mask for answer in segmenter.add_many([one, two], [clicks[0], clicks[0]])]
+    if not _same(alone, together):
+        yield "add_many gave other masks than add: leave it out, or answer the same"
+
+
+def _refusals(segmenter: Segmenter, image: NDArray[np.uint8]) -> Iterator[str]:
+    clicks = _clicks(segmenter, image)
+    with segmenter.start(image, SPACING) as session:
+        yield from _refuses("undo without a click", session.undo)
+        session.add(clicks[0])
+        for outside in (Click(image.shape), Click((0, -1, 0))):
+            yield from _refuses(f"add of the click {outside}, outside the image,", lambda: session.add(outside))  # noqa: B023
+        if session.clicks != (clicks[0],):
+            yield "a refused click changed session.clicks: leave the session as it was"
+    bad = image.astype(np.float32)
+    bad[0, 0, 0] = np.nan
+    yield from _refuses("start on an image with two axes", lambda: segmenter.start(image[0], SPACING))
+    yield from _refuses("start on an image with NaN", lambda: segmenter.start(bad, SPACING))
+    yield from _refuses("start with a spacing of 0", lambda: segmenter.start(image, (1.0, 0.0, 1.0)))
+
+
+def _closing(segmenter: Segmenter, image: NDArray[np.uint8]) -> Iterator[str]:
+    click = _clicks(segmenter, image)[0]
+    session = segmenter.start(image, SPACING)
+    session.add(click)
+    session.close()
+    session.close()
+    for name, verb in (("add", lambda: session.add(click)), ("undo", session.undo), ("reset", session.reset)):
+        yield from _refuses(f"{name} on a closed session", verb)
+
+
+def _images(segmenter: Segmenter, image: NDArray[np.uint8]) -> Iterator[str]:
+    click = _clicks(segmenter, image)[0]
+    for what, other in (
+        ("RGB", np.repeat(image[..., None], 3, axis=-1)),
+        ("float32", image.astype(np.float32) - 40),
+        ("read-only", _frozen(image)),
+    ):
+        try:
+            with segmenter.start(other, SPACING) as session:
+                yield from _of_prediction(session.add(click), image)
+        except Exception as error:
+            yield f"an image that is {what} raised {type(error).__name__}: {' '.join(str(error).split())}"
+
+
+def _refuses(what: str, call: Callable[[], Any]) -> Iterator[str]:
+    try:
+        call()
+    except InputError:
+        return
+    except Exception as error:
+        yield f"{what} raised {type(error).__name__}: expected an InputError that says what to do"
+    else:
+        yield f"{what} raised nothing: expected an InputError"
+
+
+def _picture(shape: Shape) -> NDArray[np.uint8]:
+    """Return a bright box in the dark, with noise."""
+    noise = np.random.default_rng(SEED).integers(0, 30, shape, dtype=np.uint8)
+    noise[tuple(slice(n // 4, n - n // 4) for n in shape)] += 120
+    return noise
+
+
+def _clicks(segmenter: Segmenter, image: NDArray[np.uint8]) -> list[Click]:
+    depth, height, width = image.shape
+    clicks = [
+        Click((depth // 2, height // 2, width // 2)),
+        Click((0, 1, 2), positive=False),
+        Click((depth - 1, height // 2, width // 4)),
+    ]
+    return [click for click in clicks if click.positive or segmenter.capabilities.negative_clicks]
+
+
+def _same(before: list[NDArray[Any]], after: list[NDArray[Any]]) -> bool:
+    return all(np.array_equal(one, other) for one, other in zip(before, after, strict=True))
+
+
+def _frozen(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    copy = image.copy()
+    copy.flags.writeable = False
+    return copy
+
+
+def _described(array: Any) -> str:
+    return f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else type(array).__name__
+
+
+def _global_chance() -> tuple[Any, ...]:
+    legacy: Any = np.random.get_state()  # noqa: NPY002 - to see that nobody draws from it
+    kind, keys, *rest = legacy
+    return random.getstate(), kind, keys.tobytes(), tuple(rest)

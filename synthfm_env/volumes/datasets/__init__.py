@@ -1,0 +1,6 @@
+"""Data sets as their hosts ship them, read into volumes."""
+
+from synthfm_env.volumes.datasets.base import Item, Layout, wanted_ids
+from synthfm_env.volumes.datasets.registry import get_layout, list_layouts
+
+__all__ = ["Item", "Layout", "get_layout", "list_layouts", "wanted_ids"]

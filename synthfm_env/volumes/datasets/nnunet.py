@@ -1,0 +1,204 @@
+"""Folders in nnU-Net's manner, those of the Medical Segmentation Decathlon and AMOS, and plain ones."""
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+from synthfm_env.errors import InputError
+from synthfm_env.volumes.datasets.base import Item, Layout
+from synthfm_env.volumes.nifti import load_volume
+from synthfm_env.volumes.volume import MODALITIES, Volume
+
+ENDINGS = (".nii.gz", ".nii")
+PAIRS = (("imagesTr", "labelsTr"), ("imagesTs", "labelsTs"), ("imagesVa", "labelsVa"), ("images", "labels"))
+_CHANNEL = re.compile(r"_0000$")
+_OTHER_CHANNEL = re.compile(r"_000[1-9]$")
+
+
+class Folder(Layout):
+    """Your own NIfTI files: nnU-Net's imagesTr and labelsTr, images and labels, or a folder a case.
+
+    - ``imagesTr/CASE_0000.nii.gz`` with ``labelsTr/CASE.nii.gz``, and the same with ``Ts`` or ``Va``; of several
+      channels the first is played. ``dataset.json`` beside them names structures and modality.
+    - ``images/CASE.nii.gz`` with ``labels/CASE.nii.gz``.
+    - ``CASE/image.nii.gz`` with ``CASE/label.nii.gz``; ``CASE/meta.json`` may name ``labels`` (id to name) and
+      ``modality``.
+    """
+
+    name: ClassVar[str] = "folder"
+    licence: ClassVar[str] = "yours"
+    address: ClassVar[str] = "your own disk"
+    expected: ClassVar[tuple[str, ...]] = (
+        "imagesTr/CASE_0000.nii.gz with labelsTr/CASE.nii.gz",
+        "images/CASE.nii.gz with labels/CASE.nii.gz",
+        "or CASE/image.nii.gz with CASE/label.nii.gz",
+    )
+
+    def find(self, root: Path, part: str) -> list[Item]:
+        """Return the pairs of all three forms; an image without a label is passed over."""
+        return [*_in_two_folders(root), *_a_folder_a_case(root)]
+
+    def load(self, item: Item, structures: Sequence[int | str] = ()) -> Volume:
+        """Read a pair; structures are named as ``dataset.json`` or ``meta.json`` has them."""
+        names, modality = _described(item)
+        return named(load_volume(item.image, item.label, modality=modality, case_id=item.case_id), names)
+
+
+class Decathlon(Folder):
+    """Medical Segmentation Decathlon: one task, imagesTr and labelsTr as its archive unpacks."""
+
+    name: ClassVar[str] = "msd"
+    licence: ClassVar[str] = "CC BY-SA 4.0"
+    address: ClassVar[str] = "http://medicaldecathlon.com"
+    expected: ClassVar[tuple[str, ...]] = ("dataset.json", "imagesTr/lung_001.nii.gz", "labelsTr/lung_001.nii.gz")
+
+    def find(self, root: Path, part: str) -> list[Item]:
+        """Return the training pairs; the test images have no public truth."""
+        return list(_pairs(root / "imagesTr", root / "labelsTr"))
+
+
+class Amos(Folder):
+    """AMOS 2022: 15 abdominal organs; numbers up to 500 are CT, above they are MR."""
+
+    name: ClassVar[str] = "amos"
+    licence: ClassVar[str] = "CC BY 4.0"
+    address: ClassVar[str] = "https://zenodo.org/records/7262581"
+    parts: ClassVar[Mapping[str, str]] = {"CT": "amos_0001 to amos_0500", "MR": "amos_0501 and above"}
+    structures: ClassVar[Mapping[int, str]] = dict(
+        enumerate(
+            (
+                "spleen",
+                "right kidney",
+                "left kidney",
+                "gall bladder",
+                "esophagus",
+                "liver",
+                "stomach",
+                "aorta",
+                "postcava",
+                "pancreas",
+                "right adrenal gland",
+                "left adrenal gland",
+                "duodenum",
+                "bladder",
+                "prostate/uterus",
+            ),
+            start=1,
+        )
+    )
+    expected: ClassVar[tuple[str, ...]] = (
+        "imagesTr/amos_0001.nii.gz",
+        "labelsTr/amos_0001.nii.gz",
+        "and imagesVa, labelsVa",
+    )
+    last_ct: ClassVar[int] = 500
+
+    def find(self, root: Path, part: str) -> list[Item]:
+        """Return the images of one modality, of training and validation."""
+        return [item for item in _in_two_folders(root) if self._modality(item.image_id) == part]
+
+    def load(self, item: Item, structures: Sequence[int | str] = ()) -> Volume:
+        """Read a pair."""
+        modality = self._modality(item.image_id)
+        return named(load_volume(item.image, item.label, modality=modality, case_id=item.case_id), self.structures)
+
+    def _modality(self, image_id: str) -> str:
+        number = re.search(r"(\d+)$", image_id)
+        return "CT" if number and int(number[1]) <= self.last_ct else "MR"
+
+
+def named(volume: Volume, names: Mapping[int, str]) -> Volume:
+    """Return the volume with the names of its structures; an id without one keeps its own number as name."""
+    volume.structures.update(names)
+    return volume
+
+
+def stem(path: Path) -> str:
+    """Return a NIfTI file's name without its ending."""
+    return path.name.removesuffix(".gz").removesuffix(".nii")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        InputError: it is broken.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read as JSON ({error}); mend the file, or move it away") from None
+
+
+def _in_two_folders(root: Path) -> Iterator[Item]:
+    for images, labels in PAIRS:
+        yield from _pairs(root / images, root / labels)
+
+
+def _pairs(images: Path, labels: Path) -> Iterator[Item]:
+    if not images.is_dir() or not labels.is_dir():
+        return
+    truths = {stem(path): path for path in _niftis(labels)}
+    for path in _niftis(images):
+        case = stem(path)
+        if case not in truths:
+            if _OTHER_CHANNEL.search(case):
+                continue
+            case = _CHANNEL.sub("", case)
+        if case in truths:
+            yield Item(case, case, path, truths[case])
+
+
+def _a_folder_a_case(root: Path) -> Iterator[Item]:
+    for folder in sorted(path for path in root.iterdir() if path.is_dir()):
+        image, label = (_first(folder, name) for name in ("image", "label"))
+        if image and label:
+            yield Item(folder.name, folder.name, image, label)
+
+
+def _first(folder: Path, name: str) -> Path | None:
+    return next((folder / (name + ending) for ending in ENDINGS if (folder / (name + ending)).is_file()), None)
+
+
+def _niftis(folder: Path) -> list[Path]:
+    # macOS leaves files of its own, ._CASE.nii.gz, which are no images.
+    return sorted(path for path in folder.iterdir() if path.name.endswith(ENDINGS) and not path.name.startswith("."))
+
+
+def _described(item: Item) -> tuple[dict[int, str], str | None]:
+    """Return the names of label ids and the modality that a file beside the images tells, where there is one."""
+    dataset, meta = item.image.parent.parent / "dataset.json", item.image.parent / "meta.json"
+    if item.image.name.startswith("image.") and meta.is_file():
+        about = read_json(meta)
+        labels, modality = about.get("labels", {}), about.get("modality", "")
+    elif dataset.is_file() and not item.image.name.startswith("image."):
+        about = read_json(dataset)
+        labels = about.get("labels", {})
+        channels = about.get("channel_names") or about.get("modality") or {}
+        modality = next(iter(channels.values()), "") if isinstance(channels, dict) else str(channels)
+    else:
+        return {}, None
+    return _names(labels), _modality(str(modality))
+
+
+def _names(labels: Mapping[str, Any]) -> dict[int, str]:
+    """Read ``{"1": "liver"}``, as version 1 of the format has it, or ``{"liver": 1}``, as version 2 has it."""
+    names = {}
+    for key, value in labels.items():
+        if key.isdigit():
+            names[int(key)] = str(value)
+        elif isinstance(value, int):
+            names[value] = key
+    return {key: name for key, name in names.items() if key}
+
+
+def _modality(text: str) -> str | None:
+    """Return the project's name of a modality, None where the text is none; then it is guessed."""
+    low = text.lower()
+    if low.startswith(("us", "ultrasound")):
+        return "US"
+    if low.startswith(("mr", "t1", "t2", "flair", "adc")):
+        return "MR"
+    return "CT" if low.startswith("ct") else next((name for name in MODALITIES if name.lower() == low), None)

@@ -1,0 +1,98 @@
+"""TotalSegmentator: a folder a case, a file a structure."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+
+from synthfm_env.errors import InputError
+from synthfm_env.volumes.datasets.base import Item, Layout, wanted_ids
+from synthfm_env.volumes.nifti import load_mask, load_volume
+from synthfm_env.volumes.volume import Volume
+
+
+def _words(text: str) -> list[str]:
+    return text.split()
+
+
+def _sides(*names: str) -> list[str]:
+    return [f"{name}_{side}" for name in names for side in ("left", "right")]
+
+
+_VERTEBRAE = [
+    f"vertebrae_{n}" for n in ("S1", *(f"L{i}" for i in range(5, 0, -1)), *(f"T{i}" for i in range(12, 0, -1)))
+]
+_VERTEBRAE += [f"vertebrae_C{i}" for i in range(7, 0, -1)]
+_ORGANS = _words(
+    """
+    spleen kidney_right kidney_left gallbladder liver stomach pancreas adrenal_gland_right adrenal_gland_left
+    lung_upper_lobe_left lung_lower_lobe_left lung_upper_lobe_right lung_middle_lobe_right lung_lower_lobe_right
+    esophagus trachea thyroid_gland small_bowel duodenum colon urinary_bladder prostate kidney_cyst_left
+    kidney_cyst_right sacrum
+    """
+)
+_VESSELS = _words(
+    """
+    heart aorta pulmonary_vein brachiocephalic_trunk subclavian_artery_right subclavian_artery_left
+    common_carotid_artery_right common_carotid_artery_left brachiocephalic_vein_left brachiocephalic_vein_right
+    atrial_appendage_left superior_vena_cava inferior_vena_cava portal_vein_and_splenic_vein iliac_artery_left
+    iliac_artery_right iliac_vena_left iliac_vena_right
+    """
+)
+_BONES = _sides("humerus", "scapula", "clavicula", "femur", "hip")
+_MUSCLES = _sides("gluteus_maximus", "gluteus_medius", "gluteus_minimus", "autochthon", "iliopsoas")
+_RIBS = [f"rib_{side}_{i}" for side in ("left", "right") for i in range(1, 13)]
+_ALL = [
+    *_ORGANS,
+    *_VERTEBRAE,
+    *_VESSELS,
+    *_BONES,
+    "spinal_cord",
+    *_MUSCLES,
+    "brain",
+    "skull",
+    *_RIBS,
+    "sternum",
+    "costal_cartilages",
+]
+
+
+class TotalSegmentator(Layout):
+    """TotalSegmentator, version 2: 117 structures in CT, and the data set of MR in the same form.
+
+    Ids are those of the program's task "total". A file of a structure that is not among them, as some of the MR set, is
+    passed over. A voxel that two files claim belongs to the later id. Its masks were drawn by a model and corrected by
+    people.
+    """
+
+    name: ClassVar[str] = "totalsegmentator"
+    licence: ClassVar[str] = "CC BY 4.0"
+    address: ClassVar[str] = "https://zenodo.org/records/10047292"
+    parts: ClassVar[Mapping[str, str]] = {"CT": "ct.nii.gz", "MR": "mri.nii.gz"}
+    structures: ClassVar[Mapping[int, str]] = dict(enumerate(_ALL, start=1))
+    expected: ClassVar[tuple[str, ...]] = ("s0000/ct.nii.gz", "s0000/segmentations/liver.nii.gz")
+
+    def find(self, root: Path, part: str) -> list[Item]:
+        """Return the folders with an image of that modality."""
+        name = self.parts[part]
+        return [
+            Item(folder.name, folder.name, folder / name, folder / "segmentations", part)
+            for folder in sorted(path for path in root.iterdir() if path.is_dir())
+            if (folder / name).is_file() and (folder / "segmentations").is_dir()
+        ]
+
+    def load(self, item: Item, structures: Sequence[int | str] = ()) -> Volume:
+        """Read an image and the files of the structures that are wanted."""
+        volume = load_volume(item.image, modality=item.part, case_id=item.case_id)
+        label = np.zeros(volume.image.shape, dtype=np.int16)
+        files = {key: item.label / f"{self.structures[key]}.nii.gz" for key in wanted_ids(structures, self.structures)}
+        there = {key: path for key, path in files.items() if path.is_file()}
+        if not there:
+            raise InputError(f"{item.label}: holds none of {', '.join(path.name for path in list(files.values())[:5])}")
+        for key, path in there.items():
+            label[load_mask(path, volume)] = key
+        names = {key: self.structures[key] for key in there}
+        return Volume(
+            volume.image, label, volume.spacing, item.part, item.case_id, names, volume.affine, volume.metadata
+        )

@@ -1,6 +1,0 @@
-"""Data sets as their hosts ship them, read into volumes."""
-
-from synthfm_env.volumes.layouts.layout import Item, Layout, wanted_ids
-from synthfm_env.volumes.layouts.registry import get_layout, list_layouts
-
-__all__ = ["Item", "Layout", "get_layout", "list_layouts", "wanted_ids"]

@@ -1,0 +1,162 @@
+"""Drafts to refine: what the packaged view says of synthetic volumes under simulated clicks, kept as files."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from synthfm_agents import make_clicker
+from synthfm_env import Click, Volume, VolumeEnv
+from synthfm_env.segmenters.sam2 import Draft, Refiner, SAM2Segmenter, load_refiner, load_weights
+from synthfm_env.segmenters.sam2.multiview.click_prior import Evidence
+from synthfm_train.refiner.recipe import RefinerRecipe
+from synthfm_train.sam2.clip_dataset import start_worker
+
+_SUREST = 8.0  # logits of a view, which are kept in 8 bits
+_STEPS = 127
+_ROUND_STRIDE, _RECIPE_STRIDE, _FIRST = 10_000_000, 1_000_000_000, 600_000_000_000  # seeds kept apart
+_LEAST_VOXELS = 30  # of a structure to click on
+
+
+class Drafted(NamedTuple):
+    """A draft and what it should have been.
+
+    Attributes:
+        draft: of one box after one click.
+        truth: float32, the draft's grid: the share of each of its voxels that the structure covers.
+    """
+
+    draft: Draft
+    truth: Tensor
+
+
+def save_draft(path: Path, drafted: Drafted) -> None:
+    """Write a draft in 8 bits a value."""
+    draft = drafted.draft
+    clicks = [[*click.zyx, int(click.positive)] for click in draft.clicks]
+    np.savez(
+        path,
+        views=_packed(draft.views / _SUREST),
+        evidence=_packed(torch.stack(draft.evidence)),
+        grey=draft.grey.round().byte().numpy(),
+        truth=_packed(drafted.truth),
+        clicks=np.array(clicks, dtype=np.int32),
+        box=np.array([[side.start, side.stop] for side in draft.box]),
+    )
+
+
+def load_draft(path: Path) -> Drafted:
+    """Read what ``save_draft`` wrote."""
+    with np.load(path) as kept:
+        values = {name: torch.from_numpy(kept[name]) for name in ("views", "evidence", "grey", "truth")}
+        clicks, box = kept["clicks"].tolist(), kept["box"].tolist()
+    views, evidence, truth = (values[name].float() / _STEPS for name in ("views", "evidence", "truth"))
+    z, y, x = (slice(*side) for side in box)
+    placed = [Click((int(k), int(j), int(i)), bool(positive)) for k, j, i, positive in clicks]
+    return Drafted(Draft((z, y, x), views * _SUREST, Evidence(*evidence), values["grey"].float(), placed), truth)
+
+
+def _packed(values: Tensor) -> NDArray[np.int8]:
+    return (values * _STEPS).round().clamp(-_STEPS, _STEPS).to(torch.int8).numpy()
+
+
+class _Recorder:
+    """Keeps every draft that it is asked to refine."""
+
+    def __init__(self, refiner: Refiner | None) -> None:
+        self._refiner = refiner
+        self.drafts: list[Draft] = []
+
+    def refine(self, draft: Draft) -> Tensor:
+        self.drafts.append(draft)
+        return draft.logits if self._refiner is None else self._refiner.refine(draft)
+
+
+def play(
+    volume: Volume,
+    structure: int,
+    segmenter: SAM2Segmenter,
+    recorder: _Recorder,
+    recipe: RefinerRecipe,
+    clicker: str,
+    seed: int,
+) -> Iterator[Drafted]:
+    """Play one episode and yield its drafts, those of views that were looked at and left again as well."""
+    env = VolumeEnv(image=volume, segmenter=segmenter, reveal_truth=True, max_clicks=recipe.clicks)
+    assert volume.label is not None
+    truth = torch.from_numpy(volume.label == structure)
+    rule = make_clicker(clicker)
+    observation, info = env.reset(seed=seed, options={"structure": structure})
+    rule.reset(seed)
+    ended = False
+    while not ended:
+        observation, _, terminated, truncated, info = env.step(rule.act(observation, info))
+        ended = terminated or truncated
+        for draft in recorder.drafts:
+            part = truth[draft.box].float()[None, None]
+            yield Drafted(draft, F.interpolate(part, size=tuple(draft.grey.shape), mode="area")[0, 0])
+        recorder.drafts.clear()
+    env.close()
+
+
+class Episodes(Dataset[int]):
+    """Item i plays some structures of one volume, writes its drafts into a folder, and is i again.
+
+    The folder appears whole or not at all; where it is there already nothing is played.
+    """
+
+    def __init__(self, recipe: RefinerRecipe, number: int, folder: Path, refiner: Path | None) -> None:
+        """Take the round's number and the refiner to play with, None for none."""
+        self._recipe, self._number, self._folder, self._refiner = recipe, number, folder, refiner
+        self._first = _FIRST + recipe.seed * _RECIPE_STRIDE + number * _ROUND_STRIDE
+        self._generators = recipe.data.generators()
+        self._engine: tuple[SAM2Segmenter, _Recorder] | None = None  # each worker makes its own
+
+    def __len__(self) -> int:
+        return self._recipe.rounds[self._number].volumes
+
+    def __getitem__(self, index: int) -> int:
+        target = self._folder / f"{index:06d}"
+        if not target.exists():
+            part = self._folder / f"{index:06d}.part"
+            shutil.rmtree(part, ignore_errors=True)
+            part.mkdir(parents=True)
+            self._play_volume(self._first + index, part)
+            os.replace(part, target)
+        return index
+
+    def _play_volume(self, seed: int, folder: Path) -> None:
+        if self._engine is None:
+            recorder = _Recorder(None if self._refiner is None else load_refiner(self._refiner))
+            model, device = load_weights(self._recipe.segmenter), torch.device("cpu")
+            name = self._recipe.segmenter
+            engine = SAM2Segmenter(name, model, device, "fast", planes=3, zoom=True, distances=True, refiner=recorder)
+            self._engine = engine, recorder
+        rng = np.random.default_rng((seed, 0xD2AF))
+        volume = self._generators[seed % len(self._generators)].sample(seed)
+        assert volume.label is not None
+        ids, counts = np.unique(volume.label, return_counts=True)
+        ids = ids[(ids > 0) & (counts >= _LEAST_VOXELS)]
+        for number, structure in enumerate(rng.permutation(ids)[: self._recipe.structures]):
+            clicker = self._recipe.clickers[(seed + number) % len(self._recipe.clickers)]
+            drafts = play(volume, int(structure), *self._engine, self._recipe, clicker, seed)
+            for k, drafted in enumerate(drafts):
+                if rng.random() < self._recipe.keep:
+                    save_draft(folder / f"{int(structure):03d}-{k:03d}.npz", drafted)
+
+
+def play_all(episodes: Episodes, workers: int) -> Iterator[int]:
+    """Play all volumes of a round in worker processes, and yield the number of each when it is played."""
+    loader: DataLoader[int] = DataLoader(
+        episodes, batch_size=None, num_workers=workers, prefetch_factor=1 if workers else None,
+        worker_init_fn=start_worker,
+    )  # fmt: skip
+    yield from loader

@@ -1,0 +1,86 @@
+"""What ``synthfm train`` does."""
+
+import os
+import shlex
+from pathlib import Path
+
+import torch
+from rich.console import Console
+
+from synthfm_env.errors import InputError
+from synthfm_train.distributed import start_processes
+from synthfm_train.refiner.recipe import RefinerRecipe, load_refiner_recipe
+from synthfm_train.refiner.trainer import RefinerTrainer
+from synthfm_train.run_directory import RunFolder
+from synthfm_train.sam2.recipe import load_recipe, read_fields
+from synthfm_train.sam2.trainer import Trainer
+
+
+def train(
+    recipe: str,
+    *,
+    out: Path,
+    overrides: tuple[str, ...] = (),
+    resume: bool = False,
+    device: str = "auto",
+    devices: int = 1,
+    workers: int | None = None,
+) -> Path:
+    """Train by a recipe, in a folder, and return the path of the best weights.
+
+    Args:
+        recipe: a packaged name or a TOML file.
+        out: the run's folder.
+        overrides: ``"key=value"`` changes to the recipe.
+        resume: go on from the folder's checkpoint.
+        device: ``"auto"``, ``"cpu"``, ``"cuda"`` or a numbered one.
+        devices: processes that share each step's volumes, on CUDA one for each GPU. Lightning Fabric starts them by
+            running this program again; all but the first end in here.
+        workers: processes that make volumes, for each device; by default the cores that are left, 8 at most.
+
+    Raises:
+        InputError: a bad recipe, or a folder that holds a run already and ``resume`` was not asked for.
+        DivergedError: the loss is no longer finite.
+        KeyboardInterrupt: Ctrl-C, with a message that says how to go on.
+    """
+    refiner = trains_refiner(recipe, overrides)
+    chosen = load_refiner_recipe(recipe, overrides) if refiner else load_recipe(recipe, overrides)
+    if not resume and (out / "checkpoint.pt").exists():
+        raise InputError(f"{str(out)!r} holds a run already; add --resume to go on with it, or give another --out")
+    if refiner and devices > 1:
+        raise InputError(f"recipe {recipe!r} trains a refiner, which takes one device; leave out --devices {devices}")
+    processes = start_processes(device, devices)
+    torch.set_num_threads(1)
+    if workers is None:
+        workers = max(1, min(8, (os.cpu_count() or 1) // devices - 1))
+    trainer: Trainer | RefinerTrainer
+    if isinstance(chosen, RefinerRecipe):
+        trainer = RefinerTrainer(chosen, out, processes.device, resume=resume, workers=workers)
+    else:
+        trainer = Trainer(chosen, out, processes, resume=resume, workers=workers)
+    if processes.rank == 0:
+        changed = RunFolder(out).write_recipe(chosen)
+        if changed and resume:
+            Console(stderr=True).print(f"note: the recipe differs from the folder's in {', '.join(changed)}")
+    try:
+        weights = trainer.run()
+    except KeyboardInterrupt:
+        processes.finish()
+        raise KeyboardInterrupt(_how_to_go_on(recipe, out, overrides, device, devices)) from None
+    processes.finish()
+    return weights
+
+
+def trains_refiner(recipe: str, overrides: tuple[str, ...]) -> bool:
+    """Tell whether a recipe trains the refiner of a segmenter's masks, not a segmenter."""
+    return "rounds" in read_fields(recipe, overrides)
+
+
+def _how_to_go_on(recipe: str, out: Path, overrides: tuple[str, ...], device: str, devices: int) -> str:
+    if not (out / "checkpoint.pt").exists():
+        return "stopped before the first step; nothing was kept"
+    command = ["synthfm", "train", recipe, "--resume", "--out", str(out)]
+    command += ["--device", device] if device != "auto" else []
+    command += ["--devices", str(devices)] if devices > 1 else []
+    command += [part for change in overrides for part in ("--set", change)]
+    return f"stopped and saved; go on with: {shlex.join(command)}"

@@ -1,0 +1,61 @@
+"""A run's folder: what lies in it, and how it survives a kill."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from synthfm_train.sam2.recipe import Strict
+
+
+class RunFolder:
+    """The files of one training.
+
+    Attributes:
+        checkpoint: everything to go on from.
+        weights: the moving average, best by validation in the last phase.
+        metrics: one JSON object a line: every 20 steps the means since the last line, and each evaluation.
+        pictures: one of the validation set for each evaluation.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.checkpoint = path / "checkpoint.pt"
+        self.weights = path / "weights.safetensors"
+        self.metrics = path / "metrics.jsonl"
+        self.pictures = path / "pictures"
+        path.mkdir(parents=True, exist_ok=True)
+
+    def write_recipe(self, recipe: Strict) -> list[str]:
+        """Write ``recipe.json`` and return the top-level keys in which an earlier one differed."""
+        target = self.path / "recipe.json"
+        now = recipe.model_dump(mode="json")
+        before = json.loads(target.read_text(encoding="utf-8")) if target.exists() else now
+        _replace(target, json.dumps(now, indent=1))
+        return [key for key in now if before.get(key, now[key]) != now[key]]
+
+    def log(self, row: dict[str, Any]) -> None:
+        """Append a line to the metrics."""
+        rounded = {k: round(v, 5) if isinstance(v, float) else v for k, v in row.items()}
+        with self.metrics.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(rounded) + "\n")
+
+    def forget_after(self, phase: int, step: int) -> None:
+        """Drop the lines of steps that a resumed run takes again, and one that a kill cut short."""
+        if not self.metrics.exists():
+            return
+        kept = []
+        for line in self.metrics.read_text(encoding="utf-8").splitlines():
+            try:
+                row = json.loads(line)
+            except json.JSONDecodeError:
+                continue
+            if (row["phase"], row["step"]) <= (phase, step):
+                kept.append(line)
+        _replace(self.metrics, "".join(line + "\n" for line in kept))
+
+
+def _replace(target: Path, text: str) -> None:
+    part = target.with_suffix(".part")
+    part.write_text(text, encoding="utf-8")
+    os.replace(part, target)

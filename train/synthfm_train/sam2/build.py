@@ -1,0 +1,70 @@
+"""The model that a recipe starts from."""
+
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from sam2.modeling.sam2_base import SAM2Base
+
+from synthfm_env.errors import InputError
+from synthfm_env.segmenters.sam2 import OFFICIAL, Architecture, build_model, build_official, fill, load_weights, seeded
+from synthfm_env.segmenters.sam2.checkpoints import weights_path
+from synthfm_train.sam2.contrastive import DenseHead
+from synthfm_train.sam2.freezing import DECODER, freeze
+from synthfm_train.sam2.initialization import attend_in_place, attend_to_clicks
+from synthfm_train.sam2.recipe import RANDOM, Recipe
+
+
+def architecture_of(recipe: Recipe) -> Architecture | str:
+    """Return the architecture that a recipe trains: the one it states, else that of its weights, else nano's.
+
+    Raises:
+        InputError: neither the recipe nor the header of its weights says.
+    """
+    if recipe.architecture is not None:
+        return recipe.architecture
+    if recipe.weights == RANDOM:
+        return Architecture()
+    if recipe.weights in OFFICIAL:
+        return recipe.weights
+    path = weights_path(recipe.weights)
+    header: dict[str, str] = {}
+    if path.suffix == ".safetensors" and path.is_file():
+        try:
+            with safe_open(path, framework="pt") as file:
+                header = file.metadata() or {}
+        except SafetensorError as error:
+            raise InputError(f"weights {str(path)!r} are damaged or no safetensors file: {error}") from None
+    if "architecture" in header:
+        return Architecture.from_json(header["architecture"])
+    if "official" in header:
+        return header["official"]
+    load_weights(recipe.weights)  # what is wrong with the file comes before what it does not say
+    raise InputError(
+        f"weights {recipe.weights!r} do not name their architecture: set it, for example "
+        '--set architecture="sam2.1-hiera-tiny"'
+    )
+
+
+def start_model(recipe: Recipe) -> tuple[SAM2Base, DenseHead]:
+    """Build the model and the head of the dense task, by the recipe's seed, its weights and what it trains.
+
+    Raises:
+        InputError: the weights cannot be read, or are of another architecture.
+    """
+    architecture = architecture_of(recipe)
+    with seeded(recipe.seed):
+        model: SAM2Base
+        model = build_official(architecture) if isinstance(architecture, str) else build_model(architecture)
+        decoder = model.sam_mask_decoder
+        head = DenseHead((decoder.conv_s0.out_channels, decoder.conv_s1.out_channels, model.hidden_dim))
+    if recipe.weights == RANDOM:
+        attend_to_clicks(model)
+        attend_in_place(model)
+    else:
+        random = {name: value.clone() for name, value in model.state_dict().items() if name.startswith(DECODER)}
+        fill(model, load_weights(recipe.weights).state_dict(), Path(recipe.weights))
+        if recipe.trains == "decoder-from-scratch":
+            model.load_state_dict(random, strict=False)
+    freeze(model, recipe.trains)
+    head.requires_grad_(recipe.trains == "all")
+    return model, head

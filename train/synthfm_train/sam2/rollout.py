@@ -1,0 +1,248 @@
+"""One clip under simulated clicks: the steps of the interactive engine, with gradients and many objects at once.
+
+The model stays in evaluation mode: it holds no dropout and no batch statistics, and SAM 2 picks its memories by
+another rule in training mode than when it is used.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from sam2.modeling.sam2_base import NO_OBJ_SCORE, SAM2Base
+from torch import Tensor
+
+from synthfm_train.sam2.freezing import encode_slices
+from synthfm_train.sam2.losses import LossName, mask_loss
+from synthfm_train.sam2.prompt_sampling import correction, noisy_box
+from synthfm_train.sam2.recipe import Phase
+
+# SAM 2 scales the distance of object pointers by the number of slices, up to 16. A clip stands for a part of a volume.
+_VOLUME = 64
+
+
+@dataclass(frozen=True, slots=True)
+class _Prediction:
+    """Low-resolution logits (N, 1, h, w) in front of the gate, object score logits (N, 1), object pointers."""
+
+    ungated: Tensor
+    score: Tensor
+    pointer: Tensor
+
+    @property
+    def gated(self) -> Tensor:
+        return torch.where(self.score[:, :, None, None] > 0, self.ungated, NO_OBJ_SCORE)
+
+
+class Rollout:
+    """Plays prompts on B clips of T slices with O objects each; N = B * O masks a slice.
+
+    Attributes:
+        maps: the encoded slices at stride 4, 8 and 16, each (B, T, C, h, w).
+        points: by slice, the coordinates (N, P, 2) and labels (N, P) of all prompts so far.
+    """
+
+    def __init__(
+        self,
+        model: SAM2Base,
+        frames: Tensor,
+        masks: Tensor,
+        generator: torch.Generator,
+        loss: LossName = "synthfm3d",
+        balance: float = 0.0,
+    ) -> None:
+        """Encode the slices.
+
+        Args:
+            model: the SAM 2 to train.
+            frames: float32 (B, T, 3, S, S), normalised as the engine does.
+            masks: bool (B, O, T, S, S), on the same device; none empty on its first slice.
+            generator: source of all draws, on the CPU.
+            loss: see ``mask_loss``.
+            balance: see ``mask_loss``.
+        """
+        self.model, self.generator = model, generator
+        self._loss_name: LossName = loss
+        self._balance = balance
+        self._batch, objects, self.length = masks.shape[:3]
+        self.truth = masks.flatten(0, 1)
+        maps, position = encode_slices(model, frames.flatten(0, 1))
+        self.maps = [level.unflatten(0, (self._batch, self.length)) for level in maps]
+        self._owner = torch.arange(self._batch, device=frames.device).repeat_interleave(objects)
+        self._position = position[:1].expand(len(self._owner), -1, -1, -1).flatten(2).permute(2, 0, 1)
+        self._memory: dict[str, dict[int, dict[str, Any]]] = {
+            "cond_frame_outputs": {},
+            "non_cond_frame_outputs": {},
+        }
+        self.points: dict[int, tuple[Tensor, Tensor]] = {}
+        self._latest: dict[int, _Prediction] = {}
+        self._losses: list[Tensor] = []
+
+    def _level(self, level: int, t: int) -> Tensor:
+        return self.maps[level][:, t][self._owner]
+
+    def _conditioned(self, t: int, initial: bool, reverse: bool) -> Tensor:
+        top = self._level(-1, t)
+        features: Tensor = self.model._prepare_memory_conditioned_features(
+            frame_idx=t,
+            is_init_cond_frame=initial,
+            current_vision_feats=[top.flatten(2).permute(2, 0, 1)],
+            current_vision_pos_embeds=[self._position],
+            feat_sizes=[tuple(top.shape[-2:])],
+            output_dict=self._memory,
+            num_frames=_VOLUME,
+            track_in_reverse=reverse,
+        )
+        return features
+
+    def _decode(self, t: int, features: Tensor, points: tuple[Tensor, Tensor] | None, logits: Tensor | None) -> Tensor:
+        """Run the prompt encoder and the mask decoder, score the masks, return their hard Dice."""
+        model, n = self.model, len(self._owner)
+        device = features.device
+        several = model._use_multimask(
+            is_init_cond_frame=not self._memory["cond_frame_outputs"],
+            point_inputs=None if points is None else {"point_labels": points[1]},
+        )
+        if points is None:
+            points = torch.zeros(n, 1, 2, device=device), -torch.ones(n, 1, dtype=torch.int32, device=device)
+        sparse, dense = model.sam_prompt_encoder(points=points, boxes=None, masks=logits)
+        ungated, iou, tokens, score = model.sam_mask_decoder(
+            image_embeddings=features,
+            image_pe=model.sam_prompt_encoder.get_dense_pe(),
+            sparse_prompt_embeddings=sparse,
+            dense_prompt_embeddings=dense,
+            multimask_output=several,
+            repeat_image=False,
+            high_res_features=[self._level(0, t), self._level(1, t)],
+        )
+        ungated, iou, score = ungated.float(), iou.float(), score.float()
+        full = F.interpolate(ungated, size=self.truth.shape[-2:], mode="bilinear", align_corners=False)
+        scored = mask_loss(full, self.truth[:, t], iou, score[:, 0], self._loss_name, self._balance)
+        self._losses.append(scored.total)
+        # In use the mask with the highest guess of its IoU counts; its token is the pointer, if it has one.
+        best = iou.argmax(1)
+        every = torch.arange(n, device=device)
+        token = tokens[every, best] if tokens.shape[1] > 1 else tokens[:, 0]
+        appears = (score > 0).float()
+        pointer = model.obj_ptr_proj(token) * appears + (1 - appears) * model.no_obj_ptr
+        self._latest[t] = _Prediction(ungated[every, best][:, None], score, pointer)
+        return scored.dice
+
+    def remember(self, t: int, clicked: bool) -> None:
+        """Encode slice ``t`` with its latest prediction into the memory bank."""
+        prediction = self._latest[t]
+        full = F.interpolate(prediction.gated, size=self.truth.shape[-2:], mode="bilinear", align_corners=False)
+        top = self._level(-1, t)
+        features, position = self.model._encode_new_memory(
+            current_vision_feats=[top.flatten(2).permute(2, 0, 1)],
+            feat_sizes=[tuple(top.shape[-2:])],
+            pred_masks_high_res=full,
+            object_score_logits=prediction.score,
+            is_mask_from_pts=clicked,
+        )
+        entry = {"maskmem_features": features, "maskmem_pos_enc": position, "obj_ptr": prediction.pointer}
+        key = "cond_frame_outputs" if clicked or t in self._memory["cond_frame_outputs"] else "non_cond_frame_outputs"
+        self._memory[key][t] = entry
+        if key == "cond_frame_outputs":
+            self._memory["non_cond_frame_outputs"].pop(t, None)
+
+    def mask(self, t: int) -> Tensor:
+        """Return the latest masks on slice ``t`` as they count in use, bool (N, S, S)."""
+        if t not in self._latest:
+            return torch.zeros_like(self.truth[:, t])
+        gated = self._latest[t].gated
+        full = F.interpolate(gated, size=self.truth.shape[-2:], mode="bilinear", align_corners=False)
+        return full[:, 0] > 0
+
+    def click(self, t: int, reverse: bool = False) -> Tensor:
+        """Draw a click on slice ``t`` from its latest prediction, predict again, return the Dice."""
+        return self._prompt(t, correction(self.mask(t), self.truth[:, t], self.generator), reverse)
+
+    def give_box(self, t: int) -> Tensor:
+        """Draw a box around the truth on slice ``t``, predict, return the Dice."""
+        return self._prompt(t, noisy_box(self.truth[:, t], self.generator), reverse=False)
+
+    def _prompt(self, t: int, prompt: tuple[Tensor, Tensor], reverse: bool) -> Tensor:
+        before, previous = self.points.get(t), self._latest.get(t)
+        if before is not None:
+            prompt = torch.cat((before[0], prompt[0]), 1), torch.cat((before[1], prompt[1]), 1)
+        self.points[t] = prompt
+        known = self._memory["cond_frame_outputs"]
+        features = self._conditioned(t, initial=not known, reverse=reverse)
+        logits = None if previous is None else previous.gated.detach().clamp(-32, 32)
+        return self._decode(t, features, prompt, logits)
+
+    def give_mask(self, t: int) -> None:
+        """Take the truth on slice ``t`` as SAM 2 takes a mask prompt: as its output, with nothing to learn there."""
+        low, _, _, _, _, pointer, score = self.model._use_mask_as_output(
+            self._level(-1, t), [self._level(0, t), self._level(1, t)], self.truth[:, t][:, None].float()
+        )
+        self._latest[t] = _Prediction(low.float(), score.float(), pointer)
+
+    def track(self, t: int, reverse: bool = False) -> Tensor:
+        """Predict slice ``t`` from the memory bank alone, remember it, return the Dice."""
+        dice = self._decode(t, self._conditioned(t, initial=False, reverse=reverse), None, None)
+        self.remember(t, clicked=False)
+        return dice
+
+    @torch.no_grad()
+    def _worst_and_another(self) -> tuple[int, int]:
+        """Return the slice to correct, mostly the one with the largest error, and one more to track afterwards."""
+        order = torch.randperm(self.length, generator=self.generator).tolist()
+        if torch.rand(1, generator=self.generator) < 0.7:
+            size = self._latest[0].ungated.shape[-2:]
+            truth = F.interpolate(self.truth.float(), size=size, mode="area") > 0.5
+            wrong = torch.stack([((self._latest[t].gated[:, 0] > 0) ^ truth[:, t]).float().mean() for t in order])
+            worst = max(zip(wrong.tolist(), order, strict=True))[1]
+            order.remove(worst)
+            order.insert(0, worst)
+        return order[0], order[1]
+
+    def play(self, phase: Phase) -> dict[str, Tensor]:
+        """Prompt the first slice, track the others, then correct slices anywhere and track a neighbour of each.
+
+        Returns:
+            Hard Dice: ``dice1`` after the first click (``dice_box`` after a box, neither after a mask),
+            ``dice_last`` after the last on the first slice, ``tracked`` on the others.
+        """
+        values = self._first_slice(phase)
+        if self.length > 1:
+            self.remember(0, clicked=True)
+            values["tracked"] = torch.stack([self.track(t) for t in range(1, self.length)]).mean()
+            for _ in range(phase.corrections):
+                r, j = self._worst_and_another()
+                self.click(r, reverse=bool(j < r))
+                self.remember(r, clicked=True)
+                if j not in self._memory["cond_frame_outputs"]:
+                    self.track(j, reverse=bool(j < r))
+        return values
+
+    def _first_slice(self, phase: Phase) -> dict[str, Tensor]:
+        # A single image takes the clicks that a clip spends on its other slices.
+        most = phase.clicks + (phase.corrections if self.length == 1 else 0)
+        clicks = 1 + int(torch.randint(most, (1,), generator=self.generator))
+        # The engine propagates after every click, so a second click on a slice meets the memory of the first.
+        # Without it the first slice is an image by itself. Both happen in use, both are trained.
+        remembers = bool(torch.rand(1, generator=self.generator) < 0.5)
+        kind = float(torch.rand(1, generator=self.generator))
+        if self.length > 1 and kind < phase.masks:
+            self.give_mask(0)
+            return {}
+        box = phase.masks <= kind < phase.masks + phase.boxes
+        first = last = self.give_box(0) if box else self.click(0)
+        for _ in range(clicks - 1):
+            if remembers:
+                self.remember(0, clicked=True)
+            last = self.click(0)
+        if remembers:
+            self.remember(0, clicked=True)
+        return {"dice_box" if box else "dice1": first, "dice_last": last}
+
+    def loss(self) -> Tensor:
+        """Return the mean loss of all predictions so far."""
+        return torch.stack([one.mean() for one in self._losses]).mean()
+
+    def faulty(self) -> list[int]:
+        """Return the clips, 0 to B - 1, with a prediction whose loss is not finite."""
+        bad = ~torch.stack(self._losses).isfinite().all(0)
+        return sorted(set(self._owner[bad].tolist()))
