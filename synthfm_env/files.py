@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 _UNFINISHED = re.compile(r"\.synthfm-[0-9a-f]{16}\.part")
-# A planted link must never be followed: the name is drawn at random and the file must be new. Windows has no O_NOFOLLOW.
+# A planted link must never be followed: the name is drawn at random and the file must be new. Windows lacks O_NOFOLLOW.
 _NEW_FILE = os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
 
 

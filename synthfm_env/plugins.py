@@ -56,7 +56,7 @@ def load_class(path: str, base: type[_Kind], what: str) -> type[_Kind]:
     if not (inspect.isclass(found) and issubclass(found, base)):
         raise InputError(f"{what} {path!r} is no subclass of {base.__module__.split('.')[0]}.{base.__name__}; name one")
     if inspect.isabstract(found):
-        lacking = ", ".join(sorted(found.__abstractmethods__))
+        lacking = ", ".join(sorted(getattr(found, "__abstractmethods__", ())))
         raise InputError(f"{what} {path!r} is abstract: it lacks {lacking}; write what is missing")
     return found
 
@@ -103,4 +103,5 @@ def described(error: BaseException) -> str:
         >>> described(KeyError("liver"))
         "KeyError: 'liver'"
     """
-    return f"{type(error).__name__}: {printable(error)}"
+    text = printable(error).strip()
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
