@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from synthfm_env.envs.registration import register_envs
 from synthfm_env.errors import InputError
-from synthfm_env.prompts import Click
+from synthfm_env.prompts import Box, Click
 
 if TYPE_CHECKING:
     from synthfm_env.envs.prompt_env import PromptEnv
@@ -50,6 +50,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "Box",
     "Capabilities",
     "Click",
     "InputError",

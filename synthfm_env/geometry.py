@@ -17,3 +17,14 @@ def bounding_box(mask: NDArray[np.bool_]) -> tuple[slice, ...]:
         filled = np.flatnonzero(rest.any(axis=tuple(a for a in range(mask.ndim) if a != axis)))
         box.append(slice(int(filled[0]), int(filled[-1]) + 1) if filled.size else slice(0, 0))
     return tuple(box)
+
+
+def spread_indices(length: int, most: int) -> NDArray[np.int64]:
+    """Return at most ``most`` of ``length`` indices: the axis is cut into equal shares, each gives its middle.
+
+    Example:
+        >>> spread_indices(10, 5), spread_indices(3, 5)
+        (array([1, 3, 5, 7, 9]), array([0, 1, 2]))
+    """
+    count = min(length, most)
+    return np.floor((np.arange(count) + 0.5) * length / count).astype(np.int64)

@@ -1,7 +1,10 @@
-"""Prompts: what a user, real or simulated, tells a segmenter."""
+"""Prompts that a user, real or simulated, gives a segmenter: clicks, boxes and masks."""
 
 import re
 from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
 
 from synthfm_env.errors import InputError
 
@@ -40,3 +43,101 @@ class Click:
 
     def __str__(self) -> str:
         return ",".join(map(str, self.zyx)) + (",+" if self.positive else ",-")
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """A box of voxels around the structure; one slice thick it is a 2D box.
+
+    Attributes:
+        start: (z, y, x) of its first voxel, in the image's own grid.
+        stop: (z, y, x) one past its last voxel.
+
+    Raises:
+        InputError: the box holds no voxel.
+
+    Example:
+        >>> from synthfm_env import Box
+        >>> Box((4, 10, 12), (5, 30, 40)).thickness
+        1
+    """
+
+    start: tuple[int, int, int]
+    stop: tuple[int, int, int]
+
+    def __post_init__(self) -> None:
+        """Check that no side is empty."""
+        if any(first >= last for first, last in zip(self.start, self.stop, strict=True)):
+            raise InputError(
+                f"box {self} holds no voxel: the stop is exclusive, so its z, y, x must be above the start's"
+            )
+
+    @classmethod
+    def around(cls, mask: NDArray[np.bool_]) -> "Box":
+        """Return the tight box around a mask.
+
+        Args:
+            mask: bool (D, H, W).
+
+        Raises:
+            InputError: the mask is empty.
+        """
+        filled = [np.flatnonzero(mask.any(axis=others)) for others in ((1, 2), (0, 2), (0, 1))]
+        if not len(filled[0]):
+            raise InputError("an empty mask has no box: give a mask with at least one voxel")
+        z, y, x = ((int(along[0]), int(along[-1]) + 1) for along in filled)
+        return cls((z[0], y[0], x[0]), (z[1], y[1], x[1]))
+
+    @property
+    def thickness(self) -> int:
+        """Slices along z."""
+        return self.stop[0] - self.start[0]
+
+    @property
+    def slices(self) -> tuple[slice, slice, slice]:
+        """The box as an index of (D, H, W) arrays."""
+        z, y, x = (slice(first, last) for first, last in zip(self.start, self.stop, strict=True))
+        return z, y, x
+
+    def check_inside(self, shape: tuple[int, ...]) -> None:
+        """Raise InputError unless the box is inside a (D, H, W) grid."""
+        if any(first < 0 or last > n for first, last, n in zip(self.start, self.stop, shape, strict=True)):
+            raise InputError(
+                f"box {self} reaches outside the image: its start must not be negative, its stop at most {tuple(shape)}"
+            )
+
+    def __str__(self) -> str:
+        return ",".join(map(str, self.start)) + ":" + ",".join(map(str, self.stop))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prompt:
+    """Everything that is given to a segmenter at once, for one answer.
+
+    Attributes:
+        clicks: several clicks are one prompt, not rounds: no mask is fed back between them.
+        box: around the structure, None for none.
+        mask: bool (D, H, W) on the image's own grid: a first guess of the structure, None for none.
+    """
+
+    clicks: tuple[Click, ...] = ()
+    box: Box | None = None
+    mask: NDArray[np.bool_] | None = None
+
+    def check(self, shape: tuple[int, ...]) -> None:
+        """Raise InputError unless there is something in it, all of it inside a (D, H, W) grid."""
+        if not self.clicks and self.box is None and self.mask is None:
+            raise InputError("an empty prompt: give at least one click, a box or a mask")
+        for click in self.clicks:
+            click.check_inside(shape)
+        if self.box is not None:
+            self.box.check_inside(shape)
+        if self.mask is None:
+            return
+        if not isinstance(self.mask, np.ndarray) or self.mask.shape != tuple(shape) or self.mask.dtype != np.bool_:
+            array = np.asarray(self.mask)
+            raise InputError(
+                f"a mask of {array.dtype} {array.shape}: expected bool {tuple(shape)}, the image's own grid"
+            )
+        if not self.mask.any():
+            raise InputError("an empty mask: give a mask with at least one voxel, or none")

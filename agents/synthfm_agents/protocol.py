@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synthfm_agents.base import Clicker, Observation, clicks_in
-from synthfm_agents.error_regions import Voxel
 from synthfm_env.envs.actions import click_action, stop_action
+from synthfm_env.error_regions import Voxel
 from synthfm_env.prompts import Click
 
 

@@ -2,7 +2,7 @@
 
     python benchmarks/studies/protocols.py
 
-prints the two tables of docs/protocols/README.md. The error maps are smooth random shapes whose mask is shifted by
+prints the two tables of docs/experiments/2026-11-click-protocols.md. The error maps are smooth random shapes whose mask is shifted by
 up to a voxel, leaks and has holes, with slices 2.5 mm apart at 1 mm pixels. The cases are synthetic volumes, played
 with the geodesic segmenter, which needs no weights. All chance follows from fixed seeds.
 """

@@ -98,6 +98,7 @@ def main(
         episode
         for volume in track(load_cases(folder), console=Console(stderr=True))
         for one in segmenters
+        if (one.capabilities.images if volume.image.shape[0] == 1 else one.capabilities.volumes)
         for episode in play(volume, one, most)
     ]
     cases: dict[tuple[str, str], list[list[float]]] = defaultdict(list)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from synthfm_env.envs.start_prompt import StartPrompt
 from synthfm_env.metrics import dice
 from synthfm_env.plugins import described
 from synthfm_env.prompts import Click
@@ -44,16 +45,19 @@ class Task:
 class Episode:
     """One task being played.
 
-    What the agent does goes to ``place`` or ``take_back`` first, then the segmenter's answer to ``take`` or ``fail``.
+    The segmenter's answer to the start prompt goes to ``begin``. What the agent does goes to ``place`` or
+    ``take_back``, and then the segmenter's answer to ``take`` or ``fail``.
 
     Attributes:
         task: the volume and the structure.
         image: uint8 (D, H, W), what the segmenter was given.
-        max_clicks: the episode ends with this many clicks, those that take one back counted too.
+        max_clicks: the episode ends with this many clicks, those that take one back counted too; a start click is none
+            of them.
         target_dice: the episode ends with this Dice, or None.
+        start: the prompt that the episode begins with.
         truth: bool (D, H, W).
         mask: bool (D, H, W), empty at the start.
-        clicks: the clicks in force, oldest first.
+        clicks: the clicks in force, oldest first, a start click before all others.
         clicks_used: how many clicks were placed or taken back.
         dice: of ``mask`` against ``truth``.
         gain: what the newest step added to it.
@@ -66,7 +70,8 @@ class Episode:
     image: NDArray[np.uint8]
     max_clicks: int
     target_dice: float | None
-    truth: NDArray[np.bool_] = field(init=False)
+    truth: NDArray[np.bool_]
+    start: StartPrompt = field(default_factory=StartPrompt)
     mask: NDArray[np.bool_] = field(init=False)
     clicks: list[Click] = field(default_factory=list)
     clicks_used: int = 0
@@ -77,13 +82,22 @@ class Episode:
     error: str = ""
 
     def __post_init__(self) -> None:
-        self.truth = self.task.volume.truth(self.task.structure)
         self.mask = np.zeros(self.truth.shape, dtype=bool)
+        if self.start.click is not None:
+            self.clicks.append(self.start.click)
 
     @property
     def running(self) -> bool:
         """Whether another click may come."""
         return self.outcome is Outcome.RUNNING
+
+    def begin(self, prediction: Prediction) -> None:
+        """Judge the answer to the start prompt; it ends nothing, whatever its Dice.
+
+        Raises:
+            TypeError: as ``take``.
+        """
+        self._judge(prediction)
 
     def place(self, click: Click) -> None:
         """Put one more click in force."""
@@ -93,7 +107,7 @@ class Episode:
     def take_back(self) -> bool:
         """Take back the newest click; return whether there was one."""
         self.clicks_used += 1
-        if self.clicks:
+        if len(self.clicks) > (self.start.click is not None):
             self.clicks.pop()
             return True
         self.gain = 0.0
@@ -110,6 +124,10 @@ class Episode:
         Raises:
             TypeError: the mask is not bool, or not on the image's grid.
         """
+        self._judge(prediction)
+        self._end_where_due()
+
+    def _judge(self, prediction: Prediction) -> None:
         mask = prediction.mask
         if not isinstance(mask, np.ndarray):
             raise TypeError(f"the mask must be a numpy array, got {type(mask).__name__}")
@@ -119,7 +137,6 @@ class Episode:
         before = self.dice
         self.prediction, self.mask, self.dice = prediction, mask, dice(mask, self.truth)
         self.gain = self.dice - before
-        self._end_where_due()
 
     def fail(self, error: Exception) -> None:
         """End it, because the segmenter failed: there is no mask, and the score falls to 0, so failing never pays."""
@@ -128,17 +145,16 @@ class Episode:
         self.gain, self.dice = -self.dice, 0.0
         self.error = described(error)
 
-    def observation(self) -> Observation:
-        """Return what the agent sees; every array is a copy."""
-        rows = np.full((self.max_clicks, 4), -1, dtype=np.int32)
+    def write_observation(self, out: Observation) -> None:
+        """Write what the agent sees into arrays of the observation space's shapes and dtypes."""
+        out["image"][...] = self.image
+        out["mask"][...] = self.mask
+        out["clicks"][...] = -1
         if self.clicks:
-            rows[: len(self.clicks)] = [(*click.zyx, click.positive) for click in self.clicks]
-        return {
-            "image": self.image.copy(),
-            "mask": self.mask.astype(np.uint8),
-            "clicks": rows,
-            "spacing": np.array(self.task.volume.spacing, dtype=np.float32),
-        }
+            out["clicks"][: len(self.clicks)] = [(*click.zyx, click.positive) for click in self.clicks]
+        out["spacing"][...] = self.task.volume.spacing
+        for key, value in self.start.observation().items():
+            out[key][...] = value
 
     def info(self) -> dict[str, Any]:
         """Return the numbers and names of ``info``, always the same keys."""

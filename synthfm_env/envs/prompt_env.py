@@ -17,6 +17,7 @@ from synthfm_env.envs.display_window import Window
 from synthfm_env.envs.episode import Episode, Observation, Outcome, Task
 from synthfm_env.envs.rendering import draw_frame
 from synthfm_env.envs.rewards import make_reward
+from synthfm_env.envs.start_prompt import Start
 from synthfm_env.errors import InputError, unknown_name
 from synthfm_env.prompts import Click
 from synthfm_env.segmenters import make_segmenter
@@ -28,6 +29,8 @@ _log = logging.getLogger(__name__)
 Step = tuple[Observation, float, bool, bool, dict[str, Any]]
 """What a step returns: observation, reward, terminated, truncated, info."""
 
+GOALS = ("structure",)
+
 
 class EpisodeOptions(TypedDict, total=False):
     """Arguments that every environment takes; ``PromptEnv`` documents them."""
@@ -37,6 +40,10 @@ class EpisodeOptions(TypedDict, total=False):
     max_clicks: int
     reward: str | dict[str, Any]
     target_dice: float | None
+    start: str
+    start_protocol: str | None
+    start_dice: float | None
+    goal: str | None
     reveal_truth: bool
     render_mode: str | None
 
@@ -93,6 +100,15 @@ class PromptEnv(gym.Env[Observation, NDArray[np.integer]], ABC):
     | `clicks`  | int32 (max_clicks, 4) | rows z, y, x, positive (1 or 0), oldest first; unused rows are -1 |
     | `spacing` | float32 (3,)          | voxel size (z, y, x) in mm                                        |
 
+    What the episode starts with adds to it:
+
+    | Argument            | Key and type                                | Content                                  |
+    |---------------------|---------------------------------------------|------------------------------------------|
+    | `start="click"`     | `clicks` has one row more, (max_clicks+1, 4) | its first row is the start click         |
+    | `start="box"`       | `box`, int32 (2, 3)                         | rows first voxel and one past the last   |
+    | `start="mask"`      | `start_mask`, uint8 (D, H, W)               | the damaged mask, 0 or 1                 |
+    | `goal="structure"`  | `goal`, an integer of a `Discrete` space    | which anatomy is meant, see `goal_names` |
+
     ## Rewards
 
     | `reward`           | Worth of a step                                                         |
@@ -101,7 +117,8 @@ class PromptEnv(gym.Env[Observation, NDArray[np.integer]], ABC):
     | `"nsd_gain"`       | the same with NSD, at a tolerance of 2 mm                               |
     | `"target_reached"` | 1 for the click that reaches `target_dice`, which it needs; otherwise 0 |
 
-    Scores begin at 0, so the rewards of an episode sum to its final score. "Stop" is worth 0.
+    Scores begin at 0, or at that of the answer to the start prompt: the rewards of an episode sum to what its final
+    score is above that. "Stop" is worth 0.
 
     A dict sets prices, and the tolerance in mm: `reward={"name": "nsd_gain", "tolerance_mm": 1.0,
     "click_price": 0.01, "slice_price": 0.02}`. Every click then costs `click_price`, and one in another slice
@@ -109,8 +126,22 @@ class PromptEnv(gym.Env[Observation, NDArray[np.integer]], ABC):
 
     ## Starting State
 
-    No clicks and an empty mask, so Dice is 0. `reset(options={"structure": ...})`, a label id or a name,
-    picks the structure of that episode. A repeated seed gives the same episode again.
+    `start="empty"`: no clicks and an empty mask, so Dice is 0 and nothing tells which structure is meant. The other
+    starts give the segmenter a first prompt that is made from the truth; the mask is the segmenter's answer to it:
+
+    | `start`   | `start_protocol`          | The prompt                                                             |
+    |-----------|---------------------------|------------------------------------------------------------------------|
+    | `"click"` | `"deepest-mm-v1"`         | the voxel farthest from the border in mm, as `synthfm-mm-v1` begins    |
+    |           | `"deepest-voxels-v1"`     | the voxel farthest from the border in voxels, as `ritm-3d-v1` begins   |
+    |           | `"uniform-v1"`            | a voxel of the structure, each with the same probability               |
+    | `"box"`   | `"tight-v1"`              | the smallest box that contains the structure                           |
+    | `"mask"`  | `"damaged-v1"`            | the structure, its border moved until Dice is `start_dice`             |
+
+    The first protocol of each is the default. A start prompt uses up none of `max_clicks`, cannot be taken back, and
+    ends no episode, whatever its Dice. If the segmenter fails on it, the first step terminates with `model_error`.
+
+    `reset(options={"structure": ...})`, a label id or a name, picks the structure of that episode. A repeated seed
+    gives the same episode again.
 
     ## Episode End
 
@@ -130,12 +161,13 @@ class PromptEnv(gym.Env[Observation, NDArray[np.integer]], ABC):
     | `modality`    | `CT`, `MR`, `US` or `other`                                           |
     | `outcome`     | `running`, `stopped`, `target_reached`, `max_clicks` or `model_error` |
     | `protocol`    | the argument of that name, empty for `None`                           |
+    | `start`       | kind and protocol of the start prompt, `empty` without one            |
     | `structure`   | the structure's name, or its label id as text                         |
     | `truth`       | bool (D, H, W), a copy; only with `reveal_truth=True`                 |
 
     After `model_error` the mask is empty and Dice is 0: what was gained is taken back, so a segmenter that fails
     never keeps a score. `env.unwrapped.prediction` is the segmenter's answer to the last click, with its logits
-    and seconds; `None` before the first.
+    and seconds; `None` before the first prompt.
 
     ## Arguments
 
@@ -146,6 +178,10 @@ class PromptEnv(gym.Env[Observation, NDArray[np.integer]], ABC):
     | `max_clicks`   | `10`               | clicks before the episode is truncated                           |
     | `reward`       | `"dice_gain"`      | name of the reward, or a dict with its name and its prices       |
     | `target_dice`  | `None`             | Dice in (0, 1] that ends the episode                             |
+    | `start`        | `"empty"`          | prompt that begins an episode: empty, click, box or mask         |
+    | `start_protocol` | `None`           | rule that makes the start prompt; `None` for the kind's first one |
+    | `start_dice`   | `None`             | Dice of the damaged mask of `start="mask"`; `None` for 0.7       |
+    | `goal`         | `None`             | `"structure"` adds to the observation which anatomy is meant     |
     | `reveal_truth` | `False`            | puts the truth into `info`, for clickers that simulate a user    |
     | `render_mode`  | `None`             | `"rgb_array"`, `"ansi"` or `"human"`                             |
 
@@ -159,8 +195,9 @@ class PromptEnv(gym.Env[Observation, NDArray[np.integer]], ABC):
     the clicks of a step as one batch; each environment returns what it would return alone. Without wrappers: with
     `wrappers=`, take `vectorization_mode="sync"`, which asks one after another.
 
-    `metadata["autoreset_mode"]` says what follows the end of an episode: `NextStep`, as is Gymnasium's default, or
-    what the argument `autoreset_mode` names (`"SameStep"`, `"Disabled"`).
+    `metadata["autoreset_mode"]` is what follows the end of an episode: `NextStep`, as is Gymnasium's default, or
+    what the argument `autoreset_mode` names (`"SameStep"`, `"Disabled"`). Observations are written into arrays that
+    are allocated once; `copy=False` returns these arrays themselves, which the next step overwrites.
 
     ## Version History
 
@@ -168,6 +205,7 @@ class PromptEnv(gym.Env[Observation, NDArray[np.integer]], ABC):
     """
 
     action_space: spaces.MultiDiscrete
+    observation_space: spaces.Dict
     metadata = {"render_modes": ["rgb_array", "ansi", "human"], "render_fps": 2}  # noqa: RUF012  as gym.Env has it
 
     def __init__(
@@ -179,6 +217,10 @@ class PromptEnv(gym.Env[Observation, NDArray[np.integer]], ABC):
         max_clicks: int = 10,
         reward: str | dict[str, Any] = "dice_gain",
         target_dice: float | None = None,
+        start: str = "empty",
+        start_protocol: str | None = None,
+        start_dice: float | None = None,
+        goal: str | None = None,
         reveal_truth: bool = False,
         render_mode: str | None = None,
     ) -> None:
@@ -188,6 +230,8 @@ class PromptEnv(gym.Env[Observation, NDArray[np.integer]], ABC):
             raise InputError(f"target_dice is {target_dice}: expected None or a Dice above 0 and up to 1")
         if render_mode is not None and render_mode not in self.metadata["render_modes"]:
             raise unknown_name("render mode", render_mode, self.metadata["render_modes"])
+        if goal is not None and goal not in GOALS:
+            raise unknown_name("goal", goal, GOALS)
         self.protocol = protocol
         self.max_clicks = max_clicks
         self.target_dice = target_dice
@@ -197,11 +241,16 @@ class PromptEnv(gym.Env[Observation, NDArray[np.integer]], ABC):
         self._reward = make_reward(reward, target_dice)
         self._segmenter_name = None if isinstance(segmenter, Segmenter) else segmenter
         self.segmenter = segmenter if isinstance(segmenter, Segmenter) else _shared_segmenter(segmenter)
+        self.start = Start(start, start_protocol, start_dice)
+        self.start.check(self.segmenter)
+        self.goal = goal
+        self._goals = {name: number for number, name in enumerate(self.goal_names())} if goal else {}
         self.action_space = spaces.MultiDiscrete([*shape, STOP + 1])
-        self.observation_space = _observation_space(shape, max_clicks)
+        self.observation_space = _observation_space(shape, max_clicks, self.start, len(self._goals))
+        self.observation_buffer: Observation | None = None
         self._opened: _Opened | None = None
         self._episode: Episode | None = None
-        self._given: Prediction | None = None
+        self._ended = False
         self._window = self._make_window()
 
     @abstractmethod
@@ -215,9 +264,23 @@ class PromptEnv(gym.Env[Observation, NDArray[np.integer]], ABC):
             InputError: the structure is not there.
         """
 
+    def goal_names(self) -> list[str]:
+        """Return the anatomies that ``observation["goal"]`` numbers.
+
+        Raises:
+            InputError: the environment's cases share no anatomy.
+        """
+        raise InputError(
+            f"goal='structure': the cases of {type(self).__name__} share no anatomy; make the environment without goal"
+        )
+
+    def goal_of(self, task: Task) -> str:
+        """Return which of ``goal_names`` a task is about."""
+        return task.structure_name
+
     @property
     def prediction(self) -> Prediction | None:
-        """The segmenter's answer to the last click, with its logits and seconds; None before the first."""
+        """The segmenter's answer to the newest prompt, with its logits and seconds; None before the first."""
         return self._episode.prediction if self._episode else None
 
     def reset(
@@ -238,13 +301,23 @@ class PromptEnv(gym.Env[Observation, NDArray[np.integer]], ABC):
             raise unknown_name("reset option", name, ["structure"])
         if self._episode is not None and self._episode.outcome is Outcome.MODEL_ERROR:
             self._close_session()  # what the session holds is in doubt
-        self._episode = self._given = None
+        self._episode = None
         task = self.draw_task(options.get("structure"))
-        image = self._open(task.volume).image
-        episode = self._episode = Episode(task, image, self.max_clicks, self.target_dice)
-        self._reward.reset()
+        truth = task.volume.truth(task.structure)
+        opened = self._open(task.volume)
+        start = self.start.draw(truth, task.volume.spacing, self.np_random)
+        episode = Episode(task, opened.image, self.max_clicks, self.target_dice, truth, start)
+        try:
+            answer = start.give(opened.session)
+            if answer is not None:
+                episode.begin(answer)
+        except Exception as error:  # a model's failure is an outcome, which the first step returns
+            _log.debug("the segmenter failed on the start prompt", exc_info=True)
+            episode.fail(error)
+        self._episode, self._ended = episode, False
+        self._reward.reset(episode)
         self._show(episode)
-        return episode.observation(), self._info(episode)
+        return self._observe(episode), self._info(episode)
 
     def step(self, action: ArrayLike) -> Step:
         """Place one click, or stop.
@@ -256,32 +329,52 @@ class PromptEnv(gym.Env[Observation, NDArray[np.integer]], ABC):
             InputError: the action is not in the action space.
             gymnasium.error.ResetNeeded: no episode is running.
         """
-        episode, session = self._running("step")
-        click = read_action(action, self._shape)
-        given, self._given = self._given, None
-        if click is None:
-            episode.stop()
-        else:
-            episode.place(click)
-            _answer(episode, lambda: given or session.add(click))
-        return self._step(episode, click)
+        return self.finish_step(self.pending_click(action))
 
-    def question(self, action: ArrayLike) -> tuple[Session, Click] | None:
-        """Return the session that ``step(action)`` would give a click to, and the click; None where it would stop.
+    def pending_click(self, action: ArrayLike) -> Click | None:
+        """Return the click that ``step(action)`` would give the session; None if it would stop.
 
-        A vector environment asks all its sessions at once, and hands each answer to ``take_answer`` before the step.
+        The first half of ``step``; it changes nothing. A vector environment calls it for all its environments, has
+        their ``session``s answered as one batch, and calls ``finish_step`` with each answer.
 
         Raises:
             InputError: the action is not in the action space.
             gymnasium.error.ResetNeeded: no episode is running.
         """
-        _, session = self._running("step")
+        episode, _ = self._running("step")
         click = read_action(action, self._shape)
-        return None if click is None else (session, click)
+        return click if episode.running else None
 
-    def take_answer(self, prediction: Prediction) -> None:
-        """Let the next step take this answer to its click, which the session has been given already."""
-        self._given = prediction
+    def finish_step(self, click: Click | None, prediction: Prediction | None = None) -> Step:
+        """Return what ``step`` returns, after a click or, for None, after a stop.
+
+        The second half of ``step``.
+
+        Args:
+            click: from ``pending_click``.
+            prediction: the answer of ``session`` to the click, if it has been given the click already; None to ask it.
+
+        Raises:
+            gymnasium.error.ResetNeeded: no episode is running.
+        """
+        episode, session = self._running("step")
+        if not episode.running:  # the segmenter failed on the start prompt
+            return self._step(episode, None)
+        if click is None:
+            episode.stop()
+        else:
+            episode.place(click)
+            _answer(episode, lambda: prediction or session.add(click))
+        return self._step(episode, click)
+
+    @property
+    def session(self) -> Session:
+        """The session of the episode that is running.
+
+        Raises:
+            gymnasium.error.ResetNeeded: no episode is running.
+        """
+        return self._running("session")[1]
 
     def undo(self) -> Step:
         """Take back the newest click; that uses up one of ``max_clicks`` too, also where there is none left.
@@ -292,7 +385,7 @@ class PromptEnv(gym.Env[Observation, NDArray[np.integer]], ABC):
             gymnasium.error.ResetNeeded: no episode is running.
         """
         episode, session = self._running("undo")
-        if episode.take_back():
+        if episode.running and episode.take_back():
             _answer(episode, session.undo)
         return self._step(episode, None)
 
@@ -322,7 +415,7 @@ class PromptEnv(gym.Env[Observation, NDArray[np.integer]], ABC):
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what a pickle carries: arguments and random state. An episode under way stays behind."""
-        state = {**self.__dict__, "_opened": None, "_episode": None, "_given": None, "_window": None}
+        state = {**self.__dict__, "_opened": None, "_episode": None, "_window": None, "observation_buffer": None}
         if self._segmenter_name is not None:
             del state["segmenter"]
         return state
@@ -363,18 +456,30 @@ class PromptEnv(gym.Env[Observation, NDArray[np.integer]], ABC):
 
     def _running(self, verb: str) -> tuple[Episode, Session]:
         episode, opened = self._episode, self._opened
-        if episode is None or opened is None or not episode.running:
+        if episode is None or opened is None or self._ended:
             raise ResetNeeded(f"no episode is running (none began, or it ended): call env.reset() before env.{verb}()")
         return episode, opened.session
 
     def _step(self, episode: Episode, click: Click | None) -> Step:
         truncated = episode.outcome is Outcome.MAX_CLICKS
         terminated = not episode.running and not truncated
+        self._ended = not episode.running
         self._show(episode)
-        return episode.observation(), self._reward(episode, click), terminated, truncated, self._info(episode)
+        return self._observe(episode), self._reward(episode, click), terminated, truncated, self._info(episode)
+
+    def _observe(self, episode: Episode) -> Observation:
+        """Write the observation into ``observation_buffer`` and return that, or into fresh arrays if it is None."""
+        buffer = self.observation_buffer
+        out = buffer or {key: np.empty(space.shape, space.dtype) for key, space in self.observation_space.items()}
+        episode.write_observation(out)
+        if self.goal:
+            out["goal"][...] = self._goals[self.goal_of(episode.task)]
+        if self.goal and buffer is None:
+            out["goal"] = np.int64(out["goal"])
+        return out
 
     def _info(self, episode: Episode) -> dict[str, Any]:
-        info = {**episode.info(), "protocol": self.protocol or ""}
+        info = {**episode.info(), "protocol": self.protocol or "", "start": str(self.start)}
         if self.reveal_truth:
             info["truth"] = episode.truth.copy()
         return info
@@ -401,13 +506,16 @@ def _picture(episode: Episode) -> NDArray[np.uint8]:
     )
 
 
-def _observation_space(shape: tuple[int, int, int], max_clicks: int) -> spaces.Dict:
+def _observation_space(shape: tuple[int, int, int], max_clicks: int, start: Start, goals: int) -> spaces.Dict:
     last = np.array([*(n - 1 for n in shape), 1], dtype=np.int32)
+    rows = max_clicks + (start.kind == "click")
     return spaces.Dict(
         {
             "image": spaces.Box(0, 255, shape, np.uint8),
             "mask": spaces.Box(0, 1, shape, np.uint8),
-            "clicks": spaces.Box(np.int32(-1), np.tile(last, (max_clicks, 1)), (max_clicks, 4), np.int32),
+            "clicks": spaces.Box(np.int32(-1), np.tile(last, (rows, 1)), (rows, 4), np.int32),
             "spacing": spaces.Box(0.0, float(np.finfo(np.float32).max), (3,), np.float32),
+            **start.spaces(shape),
+            **({"goal": spaces.Discrete(goals)} if goals else {}),
         }
     )

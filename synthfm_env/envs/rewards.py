@@ -32,8 +32,9 @@ def _target_reached(episode: Episode) -> float:
 class Reward:
     """The gain in a score, less a price per click and one per change of slice.
 
-    Scores begin at 0, so without prices the rewards of an episode sum to its final score. A click that the
-    segmenter fails on takes the score back to 0 and is paid for; to stop costs nothing.
+    Scores begin at 0, or at that of the start prompt's mask, so without prices the rewards of an episode sum to what
+    its final score is above that. A click that the segmenter fails on takes the score to 0 and is paid for; to stop
+    costs nothing.
 
     Args:
         score: what is gained.
@@ -45,12 +46,13 @@ class Reward:
         self._score = score
         self._click_price = click_price
         self._slice_price = slice_price
-        self.reset()
-
-    def reset(self) -> None:
-        """Begin an episode."""
         self._before = 0.0
         self._slice: int | None = None
+
+    def reset(self, episode: Episode) -> None:
+        """Begin an episode, whose start prompt has been answered."""
+        self._before = self._score(episode) if episode.prediction is not None else 0.0
+        self._slice = None
 
     def __call__(self, episode: Episode, click: Click | None) -> float:
         """Return the reward of the newest step, and remember it.

@@ -17,6 +17,13 @@ MIN_VOXELS = 50
 
 MAX_CASES = 20
 
+ANATOMY = (
+    "bezier organ", "bone", "bowel", "bowel lumen", "cell", "chamber", "cord", "disc", "lesion", "lung", "muscle ring",
+    "organ", "organ lumen", "organ wall", "paired organ", "region", "rib", "shelled organ", "tube", "tube lumen",
+    "vertebra", "vessel tree",
+)  # fmt: skip
+"""Anatomies that the generator draws; its structures are named after them, with a number."""
+
 
 class SyntheticEnv(PromptEnv):
     """Segment a structure of a synthetic volume, a new one in every episode, click by click.
@@ -33,7 +40,8 @@ class SyntheticEnv(PromptEnv):
 
     ## Starting State
 
-    A fresh case, and one of its structures with at least 50 voxels, both drawn from the seed.
+    A fresh case, and one of its structures with at least 50 voxels, both drawn from the seed. `goal="structure"`
+    numbers the structure's anatomy: organ, lesion, vertebra and so on, see `env.unwrapped.goal_names()`.
 
     ## Arguments
 
@@ -73,6 +81,14 @@ class SyntheticEnv(PromptEnv):
             f"recipe {self.recipe!r} gave no structure of {MIN_VOXELS} voxels in {MAX_CASES} cases on the "
             f"grid {self._generator.shape} (z, y, x): take a larger shape or another recipe"
         )
+
+    def goal_names(self) -> list[str]:
+        """Return ``ANATOMY``."""
+        return list(ANATOMY)
+
+    def goal_of(self, task: Task) -> str:
+        """Return a structure's anatomy, its name without the number."""
+        return task.structure_name.rpartition(" ")[0]
 
     def _case(self, seed: int) -> Volume:
         """Return the volume of a seed; the last one is kept, so that playing it again encodes nothing again."""

@@ -1,7 +1,8 @@
 """Many episodes at once on one segmenter, which answers all their clicks together."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from copy import deepcopy
 from functools import partial
 from pathlib import Path
 from typing import Any, Unpack
@@ -14,6 +15,8 @@ from synthfm_env.envs.prompt_env import EpisodeOptions, PromptEnv
 from synthfm_env.envs.synthetic_env import SyntheticEnv
 from synthfm_env.envs.volume_env import VolumeEnv
 from synthfm_env.errors import InputError, unknown_name
+from synthfm_env.prompts import Click
+from synthfm_env.segmenters.base import Prediction
 from synthfm_env.volumes import Volume, load_volume
 
 _log = logging.getLogger(__name__)
@@ -23,7 +26,7 @@ class PromptVectorEnv(SyncVectorEnv):
     """Play ``num_envs`` environments side by side; their segmenter gets the clicks of a step as one batch.
 
     Each returns what it would return alone, in the form that Gymnasium's ``SyncVectorEnv`` gives it. An action that is
-    not in the action space changes none of them.
+    not in the action space changes none of them. Observations are written into arrays that are allocated once.
 
     Args:
         make: makes one environment; all must share their segmenter.
@@ -31,20 +34,36 @@ class PromptVectorEnv(SyncVectorEnv):
         autoreset_mode: what follows the end of an episode, a value of Gymnasium's ``AutoresetMode``, see
             ``metadata["autoreset_mode"]``. By default, ``"NextStep"``, the next step begins the next one, whatever the
             action.
+        copy: whether to return copies of the observations. Without, ``reset`` and ``step`` return the same arrays
+            every time and overwrite them.
 
     Raises:
         InputError: fewer than one environment, or an unknown mode.
+
+    Example:
+        >>> import gymnasium as gym
+        >>> envs = gym.make_vec(
+        ...     "synthfm_env:SynthFM/Synthetic3D-v0", num_envs=2, shape=[8, 32, 32], segmenter="geodesic", copy=False
+        ... )
+        >>> observations, infos = envs.reset(seed=0)
+        >>> observations["image"].shape
+        (2, 8, 32, 32)
+        >>> envs.close()
     """
 
     envs: list[PromptEnv]  # type: ignore[assignment]  # no wrappers between
 
-    def __init__(self, make: Callable[[], PromptEnv], num_envs: int, autoreset_mode: str) -> None:
+    def __init__(self, make: Callable[[], PromptEnv], num_envs: int, autoreset_mode: str, copy: bool = True) -> None:
         if num_envs < 1:
             raise InputError(f"num_envs is {num_envs}: a vector environment needs at least 1")
         modes = [mode.value for mode in AutoresetMode]
         if autoreset_mode not in modes:
             raise unknown_name("autoreset mode", autoreset_mode, modes)
-        super().__init__([make] * num_envs, autoreset_mode=autoreset_mode)
+        super().__init__([make] * num_envs, autoreset_mode=autoreset_mode, copy=copy)
+        rows = [{key: array[i, ...] for key, array in self._observations.items()} for i in range(num_envs)]
+        for env, row in zip(self.envs, rows, strict=True):
+            env.observation_buffer = row
+        self._env_obs = rows  # type: ignore[assignment]  # what `reset` of the base class fills in
 
     def step(
         self, actions: ArrayLike
@@ -64,34 +83,59 @@ class PromptVectorEnv(SyncVectorEnv):
                 f"env.step() got actions of shape {actions.shape}, expected {self.action_space.shape}: "
                 "one row z, y, x and 0 negative, 1 positive or 2 stop for each environment"
             )
-        self._ask_together(actions)
-        return super().step(actions)
-
-    def _ask_together(self, actions: NDArray[Any]) -> None:
-        """Let the segmenter answer all clicks, and hand the answers to the environments."""
-        begins = self._autoreset_envs if self.autoreset_mode is AutoresetMode.NEXT_STEP else np.zeros(len(actions))
-        asked = [
-            (env, *question)
+        next_step = self.autoreset_mode is AutoresetMode.NEXT_STEP
+        begins = self._autoreset_envs if next_step else np.zeros(self.num_envs, dtype=bool)
+        clicks = [
+            None if begin else env.pending_click(action)
             for env, action, begin in zip(self.envs, actions, begins, strict=True)
-            if not begin and (question := env.question(action)) is not None
         ]
+        answers = self._answer_together(clicks)
+        infos: dict[str, Any] = {}
+        for i, env in enumerate(self.envs):
+            if begins[i]:
+                info = env.reset()[1]
+                self._rewards[i], self._terminations[i], self._truncations[i] = 0.0, False, False
+            else:
+                _, self._rewards[i], self._terminations[i], self._truncations[i], info = env.finish_step(
+                    clicks[i], answers.get(i)
+                )
+            ended = self._terminations[i] or self._truncations[i]
+            if ended and self.autoreset_mode is AutoresetMode.SAME_STEP:
+                infos = self._add_info(infos, {"final_obs": _copied(env), "final_info": info}, i)
+                info = env.reset()[1]
+            infos = self._add_info(infos, info, i)
+        self._autoreset_envs = self._terminations | self._truncations
+        observations = deepcopy(self._observations) if self.copy else self._observations
+        return observations, self._rewards.copy(), self._terminations.copy(), self._truncations.copy(), infos
+
+    def _answer_together(self, clicks: Sequence[Click | None]) -> dict[int, Prediction]:
+        """Return the segmenter's answers to the clicks of a step, by environment; none if it failed on the batch."""
+        asked = [i for i, click in enumerate(clicks) if click is not None]
         if not asked:
-            return
-        envs, sessions, clicks = zip(*asked, strict=True)
+            return {}
+        sessions = [self.envs[i].session for i in asked]
         try:
-            answers = envs[0].segmenter.add_many(sessions, clicks)
-        except Exception:  # then each asks alone, and the one that fails ends with that outcome
+            answers = self.envs[0].segmenter.add_many(sessions, [click for click in clicks if click is not None])
+        except Exception:  # then each environment asks alone, and the one that fails ends with that outcome
             _log.debug("the segmenter failed on a batch", exc_info=True)
-            return
-        for env, answer in zip(envs, answers, strict=True):
-            env.take_answer(answer)
+            return {}
+        return dict(zip(asked, answers, strict=True))
+
+
+def _copied(env: PromptEnv) -> dict[str, Any]:
+    """Return a copy of an environment's row of the observations, a number of a Discrete space as its own type."""
+    row = env.observation_buffer
+    assert row is not None
+    return {key: value.copy() if value.ndim else value[()] for key, value in row.items()}
 
 
 class SyntheticVectorEnv(PromptVectorEnv):
     """Environments of ``SyntheticEnv``, which documents the arguments. See ``PromptVectorEnv``."""
 
-    def __init__(self, *, num_envs: int = 1, autoreset_mode: str = "NextStep", **kwargs: Any) -> None:
-        super().__init__(partial(SyntheticEnv, **kwargs), num_envs, autoreset_mode)
+    def __init__(
+        self, *, num_envs: int = 1, autoreset_mode: str = "NextStep", copy: bool = True, **kwargs: Any
+    ) -> None:
+        super().__init__(partial(SyntheticEnv, **kwargs), num_envs, autoreset_mode, copy)
 
 
 class VolumeVectorEnv(PromptVectorEnv):
@@ -106,9 +150,10 @@ class VolumeVectorEnv(PromptVectorEnv):
         modality: str | None = None,
         num_envs: int = 1,
         autoreset_mode: str = "NextStep",
+        copy: bool = True,
         **episode: Unpack[EpisodeOptions],
     ) -> None:
         if not isinstance(image, Volume):
             image, label, modality = load_volume(image, label, modality=modality), None, None  # read once for all
         make = partial(VolumeEnv, image=image, label=label, structure=structure, modality=modality, **episode)
-        super().__init__(make, num_envs, autoreset_mode)
+        super().__init__(make, num_envs, autoreset_mode, copy)

@@ -62,9 +62,15 @@ class VolumeEnv(PromptEnv):
             image.truth(structure)  # a wrong name must show now, not at the first reset
         self.volume = image
         self.structure = structure
-        self._label_ids = [int(i) for i in np.unique(image.label) if i] if structure is None else []
+        present = [int(i) for i in np.unique(image.label) if i]
+        self._label_ids = present if structure is None else []
+        self._goal_names = [Task(image, i).structure_name for i in present]
         depth, height, width = image.image.shape
         super().__init__((depth, height, width), **episode)
+
+    def goal_names(self) -> list[str]:
+        """Return the names of the volume's structures, in the order of their label ids."""
+        return self._goal_names
 
     def draw_task(self, structure: int | str | None) -> Task:
         """Return the volume with the structure that is asked for, was given, or is drawn."""

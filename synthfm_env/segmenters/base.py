@@ -1,16 +1,17 @@
 """The contract between a promptable model and everything that plays with it: encode once, prompt many."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import wraps
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from synthfm_env.errors import InputError
-from synthfm_env.prompts import Click
+from synthfm_env.prompts import Box, Click
 
 
 class Seconds(NamedTuple):
@@ -22,7 +23,15 @@ class Seconds(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """What a segmenter takes. A call beyond it raises an InputError that says so."""
+    """Prompts and images that a segmenter takes. A call beyond it raises an InputError that names it.
+
+    Attributes:
+        volumes: images of several slices.
+        images: images of one slice.
+        negative_clicks: clicks outside the structure.
+        boxes: ``Session.prompt(box=...)``.
+        initial_mask: ``Session.prompt(mask=...)``.
+    """
 
     volumes: bool = True
     images: bool = True
@@ -48,10 +57,21 @@ class Prediction:
 
 
 class Session(ABC):
-    """One structure in one image, clicked step by step. A context manager: leaving it closes it.
+    """One structure in one image, prompted step by step. A context manager: leaving it closes it.
 
     After ``close`` every verb raises InputError. A verb that raises leaves the session as it was.
+
+    A subclass implements the abstract verbs. ``prompt`` works without more: it gives clicks one after the other and
+    refuses boxes and masks. A segmenter that takes several clicks at once, a box or a mask overrides it.
     """
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Let ``undo`` take back all clicks of one ``prompt``, and ``reset`` forget which clicks came together."""
+        super().__init_subclass__(**kwargs)
+        if "undo" in cls.__dict__:
+            setattr(cls, "undo", _undo_whole_prompts(cls.__dict__["undo"]))  # noqa: B010 - mypy takes no assignment
+        if "reset" in cls.__dict__:
+            setattr(cls, "reset", _forget_prompts(cls.__dict__["reset"]))  # noqa: B010
 
     @property
     @abstractmethod
@@ -66,12 +86,57 @@ class Session(ABC):
             InputError: the click lies outside the image, or the session is closed.
         """
 
-    @abstractmethod
-    def undo(self) -> Prediction:
-        """Take back the newest click; the earlier mask comes back bit for bit.
+    def prompt(
+        self, clicks: Sequence[Click] = (), *, box: Box | None = None, mask: NDArray[np.bool_] | None = None
+    ) -> Prediction:
+        """Give several prompts at once and return the one answer to them and to all before.
+
+        ``add(click)`` is the case of one click. One ``undo`` takes back the whole prompt.
+
+        Args:
+            clicks: taken together: the segmenter's mask is not fed back between them if it can do so. The default
+                adds one after the other.
+            box: needs ``capabilities.boxes``. One slice thick it is a 2D box.
+            mask: bool (D, H, W), a first guess of the structure; needs ``capabilities.initial_mask``.
 
         Raises:
-            InputError: there is no click to take back, or the session is closed.
+            InputError: nothing was given, a box or a mask that the segmenter does not take, one that does not fit
+                the image, or what ``add`` raises.
+
+        Example:
+            >>> import numpy as np
+            >>> from synthfm_env import Click, make_segmenter
+            >>> with make_segmenter("geodesic").start(np.zeros((4, 16, 16), np.uint8), (1.0, 1.0, 1.0)) as session:
+            ...     mask = session.prompt([Click((2, 8, 8)), Click((2, 1, 1), positive=False)]).mask
+            ...     bool(session.undo().mask.any())
+            False
+        """
+        if box is not None:
+            raise InputError(f"box {box}: this segmenter takes no boxes (capabilities.boxes is False); give clicks")
+        if mask is not None:
+            raise InputError("a mask: this segmenter takes none (capabilities.initial_mask is False); give clicks")
+        if not clicks:
+            raise InputError("an empty prompt: give at least one click")
+        before, answers = len(self.clicks), []
+        try:
+            for click in clicks:
+                answers.append(self.add(click))
+        except BaseException:
+            for _ in answers:
+                self.undo()
+            raise
+        if len(answers) > 1:
+            _prompts_of(self).append((before, len(self.clicks)))
+        seconds = [answer.seconds for answer in answers]
+        total = Seconds(sum(s.encode for s in seconds), sum(s.predict for s in seconds))
+        return replace(answers[-1], seconds=total)
+
+    @abstractmethod
+    def undo(self) -> Prediction:
+        """Take back the newest prompt; the earlier mask comes back bit for bit.
+
+        Raises:
+            InputError: there is no prompt to take back, or the session is closed.
         """
 
     @abstractmethod
@@ -89,6 +154,39 @@ class Session(ABC):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _prompts_of(session: Session) -> list[tuple[int, int]]:
+    """Return how many clicks were in force before and after each prompt of several clicks, oldest first."""
+    prompts: list[tuple[int, int]] = session.__dict__.setdefault("_prompts_of_several_clicks", [])
+    return prompts
+
+
+def _undo_whole_prompts(undo: Callable[[Any], Prediction]) -> Callable[[Any], Prediction]:
+    """Repeat ``undo`` of a subclass until all clicks of the newest prompt are taken back."""
+
+    @wraps(undo)
+    def undo_prompt(self: Session) -> Prediction:
+        prompts = _prompts_of(self)
+        if not prompts or prompts[-1][1] != len(self.clicks):
+            return undo(self)
+        before, after = prompts[-1]
+        answer = undo(self)
+        prompts.pop()
+        for _ in range(after - before - 1):
+            answer = undo(self)
+        return answer
+
+    return undo_prompt
+
+
+def _forget_prompts(reset: Callable[[Any], None]) -> Callable[[Any], None]:
+    @wraps(reset)
+    def reset_prompts(self: Session) -> None:
+        reset(self)
+        _prompts_of(self).clear()
+
+    return reset_prompts
 
 
 class Segmenter(ABC):

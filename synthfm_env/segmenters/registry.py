@@ -10,6 +10,8 @@ from synthfm_env.segmenters.base import Segmenter
 
 _DESCRIPTIONS = {
     "synthfm3d-nano": "the SAM 2 architecture, small, trained here on SynthFM-3D volumes alone (not Meta's weights)",
+    "synthfm3d-unet": "a small 3D U-Net that takes clicks as channels, trained here on SynthFM-3D volumes alone; quick",
+    "synthfm2d-unet": "the same for images: one slice",
     "geodesic": "classical: geodesic distance to positive against negative clicks over the image gradient",
 }
 
@@ -69,6 +71,13 @@ def make_segmenter(
         from synthfm_env.segmenters.geodesic import Geodesic
 
         return Geodesic()
+    from synthfm_env.segmenters.volume_network.weights import EMBEDDED, holds_volume_network
+
+    if name_or_path in EMBEDDED or holds_volume_network(Path(name_or_path)):
+        from synthfm_env.segmenters.devices import pick_device
+        from synthfm_env.segmenters.volume_network.segmenter import load_volume_network
+
+        return load_volume_network(name_or_path, pick_device(device))
     if name_or_path not in _DESCRIPTIONS and not name_or_path.endswith((".safetensors", ".pt")):
         raise unknown_name("segmenter", name_or_path, _DESCRIPTIONS)
     if mode not in ("auto", "fast", "exact"):
@@ -76,7 +85,8 @@ def make_segmenter(
     if planes not in (None, 1, 3):
         raise InputError(f"make_segmenter(planes={planes!r}): expected 1 or 3")
     # Imported here, because torch and sam2 take seconds and the other segmenters need neither.
-    from synthfm_env.segmenters.sam2 import SAM2Segmenter, load_refiner, load_weights, pick_device, trained_here
+    from synthfm_env.segmenters.devices import pick_device
+    from synthfm_env.segmenters.sam2 import SAM2Segmenter, load_refiner, load_weights, trained_here
 
     closely = mode == "auto" and trained_here(name_or_path)
     distances = closely if distances is None else distances

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synthfm_env.errors import InputError
-from synthfm_env.prompts import Click
+from synthfm_env.prompts import Box, Click
 from synthfm_env.segmenters.base import Capabilities, Prediction, Segmenter, Session
 
 VOLUME, IMAGE = (6, 18, 20), (1, 24, 16)  # a volume whose axes differ, and a single slice
@@ -27,6 +27,8 @@ def check_segmenter(segmenter: Segmenter) -> None:
       global source of chance is touched;
     - a mask that was handed out stays as it was, the image too, and two sessions do not disturb each other;
     - ``add_many`` answers as ``add`` does;
+    - ``prompt`` takes several clicks, and a box or a mask if ``capabilities`` promise it, and one ``undo`` takes back
+      all of it; a box or a mask that is not promised or does not fit the image is refused by an ``InputError``;
     - a click outside the image, an undo without a click, a session that is closed, an image with two axes or with NaN
       are refused by an ``InputError``, and a refused click leaves the session as it was.
 
@@ -68,7 +70,7 @@ def _of_shape(segmenter: Segmenter, shape: Shape) -> Iterator[str]:
         return
     before = _global_chance()
     kept = image.copy()
-    for check in (_answers, _undo, _again, _apart, _batch, _refusals, _closing, _images):
+    for check in (_answers, _undo, _again, _apart, _batch, _prompts, _refusals, _closing, _images):
         try:
             yield from check(segmenter, image)
         except Exception as error:
@@ -169,6 +171,35 @@ def _batch(segmenter: Segmenter, image: NDArray[np.uint8]) -> Iterator[str]:
         together = [answer.mask for answer in segmenter.add_many([one, two], [clicks[0], clicks[0]])]
     if not _same(alone, together):
         yield "add_many gave other masks than add: leave it out, or answer the same"
+
+
+def _prompts(segmenter: Segmenter, image: NDArray[np.uint8]) -> Iterator[str]:
+    clicks, takes = _clicks(segmenter, image), segmenter.capabilities
+    box = Box((image.shape[0] // 2, 4, 4), (image.shape[0] // 2 + 1, image.shape[1] - 4, image.shape[2] - 4))
+    mask = np.zeros(image.shape, dtype=bool)
+    mask[box.slices] = True
+    kinds: list[tuple[str, bool, dict[str, Any]]] = [
+        ("several clicks", True, {"clicks": clicks[:2]}),
+        ("boxes", takes.boxes, {"box": box}),
+        ("an initial mask", takes.initial_mask, {"mask": mask}),
+    ]
+    for what, promised, given in kinds:
+        with segmenter.start(image, SPACING) as session:
+            first = session.add(clicks[0]).mask.copy()
+            if not promised:
+                yield from _refuses(f"its capabilities exclude {what}, but prompt", lambda: session.prompt(**given))  # noqa: B023
+            else:
+                yield from _of_prediction(session.prompt(**given), image)
+                if not np.array_equal(session.undo().mask, first) or session.clicks != (clicks[0],):
+                    yield f"undo did not take back a prompt of {what} as a whole"
+    with segmenter.start(image, SPACING) as session:
+        session.add(clicks[0])
+        outside = Box((0, 0, 0), (1, image.shape[1] + 1, 1))
+        yield from _refuses("prompt of a box outside the image", lambda: session.prompt(box=outside))
+        yield from _refuses("prompt of a mask on another grid", lambda: session.prompt(mask=mask[:, 1:]))
+        yield from _refuses("an empty prompt", session.prompt)
+        if session.clicks != (clicks[0],):
+            yield "a refused prompt changed session.clicks: leave the session as it was"
 
 
 def _refusals(segmenter: Segmenter, image: NDArray[np.uint8]) -> Iterator[str]:

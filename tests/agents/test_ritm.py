@@ -9,9 +9,9 @@ from reference_rules import depth
 from scipy import ndimage
 
 from synthfm_agents import make_clicker
-from synthfm_agents.error_regions import deepest
 from synthfm_env import Click
 from synthfm_env.envs.actions import NEGATIVE, POSITIVE, STOP
+from synthfm_env.error_regions import deepest
 
 RITM = make_clicker("ritm-3d-v1")
 

@@ -1,4 +1,4 @@
-"""The statistics on studies whose truth is known, through the script that prints the tables of docs/statistics.md."""
+"""The statistics on studies whose truth is known, through the script that prints the tables of docs/explanation/statistics.md."""
 
 import importlib.util
 from pathlib import Path

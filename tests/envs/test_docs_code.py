@@ -7,7 +7,7 @@ import pytest
 
 from synthfm_env.testing import check_segmenter
 
-PAGE = Path(__file__).parents[2] / "docs" / "reinforcement-learning.md"
+PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "reinforcement-learning.md"
 CODE = re.findall(r"^```python\n(.+?)^```", PAGE.read_text(), flags=re.MULTILINE | re.DOTALL)
 NEEDS = {"stable_baselines3": "rl", "RecordVideo": "video"}
 

@@ -12,7 +12,7 @@ from gymnasium.utils.env_checker import data_equivalence
 from synthfm_env import InputError, SyntheticEnv, VolumeEnv
 from synthfm_env.metrics import dice
 
-INFO_KEYS = {"case_id", "clicks_used", "dice", "error", "modality", "outcome", "protocol", "structure"}
+INFO_KEYS = {"case_id", "clicks_used", "dice", "error", "modality", "outcome", "protocol", "start", "structure"}
 
 
 @pytest.fixture
@@ -45,6 +45,7 @@ def test_a_click_is_answered(env):
         "modality": "other",
         "outcome": "running",
         "protocol": "",
+        "start": "empty",
         "structure": "box",
     }
     assert env.prediction is None

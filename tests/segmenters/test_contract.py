@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from synthfm_env.errors import InputError
-from synthfm_env.prompts import Click
+from synthfm_env.prompts import Box, Click
 from synthfm_env.segmenters import make_segmenter
 from synthfm_env.segmenters.base import Segmenter, Session
 from synthfm_env.segmenters.geodesic import Geodesic
@@ -202,3 +202,90 @@ def test_add_many_of_a_bad_click_leaves_every_session_as_it_was(segmenter: Segme
 
 def test_add_many_of_none_is_none(segmenter: Segmenter) -> None:
     assert segmenter.add_many([], []) == []
+
+
+def test_several_clicks_are_one_prompt_and_one_undo(session: Session) -> None:
+    first = session.add(CLICKS[0]).mask.copy()
+    prediction = session.prompt(CLICKS[1:3])
+    assert session.clicks == tuple(CLICKS[:3])
+    assert prediction.mask.shape == SHAPE
+    session.add(CLICKS[3])
+    assert np.array_equal(session.undo().mask, prediction.mask)
+    assert np.array_equal(session.undo().mask, first)
+    assert session.clicks == (CLICKS[0],)
+
+
+def test_a_prompt_of_one_click_is_add(segmenter: Segmenter, session: Session) -> None:
+    with segmenter.start(scene(), MM) as other:
+        for click in CLICKS:
+            assert np.array_equal(session.prompt([click]).mask, other.add(click).mask)
+
+
+def test_after_reset_single_clicks_are_undone_singly(session: Session) -> None:
+    session.prompt(CLICKS[:3])
+    session.reset()
+    masks = [session.add(click).mask.copy() for click in CLICKS[:3]]
+    assert np.array_equal(session.undo().mask, masks[1])
+    assert session.clicks == tuple(CLICKS[:2])
+
+
+def box_and_mask() -> tuple[Box, np.ndarray]:
+    mask = np.zeros(SHAPE, bool)
+    mask[2:5, 8:16, 10:22] = True
+    return Box.around(mask), mask
+
+
+def test_boxes_and_masks_are_taken_as_promised(segmenter: Segmenter, session: Session) -> None:
+    box, mask = box_and_mask()
+    flat = Box((3, *box.start[1:]), (4, *box.stop[1:]))
+    kinds = [(segmenter.capabilities.boxes, {"box": box}), (segmenter.capabilities.boxes, {"box": flat})]
+    kinds += [(segmenter.capabilities.initial_mask, {"mask": mask})]
+    for promised, given in kinds:
+        session.reset()
+        if not promised:
+            with pytest.raises(InputError, match="capabilities"):
+                session.prompt(**given)
+            assert session.clicks == ()
+            continue
+        answer = session.prompt(**given).mask.copy()
+        assert answer.shape == SHAPE
+        corrected = session.prompt(CLICKS[1:3], **given).mask.copy()
+        assert session.clicks == tuple(CLICKS[1:3])
+        assert np.array_equal(session.undo().mask, answer)
+        assert np.array_equal(session.prompt(CLICKS[1:3], **given).mask, corrected)
+        session.undo()
+        assert not session.undo().mask.any()
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({}, "empty prompt"),
+        ({"box": Box((0, 0, 0), (1, 25, 3))}, "outside the image"),
+        ({"mask": np.ones((6, 24, 31), bool)}, r"expected bool \(6, 24, 32\)"),
+        ({"mask": np.ones(SHAPE, np.uint8)}, "uint8"),
+        ({"mask": np.zeros(SHAPE, bool)}, "empty mask"),
+        ({"clicks": [CLICKS[0], Click((6, 0, 0))]}, "outside"),
+    ],
+)
+def test_a_prompt_that_does_not_fit_leaves_the_session_as_it_was(
+    segmenter: Segmenter, session: Session, given: dict, says: str
+) -> None:
+    session.add(CLICKS[0])
+    with pytest.raises(InputError, match=says if segmenter.capabilities.boxes else "."):
+        session.prompt(**given)
+    assert session.clicks == (CLICKS[0],)
+    with segmenter.start(scene(), MM) as other:
+        other.add(CLICKS[0])
+        assert np.array_equal(session.add(CLICKS[1]).mask, other.add(CLICKS[1]).mask)
+
+
+def test_a_box_without_voxels_is_refused() -> None:
+    with pytest.raises(InputError, match="holds no voxel"):
+        Box((2, 3, 4), (3, 3, 9))
+    box, mask = box_and_mask()
+    assert (box.start, box.stop, box.thickness) == ((2, 8, 10), (5, 16, 22), 3)
+    assert mask[box.slices].all()
+    assert mask[box.slices].sum() == mask.sum()
+    with pytest.raises(InputError, match="empty mask"):
+        Box.around(np.zeros(SHAPE, bool))

@@ -81,7 +81,7 @@ def track_by(rule):
 def state_of(model, logits, clicked, clicks):
     """Return a state of slices with constant logits, and the features of a volume as deep."""
     outputs = {z: {"pred_masks": torch.full((1, 1, 4, 4), value)} for z, value in enumerate(logits)}
-    state = State(clicks=tuple(clicks))
+    state = State(clicks=tuple(clicks), prompts=len(clicks))
     state.conditioning = {z: outputs[z] for z in clicked}
     state.tracked = {z: output for z, output in outputs.items() if z not in clicked}
     return state, Features(model, noise((len(logits), 8, 8)), 1, torch.float32)
@@ -92,6 +92,7 @@ def after_a_click(model, logits, clicked, z):
     before, features = state_of(model, logits, clicked, [Click((clicked[0], 1, 1))])
     state = before.copy()
     state.clicks += (Click((z, 1, 1)),)
+    state.prompts, state.newest = 2, (z,)
     return before, state, features
 
 
@@ -153,6 +154,7 @@ def test_tracking_starts_again_where_a_slice_looked_changed(model):
     before, state, features = after_a_click(model, [1.0] * 45, [12, 13], 13)
     before.clicks = (Click((12, 1, 1)), Click((13, 1, 1)))  # hence slices 0, 3, 6 ... are looked at
     state.clicks = (*before.clicks, Click((13, 2, 2)))
+    before.prompts, state.prompts = 2, 3
     changed = (6, 30)
     tracked = sweep_after(before, state, features, *[lambda z: -1.0 if z in changed else 1.0] * 2)
     assert tracked[False] == [*range(14, 19), *range(28, 37)]
@@ -168,6 +170,7 @@ def test_empty_slices_do_not_tell_that_tracking_may_stop(model):
 def test_after_several_clicks_at_once_every_slice_is_tracked(model):
     before, state, features = after_a_click(model, [1.0] * 9, [4, 6], 6)
     state.clicks += (Click((6, 2, 2)),)
+    state.prompts += 1
     assert look([(state, features, before)], track_by(lambda z: 1.0)) == [None]
     chains = sweep(state, features, before, None, lag=2)
     assert [list(chain.order) for chain in chains] == [[5, 7, 8], [3, 2, 1, 0]]

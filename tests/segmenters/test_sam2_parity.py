@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from small_sam2 import make_model
 
-from synthfm_env.prompts import Click
+from synthfm_env.prompts import Box, Click
 from synthfm_env.segmenters.sam2 import SAM2Segmenter
 
 EPISODES = {
@@ -72,3 +72,52 @@ def test_features_beyond_the_budget_are_encoded_again_and_nothing_changes():
     assert encoded[1] > 3 * 20
     assert peaks[1] * 2 < peaks[2**30]
     np.testing.assert_array_equal(answers[1], answers[2**30])
+
+
+PROMPTS = {
+    "several points": ["4,15,20,+ 4,12,22,- 4,20,25,+", "7,5,35,- 7,8,30,+"],
+    "a box, then a point": ["box", "4,15,20,+"],
+    "a box with a point": ["box 4,15,20,+"],
+    "a mask, then points": ["mask", "4,15,20,+ 4,3,3,-"],
+    "a mask on another slice": ["7,15,20,+", "mask"],
+}
+BOX, MASKED = Box((4, 6, 9), (5, 21, 33)), 4
+
+
+@pytest.mark.parametrize("episode", PROMPTS)
+def test_exact_mode_takes_prompts_as_the_stock_predictor_does(episode, monkeypatch):
+    shape = (9, 30, 40)
+    rng = np.random.default_rng(1)
+    image = rng.integers(0, 256, shape, dtype=np.uint8)
+    mask = np.zeros(shape, bool)
+    mask[MASKED, 7:19, 12:30] = True
+    model = make_model()
+    segmenter = SAM2Segmenter("small", model, torch.device("cpu"), "exact")
+    monkeypatch.setattr(stock, "tqdm", lambda order, **_: order)
+    monkeypatch.setattr(stock, "load_video_frames", lambda **_: (segmenter.frames(image), *shape[1:]))
+    state = model.init_state("unused")
+    session = segmenter.start(image, (2.0, 1.0, 1.0))
+    for text in PROMPTS[episode]:
+        words = text.split()
+        clicks = [Click.parse(word) for word in words if "," in word]
+        box = BOX if "box" in words else None
+        ours = session.prompt(clicks, box=box, mask=mask if "mask" in words else None)
+        if "mask" in words:
+            model.add_new_mask(state, MASKED, obj_id=1, mask=torch.from_numpy(mask[MASKED]))
+        else:
+            (z0, y0, x0), (_, y1, x1) = BOX.start, BOX.stop
+            model.add_new_points_or_box(
+                state,
+                clicks[0].zyx[0] if clicks else z0,
+                obj_id=1,
+                points=[[float(c.zyx[2]), float(c.zyx[1])] for c in clicks] or None,
+                labels=[int(c.positive) for c in clicks] or None,
+                box=[x0, y0, x1 - 1, y1 - 1] if box else None,
+                clear_old_points=bool(box),
+            )
+        for reverse in (False, True):
+            list(model.propagate_in_video(state, reverse=reverse))
+        outputs = state["output_dict_per_obj"][0]
+        every = outputs["non_cond_frame_outputs"] | outputs["cond_frame_outputs"]
+        reference = torch.stack([every[t]["pred_masks"][0, 0] for t in range(shape[0])]).float().numpy()
+        np.testing.assert_array_equal(ours.logits, reference)

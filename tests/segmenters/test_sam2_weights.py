@@ -10,13 +10,13 @@ from safetensors.torch import save_file
 from synthfm_env.errors import InputError
 from synthfm_env.prompts import Click
 from synthfm_env.segmenters import list_segmenters, make_segmenter
+from synthfm_env.segmenters.devices import pick_device
 from synthfm_env.segmenters.sam2 import (
     OFFICIAL,
     Architecture,
     build_model,
     build_official,
     load_weights,
-    pick_device,
     seeded,
 )
 from synthfm_env.segmenters.sam2.checkpoints import weights_path

@@ -3,15 +3,14 @@
 import pytest
 
 from synthfm_env.errors import InputError
-from synthfm_train.refiner.recipe import load_refiner_recipe
-from synthfm_train.run import trains_refiner
-from synthfm_train.sam2.recipe import list_recipes, load_recipe
+from synthfm_train.recipe_io import list_recipes
+from synthfm_train.run import load_any_recipe
+from synthfm_train.sam2.recipe import load_recipe
 
 
 @pytest.mark.parametrize("name", list_recipes())
 def test_packaged_recipes_load(name):
-    load = load_refiner_recipe if trains_refiner(name, ()) else load_recipe
-    assert load(name).name == name
+    assert load_any_recipe(name).name == name
 
 
 def test_overrides_reach_into_phases():

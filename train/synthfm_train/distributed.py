@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from synthfm_env.errors import InputError
-from synthfm_env.segmenters.sam2 import pick_device
+from synthfm_env.segmenters.devices import pick_device
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric

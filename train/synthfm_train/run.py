@@ -2,18 +2,26 @@
 
 import os
 import shlex
+from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import torch
 from rich.console import Console
 
 from synthfm_env.errors import InputError
 from synthfm_train.distributed import start_processes
+from synthfm_train.loop import LoopSettings, TrainingLoop
+from synthfm_train.recipe_io import read_fields
 from synthfm_train.refiner.recipe import RefinerRecipe, load_refiner_recipe
 from synthfm_train.refiner.trainer import RefinerTrainer
 from synthfm_train.run_directory import RunFolder
-from synthfm_train.sam2.recipe import load_recipe, read_fields
+from synthfm_train.sam2.recipe import Recipe, load_recipe
 from synthfm_train.sam2.trainer import Trainer
+from synthfm_train.volume_network.recipe import NetworkRecipe, load_network_recipe
+from synthfm_train.volume_network.trainer import NetworkObjective
+
+Kind = Literal["sam2", "refiner", "volume-network"]
 
 
 def train(
@@ -43,18 +51,22 @@ def train(
         DivergedError: the loss is no longer finite.
         KeyboardInterrupt: Ctrl-C, with a message that says how to go on.
     """
-    refiner = trains_refiner(recipe, overrides)
-    chosen = load_refiner_recipe(recipe, overrides) if refiner else load_recipe(recipe, overrides)
+    kind = kind_of(recipe, overrides)
+    chosen = load_any_recipe(recipe, overrides)
     if not resume and (out / "checkpoint.pt").exists():
         raise InputError(f"{str(out)!r} holds a run already; add --resume to go on with it, or give another --out")
-    if refiner and devices > 1:
-        raise InputError(f"recipe {recipe!r} trains a refiner, which takes one device; leave out --devices {devices}")
+    if kind != "sam2" and devices > 1:
+        raise InputError(f"recipe {recipe!r} trains a {kind} on one device; leave out --devices {devices}")
     processes = start_processes(device, devices)
     torch.set_num_threads(1)
     if workers is None:
         workers = max(1, min(8, (os.cpu_count() or 1) // devices - 1))
-    trainer: Trainer | RefinerTrainer
-    if isinstance(chosen, RefinerRecipe):
+    trainer: Trainer | RefinerTrainer | TrainingLoop
+    if isinstance(chosen, NetworkRecipe):
+        objective = NetworkObjective(chosen, processes.device, workers)
+        settings = LoopSettings(chosen.clip_norm, chosen.ema, chosen.evaluate_every, chosen.checkpoint_every)
+        trainer = TrainingLoop(objective, RunFolder(out), settings, resume=resume)
+    elif isinstance(chosen, RefinerRecipe):
         trainer = RefinerTrainer(chosen, out, processes.device, resume=resume, workers=workers)
     else:
         trainer = Trainer(chosen, out, processes, resume=resume, workers=workers)
@@ -71,9 +83,22 @@ def train(
     return weights
 
 
-def trains_refiner(recipe: str, overrides: tuple[str, ...]) -> bool:
-    """Tell whether a recipe trains the refiner of a segmenter's masks, not a segmenter."""
-    return "rounds" in read_fields(recipe, overrides)
+def kind_of(recipe: str, overrides: tuple[str, ...] = ()) -> Kind:
+    """Return what a recipe trains."""
+    fields = read_fields(recipe, overrides)
+    if fields.get("kind") == "volume-network":
+        return "volume-network"
+    return "refiner" if "rounds" in fields else "sam2"
+
+
+def load_any_recipe(recipe: str, overrides: tuple[str, ...] = ()) -> Recipe | RefinerRecipe | NetworkRecipe:
+    """Read a recipe of whatever kind; see ``load_recipe``."""
+    load: dict[Kind, Callable[[str, tuple[str, ...]], Recipe | RefinerRecipe | NetworkRecipe]] = {
+        "sam2": load_recipe,
+        "refiner": load_refiner_recipe,
+        "volume-network": load_network_recipe,
+    }
+    return load[kind_of(recipe, overrides)](recipe, overrides)
 
 
 def _how_to_go_on(recipe: str, out: Path, overrides: tuple[str, ...], device: str, devices: int) -> str:

@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from synthfm_train.sam2.recipe import Strict
+from synthfm_train.recipe_io import Strict
 
 
 class RunFolder:

@@ -4,8 +4,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from synthfm_agents.error_regions import as_voxel, depth, largest_component
 from synthfm_agents.protocol import ClickProtocol, Scene
+from synthfm_env.error_regions import as_voxel, depth, largest_component
 from synthfm_env.prompts import Click
 
 SEED = 42  # of every click, as published

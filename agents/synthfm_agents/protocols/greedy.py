@@ -7,10 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synthfm_agents.base import Clicker, Observation, clicks_in
-from synthfm_agents.error_regions import as_voxel, deepest
 from synthfm_agents.protocols.ritm_3d import deeper_of
 from synthfm_agents.shadow_session import OwnSession
 from synthfm_env.envs.actions import click_action, stop_action
+from synthfm_env.error_regions import as_voxel, deepest
 from synthfm_env.errors import InputError
 from synthfm_env.metrics import dice
 from synthfm_env.prompts import Click

@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from synthfm_agents.error_regions import as_voxel, bounding_box
 from synthfm_agents.protocol import ClickProtocol, Scene
+from synthfm_env.error_regions import as_voxel, bounding_box
 from synthfm_env.prompts import Click
 
 

@@ -2,8 +2,8 @@
 
 from typing import ClassVar
 
-from synthfm_agents.error_regions import Deepest, deepest
 from synthfm_agents.protocol import ClickProtocol, Scene
+from synthfm_env.error_regions import Deepest, deepest
 from synthfm_env.prompts import Click
 
 

@@ -2,9 +2,9 @@
 
 from typing import ClassVar
 
-from synthfm_agents.error_regions import deepest
 from synthfm_agents.protocol import ClickProtocol, Scene
 from synthfm_agents.protocols.ritm_3d import deeper_of
+from synthfm_env.error_regions import deepest
 from synthfm_env.prompts import Click
 
 

@@ -5,9 +5,9 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from synthfm_agents.error_regions import Deepest, deepest
 from synthfm_agents.protocol import ClickProtocol, Scene
 from synthfm_agents.protocols.ritm_3d import deeper_of
+from synthfm_env.error_regions import Deepest, deepest
 from synthfm_env.prompts import Click
 
 CLICKS_A_PASS = 3

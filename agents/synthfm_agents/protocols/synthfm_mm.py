@@ -5,9 +5,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from synthfm_agents.error_regions import deepest, without_small_components
 from synthfm_agents.protocol import ClickProtocol, Scene
 from synthfm_agents.protocols.ritm_3d import deeper_of
+from synthfm_env.error_regions import deepest, without_small_components
 from synthfm_env.errors import InputError
 from synthfm_env.prompts import Click
 

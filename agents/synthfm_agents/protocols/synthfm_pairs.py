@@ -7,8 +7,8 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from synthfm_agents.error_regions import Voxel, as_voxel, bounding_box, voxel_nearest_centroid
 from synthfm_agents.protocol import ClickProtocol, Scene
+from synthfm_env.error_regions import Voxel, as_voxel, bounding_box, voxel_nearest_centroid
 from synthfm_env.errors import InputError
 from synthfm_env.prompts import Click
 

@@ -5,8 +5,8 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from synthfm_agents.error_regions import bounding_box, largest_component, voxel_nearest_centroid
 from synthfm_agents.protocol import ClickProtocol, Scene
+from synthfm_env.error_regions import bounding_box, largest_component, voxel_nearest_centroid
 from synthfm_env.prompts import Click
 
 

@@ -31,13 +31,13 @@ def train(
 ) -> None:
     """Train a segmenter on SynthFM-3D volumes, which are made as it goes.
 
-    `synthfm train synthfm3d-nano` is how the packaged model was made, `synthfm train synthfm3d-refiner` the small 3D
-    network that has the last word on its masks. Other recipes: synthfm3d-hiera-tiny and synthfm2d fine-tune an official
-    checkpoint on a GPU, ablation-shape, ablation-boundary and ablation-both take minutes. The folder gets the best
-    weights, metrics.jsonl, pictures of the validation and a checkpoint to --resume from.
+    `synthfm train synthfm3d-nano` trains the packaged SAM 2, `synthfm train synthfm3d-unet` the packaged volume
+    network, `synthfm train synthfm2d-unet` that for images. Other recipes: synthfm3d-hiera-tiny and synthfm2d
+    fine-tune an official checkpoint on a GPU, ablation-shape, ablation-boundary and ablation-both take minutes. The
+    folder gets the best weights, metrics.jsonl, pictures of the validation and a checkpoint to --resume from.
     """
+    from synthfm_train.run import kind_of
     from synthfm_train.run import train as run_training
-    from synthfm_train.run import trains_refiner
 
     folder = out or Path("runs") / f"train-{Path(recipe).stem}"
     with on_interrupt("stopped before the first step"):
@@ -51,7 +51,7 @@ def train(
             workers=workers,
         )
     typer.echo(f"weights: {best}")
-    if trains_refiner(recipe, tuple(changes or ())):
+    if kind_of(recipe, tuple(changes or ())) == "refiner":
         typer.echo(f'next: make_segmenter("{NANO}", refine="{best}"), or params = {{ refine = "{best}" }} in a suite')
     else:
         typer.echo(f"next: synthfm bench quick --segmenter {best} --segmenter {NANO}")

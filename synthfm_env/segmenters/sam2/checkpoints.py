@@ -3,19 +3,17 @@
 from importlib.resources import files
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import TypeVar
 
 import torch
 from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from sam2.sam2_video_predictor import SAM2VideoPredictor
-from torch import Tensor, nn
+from torch import Tensor
 
 from synthfm_env.errors import InputError
 from synthfm_env.segmenters.sam2.architecture import Architecture, build_model
 from synthfm_env.segmenters.sam2.official_checkpoints import OFFICIAL, build_official, official_checkpoint
-
-_Model = TypeVar("_Model", bound=nn.Module)
+from synthfm_env.segmenters.weights_file import fill, read_safetensors
 
 EMBEDDED = {"synthfm3d-nano": "synthfm3d-nano.safetensors"}
 _TRUNKS = {(96, 12): "tiny", (96, 16): "small", (112, 24): "base-plus", (144, 48): "large"}  # width, blocks
@@ -107,16 +105,6 @@ def _guess(path: Path, state: dict[str, Tensor]) -> str:
     return f"sam2.1-hiera-{size}" if "no_obj_embed_spatial" in state else f"sam2-hiera-{size}"
 
 
-def read_safetensors(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
-    """Return a file's header and its tensors in float32; raises InputError where it is damaged."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            state = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118 - not a mapping
-            return file.metadata() or {}, state
-    except SafetensorError as error:
-        raise InputError(f"weights {str(path)!r} are damaged or no safetensors file: {error}") from None
-
-
 def _read_checkpoint(path: Path) -> dict[str, Tensor]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
@@ -127,31 +115,3 @@ def _read_checkpoint(path: Path) -> dict[str, Tensor]:
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise InputError(f"checkpoint {str(path)!r} holds no state dict: expected tensors by name under 'model'")
     return state
-
-
-def fill(model: _Model, state: dict[str, Tensor], path: Path) -> _Model:
-    """Load ``state`` into ``model`` and return it.
-
-    Raises:
-        InputError: names and shapes are not exactly the model's; names the first of each kind and ``path``.
-    """
-    expected = {key: tuple(value.shape) for key, value in model.state_dict().items()}
-    found = {key: tuple(value.shape) for key, value in state.items()}
-    if expected != found:
-        raise InputError(f"weights {str(path)!r} do not fit the model: {_differences(expected, found)}")
-    model.load_state_dict(state)
-    return model
-
-
-def _differences(expected: dict[str, tuple[int, ...]], found: dict[str, tuple[int, ...]]) -> str:
-    missing = sorted(expected.keys() - found.keys())
-    unexpected = sorted(found.keys() - expected.keys())
-    shapes = [
-        f"{k} {found[k]} for {expected[k]}" for k in sorted(expected.keys() & found.keys()) if expected[k] != found[k]
-    ]
-    parts = [
-        f"{len(names)} {kind} ({', '.join(names[:5])}{', ...' if len(names) > 5 else ''})"
-        for kind, names in (("missing", missing), ("unexpected", unexpected), ("mis-shaped", shapes))
-        if names
-    ]
-    return "; ".join(parts)

@@ -9,8 +9,7 @@ from numpy.typing import NDArray
 from sam2.modeling.sam2_base import SAM2Base
 from torch import Tensor
 
-from synthfm_env.errors import InputError
-from synthfm_env.prompts import Click
+from synthfm_env.prompts import Click, Prompt
 from synthfm_env.segmenters.base import Capabilities, Prediction, Segmenter, Session, check_batch
 from synthfm_env.segmenters.click_distances import ClickDistances
 from synthfm_env.segmenters.image_input import prepare_image
@@ -39,7 +38,7 @@ class SAM2Segmenter(Segmenter):
     feature_budget = 2 * 2**30
     memory: Memory = "all"
 
-    capabilities = Capabilities()
+    capabilities = Capabilities(boxes=True, initial_mask=True)
 
     def __init__(
         self,
@@ -97,26 +96,9 @@ class SAM2Segmenter(Segmenter):
         if len(alike) < len(sessions):
             return super().add_many(sessions, clicks)
         check_batch(sessions, clicks)
-        return add_together(alike, clicks)
+        return add_together(alike, [Prompt((click,)) for click in clicks])
 
     def _slices(self, stack: NDArray[np.uint8]) -> SAM2Session:
         depth, height, width = stack.shape[:3]
         features = Features(self.model, stack, self.feature_budget, self._dtype)
         return SAM2Session(self.model, features, (depth, height, width), fast=self._fast, memory=self.memory)
-
-
-def pick_device(device: str) -> torch.device:
-    """Return the device for ``"auto"`` or a torch device name.
-
-    Raises:
-        InputError: torch knows no such device, or has none of that kind here.
-    """
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        picked = torch.device(device)
-    except RuntimeError as error:
-        raise InputError(f"device {device!r} is none that torch knows: {error}") from None
-    if picked.type == "cuda" and not torch.cuda.is_available():
-        raise InputError(f"device {device!r}: torch finds no CUDA device here; use device='cpu' or 'auto'")
-    return picked

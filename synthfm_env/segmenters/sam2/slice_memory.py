@@ -1,6 +1,6 @@
 """What follows from the clicks of one session so far."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch import Tensor
@@ -20,17 +20,21 @@ class State:
         clicks: oldest first.
         conditioning: clicked slices.
         tracked: the other slices; one that is missing holds no object.
-        points: clicks in pixels of the model's square, by slice, in the form that SAM 2 takes.
+        points: clicks and corners of boxes in pixels of the model's square, by slice, in the form that SAM 2 takes.
+        prompts: number of prompts so far; several clicks given at once are one.
+        newest: slices that the newest prompt conditioned.
     """
 
     clicks: tuple[Click, ...] = ()
     conditioning: dict[int, Output] = field(default_factory=dict)
     tracked: dict[int, Output] = field(default_factory=dict)
     points: dict[int, dict[str, Tensor]] = field(default_factory=dict)
+    prompts: int = 0
+    newest: tuple[int, ...] = ()
 
     def copy(self) -> "State":
         """Return a state that may be changed without changing this one."""
-        return State(self.clicks, dict(self.conditioning), dict(self.tracked), dict(self.points))
+        return replace(self, conditioning=dict(self.conditioning), tracked=dict(self.tracked), points=dict(self.points))
 
     def output(self, z: int) -> Output | None:
         """Return what is kept of a slice."""

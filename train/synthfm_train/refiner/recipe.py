@@ -6,7 +6,8 @@ from pydantic import Field, model_validator
 
 from synthfm_agents import list_clickers
 from synthfm_env.errors import InputError, unknown_name
-from synthfm_train.sam2.recipe import Data, Strict, read_fields, validated
+from synthfm_train.recipe_io import Strict, read_fields, validated
+from synthfm_train.sam2.recipe import Data
 
 
 class Round(Strict):
@@ -48,7 +49,13 @@ class RefinerRecipe(Strict):
 
 def load_refiner_recipe(name_or_path: str, overrides: tuple[str, ...] = ()) -> RefinerRecipe:
     """Read the recipe of a refiner's training; see ``load_recipe``."""
-    recipe = validated(RefinerRecipe, read_fields(name_or_path, overrides), name_or_path, {"rounds": Round})
+    recipe = validated(
+        RefinerRecipe,
+        read_fields(name_or_path, overrides),
+        name_or_path,
+        {"rounds": Round},
+        {"data": list(Data.model_fields)},
+    )
     try:
         recipe.data.generators()
     except InputError as error:

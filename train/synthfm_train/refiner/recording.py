@@ -17,8 +17,8 @@ from synthfm_agents import make_clicker
 from synthfm_env import Click, Volume, VolumeEnv
 from synthfm_env.segmenters.sam2 import Draft, Refiner, SAM2Segmenter, load_refiner, load_weights
 from synthfm_env.segmenters.sam2.multiview.click_prior import Evidence
+from synthfm_train.data_worker import start_worker
 from synthfm_train.refiner.recipe import RefinerRecipe
-from synthfm_train.sam2.clip_dataset import start_worker
 
 _SUREST = 8.0  # logits of a view, which are kept in 8 bits
 _STEPS = 127

@@ -18,6 +18,7 @@ from synthfm_env.errors import InputError
 from synthfm_env.metrics import dice
 from synthfm_env.segmenters.sam2 import Refiner, seeded
 from synthfm_train.checkpoint import load_checkpoint, save_checkpoint, write_tensors
+from synthfm_train.data_worker import start_worker
 from synthfm_train.display import LINE_EVERY_S, Display
 from synthfm_train.interrupt import gentle_interrupt
 from synthfm_train.lr_schedule import schedule
@@ -25,7 +26,6 @@ from synthfm_train.refiner.crop_dataset import Crop, Crops
 from synthfm_train.refiner.recipe import RefinerRecipe
 from synthfm_train.refiner.recording import Episodes, load_draft, play_all
 from synthfm_train.run_directory import RunFolder
-from synthfm_train.sam2.clip_dataset import start_worker
 
 _LOG_EVERY = 20
 _HELD_OUT = 12  # one volume in so many is for validation

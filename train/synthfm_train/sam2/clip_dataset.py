@@ -1,6 +1,5 @@
 """Clips for training: SynthFM-3D volumes cut along any plane, made on the fly, each from its index alone."""
 
-import signal
 from collections.abc import Iterator
 from itertools import islice
 from typing import NamedTuple
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
 from synthfm_env.volumes import to_uint8
+from synthfm_train.data_worker import start_worker
 from synthfm_train.sam2.recipe import Data, Phase
 
 _FAR = 10**12
@@ -68,12 +68,6 @@ def load_clips(dataset: "ClipDataset", batch: int, *, share: int, shares: int, w
         pin_memory=torch.cuda.is_available(),
     )
     return iter(loader)
-
-
-def start_worker(worker: int) -> None:
-    """Prepare a worker process: one thread, and Ctrl-C left to the process that it works for."""
-    torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; the step under way still needs data
 
 
 class ClipDataset(Dataset[Clips]):

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synthfm_agents.base import Clicker, Observation
-from synthfm_agents.error_regions import as_voxel
 from synthfm_env.envs.actions import click_action, stop_action
+from synthfm_env.error_regions import as_voxel
 from synthfm_env.prompts import Click
 
 if TYPE_CHECKING:

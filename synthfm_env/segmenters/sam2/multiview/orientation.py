@@ -1,9 +1,8 @@
 """The eight ways to lay a slice: turned by quarters, mirrored or not."""
 
 from itertools import product
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -15,7 +14,7 @@ class Turn(NamedTuple):
     mirror_x: bool
     swap: bool
 
-    def lay(self, stack: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    def lay(self, stack: NDArray[Any]) -> NDArray[Any]:
         """Return a stack (D, H, W) or (D, H, W, 3) with each slice turned; itself where nothing turns."""
         if not any(self):
             return stack

@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 from synthfm_env.errors import InputError
 from synthfm_env.prompts import Click
-from synthfm_env.segmenters.sam2.checkpoints import fill, read_safetensors
 from synthfm_env.segmenters.sam2.fast.onednn import onednn_for
 from synthfm_env.segmenters.sam2.multiview.click_prior import Evidence
 from synthfm_env.segmenters.sam2.multiview.view import Box
+from synthfm_env.segmenters.weights_file import fill, read_safetensors
 
 CHANNELS = 9
 _WIDTHS = (16, 32, 64)  # at full, half and quarter resolution; multiples of 16 are what CPUs convolve fast

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,13 +12,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from synthfm_env.errors import InputError
+from synthfm_env.geometry import spread_indices
 from synthfm_env.metrics import dice
-from synthfm_env.prompts import Click
+from synthfm_env.prompts import Box as BoxPrompt
+from synthfm_env.prompts import Click, Prompt
 from synthfm_env.segmenters.base import Prediction, Seconds, Session
 from synthfm_env.segmenters.click_distances import ClickDistances
 from synthfm_env.segmenters.sam2.multiview.click_prior import evidence
 from synthfm_env.segmenters.sam2.multiview.refiner import Draft
-from synthfm_env.segmenters.sam2.multiview.view import FEWEST_SLICES, Box, Planes, evenly
+from synthfm_env.segmenters.sam2.multiview.view import FEWEST_SLICES, Box, Planes
 
 _MARGIN = 0.4  # of the object's side, on either side of it
 _LEAST_MARGIN = 4  # voxels
@@ -34,19 +36,24 @@ _LOGITS = 128  # most pixels along a side of the logits that are handed out
 
 @dataclass(frozen=True, slots=True)
 class _Moment:
-    """What holds after a click.
+    """What holds after a prompt.
 
     Attributes:
-        clicks: so far.
+        prompts: so far.
         planes: the view.
         answers: how many times the view has answered.
         logits: of the box.
     """
 
-    clicks: tuple[Click, ...]
+    prompts: tuple[Prompt, ...]
     planes: Planes
     answers: int
     logits: Tensor
+
+    @property
+    def clicks(self) -> tuple[Click, ...]:
+        """All clicks so far, oldest first."""
+        return tuple(click for prompt in self.prompts for click in prompt.clicks)
 
 
 class ZoomSession(Session):
@@ -98,40 +105,56 @@ class ZoomSession(Session):
         if self._closed:
             raise InputError("this session is closed; open another with segmenter.start(image, spacing)")
 
-    @torch.inference_mode()
     def add(self, click: Click) -> Prediction:
         """Take one more click; see ``Session.add``."""
+        return self.prompt((click,))
+
+    @torch.inference_mode()
+    def prompt(
+        self, clicks: Sequence[Click] = (), *, box: BoxPrompt | None = None, mask: NDArray[np.bool_] | None = None
+    ) -> Prediction:
+        """Take several prompts at once; see ``Session.prompt`` and ``SAM2Session.prompt`` for each view's share.
+
+        The crop holds box and mask. Distances to clicks and the refiner join in as soon as there is a positive click.
+        """
         self._check_open()
-        click.check_inside(self._shape)
+        prompt = Prompt(tuple(clicks), box, mask)
+        prompt.check(self._shape)
         started = time.perf_counter()
         encode = self._prepare()
-        planes = self._history[-1].planes if self._history else self._whole
+        before = self._history[-1] if self._history else None
+        planes = before.planes if before else self._whole
         encoded = planes.encode_seconds
-        answers = self._history[-1].answers if self._history else 0
-        taken = planes.holds(click)
-        views = planes.add([click]) if taken else planes.views()
+        part = planes.part_of(prompt)
+        views = planes.add([part]) if part else planes.views()
         encode += planes.encode_seconds - encoded
         try:
             if self._distances:
-                self._distances.add(click)
-            moment = self._moment((*self.clicks, click), planes, answers + taken, views)
+                for click in prompt.clicks:
+                    self._distances.add(click)
+            prompts = (*(before.prompts if before else ()), prompt)
+            moment = self._moment(prompts, planes, (before.answers if before else 0) + bool(part), views)
             closer, spent = self._look_closer(moment) if self._zoom else (None, 0.0)
         except BaseException:
-            if taken:
+            if part:
                 planes.undo()
-            if self._distances and len(self._distances.clicks) > len(self.clicks):
-                self._distances.undo()
+            self._forget_distances()
             raise
         if closer is not None:
-            # The view before stays as it was before this click, for undo.
-            if taken:
+            # The view before stays as it was before this prompt, for undo.
+            if part:
                 planes.undo()
             planes.rest()
             encode += spent
             moment = closer
         self._history.append(moment)
-        mask, shown = self._native(moment)
-        return Prediction(mask, shown, Seconds(encode, time.perf_counter() - started - encode))
+        native, shown = self._native(moment)
+        return Prediction(native, shown, Seconds(encode, time.perf_counter() - started - encode))
+
+    def _forget_distances(self) -> None:
+        """Take back distances to clicks that are not, or no longer, in force."""
+        while self._distances and len(self._distances.clicks) > len(self.clicks):
+            self._distances.undo()
 
     def _prepare(self) -> float:
         """Prepare the distances before the first click, and return the seconds that took."""
@@ -141,16 +164,18 @@ class ZoomSession(Session):
         self._distances = self._measure()
         return time.perf_counter() - started
 
-    def _moment(self, clicks: tuple[Click, ...], planes: Planes, answers: int, views: Tensor) -> _Moment:
-        if not self._distances:
-            return _Moment(clicks, planes, answers, views.mean(0))
+    def _moment(self, prompts: tuple[Prompt, ...], planes: Planes, answers: int, views: Tensor) -> _Moment:
+        clicks = tuple(click for prompt in prompts for click in prompt.clicks)
+        region = any(prompt.box is not None or prompt.mask is not None for prompt in prompts)
+        if not self._distances or (region and not any(click.positive for click in clicks)):
+            return _Moment(prompts, planes, answers, views.mean(0))
         depth, height, width = views.shape[1:]
         says = evidence(self._distances, planes.box, (depth, height, width))
         if not self._refine or self._shape[0] < FEWEST_SLICES:
-            return _Moment(clicks, planes, answers, views.mean(0) + says.logits)
+            return _Moment(prompts, planes, answers, views.mean(0) + says.logits)
         spread = torch.stack((views.mean(0), views.amin(0), views.amax(0)))
         draft = Draft(planes.box, spread, says, planes.grey(), clicks)
-        return _Moment(clicks, planes, answers, self._refine(draft))
+        return _Moment(prompts, planes, answers, self._refine(draft))
 
     def _look_closer(self, moment: _Moment) -> tuple[_Moment | None, float]:
         """Answer from a box that fits the mask better, where there is one; and tell the seconds of encoding."""
@@ -181,7 +206,7 @@ class ZoomSession(Session):
         if moment.planes is self._whole:
             return None
         planes = self._open(self._whole.box, True)
-        afar = self._moment(moment.clicks, planes, 1, planes.add(moment.clicks))
+        afar = self._moment(moment.prompts, planes, 1, planes.add(moment.prompts))
         if int(self._native(afar)[0].sum()) > _OUTGROWN * int(self._native(moment)[0].sum()):
             return afar
         planes.close()
@@ -197,25 +222,26 @@ class ZoomSession(Session):
             return None
         agreed = self._native(moment)[0] & self._distances.grid.positive(self._distances.balance)
         seen = moment.planes.box
-        box, _ = self._around(torch.from_numpy(agreed[seen]), seen, moment.clicks)
+        box, _ = self._around(torch.from_numpy(agreed[seen]), seen, moment.prompts)
         if box is None or _volume(box) >= _HALF * _volume(seen):
             return None
-        near = self._answered(box, moment.clicks)
+        near = self._answered(box, moment.prompts)
         if int((self._native(near)[0] & agreed).sum()) >= _KEPT * int(agreed.sum()):
             return near
         near.planes.close()
         return None
 
-    def _answered(self, box: Box, clicks: tuple[Click, ...]) -> _Moment:
-        """Answer the clicks in a box, fully seen."""
+    def _answered(self, box: Box, prompts: tuple[Prompt, ...]) -> _Moment:
+        """Answer the prompts in a box, fully seen."""
         planes = self._open(box, False)
-        return self._moment(clicks, planes, 1, planes.add([click for click in clicks if planes.holds(click)]))
+        parts = [planes.part_of(prompt) for prompt in prompts]
+        return self._moment(prompts, planes, 1, planes.add([part for part in parts if part is not None]))
 
     def _redrawn(self, moment: _Moment) -> _Moment | None:
         box = self._wanted(moment)
         if box is None:
             return None
-        closer = self._answered(box, moment.clicks)
+        closer = self._answered(box, moment.prompts)
         if self._loses(moment, closer):
             # What was seen from afar is better than nothing.
             closer.planes.close()
@@ -243,24 +269,24 @@ class ZoomSession(Session):
 
     def _wanted(self, moment: _Moment) -> Box | None:
         """Return a box that fits the mask and the positive clicks better than the one at hand, or None."""
-        box, reaches = self._around(moment.logits > 0, moment.planes.box, moment.clicks)
+        box, reaches = self._around(moment.logits > 0, moment.planes.box, moment.prompts)
         if box is None:
             return None
         smaller = _volume(box) < _SMALLER * _volume(moment.planes.box)
         return box if moment.planes.sparse or reaches or smaller else None
 
-    def _around(self, mask: Tensor, seen: Box, clicks: tuple[Click, ...]) -> tuple[Box | None, bool]:
-        """Return a box with a margin around a mask and the positive clicks, None without either.
+    def _around(self, mask: Tensor, seen: Box, prompts: tuple[Prompt, ...]) -> tuple[Box | None, bool]:
+        """Return a box with a margin around a mask and all that was given, negative clicks aside; None without either.
 
         Args:
             mask: bool, spread evenly over the box ``seen``.
             seen: a part of the image.
-            clicks: so far.
+            prompts: so far.
 
         Returns:
-            The box, and whether mask or clicks reach a side of ``seen`` where the image goes on.
+            The box, and whether mask or prompts reach a side of ``seen`` where the image goes on.
         """
-        positive = np.array([click.zyx for click in clicks if click.positive]).reshape(-1, 3)
+        positive = np.array([place for prompt in prompts for place in _extent(prompt)]).reshape(-1, 3)
         if not bool(mask.any()) or not len(positive):
             return None, False
         sides, reaches = [], False
@@ -277,14 +303,13 @@ class ZoomSession(Session):
         return (z, y, x), reaches
 
     def undo(self) -> Prediction:
-        """Take back the newest click; see ``Session.undo``."""
+        """Take back the newest prompt; see ``Session.undo``."""
         self._check_open()
         if not self._history:
             raise InputError("session.undo(): there is no click to take back")
         started = time.perf_counter()
         gone = self._history.pop()
-        if self._distances:
-            self._distances.undo()
+        self._forget_distances()
         if not self._history:
             self._forget(gone)
             return Prediction(np.zeros(self._shape, dtype=bool), None, Seconds(0.0, 0.0))
@@ -323,7 +348,7 @@ class ZoomSession(Session):
         z, y, x = moment.planes.box
         size = (y.stop - y.start, x.stop - x.start)
         mask = np.zeros(self._shape, dtype=bool)
-        rows, columns = (evenly(n, _LOGITS) for n in self._shape[1:])
+        rows, columns = (spread_indices(n, _LOGITS) for n in self._shape[1:])
         shown = np.full((self._shape[0], len(rows), len(columns)), _FAR, dtype=np.float32)
         at = np.ix_((rows >= y.start) & (rows < y.stop), (columns >= x.start) & (columns < x.stop))
         picked = np.ix_(rows[at[0][:, 0]] - y.start, columns[at[1][0]] - x.start)
@@ -337,6 +362,14 @@ class ZoomSession(Session):
         if self._distances:
             self._distances.obey(mask)
         return mask, shown
+
+
+def _extent(prompt: Prompt) -> list[tuple[int, int, int]]:
+    """Return voxels of the image that a crop must hold: positive clicks, and the corners of a box and of a mask."""
+    boxes = [prompt.box] if prompt.box is not None else []
+    boxes += [BoxPrompt.around(prompt.mask)] if prompt.mask is not None else []
+    corners = [place for box in boxes for place in (box.start, (box.stop[0] - 1, box.stop[1] - 1, box.stop[2] - 1))]
+    return [click.zyx for click in prompt.clicks if click.positive] + corners
 
 
 def _volume(box: Box) -> int:

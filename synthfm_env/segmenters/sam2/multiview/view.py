@@ -9,7 +9,9 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from synthfm_env.prompts import Click
+from synthfm_env.geometry import spread_indices
+from synthfm_env.prompts import Box as BoxPrompt
+from synthfm_env.prompts import Click, Prompt
 from synthfm_env.segmenters.click_distances import LUMA
 from synthfm_env.segmenters.sam2.multiview.orientation import ALL_TURNS, AS_IT_IS, Turn
 from synthfm_env.segmenters.sam2.tracking.stack_session import SAM2Session, answer_together
@@ -34,12 +36,48 @@ class _Stack(NamedTuple):
     turn: Turn
     session: SAM2Session
 
-    def take(self, position: tuple[int, int, int], positive: bool) -> Click:
-        """Return a click of the box on the nearest slice of the stack."""
-        place = list(position)
-        along = place.pop(self.axis)
-        nearest = int(np.abs(self.picked - along).argmin())
-        return Click((nearest, *self.turn.place(place[0], place[1], self.size)), positive)
+    def take(self, prompt: Prompt, crop: Box) -> Prompt | None:
+        """Return a prompt of the image as this stack sees it, or None if nothing of it can be seen along its axis.
+
+        Clicks and a box go to the nearest slice, the box to the one nearest its middle. A box or a mask of one slice
+        is a line to planes across the slices, so they leave it out.
+        """
+        clicks = tuple(Click(self._place(click.zyx, crop), click.positive) for click in prompt.clicks)
+        box = None
+        if prompt.box is not None and (self.axis == 0 or prompt.box.thickness > 1):
+            box = self._flat_box(prompt.box, crop)
+        mask = None
+        if prompt.mask is not None and (self.axis == 0 or BoxPrompt.around(prompt.mask).thickness > 1):
+            mask = self._cut(prompt.mask[crop])
+        return Prompt(clicks, box, mask) if clicks or box is not None or mask is not None else None
+
+    def _place(self, zyx: tuple[int, int, int], crop: Box) -> tuple[int, int, int]:
+        """Return the place in the stack of a voxel of the image."""
+        place = [i - side.start for i, side in zip(zyx, crop, strict=True)]
+        nearest = self._nearest(place.pop(self.axis))
+        return (nearest, *self.turn.place(place[0], place[1], self.size))
+
+    def _nearest(self, along: float) -> int:
+        return int(np.abs(self.picked - along).argmin())
+
+    def _flat_box(self, box: BoxPrompt, crop: Box) -> BoxPrompt:
+        """Return the sides of a box on the slice of the stack that is nearest to its middle."""
+        z, y, x = (stop - 1 for stop in box.stop)
+        corners = np.sort([self._place(box.start, crop), self._place((z, y, x), crop)], axis=0)
+        middle = (box.start[self.axis] + box.stop[self.axis] - 1) // 2 - crop[self.axis].start
+        corners[:, 0] = self._nearest(middle)
+        (z0, y0, x0), (z1, y1, x1) = corners.tolist()
+        return BoxPrompt((z0, y0, x0), (z1 + 1, y1 + 1, x1 + 1))
+
+    def _cut(self, part: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Return the slices of a mask that the stack has; if it has none, the middle one on the nearest that it has."""
+        whole = np.moveaxis(part, self.axis, 0)
+        cut = whole[self.picked]
+        if not cut.any():
+            filled = np.flatnonzero(whole.any((1, 2)))
+            middle = int(filled[len(filled) // 2])
+            cut[self._nearest(middle)] = whole[middle]
+        return self.turn.lay(cut)
 
     def give_back(self, logits: Tensor) -> Tensor:
         """Return logits of the stack, none surer than ``_SUREST``, with the axes of the box."""
@@ -96,7 +134,7 @@ class Planes:
         self.sparse = overview and max(self._shape[axis] for axis in axes) > most
         self._stacks = []
         for axis in axes:
-            picked = evenly(self._shape[axis], most)
+            picked = spread_indices(self._shape[axis], most)
             stack = np.moveaxis(part, axis, 0)[picked]
             height, width = stack.shape[1:3]
             self._stacks += [
@@ -107,29 +145,39 @@ class Planes:
         """Tell whether a click of the image lies in the box."""
         return all(side.start <= place < side.stop for place, side in zip(click.zyx, self.box, strict=True))
 
-    def add(self, clicks: Sequence[Click]) -> Tensor:
-        """Take clicks of the image that lie in the box, and return what each view says.
+    def part_of(self, prompt: Prompt) -> Prompt | None:
+        """Return what of a prompt is inside the box, None for nothing; a box or a mask counts as a whole or not."""
+        clicks = tuple(click for click in prompt.clicks if self.holds(click))
+        box = prompt.box if prompt.box is not None and self._holds_box(prompt.box) else None
+        mask = prompt.mask if prompt.mask is not None and self._holds_box(BoxPrompt.around(prompt.mask)) else None
+        return Prompt(clicks, box, mask) if clicks or box is not None or mask is not None else None
+
+    def _holds_box(self, box: BoxPrompt) -> bool:
+        sides = zip(box.start, box.stop, self.box, strict=True)
+        return all(side.start <= first and last <= side.stop for first, last, side in sides)
+
+    def add(self, prompts: Sequence[Prompt]) -> Tensor:
+        """Take prompts of the image that are inside the box, see ``part_of``, and return each view's logits.
+
+        A view that no prompt so far can be seen in is left out.
 
         Returns:
             float32 (V, d, h, w), logits of V views, with the box's shape or, along long sides, fewer: twice the pixels
             of a mask.
         """
-        z, y, x = (side.start for side in self.box)
-        places = [((c.zyx[0] - z, c.zyx[1] - y, c.zyx[2] - x), c.positive) for c in clicks]
-        logits = answer_together(
-            [stack.session for stack in self._stacks],
-            [[stack.take(*place) for place in places] for stack in self._stacks],
+        taken = [[stack.take(prompt, self.box) for prompt in prompts] for stack in self._stacks]
+        answer_together(
+            [stack.session for stack in self._stacks], [[one for one in its if one is not None] for its in taken]
         )
-        return self._on_grid(logits)
+        return self.views()
 
     def views(self) -> Tensor:
         """Return what ``add`` returned last and was not undone."""
-        return self._on_grid([stack.session.logits() for stack in self._stacks])
-
-    def _on_grid(self, logits: Sequence[Tensor]) -> Tensor:
-        views = torch.empty((len(self._stacks), *self._grid))
-        for view, stack, one in zip(views, self._stacks, logits, strict=True):
-            view[:] = F.interpolate(stack.give_back(one)[None, None], size=self._grid, mode="trilinear")[0, 0]
+        prompted = [stack for stack in self._stacks if stack.session.prompted]
+        views = torch.empty((len(prompted), *self._grid))
+        for view, stack in zip(views, prompted, strict=True):
+            logits = stack.give_back(stack.session.logits())
+            view[:] = F.interpolate(logits[None, None], size=self._grid, mode="trilinear")[0, 0]
         return views
 
     def grey(self) -> Tensor:
@@ -144,7 +192,7 @@ class Planes:
         return self._grey
 
     def undo(self) -> None:
-        """Take back the newest clicks."""
+        """Take back the prompts of the newest ``add``."""
         for stack in self._stacks:
             stack.session.undo()
 
@@ -167,9 +215,3 @@ class Planes:
         """Free the sessions."""
         for stack in self._stacks:
             stack.session.close()
-
-
-def evenly(length: int, most: int) -> NDArray[np.int64]:
-    """Return at most ``most`` of ``length`` indices, each from the middle of its share."""
-    count = min(length, most)
-    return np.floor((np.arange(count) + 0.5) * length / count).astype(np.int64)

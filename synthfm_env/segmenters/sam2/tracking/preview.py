@@ -27,13 +27,13 @@ def look(
         step: decodes slices and keeps their memories.
 
     Returns:
-        What was looked at in each session, by slice. None for a session without a click before, or with several new
-        ones: the memories that it has tell too little.
+        What was looked at in each session, by slice. None for a session without a prompt before, with several new
+        ones, or with one that conditioned several slices: the memories that it has tell too little.
     """
     found: list[dict[int, Output] | None] = []
     slots: list[tuple[int, Slot]] = []
     for i, (state, features, before) in enumerate(given):
-        later = bool(before.clicks) and len(state.clicks) == len(before.clicks) + 1
+        later = before.prompts > 0 and state.prompts == before.prompts + 1 and len(state.newest) == 1
         found.append({} if later else None)
         if later:
             start = min(state.conditioning)

@@ -105,7 +105,7 @@ class Chain:
         if self.looked is None:
             return
         self._agreed = self._gone = 0
-        beside = self.state.clicks[-1].zyx[0] + (-1 if self.reverse else 1)
+        beside = self.state.newest[0] + (-1 if self.reverse else 1)
         first = self.done
         for i in range(self.done, len(self.order)):
             z = self.order[i]

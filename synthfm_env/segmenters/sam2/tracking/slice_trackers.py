@@ -24,13 +24,12 @@ def track_slice(
     *,
     reverse: bool,
     initial: bool = False,
+    prompted: bool = False,
     points: dict[str, Tensor] | None = None,
+    mask: Tensor | None = None,
     logits: Tensor | None = None,
 ) -> Output:
-    """Run ``SAM2Base.track_step`` on a slice.
-
-    With ``points`` the slice is decoded as a clicked one, and no memory is made of it.
-    """
+    """Run ``SAM2Base.track_step`` on a slice; if it is ``prompted``, no memory is made of it."""
     output: Output = model.track_step(
         frame_idx=z,
         is_init_cond_frame=initial,
@@ -38,11 +37,11 @@ def track_slice(
         current_vision_pos_embeds=features.positions,
         feat_sizes=features.sizes,
         point_inputs=points,
-        mask_inputs=None,
+        mask_inputs=mask,
         output_dict=state.memory(),
         num_frames=features.depth,
         track_in_reverse=reverse,
-        run_mem_encoder=points is None,
+        run_mem_encoder=not prompted,
         prev_sam_mask_logits=logits,
     )
     return output

@@ -13,7 +13,8 @@ from sam2.utils.misc import concat_points
 from torch import Tensor
 
 from synthfm_env.errors import InputError, unknown_name
-from synthfm_env.prompts import Click
+from synthfm_env.geometry import spread_indices
+from synthfm_env.prompts import Box, Click, Prompt
 from synthfm_env.segmenters.base import Prediction, Seconds, Session
 from synthfm_env.segmenters.sam2.fast.memory_attention import Memory
 from synthfm_env.segmenters.sam2.slice_memory import State
@@ -21,6 +22,9 @@ from synthfm_env.segmenters.sam2.tracking.feature_cache import Features
 from synthfm_env.segmenters.sam2.tracking.preview import fill_in, look
 from synthfm_env.segmenters.sam2.tracking.propagation import run, sweep, whole
 from synthfm_env.segmenters.sam2.tracking.slice_trackers import FastStep, StockStep, keep, track_slice
+
+MASK_SLICES = 8  # slices of a mask that condition, at most
+_UPPER_LEFT, _LOWER_RIGHT = 2, 3  # labels of a box's corners, to SAM 2's prompt encoder
 
 
 class SAM2Session(Session):
@@ -73,16 +77,22 @@ class SAM2Session(Session):
 
     def add(self, click: Click) -> Prediction:
         """Take one more click; see ``Session.add``."""
-        return add_together([self], [click])[0]
+        return add_together([self], [Prompt((click,))])[0]
+
+    def prompt(
+        self, clicks: Sequence[Click] = (), *, box: Box | None = None, mask: NDArray[np.bool_] | None = None
+    ) -> Prediction:
+        """Take several prompts at once; see ``Session.prompt`` and ``_condition``."""
+        return add_together([self], [Prompt(tuple(clicks), box, mask)])[0]
 
     def undo(self) -> Prediction:
-        """Take back the newest click; see ``Session.undo``."""
+        """Take back the newest prompt; see ``Session.undo``."""
         self._check_open()
         if len(self._history) == 1:
             raise InputError("session.undo(): there is no click to take back")
         started = time.perf_counter()
         self._history.pop()
-        if not self.clicks:
+        if len(self._history) == 1:
             return Prediction(np.zeros(self._shape, dtype=bool), None, Seconds(0.0, 0.0))
         answer = self._answer(self._history[-1])
         return replace(answer, seconds=Seconds(0.0, time.perf_counter() - started))
@@ -107,6 +117,11 @@ class SAM2Session(Session):
         """Drop the encoded slices; they are encoded again, to the same, when they are needed."""
         self._features.clear()
 
+    @property
+    def prompted(self) -> bool:
+        """Whether any prompt is in force."""
+        return self._history[-1].prompts > 0
+
     def logits(self) -> Tensor:
         """Return what ``answer_together`` returned for this session after its newest click."""
         return self._logits(self._history[-1])[:, 0].cpu()
@@ -116,24 +131,80 @@ class SAM2Session(Session):
         logits = self._logits(state)
         return Prediction(self._native_mask(logits), logits[:, 0].cpu().numpy(), Seconds(0.0, 0.0))
 
-    def _click(self, before: State, click: Click) -> State:
-        """Return the state in which the clicked slice is decoded with all its points and conditions."""
+    def _condition(self, before: State, prompt: Prompt) -> State:
+        """Return the state in which every slice that a prompt names is decoded and conditions the others.
+
+        - All clicks on one slice, and the box, are decoded together, with the mask that was there before.
+        - A box becomes two corner points, as in SAM 2's training, on its middle slice.
+        - A mask is the answer on its slices, as SAM 2 takes mask prompts, and is the mask that was there before for
+          clicks and box. Of a mask on many slices ``MASK_SLICES``, spread evenly, condition; the rest is tracked.
+        """
         state = before.copy()
-        state.clicks += (click,)
-        z, y, x = click.zyx
+        state.prompts += 1
+        state.clicks += prompt.clicks
+        guesses = {} if prompt.mask is None else self._guesses(prompt.mask)
+        points: dict[int, list[tuple[float, float, int]]] = {}
+        if prompt.box is not None:
+            (z0, y0, x0), (z1, y1, x1) = prompt.box.start, prompt.box.stop
+            points[(z0 + z1 - 1) // 2] = [(x0, y0, _UPPER_LEFT), (x1 - 1, y1 - 1, _LOWER_RIGHT)]
+        for click in prompt.clicks:
+            z, y, x = click.zyx
+            points.setdefault(z, []).append((x, y, int(click.positive)))
+        for z, guess in guesses.items():
+            self._decode(before, state, z, guess=guess)
+        for z, placed in points.items():
+            self._decode(before, state, z, placed=placed)
+        state.newest = tuple({*guesses, *points})
+        return state
+
+    def _guesses(self, mask: NDArray[np.bool_]) -> dict[int, Tensor]:
+        """Return some slices of a mask as SAM 2 takes them: float32 (1, 1, S, S), by slice."""
+        filled = np.flatnonzero(mask.any((1, 2)))
         size, device = self._model.image_size, self._model.device
-        point = torch.tensor([[[x / self._shape[2] * size, y / self._shape[1] * size]]], device=device)
-        label = torch.tensor([[int(click.positive)]], dtype=torch.int32, device=device)
-        state.points[z] = concat_points(state.points.get(z), point, label)
-        previous = before.output(z)
+        guesses = {}
+        for z in filled[spread_indices(len(filled), MASK_SLICES)].tolist():
+            whole = torch.from_numpy(np.array(mask[z], dtype=np.float32))[None, None].to(device)
+            square = F.interpolate(whole, (size, size), mode="bilinear", align_corners=False, antialias=True)
+            guesses[z] = (square >= 0.5).float()
+        return guesses
+
+    def _decode(
+        self,
+        before: State,
+        state: State,
+        z: int,
+        *,
+        placed: Sequence[tuple[float, float, int]] = (),
+        guess: Tensor | None = None,
+    ) -> None:
+        """Decode one slice with its points or its mask, remember it, and let it condition ``state``.
+
+        Args:
+            before: the state before the whole prompt.
+            state: is changed.
+            z: the slice.
+            placed: new points as (x, y, label), in pixels of the image.
+            guess: float32 (1, 1, S, S).
+        """
+        size, device = self._model.image_size, self._model.device
+        if placed:
+            height, width = self._shape[1:]
+            point = torch.tensor([[[x / width * size, y / height * size] for x, y, _ in placed]], device=device)
+            label = torch.tensor([[label for _, _, label in placed]], dtype=torch.int32, device=device)
+            state.points[z] = concat_points(state.points.get(z), point, label)
+        if guess is not None:
+            state.points.pop(z, None)  # as stock SAM 2: a mask replaces the points of its slice
+        previous = state.output(z) if guess is None else None
         output = track_slice(
-            self._model, self._features, state, z,
-            # A lone slice stays an image: each click sees the last mask but no memory. Stock SAM 2 divides by zero
+            self._model, self._features, before, z,
+            # A lone slice stays an image: each prompt sees the last mask but no memory. Stock SAM 2 divides by zero
             # when a video of one frame meets its own memory.
-            initial=not before.clicks or self._shape[0] == 1,
+            initial=not before.prompts or self._shape[0] == 1,
             # How the slice was tracked last: down from the lowest clicked one, or up.
             reverse=bool(before.conditioning) and z <= min(before.conditioning) > 0,
-            points=state.points[z],
+            prompted=True,
+            points=state.points[z] if placed else None,
+            mask=guess,
             logits=None if previous is None else previous["pred_masks"].clamp(-32.0, 32.0),
         )  # fmt: skip
         memory, position = self._model._encode_new_memory(
@@ -143,11 +214,10 @@ class SAM2Session(Session):
                 output["pred_masks"], size=(size, size), mode="bilinear", align_corners=False
             ),
             object_score_logits=output["object_score_logits"],
-            is_mask_from_pts=True,
+            is_mask_from_pts=guess is None,
         )
         state.conditioning[z] = keep(self._features, output, memory, position)
         state.tracked.pop(z, None)
-        return state
 
     def _logits(self, state: State) -> Tensor:
         outputs = state.tracked | state.conditioning
@@ -165,27 +235,29 @@ class SAM2Session(Session):
 
 
 @torch.inference_mode()
-def add_together(sessions: Sequence[SAM2Session], clicks: Sequence[Click]) -> list[Prediction]:
-    """Give each session one more click; in fast mode slices of all sessions go through the model in batches.
+def add_together(sessions: Sequence[SAM2Session], prompts: Sequence[Prompt]) -> list[Prediction]:
+    """Give each session one more prompt; in fast mode slices of all sessions go through the model in batches.
 
     Args:
         sessions: of one segmenter, none twice.
-        clicks: one for each session.
+        prompts: one for each session.
 
     Returns:
         One prediction a session. Exact mode gives what single ``add`` gives bit for bit; in fast mode logits differ by
         the rounding of larger matrix products.
 
     Raises:
-        InputError: as ``Session.add``; every session is then as it was.
+        InputError: as ``Session.prompt``; every session is then as it was.
     """
-    for session, click in zip(sessions, clicks, strict=True):
+    for session, prompt in zip(sessions, prompts, strict=True):
         session._check_open()
-        click.check_inside(session._shape)
+        prompt.check(session._shape)
     if not sessions:
         return []
     started, encoded = time.perf_counter(), [session._features.seconds for session in sessions]
-    states = [session._click(session._history[-1], click) for session, click in zip(sessions, clicks, strict=True)]
+    states = [
+        session._condition(session._history[-1], prompt) for session, prompt in zip(sessions, prompts, strict=True)
+    ]
     _propagate(sessions, states)
     encoded = [session._features.seconds - before for session, before in zip(sessions, encoded, strict=True)]
     each = (time.perf_counter() - started - sum(encoded)) / len(sessions)
@@ -199,37 +271,37 @@ def add_together(sessions: Sequence[SAM2Session], clicks: Sequence[Click]) -> li
 
 
 @torch.inference_mode()
-def answer_together(sessions: Sequence[SAM2Session], clicks: Sequence[Sequence[Click]]) -> list[Tensor]:
-    """Give each session its clicks, track each volume once after the last, and return logits, no masks.
+def answer_together(sessions: Sequence[SAM2Session], prompts: Sequence[Sequence[Prompt]]) -> None:
+    """Give each session its prompts in their order and track each volume once after the last; make no masks.
 
-    ``undo`` takes the clicks of one call back together.
+    ``SAM2Session.logits`` has the answers. One ``undo`` takes back all prompts of one call, of a session without any
+    too.
 
     Args:
         sessions: of one segmenter, none twice.
-        clicks: at least one for each session.
-
-    Returns:
-        float32 (D, h, w) for each session, above 0 inside, at the resolution of the model's masks.
+        prompts: any number for each session.
 
     Raises:
-        InputError: as ``Session.add``; every session is then as it was.
+        InputError: as ``Session.prompt``; every session is then as it was.
     """
     states = []
-    for session, its in zip(sessions, clicks, strict=True):
+    for session, its in zip(sessions, prompts, strict=True):
         session._check_open()
         state = session._history[-1]
-        for click in its:
-            click.check_inside(session._shape)
-            state = session._click(state, click)
+        for prompt in its:
+            prompt.check(session._shape)
+            state = session._condition(state, prompt)
         states.append(state)
-    _propagate(sessions, states)
+    asked = [i for i, its in enumerate(prompts) if its]
+    _propagate([sessions[i] for i in asked], [states[i] for i in asked])
     for session, state in zip(sessions, states, strict=True):
         session._history.append(state)
-    return [session.logits() for session in sessions]
 
 
 def _propagate(sessions: Sequence[SAM2Session], states: list[State]) -> None:
-    """Track what follows from the clicks of each state that its session has not seen."""
+    """Track what follows from the prompts of each state that its session has not seen."""
+    if not sessions:
+        return
     step = sessions[0]._step
     given = [(state, session._features, session._history[-1]) for session, state in zip(sessions, states, strict=True)]
     if isinstance(step, StockStep):

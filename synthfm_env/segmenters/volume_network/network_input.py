@@ -1,0 +1,129 @@
+"""Input channels of the volume network, from a crop's image, clicks and previous logits."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from synthfm_env.segmenters.volume_network.geodesic_sweeps import geodesic_maps
+
+FINE_CHANNELS = 7  # on the crop's grid
+COARSE_CHANNELS = 4  # on the grid of half the resolution
+_FLAT_IMAGE = 4.0  # grey levels added to the deviation of an image's, so that a flat one shows no noise
+_LIKENESS = 0.35  # deviations of grey in which likeness falls to 1/e
+_BLOB = 1.2  # standard deviation of a click's blob, in voxels of the grid
+_MAX_LOGIT = 8.0
+_EDGE = 0.08  # deviations of grey per voxel that double the cost of a step
+_MAX_LOG_COST = 6.0  # log(1 + d) of a far voxel is about that
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class GridPrompt:
+    """A crop on the network's grid, with all that is known of the structure.
+
+    Attributes:
+        image: float32 (d, h, w), 0 to 255.
+        logits: float32 (d, h, w), of the previous answer; None before the first.
+        places: float32 (n, 3), the clicks in voxels of the grid, z, y, x; those outside the grid have no effect.
+        positive: n signs, in the order of ``places``.
+    """
+
+    image: Tensor
+    logits: Tensor | None
+    places: Tensor
+    positive: Sequence[bool]
+
+
+class NetworkInput(NamedTuple):
+    """A batch as the network takes it.
+
+    Attributes:
+        fine: float32 (B, FINE_CHANNELS, d, h, w).
+        coarse: float32 (B, COARSE_CHANNELS, d', h', w'), half as many voxels a side; flat grids keep d.
+    """
+
+    fine: Tensor
+    coarse: Tensor
+
+
+def network_input(prompts: Sequence[GridPrompt]) -> NetworkInput:
+    """Build the channels of a batch of crops that share one grid.
+
+    Fine channels: the normalised image; likeness to the grey values under positive and under negative clicks;
+    Gaussian blobs at both; the previous logits and mask. Coarse channels: two balances of geodesic distances (positive
+    clicks against negative clicks and the crop's faces, and against negative clicks alone) and both distances, on a log
+    scale.
+    """
+    images = torch.stack([prompt.image for prompt in prompts])
+    spread = images.std((1, 2, 3), correction=0) + _FLAT_IMAGE
+    normal = (images - images.mean((1, 2, 3))[:, None, None, None]) / spread[:, None, None, None]
+    fine = images.new_zeros(len(prompts), FINE_CHANNELS, *images.shape[1:])
+    fine[:, 0] = normal
+    half = _half_shape(images.shape[1:])
+    seeds = torch.zeros(len(prompts), 3, *half, dtype=torch.bool, device=images.device)
+    seeds[:, 2] = _faces(half, images.device)
+    for index, prompt in enumerate(prompts):
+        channels = fine[index]
+        for place, positive in zip(prompt.places.tolist(), prompt.positive, strict=True):
+            voxel = [round(at) for at in place]
+            if all(0 <= at < n for at, n in zip(voxel, channels.shape[1:], strict=True)):
+                _add_likeness(channels[1 if positive else 2], channels[0], voxel)
+                _add_blob(channels[3 if positive else 4], place)
+                at = (min(v * n // m, n - 1) for v, n, m in zip(voxel, half, channels.shape[1:], strict=True))
+                seeds[(index, 0 if positive else 1, *at)] = True
+        if prompt.logits is not None:
+            channels[5] = prompt.logits.clamp(-_MAX_LOGIT, _MAX_LOGIT) / (_MAX_LOGIT / 2)
+            channels[6] = prompt.logits > 0
+    return NetworkInput(fine, _coarse_channels(normal, seeds))
+
+
+def _add_likeness(channel: Tensor, image: Tensor, voxel: Sequence[int]) -> None:
+    around = tuple(slice(max(0, at - 1), at + 2) for at in voxel)
+    difference = (image - image[around].mean()).abs_()
+    torch.maximum(channel, difference.mul_(-1 / _LIKENESS).exp_(), out=channel)
+
+
+def _add_blob(channel: Tensor, place: Sequence[float]) -> None:
+    z, y, x = (
+        torch.exp((torch.arange(n, device=channel.device) - at) ** 2 / (-2 * _BLOB**2))
+        for n, at in zip(channel.shape, place, strict=True)
+    )
+    torch.maximum(channel, z[:, None, None] * (y[:, None] * x), out=channel)
+
+
+def _half_shape(shape: Sequence[int]) -> tuple[int, int, int]:
+    d, h, w = shape
+    return (max(1, d // 2), max(1, h // 2), max(1, w // 2))
+
+
+def _faces(shape: tuple[int, int, int], device: torch.device) -> Tensor:
+    """Return a mask of the grid's faces; a thin axis has none, since its faces are most of the grid."""
+    faces = torch.zeros(shape, dtype=torch.bool, device=device)
+    for axis, n in enumerate(shape):
+        if n >= 8:
+            faces.select(axis, 0)[...] = True
+            faces.select(axis, n - 1)[...] = True
+    return faces
+
+
+def _coarse_channels(normal: Tensor, seeds: Tensor) -> Tensor:
+    coarse = F.adaptive_avg_pool3d(normal[:, None], tuple(seeds.shape[2:]))[:, 0]
+    squares = torch.zeros_like(coarse)
+    for axis, n in enumerate(coarse.shape[1:], 1):
+        if n > 1:
+            squares += torch.gradient(coarse, dim=axis)[0] ** 2
+    maps = geodesic_maps(1 + squares / _EDGE**2, seeds, coarse.new_ones(len(coarse), 3))
+    positive, negative, border = maps.unbind(1)
+    outside = torch.minimum(negative, border)
+    return torch.stack(
+        (
+            (outside - positive) / (outside + positive + 1),
+            (negative - positive) / (negative + positive + 1),
+            torch.log1p(positive).clamp_(max=2 * _MAX_LOG_COST) / _MAX_LOG_COST - 1,
+            torch.log1p(negative).clamp_(max=2 * _MAX_LOG_COST) / _MAX_LOG_COST - 1,
+        ),
+        1,
+    )

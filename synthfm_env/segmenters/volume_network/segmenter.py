@@ -1,0 +1,122 @@
+"""The volume network as a segmenter: many sessions, one network, one batch."""
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from synthfm_env.errors import InputError
+from synthfm_env.prompts import Click
+from synthfm_env.segmenters.base import Capabilities, Prediction, Segmenter, Session, check_batch
+from synthfm_env.segmenters.image_input import prepare_image
+from synthfm_env.segmenters.volume_network.image_pyramid import ImagePyramid
+from synthfm_env.segmenters.volume_network.network import VolumeNetwork
+from synthfm_env.segmenters.volume_network.network_input import network_input
+from synthfm_env.segmenters.volume_network.session import Answer, Asking, Grids, Look, VolumeNetworkSession
+from synthfm_env.segmenters.volume_network.weights import EMBEDDED, embedded_weights, load_network
+
+GRIDS = {
+    3: Grids(scout=(24, 24, 24), full=(40, 40, 40), flat=(8, 56, 56)),
+    2: Grids(scout=(1, 64, 64), full=(1, 128, 128), flat=(1, 128, 128)),
+}
+_BATCH = 32  # looks in one forward pass, at most
+
+
+class VolumeNetworkSegmenter(Segmenter):
+    """A U-Net that takes clicks as input channels.
+
+    Volumes are answered by the network of three dimensions, single slices by the one of two.
+
+    Attributes:
+        name: as it was asked for.
+        model: the networks.
+        capabilities: images only, if there is no network of three dimensions.
+    """
+
+    def __init__(self, name: str, networks: Mapping[int, VolumeNetwork], device: torch.device) -> None:
+        """Take trained networks by the number of their dimensions, and where they run."""
+        self.name, self.device = name, device
+        self.model = nn.ModuleDict({str(dimensions): network for dimensions, network in networks.items()})
+        self.model.eval().requires_grad_(False).to(device)
+        self.capabilities = Capabilities(volumes=3 in networks, images=2 in networks)
+
+    def start(self, image: NDArray, spacing: tuple[float, float, float]) -> VolumeNetworkSession:
+        """Open a session, paying for the image's pyramid; see ``Segmenter.start``."""
+        started = time.perf_counter()
+        grey = prepare_image(image, spacing)
+        if grey.shape[0] == 1 and not self.capabilities.images:
+            raise InputError(f"{self.name} takes volumes, and the image has one slice; take 'synthfm2d-unet'")
+        if grey.shape[0] > 1 and not self.capabilities.volumes:
+            raise InputError(
+                f"{self.name} takes images, and this volume has {grey.shape[0]} slices; take 'synthfm3d-unet'"
+            )
+        pyramid = ImagePyramid(grey)
+        grids = GRIDS[2 if grey.shape[0] == 1 else 3]
+        return VolumeNetworkSession(self, pyramid, spacing, grids, time.perf_counter() - started)
+
+    def add_many(self, sessions: Sequence[Session], clicks: Sequence[Click]) -> list[Prediction]:
+        """Give each session one more click, all looks of a round in one batch; see ``Segmenter.add_many``."""
+        check_batch(sessions, clicks)
+        ours = [session for session in sessions if isinstance(session, VolumeNetworkSession)]
+        if len(ours) != len(sessions):
+            raise InputError("add_many: a session is of another segmenter")
+        for session, click in zip(ours, clicks, strict=True):
+            session.check(click)
+        started = time.perf_counter()
+        answers = self._answer([session.ask(click) for session, click in zip(ours, clicks, strict=True)])
+        return [session.keep(answer, started) for session, answer in zip(ours, answers, strict=True)]
+
+    @torch.inference_mode()
+    def _answer(self, asking: list[Asking]) -> list[Answer]:
+        """Run generators of looks side by side: each round answers the looks that all of them wait for."""
+        done: dict[int, Answer] = {}
+        waiting: dict[int, list[Look]] = {}
+        replies: dict[int, Any] = dict.fromkeys(range(len(asking)))
+        while replies:
+            waiting.clear()
+            for index, reply in replies.items():
+                try:
+                    waiting[index] = asking[index].send(reply)
+                except StopIteration as stop:
+                    done[index] = stop.value
+            looks = [look for wanted in waiting.values() for look in wanted]
+            answered = iter(self._run(looks))
+            replies = {index: [next(answered) for _ in wanted] for index, wanted in waiting.items()}
+        return [done[index] for index in range(len(asking))]
+
+    def _run(self, looks: Sequence[Look]) -> list[tuple[Tensor, float]]:
+        """Return logits and predicted Dice of each look; looks on one grid share a forward pass."""
+        results: dict[int, tuple[Tensor, float]] = {}
+        by_grid: dict[tuple[int, ...], list[int]] = {}
+        for index, look in enumerate(looks):
+            by_grid.setdefault(tuple(look.prompt.image.shape), []).append(index)
+        for grid, indices in by_grid.items():
+            network = self.model["2" if grid[0] == 1 else "3"]
+            for first in range(0, len(indices), _BATCH):
+                part = indices[first : first + _BATCH]
+                given = network_input([looks[index].prompt for index in part])
+                with torch.autocast(self.device.type, torch.bfloat16):
+                    output = network(type(given)(*(channels.to(self.device) for channels in given)))
+                qualities = output.quality.tolist()
+                for index, logits, quality in zip(part, output.logits.cpu(), qualities, strict=True):
+                    results[index] = logits, quality
+        return [results[index] for index in range(len(looks))]
+
+
+def load_volume_network(name_or_path: str, device: torch.device) -> VolumeNetworkSegmenter:
+    """Build the segmenter of an embedded network or of a file that ``synthfm train`` wrote.
+
+    ``synthfm3d-unet`` answers single slices by ``synthfm2d-unet``. A file serves volumes or images, as it was trained.
+
+    Raises:
+        InputError: the file is missing or damaged, or does not hold a volume network.
+    """
+    paths = [embedded_weights(name_or_path)] if name_or_path in EMBEDDED else [Path(name_or_path)]
+    if name_or_path == "synthfm3d-unet":
+        paths.append(embedded_weights("synthfm2d-unet"))
+    networks = [load_network(path) for path in paths]
+    return VolumeNetworkSegmenter(name_or_path, {each.architecture.dimensions: each for each in networks}, device)

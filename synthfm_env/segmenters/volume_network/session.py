@@ -1,0 +1,257 @@
+"""Clicks on one structure, answered by the volume network from a crop that follows the structure."""
+
+import time
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from synthfm_env.errors import InputError
+from synthfm_env.prompts import Click
+from synthfm_env.segmenters.base import Prediction, Seconds, Segmenter, Session
+from synthfm_env.segmenters.focus import Crop, FocusPolicy, Shape, whole_crop
+from synthfm_env.segmenters.volume_network.image_pyramid import ImagePyramid
+from synthfm_env.segmenters.volume_network.network_input import GridPrompt
+from synthfm_env.segmenters.volume_network.resampling import along_axis, axis_weights, carry_over
+
+_LOOKS = 2  # proposals answered after a click, at most
+_WORSE = 0.03  # a proposed crop is taken unless the predicted Dice falls by more than this
+_OUTSIDE = -4.0  # carried logit of voxels that the earlier crop did not hold
+_FAR = -32.0  # logit outside the crop, in the preview
+_PREVIEW = 128  # pixels along a side of the preview of the logits, at most
+
+
+@dataclass(frozen=True, slots=True)
+class Grids:
+    """Sizes of the network's grids.
+
+    Attributes:
+        scout: on which the crops for a first click are compared.
+        full: on which a click is answered.
+        flat: the same, for crops of a few slices.
+    """
+
+    scout: Shape
+    full: Shape
+    flat: Shape
+
+    def of(self, crop: Crop) -> Shape:
+        """Return the grid for a crop."""
+        return self.flat if crop[0].stop - crop[0].start <= self.flat[0] else self.full
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Look:
+    """One question to the network.
+
+    Attributes:
+        crop: of the image.
+        prompt: what the network sees of it.
+    """
+
+    crop: Crop
+    prompt: GridPrompt
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Answer:
+    """The network's answer to one look.
+
+    Attributes:
+        clicks: answered, oldest first.
+        crop: of the image.
+        logits: float32 (d, h, w), spread evenly over the crop.
+        quality: predicted Dice with the whole structure.
+    """
+
+    clicks: tuple[Click, ...]
+    crop: Crop
+    logits: Tensor
+    quality: float
+
+
+Asking = Generator[list[Look], list[tuple[Tensor, float]], Answer]
+
+
+class VolumeNetworkSession(Session):
+    """One structure in one image.
+
+    A first click is answered on several crops of doubling size at once; the crop of the highest predicted Dice is kept
+    and fitted to its mask. Later clicks are answered on the current crop, with the previous logits as input. After each
+    answer the ``FocusPolicy`` may propose a better crop, which is kept if the predicted Dice does not fall.
+
+    A history of answers on the network's small grid is all the state there is: masks on the image's grid are computed
+    from them, also after ``undo``.
+    """
+
+    def __init__(
+        self,
+        segmenter: Segmenter,
+        pyramid: ImagePyramid,
+        spacing: tuple[float, float, float],
+        grids: Grids,
+        encode_seconds: float,
+    ) -> None:
+        """Take an image and what answers looks at it; ``encode_seconds`` are reported with the first answer."""
+        self._segmenter, self._spacing, self._grids = segmenter, spacing, grids
+        self._pyramid: ImagePyramid | None = pyramid
+        self._policy = FocusPolicy()
+        self._history: list[Answer] = []
+        self._encode_seconds = encode_seconds
+
+    @property
+    def clicks(self) -> tuple[Click, ...]:
+        """The clicks in force, oldest first."""
+        return self._history[-1].clicks if self._history else ()
+
+    def add(self, click: Click) -> Prediction:
+        """Take one more click; see ``Session.add``."""
+        return self._segmenter.add_many([self], [click])[0]
+
+    def undo(self) -> Prediction:
+        """Take back the newest click; see ``Session.undo``."""
+        pyramid = self._opened()
+        if not self._history:
+            raise InputError("session.undo(): there is no click to take back")
+        started = time.perf_counter()
+        self._history.pop()
+        if not self._history:
+            return Prediction(np.zeros(pyramid.shape, dtype=bool), None, Seconds(0.0, time.perf_counter() - started))
+        return self._prediction(self._history[-1], started)
+
+    def reset(self) -> None:
+        """Forget all clicks, keep the image."""
+        self._opened()
+        self._history = []
+
+    def close(self) -> None:
+        """Free the image and all answers. May be called twice."""
+        self._pyramid, self._history = None, []
+
+    def check(self, click: Click) -> None:
+        """Raise InputError unless the session is open and the click is inside the image."""
+        click.check_inside(self._opened().shape)
+
+    def ask(self, click: Click) -> Asking:
+        """Yield looks, be sent the network's answers to them, and return the answer to the click.
+
+        Several sessions are asked at once by running their generators side by side; see the segmenter's ``add_many``.
+        """
+        pyramid, clicks = self._opened(), (*self.clicks, click)
+        if not any(click.positive for click in clicks):
+            # Nothing was said to belong to the structure.
+            crop = whole_crop(pyramid.shape)
+            return Answer(clicks, crop, torch.full(self._grids.of(crop), _OUTSIDE), 0.0)
+        # 1. Answer on the current crop, or find one.
+        if self._history and any(click.positive for click in self.clicks):
+            before = self._history[-1]
+            answer = yield from self._answer_on(self._holding(before.crop, click), clicks, before)
+        else:
+            answer = yield from self._scout(clicks)
+        # 2. Move to a better crop, if the mask asks for one.
+        for _ in range(_LOOKS):
+            crop = self._policy.proposal(answer.crop, (answer.logits > 0).numpy(), clicks, pyramid.shape)
+            if crop is None:
+                break
+            candidate = yield from self._answer_on(crop, clicks, answer)
+            if candidate.quality < answer.quality - _WORSE:
+                break
+            answer = candidate
+        return answer
+
+    def keep(self, answer: Answer, started: float) -> Prediction:
+        """Append an answer to the history and return it on the image's grid."""
+        prediction = self._prediction(answer, started)
+        self._history.append(answer)
+        return prediction
+
+    def _scout(self, clicks: tuple[Click, ...]) -> Asking:
+        """Answer a first click on crops of doubling size, and return the best by predicted Dice."""
+        shape = self._opened().shape
+        first = next(click for click in clicks if click.positive)
+        crops = self._policy.first_crops(first, shape, self._spacing)
+        looks = [self._look(crop, clicks, None, self._grids.scout) for crop in crops]
+        answers = yield looks
+        found = [Answer(clicks, crop, *answer) for crop, answer in zip(crops, answers, strict=True)]
+        best = max(found, key=lambda answer: answer.quality)
+        fitted = self._policy.proposal(best.crop, (best.logits > 0).numpy(), clicks, shape) or best.crop
+        return (yield from self._answer_on(fitted, clicks, best))
+
+    def _answer_on(self, crop: Crop, clicks: tuple[Click, ...], before: Answer) -> Asking:
+        grid = self._grids.of(crop)
+        carried = carry_over(before.logits, before.crop, crop, grid, _OUTSIDE)
+        [(logits, quality)] = yield [self._look(crop, clicks, carried, grid)]
+        return Answer(clicks, crop, logits, quality)
+
+    def _holding(self, crop: Crop, click: Click) -> Crop:
+        """Return a crop widened to hold a positive click."""
+        if not click.positive or all(side.start <= at < side.stop for side, at in zip(crop, click.zyx, strict=True)):
+            return crop
+        extent = [(min(side.start, at), max(side.stop, at + 1)) for side, at in zip(crop, click.zyx, strict=True)]
+        return self._policy.fitted(extent, self._opened().shape)
+
+    def _look(self, crop: Crop, clicks: Sequence[Click], logits: Tensor | None, grid: Shape) -> Look:
+        image = self._opened().crop(crop, grid)
+        places = torch.tensor([click.zyx for click in clicks], dtype=torch.float32)
+        starts = torch.tensor([side.start for side in crop], dtype=torch.float32)
+        lengths = torch.tensor([side.stop - side.start for side in crop], dtype=torch.float32)
+        places = (places + 0.5 - starts) / lengths * torch.tensor(grid) - 0.5
+        return Look(crop, GridPrompt(image, logits, places, [click.positive for click in clicks]))
+
+    def _opened(self) -> ImagePyramid:
+        if self._pyramid is None:
+            raise InputError("this session is closed; open another with segmenter.start(image, spacing)")
+        return self._pyramid
+
+    def _prediction(self, answer: Answer, started: float) -> Prediction:
+        shape = self._opened().shape
+        mask = image_mask(answer.logits, answer.crop, shape)
+        for click in answer.clicks:
+            mask[click.zyx] = click.positive
+        preview = _preview(answer.logits, answer.crop, shape)
+        encode, self._encode_seconds = self._encode_seconds, 0.0
+        return Prediction(mask, preview, Seconds(encode, time.perf_counter() - started))
+
+
+def image_mask(logits: Tensor, crop: Crop, shape: Shape) -> NDArray[np.bool_]:
+    """Return the mask of logits on the image's grid, by linear interpolation; bool (D, H, W).
+
+    Only the extent of positive logits, and one voxel of their grid around it, is interpolated.
+
+    Args:
+        logits: float32 (d, h, w), spread evenly over the crop.
+        crop: of the image.
+        shape: (D, H, W) of the image.
+    """
+    mask = np.zeros(shape, dtype=bool)
+    above = logits > 0
+    if not bool(above.any()):
+        return mask
+    values, into = logits, []
+    for axis, side in enumerate(crop):
+        covered = above.amax(tuple(other for other in range(3) if other != axis)).nonzero()[:, 0]
+        n, length = logits.shape[axis], side.stop - side.start
+        low = max(0, int((int(covered[0]) - 0.5) * length / n))
+        high = min(length, int((int(covered[-1]) + 1.5) * length / n) + 1)
+        into.append(slice(side.start + low, side.start + high))
+        values = along_axis(values, axis, axis_weights(n, length)[low:high])
+    mask[into[0], into[1], into[2]] = (values > 0).numpy()
+    return mask
+
+
+def _preview(logits: Tensor, crop: Crop, shape: Shape) -> NDArray[np.float32]:
+    """Return logits for every slice of the image at a reduced in-plane resolution; far below 0 outside the crop."""
+    preview = np.full((shape[0], *(min(n, _PREVIEW) for n in shape[1:])), _FAR, dtype=np.float32)
+    into, values = [crop[0]], along_axis(logits, 0, axis_weights(logits.shape[0], crop[0].stop - crop[0].start))
+    for axis in (1, 2):
+        n, side, have = shape[axis], crop[axis], logits.shape[axis]
+        voxels = (np.arange(preview.shape[axis]) + 0.5) * n / preview.shape[axis]
+        inside = np.flatnonzero((voxels >= side.start) & (voxels < side.stop))
+        nearest = ((voxels[inside] - side.start) / (side.stop - side.start) * have).astype(np.int64)
+        values = values.index_select(axis, torch.from_numpy(nearest.clip(0, have - 1)))
+        into.append(slice(int(inside[0]), int(inside[-1]) + 1) if len(inside) else slice(0, 0))
+    preview[into[0], into[1], into[2]] = values.numpy()
+    return preview

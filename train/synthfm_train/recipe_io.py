@@ -1,0 +1,131 @@
+"""Reads recipes: packaged or own TOML files, changes from the command line, and checked fields."""
+
+import tomllib
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from synthfm_env.errors import InputError, unknown_name
+
+_Kind = TypeVar("_Kind", bound=BaseModel)
+
+
+class Strict(BaseModel):
+    """Fields that are checked, none unknown, none changed later."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def list_recipes() -> dict[str, Path]:
+    """Return the packaged recipes by name."""
+    folder = files("synthfm_train") / "recipes"
+    return {path.stem: path for path in sorted(Path(str(folder)).glob("*.toml"))}
+
+
+def read_fields(name_or_path: str, overrides: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Return the fields of a recipe of any kind, unchecked; raises InputError where they cannot be read."""
+    data = _read(name_or_path)
+    for override in overrides:
+        _apply(data, override)
+    return data
+
+
+def validated(
+    kind: type[_Kind],
+    data: dict[str, Any],
+    name_or_path: str,
+    lists: dict[str, type[BaseModel]],
+    tables: dict[str, list[str]],
+) -> _Kind:
+    """Return a recipe of checked fields.
+
+    Args:
+        kind: of recipe.
+        data: its fields.
+        name_or_path: where they are from.
+        lists: fields that are lists of tables, and the type of each.
+        tables: fields that are tables, and their keys.
+
+    Raises:
+        InputError: a key or value is not a recipe's; an unknown key is told the near matches.
+    """
+    try:
+        _check_keys(kind, data, lists, tables)
+        return kind.model_validate(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"] if part not in ("Architecture", "str"))
+        said = first["msg"].removeprefix("Value error, ")
+        given = "" if first["type"] == "value_error" else f", got {first['input']!r}"
+        raise InputError(f"recipe {name_or_path!r}: {where + ': ' if where else ''}{said}{given}") from None
+    except InputError as error:
+        raise InputError(f"recipe {name_or_path!r}: {error}") from None
+
+
+def _read(name_or_path: str) -> dict[str, Any]:
+    """Return a recipe's fields; ``extends = "name"`` states only what differs from that one, ``data`` key by key."""
+    path = Path(name_or_path)
+    if path.suffix != ".toml":
+        packaged = list_recipes()
+        if name_or_path not in packaged:
+            raise unknown_name("recipe", name_or_path, packaged)
+        path = packaged[name_or_path]
+    try:
+        own = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        names = ", ".join(list_recipes())
+        raise InputError(f"recipe {str(path)!r} does not exist; the packaged ones are {names}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"recipe {str(path)!r} cannot be read: {error}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"recipe {str(path)!r} is not TOML: {error}") from None
+    if "extends" not in own:
+        return own
+    base = _read(str(own.pop("extends")))
+    return {**base, **own, "data": {**base.get("data", {}), **own.get("data", {})}}
+
+
+def _check_keys(
+    kind: type[BaseModel],
+    data: dict[str, Any],
+    lists: dict[str, type[BaseModel]],
+    tables: dict[str, list[str]],
+) -> None:
+    """Refuse unknown keys at every level, with the near matches; all else is left to pydantic."""
+    places: list[tuple[str, Any, list[str]]] = [
+        ("recipe key", data, list(kind.model_fields)),
+        *((f"key of {name}", data.get(name), known) for name, known in tables.items()),
+    ]
+    for key, part in lists.items():
+        given = data.get(key)
+        parts = given if isinstance(given, list) else []
+        places += [(f"key of {key}.{i}", one, list(part.model_fields)) for i, one in enumerate(parts)]
+    for what, given, known in places:
+        for key in given if isinstance(given, dict) else ():
+            if key not in known:
+                raise unknown_name(what, key, known)
+
+
+def _apply(data: dict[str, Any], override: str) -> None:
+    key, sign, value = override.partition("=")
+    if not sign:
+        raise InputError(f"--set {override!r} is not of the form key=value")
+    try:
+        parsed = tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        parsed = value
+    *parents, last = key.strip().split(".")
+    target: Any = data
+    try:
+        for part in parents:
+            target = target[int(part)] if isinstance(target, list) else target.setdefault(part, {})
+        if isinstance(target, list):
+            target[int(last)] = parsed
+        else:
+            target[last] = parsed
+    except (ValueError, IndexError, AttributeError, TypeError):
+        raise InputError(
+            f"--set {override!r}: the recipe has no place {key!r}; phases count from 0, as in phases.0.steps=20"
+        ) from None

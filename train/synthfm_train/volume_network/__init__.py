@@ -1,0 +1,1 @@
+"""Training of the volume network: simulated episodes on synthetic volumes."""

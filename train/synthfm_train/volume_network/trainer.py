@@ -1,0 +1,151 @@
+"""Trains the volume network on simulated episodes."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.utils.data import DataLoader
+
+from synthfm_env.segmenters.focus import FocusPolicy
+from synthfm_env.segmenters.volume_network.network import VolumeNetwork
+from synthfm_env.segmenters.volume_network.network_input import NetworkInput, network_input
+from synthfm_env.segmenters.volume_network.weights import HEADER_KEY, load_network
+from synthfm_env.synthesis import SynthFM3D
+from synthfm_train.checkpoint import write_tensors
+from synthfm_train.data_worker import start_worker
+from synthfm_train.loop import BatchLoss, Objective
+from synthfm_train.volume_network.episodes import EpisodePool
+from synthfm_train.volume_network.objective import losses
+from synthfm_train.volume_network.recipe import NetworkRecipe, VolumeData
+from synthfm_train.volume_network.validation import NetworkValidation
+from synthfm_train.volume_network.volumes import TrainingVolume, TrainingVolumes
+
+_RECIPE_STRIDE = 1_000_000_000  # seeds kept apart for each recipe seed
+_FLAT_STRIDE = 500_000_000  # and for volumes of a few slices
+_VALIDATION_FLAT = 0.25  # share of validation volumes that are flat, if training has such
+_NOT_MUON = ("quality", "stem", "coarse", "inputs", "full")  # first, last and other non-hidden kernels
+
+
+class NetworkObjective(Objective):
+    """Losses of simulated clicks on synthetic volumes.
+
+    Each step takes some episodes of a pool, answers them in one forward pass, and gives each one more click.
+    """
+
+    def __init__(self, recipe: NetworkRecipe, device: torch.device, workers: int) -> None:
+        self.recipe, self.phases, self._device = recipe, recipe.phases, device
+        if recipe.weights is None:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(recipe.seed)  # noqa: the fork gives the caller's state back
+                network = VolumeNetwork(recipe.architecture)
+        else:
+            network = load_network(Path(recipe.weights)).train()
+        self.model: VolumeNetwork = network.to(device)
+        first = recipe.seed * _RECIPE_STRIDE
+        self._pools = {"volumes": _pool(recipe, recipe.data, first, workers)}
+        if any(phase.flat_share for phase in recipe.phases):
+            self._pools["flat"] = _pool(recipe, recipe.flat_data, first + _FLAT_STRIDE, workers)
+        self._validation: NetworkValidation | None = None
+
+    def optimizers(self) -> list[torch.optim.Optimizer]:
+        """Return Muon for hidden kernels and AdamW for all else, or AdamW alone."""
+        recipe = self.recipe
+        named = list(self.model.named_parameters())
+        hidden = [p for name, p in named if p.ndim == 2 and name.split(".")[0] not in _NOT_MUON]
+        if recipe.optimizer == "adamw":
+            hidden = []
+        kept = {id(p) for p in hidden}
+        others = [p for _, p in named if id(p) not in kept]
+        adamw = torch.optim.AdamW(others, recipe.lr, weight_decay=recipe.weight_decay, betas=(0.9, 0.98))
+        if not hidden:
+            return [adamw]
+        muon = torch.optim.Muon(
+            hidden, recipe.muon_lr, recipe.weight_decay, momentum=0.95, adjust_lr_fn="match_rms_adamw"
+        )
+        return [muon, adamw]
+
+    def begin(self, phase: int, step: int) -> None:
+        """Nothing to prepare: pools go on through all phases."""
+
+    def loss(self, phase: int, step: int) -> BatchLoss:
+        """Answer some episodes, and give each one more click."""
+        plan = self.phases[phase]
+        rng = np.random.default_rng((self.recipe.seed, phase, step))
+        flat = rng.random() < plan.flat_share
+        pool, grid = (self._pools["flat"], plan.flat_grid) if flat else (self._pools["volumes"], plan.grid)
+        started = time.perf_counter()
+        episodes = pool.draw(plan.batch, grid, rng)
+        prompts = [episode.prompt(grid) for episode in episodes]
+        waited = time.perf_counter() - started
+        given = NetworkInput(*(channels.to(self._device) for channels in network_input(prompts)))
+        # On CPUs with bfloat16 instructions convolutions take a third of the time.
+        with torch.autocast(self._device.type, torch.bfloat16):
+            output = self.model(given)
+        views = [episode.view(grid) for episode in episodes]
+        truths = torch.stack([view[1] for view in views]).to(self._device)
+        shares = torch.tensor([view[2] for view in views], device=self._device)
+        loss = losses(output, truths, shares)
+        pool.advance(output.logits.detach().cpu(), grid, rng)
+        values = {
+            "loss": float(loss.total.detach()),
+            "dice": float(loss.dice.mean()),
+            "quality_error": float(loss.quality_error),
+        }
+        return BatchLoss(loss.total, values, len(episodes), waited)
+
+    def validate(self, average: nn.Module, picture: Path) -> dict[str, float]:
+        """Play held-out volumes with the moving average."""
+        assert isinstance(average, VolumeNetwork)
+        if self._validation is None:
+            generators = _taking_turns(self.recipe)
+            count, least = self.recipe.validation_volumes, self.recipe.data.min_voxels
+            self._validation = NetworkValidation(generators, count, least, self._device)
+        return self._validation.run(average, picture)
+
+    def write_weights(self, average: nn.Module, path: Path, notes: dict[str, str]) -> None:
+        """Write half-precision weights with the architecture and the recipe in the header."""
+        header = {HEADER_KEY: self.recipe.architecture.to_json(), "recipe": self.recipe.model_dump_json()}
+        write_tensors(average.state_dict(), path, {**header, **notes})
+
+    def state(self) -> dict[str, Any]:
+        """Return the running episodes."""
+        return {name: pool.state() for name, pool in self._pools.items()}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on with the running episodes of a checkpoint."""
+        for name, pool in self._pools.items():
+            pool.restore(state[name])
+
+
+def _pool(recipe: NetworkRecipe, data: VolumeData, first: int, workers: int) -> EpisodePool:
+    generators = data.generators()
+
+    def stream(taken: int) -> Iterator[tuple[TrainingVolume, int]]:
+        done, used = divmod(taken, data.structures)
+        volumes = TrainingVolumes(
+            generators, first=first + done, count=_FLAT_STRIDE, structures=data.structures, min_voxels=data.min_voxels
+        )
+        loader = DataLoader(
+            volumes, batch_size=None, num_workers=min(1, workers), prefetch_factor=4 if workers else None,
+            worker_init_fn=start_worker,
+        )  # fmt: skip
+        for volume in loader:
+            for index in range(used, data.structures):
+                yield volume, index
+            used = 0
+
+    return EpisodePool(recipe.pool, FocusPolicy(), stream)
+
+
+def _taking_turns(recipe: NetworkRecipe) -> list[SynthFM3D]:
+    """Return generators whose turns give the share of flat volumes that validation has."""
+    generators = recipe.data.generators()
+    if any(phase.flat_share for phase in recipe.phases):
+        flat = recipe.flat_data.generators()
+        count = max(1, round(len(generators) * _VALIDATION_FLAT / (1 - _VALIDATION_FLAT)))
+        generators += [flat[i % len(flat)] for i in range(count)]
+    return generators
