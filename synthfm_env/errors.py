@@ -18,6 +18,18 @@ class UserFacingError(RuntimeError):
     """
 
 
+class Terminated(KeyboardInterrupt):
+    """The system or another program asked this process to end (SIGTERM); handled as Ctrl-C is."""
+
+    number = 15
+
+
+class HungUp(Terminated):
+    """The terminal was closed (SIGHUP); handled as Ctrl-C is."""
+
+    number = 1
+
+
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> InputError:
     """Return the error for a ``name`` that is not among the ``known`` ones, with the near matches."""
     names = sorted(known)

@@ -1,7 +1,6 @@
 """Suites: which data, segmenters and clickers a benchmark plays, as validated TOML."""
 
 import json
-import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -19,6 +18,7 @@ from pydantic import (
 
 from synthfm_env.errors import InputError, unknown_name
 from synthfm_env.printable import printable
+from synthfm_env.text_files import read_toml
 from synthfm_env.volumes import MODALITIES
 
 SUITES = Path(__file__).parent / "suites"
@@ -283,17 +283,7 @@ def load_suite(name_or_path: str) -> Suite:
     path = known.get(name_or_path, Path(name_or_path))
     if path.suffix != ".toml":
         raise unknown_name("suite", name_or_path, known)
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(
-            f"suite {path}: cannot be read ({error.strerror}); `synthfm list suites` shows the names"
-        ) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"suite {path}: not valid TOML: {error}") from None
-    except (RecursionError, ValueError) as error:  # nested too deeply; a path with a null character
-        reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
-        raise InputError(f"suite {printable(path)}: cannot be read ({reason})") from None
+    content = read_toml(path, f"suite {path}")
     return parse_suite(content, str(path))
 
 

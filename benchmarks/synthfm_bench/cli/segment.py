@@ -1,5 +1,6 @@
 """``synthfm segment``: segment one structure from clicks."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -65,5 +66,5 @@ def _check_mask_path(output: Path, image: Path) -> None:
         raise InputError(f"-o {output}: a mask is written as NIfTI, so its name ends in .nii or .nii.gz")
     if not output.parent.is_dir():
         raise InputError(f"-o {output}: there is no folder {output.parent}; make it first")
-    if output.resolve() == image.resolve():
+    if os.path.realpath(output) == os.path.realpath(image):
         raise InputError(f"-o {output}: is the image itself; give the mask another name")

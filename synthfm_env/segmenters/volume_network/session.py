@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from synthfm_env.errors import InputError
-from synthfm_env.prompts import Click
+from synthfm_env.prompts import Click, check_click
 from synthfm_env.segmenters.base import Prediction, Seconds, Segmenter, Session
 from synthfm_env.segmenters.focus import Crop, FocusPolicy, Shape, whole_crop
 from synthfm_env.segmenters.volume_network.image_pyramid import ImagePyramid
@@ -133,7 +133,7 @@ class VolumeNetworkSession(Session):
 
     def check(self, click: Click) -> None:
         """Raise InputError unless the session is open and the click is inside the image."""
-        click.check_inside(self._opened().shape)
+        check_click(click, self._opened().shape)
 
     def ask(self, click: Click) -> Asking:
         """Yield looks, be sent the network's answers to them, and return the answer to the click.
