@@ -7,13 +7,14 @@ SHELL := /bin/bash
 PYTHON ?= python3.11
 SUITE ?= quick
 VENV := .venv
-BIN := $(VENV)/bin
+WINDOWS := $(filter Windows_NT,$(OS))
+BIN := $(VENV)/$(if $(WINDOWS),Scripts,bin)
 
 # Constraints hold in the build environment too, by absolute path: without that, building sam2 pulls 5 GB of CUDA
 # packages and replaces torch. As a file: address, a folder name may hold spaces.
 , := ,
 space := $(subst ,, )
-CONSTRAINTS := file://$(subst $(space),%20,$(CURDIR))/constraints.txt
+CONSTRAINTS := file://$(if $(WINDOWS),/)$(subst $(space),%20,$(CURDIR))/constraints.txt
 export PIP_CONSTRAINT := $(CONSTRAINTS)
 export PIP_BUILD_CONSTRAINT := $(CONSTRAINTS)
 export SAM2_BUILD_CUDA := 0
@@ -35,6 +36,7 @@ bench: $(VENV)/.installed  ## install what is missing, play the suite `quick`, p
 test: $(VENV)/.installed-dev  ## install what is missing, then lint, types and the tests that take minutes
 	"$(BIN)/ruff" check
 	"$(BIN)/ruff" format --check
+	"$(BIN)/codespell"
 	"$(BIN)/mypy"
 	OMP_NUM_THREADS=1 "$(BIN)/python" -m pytest -n 2 -m "not slow"
 
@@ -42,12 +44,20 @@ test: $(VENV)/.installed-dev  ## install what is missing, then lint, types and t
 test-all: $(VENV)/.installed-dev  ## every test, the slow ones too
 	OMP_NUM_THREADS=1 "$(BIN)/python" -m pytest -n 2
 
+.PHONY: coverage
+coverage: $(VENV)/.installed-dev  ## the tests of `make test` again, with the share of lines that they run
+	OMP_NUM_THREADS=1 "$(BIN)/python" -m pytest -n 2 -m "not slow" --cov --cov-report=term:skip-covered
+
+.PHONY: docs
+docs: $(VENV)/.installed-docs  ## build the documentation site into site/; a broken link is an error
+	"$(BIN)/zensical" build --strict
+
 .PHONY: format
-format: $(VENV)/.installed-dev  ## mend what ruff can mend
+format: $(VENV)/.installed-dev  ## fix what ruff can fix
 	"$(BIN)/ruff" check --fix
 	"$(BIN)/ruff" format
 
-$(BIN)/pip:
+$(VENV)/pyvenv.cfg:
 	@"$(PYTHON)" -c 'import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 11))' 2> /dev/null || { \
 	  echo "make: '$(PYTHON)' is missing, lacks its venv module, or is older than Python 3.11." >&2; \
 	  echo "  Install Python 3.11 (Debian, Ubuntu: apt install python3.11 python3.11-venv; macOS: brew install python@3.11;" >&2; \
@@ -55,10 +65,14 @@ $(BIN)/pip:
 	  exit 1; }
 	"$(PYTHON)" -m venv $(VENV)
 
-$(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/pip
+$(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/pyvenv.cfg
 	$(call pip_install,real$(,)plot$(,)report)
 	@touch $@
 
-$(VENV)/.installed-dev: pyproject.toml constraints.txt | $(BIN)/pip
+$(VENV)/.installed-dev: pyproject.toml constraints.txt | $(VENV)/pyvenv.cfg
 	$(call pip_install,real$(,)plot$(,)report$(,)dev)
 	@touch $(VENV)/.installed $@
+
+$(VENV)/.installed-docs: pyproject.toml constraints.txt | $(VENV)/pyvenv.cfg
+	$(call pip_install,docs)
+	@touch $@

@@ -2,7 +2,7 @@
 
     python benchmarks/studies/error_rates.py
 
-prints the tables of docs/explanation/statistics.md. A study has cases of unequal difficulty, each with several structures whose
+prints the tables of docs/experiments/2026-11-error-rates.md. A study has cases of unequal difficulty, each with several structures whose
 scores are alike within a case (intraclass correlation 0.5). Scores are in [0, 1] and skewed, as Dice values are. All
 chance follows from fixed seeds.
 """

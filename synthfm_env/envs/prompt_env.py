@@ -278,6 +278,10 @@ class PromptEnv(gym.Env[Observation, NDArray[np.integer]], ABC):
         """Return which of ``goal_names`` a task is about."""
         return task.structure_name
 
+    def more_info(self, episode: Episode) -> dict[str, Any]:
+        """Return what a subclass adds to ``info``: the same keys every time, numbers and text."""
+        return {}
+
     @property
     def prediction(self) -> Prediction | None:
         """The segmenter's answer to the newest prompt, with its logits and seconds; None before the first."""
@@ -479,7 +483,8 @@ class PromptEnv(gym.Env[Observation, NDArray[np.integer]], ABC):
         return out
 
     def _info(self, episode: Episode) -> dict[str, Any]:
-        info = {**episode.info(), "protocol": self.protocol or "", "start": str(self.start)}
+        named = {"protocol": self.protocol or "", "start": str(self.start)}
+        info = {**episode.info(), **named, **self.more_info(episode)}
         if self.reveal_truth:
             info["truth"] = episode.truth.copy()
         return info

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synthfm_env.errors import InputError, unknown_name
+from synthfm_env.volumes.structure_names import canonical_name
 
 MODALITIES = ("CT", "MR", "US", "other")
 
@@ -63,9 +64,10 @@ class Volume:
         """
         if self.label is None:
             raise InputError(f"{self.case_id}: no label was given, so structure {structure!r} has no truth")
-        ids = {name: key for key, name in self.structures.items()}
-        text = str(structure)
-        key = int(text) if text.removeprefix("-").isdecimal() else ids.get(text)
+        ids = {canonical_name(name): key for key, name in self.structures.items()}
+        ids |= {name: key for key, name in self.structures.items()}
+        name = str(structure)
+        key = int(name) if name.removeprefix("-").isdecimal() else ids.get(name, ids.get(canonical_name(name)))
         mask = self.label == key if key else None
         if mask is None or not mask.any():
             present = [int(i) for i in np.unique(self.label) if i]

@@ -6,18 +6,20 @@ from made_layouts import LPS, SHAPE, boxes, image_of
 from synthfm_env.errors import InputError
 from synthfm_env.volumes.datasets import get_layout, list_layouts, wanted_ids
 from synthfm_env.volumes.datasets.fetal import filled
+from synthfm_env.volumes.structure_names import canonical_name, structure_kind
+from synthfm_env.volumes.volume import Volume
 
 # Of each layout: who writes a copy, the part, the cases with their images, and structures with their voxels.
 BOX = {count: {key: int((boxes(count) == key).sum()) for key in range(1, count + 1)} for count in (1, 2, 3, 4)}
 FLAT = {key: int((boxes(3, (1, 24, 20)) == key).sum()) for key in (1, 2, 3)}
 LAYOUTS = [
-    ("amos", made.amos, "CT", [("amos_0004", "amos_0004")], {"spleen": 1, "right kidney": 2, "left kidney": 3}, BOX[3]),
+    ("amos", made.amos, "CT", [("amos_0004", "amos_0004")], {"spleen": 1, "kidney right": 2, "kidney left": 3}, BOX[3]),
     ("amos", made.amos, "MR", [("amos_0507", "amos_0507")], {"spleen": 1}, BOX[3]),
     ("msd", made.msd, None, [("spleen_2", "spleen_2")], {"spleen": 1}, BOX[1]),
     ("chaos", made.chaos, "CT", [("CT-5", "CT-5-CT")], {"liver": 1}, BOX[1]),
     ("chaos", made.chaos, "T2", [("MR-1", "MR-1-T2")], {"liver": 1, "spleen": 4}, BOX[4]),
-    ("chaos", made.chaos, "T1-in", [("MR-1", "MR-1-T1-in")], {"left kidney": 3}, BOX[4]),
-    ("chaos", made.chaos, "T1-out", [("MR-1", "MR-1-T1-out")], {"right kidney": 2}, BOX[4]),
+    ("chaos", made.chaos, "T1-in", [("MR-1", "MR-1-T1-in")], {"kidney left": 3}, BOX[4]),
+    ("chaos", made.chaos, "T1-out", [("MR-1", "MR-1-T1-out")], {"kidney right": 2}, BOX[4]),
     (
         "totalsegmentator",
         made.totalsegmentator,
@@ -26,9 +28,16 @@ LAYOUTS = [
         {"liver": 5, "spleen": 1},
         {5: BOX[2][1], 1: BOX[2][2]},
     ),
-    ("camus", made.camus, "2CH-ED", [("patient0001", "patient0001_2CH_ED")], {"LV": 1, "LV wall": 2, "LA": 3}, FLAT),
-    ("camus", made.camus, "4CH-ES", [("patient0001", "patient0001_4CH_ES")], {"LA": 3}, FLAT),
-    ("camus", made.camus_mhd, "2CH-ED", [("patient0002", "patient0002_2CH_ED")], {"LV": 1}, FLAT),
+    (
+        "camus",
+        made.camus,
+        "2CH-ED",
+        [("patient0001", "patient0001_2CH_ED")],
+        {"left ventricle": 1, "left ventricle wall": 2, "left atrium": 3},
+        FLAT,
+    ),
+    ("camus", made.camus, "4CH-ES", [("patient0001", "patient0001_4CH_ES")], {"left atrium": 3}, FLAT),
+    ("camus", made.camus_mhd, "2CH-ED", [("patient0002", "patient0002_2CH_ED")], {"left ventricle": 1}, FLAT),
     ("fh-ps-aop", made.fh_ps_aop, None, [("00001", "00001"), ("00002", "00002")], {"fetal head": 2}, None),
 ]
 
@@ -108,10 +117,41 @@ def test_only_the_structures_that_are_wanted_are_read(tmp_path):
     layout = get_layout("totalsegmentator")
     (item,) = layout.items(tmp_path, "CT")
     assert set(np.unique(layout.load(item, ["liver", "brain"]).label)) == {0, 5}
-    with pytest.raises(InputError, match=r"spleen\.nii\.gz: cannot be read"):
-        layout.load(item)
     with pytest.raises(InputError, match=r"segmentations: holds none of heart\.nii\.gz"):
         layout.load(item, ["heart"])
+
+
+def test_a_structure_whose_file_is_missing_or_broken_is_left_out_and_named(tmp_path):
+    made.totalsegmentator(tmp_path)
+    (tmp_path / "s0011/segmentations/spleen.nii.gz").write_bytes(b"broken")
+    layout = get_layout("totalsegmentator")
+    volume = layout.load(layout.items(tmp_path, "CT")[0], ["liver", "spleen", "kidney right"])
+    assert volume.structures == {5: "liver"}
+    assert set(np.unique(volume.label)) == {0, 5}
+    left_out = volume.metadata["left_out"]
+    assert set(left_out) == {"spleen", "kidney right"}
+    assert "spleen.nii.gz: cannot be read" in left_out["spleen"]
+    assert "kidney_right.nii.gz" in left_out["kidney right"]
+
+
+def test_structures_of_one_meaning_have_one_name_in_all_layouts():
+    names = {layout: set(get_layout(layout).structures.values()) for layout in list_layouts()}
+    every = set().union(*names.values())
+    assert {canonical_name(name) for name in every} == every
+    assert "kidney right" in names["amos"] & names["chaos"] & names["totalsegmentator"]
+    for other in ("right kidney", "kidney_right", "Right_Kidney", "kidney right"):
+        assert wanted_ids([other], get_layout("amos").structures) == [2]
+        assert wanted_ids([other], get_layout("totalsegmentator").structures) == [2]
+    volume = Volume(np.zeros((1, 2, 2), np.float32), np.ones((1, 2, 2), int), structures={1: "kidney_right"})
+    assert volume.truth("right kidney").all()
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("interphase 12", "interphase"), ("lesion #3", "lesion"), ("rib left 3", "rib left 3"), ("vertebrae L3",) * 2],
+)
+def test_instances_are_pooled_by_kind(name, kind):
+    assert structure_kind(name) == kind
 
 
 def test_totalsegmentator_has_its_117_structures():
@@ -120,13 +160,13 @@ def test_totalsegmentator_has_its_117_structures():
     # Some ids as the program prints them.
     assert [structures[i] for i in (5, 26, 50, 51, 69, 90, 92, 117)] == [
         "liver",
-        "vertebrae_S1",
-        "vertebrae_C1",
+        "vertebrae S1",
+        "vertebrae C1",
         "heart",
-        "humerus_left",
+        "humerus left",
         "brain",
-        "rib_left_1",
-        "costal_cartilages",
+        "rib left 1",
+        "costal cartilages",
     ]
 
 

@@ -1,6 +1,5 @@
 """The report's tables: cells with what is read and what is sorted by."""
 
-import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -9,6 +8,7 @@ from synthfm_bench.analysis.columns import Figure, dice_at, dice_figures
 from synthfm_bench.analysis.comparisons import compare_group
 from synthfm_bench.report.cells import clicker_label, failures, seconds, show_clicks, show_rank
 from synthfm_bench.results.episode_result import Episode
+from synthfm_env.volumes.structure_names import structure_kind
 
 _MOST_STRUCTURES = 60
 MOST_FAILURES = 200
@@ -159,9 +159,8 @@ def failures_table(rows: Iterable[Row]) -> Table | None:
 
 
 def kind_of_structure(episode: Episode) -> str:
-    """Return a structure's name; of a synthetic one, which is numbered in each volume anew, its kind."""
-    numbered = episode.steps[0].env_id.startswith("SynthFM/Synthetic")
-    return re.sub(r" \d+$", "", episode.structure) if numbered else episode.structure
+    """Return a structure's name; of one of several instances its kind, without the number."""
+    return structure_kind(episode.structure)
 
 
 def figure_cell(row: Row, figure: Figure) -> Cell:

@@ -4,6 +4,7 @@ import shlex
 from dataclasses import dataclass
 from typing import Any
 
+from synthfm_bench.execution.trust import code_of, files_of
 from synthfm_bench.results.run_directory import Run
 from synthfm_bench.suite import Suite, load_suite, with_choices
 from synthfm_env.errors import InputError
@@ -34,7 +35,8 @@ def recipe(run: Run) -> Recipe:
     import tomli_w  # of the extra `report`
 
     suite = tomli_w.dumps(_without_none(run.suite.model_dump(mode="json")))
-    commands = (_bench(run.suite), f"synthfm verify {shlex.quote(str(run.folder))}")
+    trust = ["--trust-plugins"] if code_of(run.suite) or files_of(run.suite) else []
+    commands = (_bench(run.suite), shlex.join(["synthfm", "verify", str(run.folder), *trust]))
     facts = [*_facts(about), ("seed", str(run.suite.seed))]
     return Recipe(run.folder.name, run.suite.name, commands, tuple(facts), suite)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from synthfm_env.errors import InputError, unknown_name
+from synthfm_env.volumes.structure_names import canonical_name
 from synthfm_env.volumes.volume import Volume
 
 
@@ -97,18 +98,18 @@ class Layout(ABC):
 
 
 def wanted_ids(structures: Sequence[int | str], names: Mapping[int, str]) -> list[int]:
-    """Return the label ids of ids or names, every known one where nothing is asked for.
+    """Return the label ids of ids or names, every known one if nothing is asked for; see ``canonical_name``.
 
     Raises:
         InputError: a name that is not known.
     """
     if not structures:
         return list(names)
-    ids = {name: key for key, name in names.items()}
+    ids = {canonical_name(name): key for key, name in names.items()} | {name: key for key, name in names.items()}
     wanted = []
     for structure in structures:
-        text = str(structure)
+        text = str(structure) if str(structure) in ids else canonical_name(str(structure))
         if text not in ids and not (text.isdecimal() and (not names or int(text) in names)):
-            raise unknown_name("structure", text, [*ids, *map(str, names)])
+            raise unknown_name("structure", str(structure), [*names.values(), *map(str, names)])
         wanted.append(ids[text] if text in ids else int(text))
     return list(dict.fromkeys(wanted))

@@ -35,7 +35,7 @@ class Camus(Layout):
         for view, words in (("2CH", "two chambers"), ("4CH", "four chambers"))
         for frame, what in (("ED", "end diastole"), ("ES", "end systole"), ("sequence", "all frames between, 2D+t"))
     }
-    structures: ClassVar[Mapping[int, str]] = {1: "LV", 2: "LV wall", 3: "LA"}
+    structures: ClassVar[Mapping[int, str]] = {1: "left ventricle", 2: "left ventricle wall", 3: "left atrium"}
     expected: ClassVar[tuple[str, ...]] = (
         "database_nifti/patient0001/patient0001_2CH_ED.nii.gz with patient0001_2CH_ED_gt.nii.gz",
         "or training/patient0001/patient0001_2CH_ED.mhd with patient0001_2CH_ED_gt.mhd",

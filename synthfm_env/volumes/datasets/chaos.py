@@ -38,7 +38,7 @@ class Chaos(Layout):
         "T1-out": "T1-DUAL, out of phase",
         "T2": "T2-SPIR",
     }
-    structures: ClassVar[Mapping[int, str]] = {1: "liver", 2: "right kidney", 3: "left kidney", 4: "spleen"}
+    structures: ClassVar[Mapping[int, str]] = {1: "liver", 2: "kidney right", 3: "kidney left", 4: "spleen"}
     expected: ClassVar[tuple[str, ...]] = (
         "Train_Sets/CT/1/DICOM_anon/*.dcm with Train_Sets/CT/1/Ground/*.png",
         "Train_Sets/MR/1/T2SPIR/DICOM_anon/*.dcm with Train_Sets/MR/1/T2SPIR/Ground/*.png",

@@ -10,6 +10,7 @@ from synthfm_env.printable import printable
 from synthfm_env.text_files import read_json_table
 from synthfm_env.volumes.datasets.base import Item, Layout
 from synthfm_env.volumes.nifti import load_volume
+from synthfm_env.volumes.structure_names import canonical_name
 from synthfm_env.volumes.volume import MODALITIES, Volume
 
 ENDINGS = (".nii.gz", ".nii")
@@ -61,7 +62,10 @@ class Decathlon(Folder):
 
 
 class Amos(Folder):
-    """AMOS 2022: 15 abdominal organs; numbers up to 500 are CT, above they are MR."""
+    """AMOS 2022: 15 abdominal organs; numbers up to 500 are CT, above they are MR.
+
+    Id 15 is the prostate of men and the uterus of women, and the files do not tell which.
+    """
 
     name: ClassVar[str] = "amos"
     licence: ClassVar[str] = "CC BY 4.0"
@@ -71,19 +75,19 @@ class Amos(Folder):
         enumerate(
             (
                 "spleen",
-                "right kidney",
-                "left kidney",
-                "gall bladder",
+                "kidney right",
+                "kidney left",
+                "gallbladder",
                 "esophagus",
                 "liver",
                 "stomach",
                 "aorta",
-                "postcava",
+                "inferior vena cava",
                 "pancreas",
-                "right adrenal gland",
-                "left adrenal gland",
+                "adrenal gland right",
+                "adrenal gland left",
                 "duodenum",
-                "bladder",
+                "urinary bladder",
                 "prostate/uterus",
             ),
             start=1,
@@ -112,8 +116,8 @@ class Amos(Folder):
 
 
 def named(volume: Volume, names: Mapping[int, str]) -> Volume:
-    """Return the volume with the names of its structures; an id without one keeps its own number as name."""
-    volume.structures.update(names)
+    """Return the volume with the names of its structures, see ``canonical_name``; an id without one has none."""
+    volume.structures.update({key: canonical_name(name) for key, name in names.items()})
     return volume
 
 

@@ -63,14 +63,15 @@ class TotalSegmentator(Layout):
 
     Ids are those of the program's task "total". A file of a structure that is not among them, as some of the MR set, is
     passed over. A voxel that two files claim belongs to the later id. Its masks were drawn by a model and corrected by
-    people.
+    people. A structure whose file is missing or broken is left out of the label, the others are read;
+    ``metadata["left_out"]`` has the name of each such structure and the reason.
     """
 
     name: ClassVar[str] = "totalsegmentator"
     licence: ClassVar[str] = "CC BY 4.0"
     address: ClassVar[str] = "https://zenodo.org/records/10047292"
     parts: ClassVar[Mapping[str, str]] = {"CT": "ct.nii.gz", "MR": "mri.nii.gz"}
-    structures: ClassVar[Mapping[int, str]] = dict(enumerate(_ALL, start=1))
+    structures: ClassVar[Mapping[int, str]] = {key: name.replace("_", " ") for key, name in enumerate(_ALL, start=1)}
     expected: ClassVar[tuple[str, ...]] = ("s0000/ct.nii.gz", "s0000/segmentations/liver.nii.gz")
 
     def find(self, root: Path, part: str) -> list[Item]:
@@ -86,13 +87,17 @@ class TotalSegmentator(Layout):
         """Read an image and the files of the structures that are wanted."""
         volume = load_volume(item.image, modality=item.part, case_id=item.case_id)
         label = np.zeros(volume.image.shape, dtype=np.int16)
-        files = {key: item.label / f"{self.structures[key]}.nii.gz" for key in wanted_ids(structures, self.structures)}
-        there = {key: path for key, path in files.items() if path.is_file()}
-        if not there:
-            raise InputError(f"{item.label}: holds none of {', '.join(path.name for path in list(files.values())[:5])}")
-        for key, path in there.items():
-            label[load_mask(path, volume)] = key
-        names = {key: self.structures[key] for key in there}
-        return Volume(
-            volume.image, label, volume.spacing, item.part, item.case_id, names, volume.affine, volume.metadata
-        )
+        wanted = wanted_ids(structures, self.structures)
+        left_out: dict[str, str] = {}
+        for key in wanted:
+            path = item.label / f"{_ALL[key - 1]}.nii.gz"
+            try:
+                label[load_mask(path, volume)] = key
+            except InputError as error:
+                left_out[self.structures[key]] = str(error)
+        if len(left_out) == len(wanted):
+            files = ", ".join(f"{_ALL[key - 1]}.nii.gz" for key in wanted[:5])
+            raise InputError(f"{item.label}: holds none of {files}; {next(iter(left_out.values()))}")
+        names = {key: self.structures[key] for key in wanted if self.structures[key] not in left_out}
+        about = volume.metadata | {"left_out": left_out}
+        return Volume(volume.image, label, volume.spacing, item.part, item.case_id, names, volume.affine, about)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from synthfm_env.segmenters.volume_network.resampling import resample
 from synthfm_env.synthesis import SynthFM3D
 from synthfm_env.volumes import to_uint8
 
@@ -19,6 +20,7 @@ _REGION_VOXELS = (40, 0.15)  # voxels at least, share of the volume at most
 _GAMMA, _GAIN = 0.35, (0.25, 1.3)  # spread of log gamma; least and most contrast
 _NOISE, _BLUR = 0.3, 0.15  # shares of volumes with more noise and with blur
 _NOISE_LEVELS = (2.0, 30.0)  # grey levels
+_FADED = 0.15  # share of volumes whose borders fade: clicks alone then tell where a structure ends
 
 
 class TrainingVolume(NamedTuple):
@@ -134,7 +136,16 @@ def augment(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.ui
         grey = F.avg_pool3d(
             torch.from_numpy(grey)[None, None], kernel, stride=1, padding=padding, count_include_pad=False
         )[0, 0].numpy()
+    if rng.random() < _FADED:
+        coarse = resample(torch.from_numpy(grey), _shrunk(image.shape, float(rng.uniform(4, 10))))
+        smooth = resample(coarse, (image.shape[0], image.shape[1], image.shape[2])).numpy()
+        grey = grey + float(rng.uniform(0.5, 1)) * (smooth - grey)
     if rng.random() < _NOISE:
         sigma = np.exp(rng.uniform(*np.log(_NOISE_LEVELS)))
         grey = grey + sigma * rng.standard_normal(image.shape, dtype=np.float32)
     return np.rint(grey.clip(0, 255)).astype(np.uint8)
+
+
+def _shrunk(shape: tuple[int, ...], factor: float) -> tuple[int, int, int]:
+    d, h, w = (max(1, round(n / factor)) for n in shape)
+    return d, h, w
