@@ -14,10 +14,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from synthfm_bench.execution.workers import end_with_parent, leave_signals_to_parent
-from synthfm_bench.results.run_directory import write_json
+from synthfm_bench.results.run_directory import is_left_over, write_json
 from synthfm_env.errors import InputError, UserFacingError
 from synthfm_env.files import remove_unfinished, write_text
-from synthfm_env.folder_lock import LOCK_NAME, folder_lock
+from synthfm_env.folder_lock import folder_lock
 from synthfm_env.printable import printable
 from synthfm_env.synthesis import (
     GENERATOR_VERSION,
@@ -146,7 +146,11 @@ def _settings(maker: SynthFM3D, seed: int) -> dict[str, Any]:
 
 def _make_folders(out: Path) -> None:
     try:
-        if out.is_dir() and not (out / DATASET).is_file() and any(file.name != LOCK_NAME for file in out.iterdir()):
+        if (
+            out.is_dir()
+            and not (out / DATASET).is_file()
+            and any(not is_left_over(file.name) for file in out.iterdir())
+        ):
             raise InputError(f"generate: {out} holds other files; name a new folder")
         for name in (IMAGES, LABELS):
             (out / name).mkdir(parents=True, exist_ok=True)

@@ -9,6 +9,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 from nibabel.arrayproxy import ArrayProxy
+from nibabel.orientations import io_orientation
 from numpy.typing import NDArray
 
 from synthfm_env.errors import InputError, unknown_name
@@ -30,6 +31,7 @@ FilePath = str | os.PathLike[str]
 
 HEADER_KEY = "nifti_header"
 FREE_TEXT = ("descrip", "aux_file", "intent_name", "db_name")  # may name a patient; NIfTI-2 lacks the last
+_SMALLEST_MM, _LARGEST_MM = 1e-9, 1e6  # of a voxel's sides, before the header's unit is applied
 _MOST_ID = np.iinfo(np.int32).max
 # Data sets that keep each case in a folder call its image one of these; then the folder names the case.
 FOLDER_NAMES_THE_CASE = ("image", "imaging", "img", "ct", "mr", "mri", "us", "volume")
@@ -187,6 +189,7 @@ def _read_nifti(path: Path) -> tuple[nib.Nifti1Header, NDArray]:
     if not isinstance(file, nib.Nifti1Pair):
         raise InputError(f"{path}: holds {type(file).__name__}; convert it to NIfTI (.nii.gz) first")
     _check_header(file.header, path)
+    _check_scaling(file, path)
     if path.suffix != ".gz" or not isinstance(file, nib.Nifti1Image):
         return file.header, _voxels(file)
     with gzip.open(path) as stream:
@@ -205,14 +208,30 @@ def _check_header(header: nib.Nifti1Header, path: Path) -> None:
         )
     if len(shape) < 2 or math.prod(shape) == 0:
         raise InputError(f"{path}: has shape {shape}, expected a volume or a 2D image with voxels")
-    slope, inter = header["scl_slope"], header["scl_inter"]
-    if np.isinf(slope) or (np.isfinite(slope) and slope != 0 and not np.isfinite(inter)):
-        raise InputError(f"{path}: intensities are scaled by slope {slope:g} and intercept {inter:g}; fix the header")
     size = max(4, header.get_data_dtype().itemsize)  # images become float32
     check_memory(math.prod(map(int, shape)) * size, f"{path}: its header promises shape {shape}, which")
     affine = header.get_best_affine()
     if not np.isfinite(affine).all() or abs(np.linalg.det(affine)) == 0:
         raise InputError(f"{path}: its affine {affine.tolist()} gives voxels no size; fix the header first")
+    sides = np.linalg.norm(affine[:3, :3], axis=0)
+    if not ((sides >= _SMALLEST_MM) & (sides <= _LARGEST_MM)).all():
+        raise InputError(
+            f"{path}: its affine gives voxels of {sides.tolist()} mm, expected {_SMALLEST_MM:g} to {_LARGEST_MM:g}; "
+            "fix the header first"
+        )
+    if np.isnan(io_orientation(affine)).any():
+        raise InputError(f"{path}: two axes of its affine {affine.tolist()} coincide; fix the header first")
+
+
+def _check_scaling(file: nib.Nifti1Pair, path: Path) -> None:
+    """Refuse an infinite slope or intercept, which nibabel takes for none."""
+    holder = file.file_map.get("header", file.file_map["image"])  # a pair has a file for each
+    with holder.get_prepare_fileobj("rb") as stream:
+        raw = type(file.header).from_fileobj(stream, check=False)
+    slope, inter = float(raw["scl_slope"]), float(raw["scl_inter"])
+    scaled = math.isfinite(slope) and slope != 0
+    if math.isinf(slope) or (scaled and not math.isfinite(inter)):
+        raise InputError(f"{path}: intensities are scaled by slope {slope:g} and intercept {inter:g}; fix the header")
 
 
 def _voxels(file: nib.Nifti1Pair) -> NDArray:

@@ -191,6 +191,16 @@ class HangsInClose(Cube):
         time.sleep(3600)
 
 
+class Waits(Cube):
+    """Opens the pipe ``waiting`` at its first click, and never answers."""
+
+    def answer(self, image: NDArray, clicks: list[Click]) -> Any:
+        with open("waiting", "w") as pipe:
+            pipe.write("x")
+            pipe.flush()
+            time.sleep(3600)
+
+
 class Middle(Clicker):
     """Clicks the middle."""
 

@@ -203,7 +203,7 @@ def _steps(
         click: Fields = {}
         try:
             action, took = _ask(clicker, known, step, observation, info, watch)
-            click = {"t_click_s": took} | _place(action, observation["image"].shape, observation["spacing"])
+            click |= {"t_click_s": took, **_place(action, observation["image"].shape, observation["spacing"])}
             with foreign_call(watch, "segmenter", known, step):
                 observation, reward, terminated, truncated, info = env.step(action)
             used = memory.since_last()

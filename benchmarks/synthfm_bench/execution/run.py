@@ -26,7 +26,7 @@ from synthfm_bench.results.step_record import SCHEMA, StepRecord, results_hash
 from synthfm_bench.results.steps_file import StepsFile
 from synthfm_bench.suite import Suite
 from synthfm_env.errors import InputError, UserFacingError, unknown_name
-from synthfm_env.files import write_text
+from synthfm_env.files import remove_unfinished, write_text
 from synthfm_env.folder_lock import folder_lock
 from synthfm_env.printable import printable
 
@@ -87,6 +87,7 @@ def run_suite(
     started = datetime.now(UTC)
     folder = new_folder(suite.name, out, started) if resume is None else resume
     with folder_lock(folder):
+        remove_unfinished(folder)
         if resume is None:
             about = _about(suite, plan, started, workers)
             write_first(folder, about)
