@@ -375,6 +375,20 @@ class PromptEnv(gym.Env[Observation, NDArray[np.integer]], ABC):
         return self._step(episode, click)
 
     @property
+    def truth(self) -> NDArray[np.bool_]:
+        """The structure of the episode, bool (D, H, W), for oracles; not to be written to.
+
+        Raises:
+            InputError: the environment was made without ``reveal_truth``.
+            gymnasium.error.ResetNeeded: no episode began.
+        """
+        if not self.reveal_truth:
+            raise InputError("the truth is not revealed: make the environment with reveal_truth=True")
+        if self._episode is None:
+            raise ResetNeeded("no episode began: call env.reset() before env.truth")
+        return self._episode.truth
+
+    @property
     def session(self) -> Session:
         """The session of the episode that is running.
 

@@ -85,8 +85,7 @@ class PromptVectorEnv(SyncVectorEnv):
                 f"env.step() got actions of shape {actions.shape}, expected {self.action_space.shape}: "
                 "one row z, y, x and 0 negative, 1 positive or 2 stop for each environment"
             )
-        next_step = self.autoreset_mode is AutoresetMode.NEXT_STEP
-        begins = self._autoreset_envs if next_step else np.zeros(self.num_envs, dtype=bool)
+        begins = self.begins_next()
         clicks = [
             None if begin else env.pending_click(action)
             for env, action, begin in zip(self.envs, actions, begins, strict=True)
@@ -109,6 +108,12 @@ class PromptVectorEnv(SyncVectorEnv):
         self._autoreset_envs = self._terminations | self._truncations
         observations = deepcopy(self._observations) if self.copy else self._observations
         return observations, self._rewards.copy(), self._terminations.copy(), self._truncations.copy(), infos
+
+    def begins_next(self) -> NDArray[np.bool_]:
+        """Return which environments the next step begins anew, whatever their action, bool (num_envs,)."""
+        if self.autoreset_mode is AutoresetMode.NEXT_STEP:
+            return self._autoreset_envs
+        return np.zeros(self.num_envs, dtype=bool)
 
     def _answer_together(self, clicks: Sequence[Click | None]) -> dict[int, Prediction]:
         """Return the segmenter's answers to the clicks of a step, by environment; none if it failed on the batch."""

@@ -208,6 +208,10 @@ def _check_header(header: nib.Nifti1Header, path: Path) -> None:
         )
     if len(shape) < 2 or math.prod(shape) == 0:
         raise InputError(f"{path}: has shape {shape}, expected a volume or a 2D image with voxels")
+    try:
+        header.get_xyzt_units()
+    except KeyError as error:
+        raise InputError(f"{path}: unit {error} of its header is unknown; fix the header first") from None
     size = max(4, header.get_data_dtype().itemsize)  # images become float32
     check_memory(math.prod(map(int, shape)) * size, f"{path}: its header promises shape {shape}, which")
     affine = header.get_best_affine()

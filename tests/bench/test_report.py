@@ -24,7 +24,7 @@ from synthfm_bench.report.reproduction import recipe
 from synthfm_bench.results.episode_result import episodes_of
 from synthfm_bench.results.merge import join_runs
 from synthfm_bench.results.run_directory import Run, read_run
-from synthfm_bench.results.step_record import as_lines
+from synthfm_bench.results.step_record import as_lines, read_steps, results_hash
 from synthfm_bench.suite import FileData, Suite, SyntheticData, load_suite, parse_suite, with_choices
 from synthfm_env.errors import InputError
 from synthfm_env.volumes import Volume, save_volume
@@ -198,6 +198,11 @@ def test_the_command_joins_runs_and_refuses_other_click_rules(played, tmp_path, 
     shutil.copytree(played.folder, "two")
     steps = Path("two/steps.jsonl")
     steps.write_text(steps.read_text().replace("toys:FailsAtThirdClick", "toys:Ball2"))
+    assert synthfm(monkeypatch, "report", "one", "two") == 1
+    assert "two: its records do not give the results hash" in capsys.readouterr().err
+    shutil.rmtree("runs")
+    about = json.loads(Path("two/run.json").read_text())
+    Path("two/run.json").write_text(json.dumps(about | {"results_hash": results_hash(read_steps(steps))}))
     assert synthfm(monkeypatch, "report", "one", "two") == 0
     out = capsys.readouterr().out
     assert "note: 12 episodes stand in more than one run with the same results and count once." in out
