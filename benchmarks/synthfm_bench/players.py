@@ -1,6 +1,7 @@
 """Builds the segmenters and clickers of a suite, and describes them for ``run.json``."""
 
 import inspect
+from pathlib import Path
 from typing import Any
 
 from synthfm_agents import Clicker, make_clicker
@@ -8,7 +9,8 @@ from synthfm_bench.results.provenance import device_of, protocol_hash, weights_s
 from synthfm_bench.suite import Choice
 from synthfm_env.errors import InputError, unknown_name
 from synthfm_env.plugins import is_plugin
-from synthfm_env.segmenters import Segmenter, make_segmenter
+from synthfm_env.printable import printable
+from synthfm_env.segmenters import Segmenter, list_segmenters, make_segmenter
 
 NO_PARAMETERS = ("geodesic",)
 """Segmenters that take no parameter of ``make_segmenter``."""
@@ -37,9 +39,16 @@ def build_clicker(choice: Choice, segmenter: Segmenter) -> Clicker:
         InputError: an unknown name, or parameters that it does not take.
         PluginError: code of the user's own failed.
     """
+    named = choice.params.get("segmenter")
+    if named is not None and not (isinstance(named, str) and _is_segmenter(named)):
+        raise unknown_name(f"segmenter of clicker {choice.label!r}", printable(named), list_segmenters())
     clicker = make_clicker(choice.use, **choice.params)
     asks = "segmenter" in inspect.signature(type(clicker)).parameters and "segmenter" not in choice.params
     return make_clicker(choice.use, **choice.params, segmenter=segmenter) if asks else clicker
+
+
+def _is_segmenter(name: str) -> bool:
+    return name in list_segmenters() or is_plugin(name) or Path(name).is_file()
 
 
 def describe_segmenter(choice: Choice, segmenter: Segmenter) -> dict[str, Any]:

@@ -4,6 +4,8 @@ import base64
 import gzip
 import math
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import nibabel as nib
@@ -171,7 +173,7 @@ def _read(path: Path) -> tuple[nib.Nifti1Header, NDArray]:
     if not path.is_file():
         raise InputError(f"{path}: {'is no regular file' if path.exists() else 'no such file'}")
     try:
-        with nib.imageglobals.LoggingOutputSuppressor():  # nibabel prints what it then raises
+        with _quiet_nibabel():
             return _read_nifti(path)
     except InputError:
         raise
@@ -182,6 +184,17 @@ def _read(path: Path) -> tuple[nib.Nifti1Header, NDArray]:
         raise InputError(
             f"{path}: cannot be read as NIfTI ({reason}); check that the file is complete and of that format"
         ) from error
+
+
+@contextmanager
+def _quiet_nibabel() -> Iterator[None]:
+    """Keep nibabel from printing what it then raises, or repairs."""
+    logger = nib.imageglobals.logger
+    before, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = before
 
 
 def _read_nifti(path: Path) -> tuple[nib.Nifti1Header, NDArray]:

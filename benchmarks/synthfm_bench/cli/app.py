@@ -60,7 +60,8 @@ def _run() -> int:
         see = f" See: {context.command_path} --help" if context else ""
         return _failed(error.format_message().replace("Value error, ", "") + see, 2)
     except (KeyboardInterrupt, typer.Abort) as stop:
-        return _failed("stopped", status_of(stop) if isinstance(stop, KeyboardInterrupt) else 130)
+        cause = stop.__cause__ if isinstance(stop, typer.Abort) else stop
+        return _failed("stopped", status_of(cause) if isinstance(cause, KeyboardInterrupt) else 130)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what reads our output has gone, as `| head` does
         return 1
