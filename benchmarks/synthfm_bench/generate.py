@@ -38,13 +38,13 @@ _writer: "_Writer | None" = None  # of a worker process
 
 @dataclass(frozen=True)
 class Generated:
-    """What a call of ``generate`` did.
+    """The result of a call of ``generate``.
 
     Attributes:
-        out: the data set's folder, None where only a preview was asked for.
+        out: the data set's folder, None if only a preview was asked for.
         written: how many volumes were made by this call.
         found: how many were there already.
-        preview: the contact sheet, None where none was asked for.
+        preview: the contact sheet, None if none was asked for.
     """
 
     out: Path | None

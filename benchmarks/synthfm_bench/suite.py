@@ -87,7 +87,7 @@ class Choice(_Strict):
 
     Attributes:
         use: the name that ``make_segmenter`` or ``make_clicker`` knows, a path, or ``package.module:Class``.
-        name: on the board and in the records; ``use`` where it is left out.
+        name: on the board and in the records; ``use`` if it is left out.
         params: what its maker takes. A clicker that takes a ``segmenter`` gets the one it plays with, unless it is
             named here.
     """
@@ -141,7 +141,7 @@ class SyntheticData(_Strict):
 
 
 class BundledData(_Strict):
-    """A real volume that an installed package carries; skipped with a note where that package is missing.
+    """A real volume that an installed package carries; skipped with a note if that package is missing.
 
     Attributes:
         kind: "bundled".
@@ -184,7 +184,7 @@ class DatasetData(_Strict):
         name: names the group on the board.
         layout: a name that ``synthfm_env.volumes.datasets`` knows.
         path: its folder, relative to what ``--data`` names.
-        part: which of the layout's parts, for example a modality or a view; None where it has one.
+        part: which of the layout's parts, for example a modality or a view; None if it has one.
         structures: label ids or names; empty means every structure of a case.
         cases: at most so many patients, evenly chosen from all; None means every one.
         images: of each patient at most so many, evenly chosen; None means every one.
@@ -212,7 +212,7 @@ _KINDS: dict[str, type[_Strict]] = {
 
 
 class Suite(_Strict):
-    """What a benchmark plays: every clicker with every segmenter on every structure of every case.
+    """The content of a benchmark: every clicker with every segmenter on every structure of every case.
 
     Attributes:
         name: names the run's folder.
@@ -311,7 +311,7 @@ def with_choices(
     time_limit_s: float | None = None,
     memory_limit_mib: int | None = None,
 ) -> Suite:
-    """Return the suite with what the user chose instead of its own; empty and None keep the suite's.
+    """Return the suite with the user's choices in place of its own; empty and None keep the suite's.
 
     Args:
         suite: the suite.

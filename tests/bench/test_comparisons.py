@@ -80,7 +80,7 @@ def test_pairs_differ_in_one_thing_and_holm_is_over_all_of_them():
     assert [c.of for c in found] == ["segmenters"] * 6 + ["clickers"] * 3
     assert {c.held for c in found} == {"with random", "with ritm", "of a", "of b", "of c"}
     assert [c.pair.p_holm for c in found] == holm([c.pair.p_wilcoxon for c in found])
-    assert verdict(rows, most=2)[-1] == "7 more pairs stand in leaderboard.md."
+    assert verdict(rows, most=2)[-1] == "7 more pairs are in leaderboard.md."
 
 
 def test_pairs_are_compared_on_the_cases_that_both_have():

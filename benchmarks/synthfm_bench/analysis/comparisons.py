@@ -1,4 +1,4 @@
-"""Who is better than whom, and how sure that is: all pairs of a board's rows, each in one plain sentence."""
+"""Compares all pairs of a board's rows, each in one plain sentence."""
 
 import csv
 import io
@@ -97,17 +97,17 @@ def sentence(comparison: Comparison) -> str:
 
 
 def verdict(group: Sequence[Row], most: int | None = None) -> list[str]:
-    """Say in a sentence per pair who is ahead in one group of data by the primary figure, and what failed.
+    """Return one sentence per pair of rows of a group, by the primary figure, and what failed.
 
     Args:
         group: rows of one group.
-        most: leave out pairs beyond so many, and say so.
+        most: number of pairs; a sentence counts the others.
     """
     primary = group[0].primary
     comparisons = compare_group(group, primary)
     said = [f"{comparison.held}: {sentence(comparison)}." for comparison in comparisons[:most]]
     if len(comparisons) > len(said):
-        said.append(f"{len(comparisons) - len(said)} more pairs stand in leaderboard.md.")
+        said.append(f"{len(comparisons) - len(said)} more pairs are in leaderboard.md.")
     for row in group:
         if row.failures:
             failed = sum(row.failures.values())

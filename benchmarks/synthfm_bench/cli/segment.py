@@ -28,8 +28,7 @@ def segment(
     `synthfm segment ct.nii.gz --click 40,120,96,+ --click 40,150,96,- -o mask.nii.gz`
 
     A click names a voxel as the file stores it, and as 3D Slicer shows it under K, J, I: z counts along the
-    file's third axis, y along its second, x along its first, all from 0. The mask lies on the input voxel by
-    voxel.
+    file's third axis, y along its second, x along its first, all from 0. The mask is on the grid of the input.
     """
     from rich.console import Console
 

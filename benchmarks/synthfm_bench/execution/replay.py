@@ -25,7 +25,7 @@ from synthfm_env.volumes.datasets import get_layout
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """What an episode is played on.
+    """The image and truth that an episode is played on.
 
     Attributes:
         image: uint8 (D, H, W), axes (z, y, x), as the segmenter was given it.
@@ -42,7 +42,7 @@ class Scene:
 
 @dataclass(frozen=True, eq=False)
 class Answer:
-    """What a segmenter answered to a recorded click.
+    """A segmenter's answer to a recorded click.
 
     Attributes:
         click: the click.

@@ -41,10 +41,10 @@ class Finished:
     """A finished run.
 
     Attributes:
-        folder: where everything about it lies.
+        folder: of the run.
         rows: the board.
         results_hash: over the records but for timings and device.
-        pace: what its workers did, in words; empty where there was one, or nothing left to play.
+        pace: work and time of its workers; empty for one worker, or with nothing left to play.
         failed: how many episodes failed, by outcome.
         episodes: how many there are.
     """
@@ -81,7 +81,7 @@ def run_suite(
     Raises:
         InputError: the folder holds something already, or cannot be made or written; the run to be resumed was made
             with other weights or another suite; no such executor, or no Ray cluster.
-        KeyboardInterrupt: the user stopped it; the message says what was kept and how to go on.
+        KeyboardInterrupt: the user stopped it; the message tells what was kept and how to go on.
     """
     _check_executor(executor)
     started = datetime.now(UTC)
@@ -159,7 +159,7 @@ def _opened(folder: Path) -> Iterator[StepsFile]:
 
 
 def _check_executor(executor: str) -> None:
-    """Raise InputError, before anything is written, where there is no such executor or no cluster."""
+    """Raise InputError, before anything is written, if there is no such executor or no cluster."""
     if executor not in EXECUTORS:
         raise unknown_name("executor", executor, EXECUTORS)
     if executor == "ray":
@@ -210,7 +210,7 @@ def _pace(pool: "Pool | RayPool") -> str:
 
 @contextmanager
 def _ends_clearly(folder: Path, about: dict[str, Any], episodes: int, command: str) -> Iterator[None]:
-    """Note in ``run.json`` how a run ended that did not finish, and say what was kept and how to go on."""
+    """Note in ``run.json`` how a run ended that did not finish, and tell what was kept and how to go on."""
     try:
         yield
     except ChangedError:

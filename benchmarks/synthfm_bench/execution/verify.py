@@ -23,7 +23,7 @@ from synthfm_env.errors import InputError
 
 @dataclass(frozen=True)
 class Difference:
-    """Where an episode first came out otherwise.
+    """The first difference of a replayed episode.
 
     Attributes:
         episode_id: which one.
@@ -38,7 +38,7 @@ class Difference:
     dice: float
 
     def __str__(self) -> str:
-        # What comes first in a record is nearest to the cause: an image that differs explains its mask.
+        # The first field that differs is nearest to the cause: an image that differs explains its mask.
         shown = [f"{name} {before!r} -> {after!r}" for name, (before, after) in list(self.fields.items())[:3]]
         more = f", and {len(self.fields) - 3} fields more" if len(self.fields) > 3 else ""
         return f"{self.episode_id}, step {self.step}: {'; '.join(shown)}{more}; Dice differs by up to {self.dice:.2g}"
@@ -46,13 +46,13 @@ class Difference:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a replay found.
+    """The result of a replay.
 
     Attributes:
         replayed: how many episodes were played again.
         episodes: how many the run has.
-        differences: those that came out otherwise.
-        tampered: the recorded ``results_hash``, where the records do not give it; else None.
+        differences: those that differ.
+        tampered: the recorded ``results_hash``, if the records do not give it; else None.
         changed: versions, weights and commits that differ from the run's.
     """
 

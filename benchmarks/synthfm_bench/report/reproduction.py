@@ -1,4 +1,4 @@
-"""How a run is made again: the commands, and what its results depend on."""
+"""Commands that make a run again, and what its results depend on."""
 
 import shlex
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from synthfm_env.errors import InputError
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to make one run again.
+    """Commands and facts to make one run again.
 
     Attributes:
         run: its folder's name.
@@ -30,7 +30,7 @@ class Recipe:
 
 
 def recipe(run: Run) -> Recipe:
-    """Return how to make a run again."""
+    """Return the commands and facts to make a run again."""
     about = run.about
     import tomli_w  # of the extra `report`
 

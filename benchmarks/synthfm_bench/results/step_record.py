@@ -71,10 +71,10 @@ class StepRecord:
         env_id: the registered env.
         data_id: group of the board.
         case_id: the unit of statistics.
-        image_id: names the image where a patient has several, else as ``case_id``.
-        structure: what was to be segmented.
+        image_id: names the image if a patient has several, else as ``case_id``.
+        structure: the structure to segment.
         modality: of the volume.
-        shape_zyx: grid of the volume in voxels, (z, y, x); None where the volume was never opened.
+        shape_zyx: grid of the volume in voxels, (z, y, x); None if the volume was never opened.
         spacing_zyx: voxel size in mm, (z, y, x); None as above.
         truth_vox: voxels of the structure; None as above.
         image_sha256: of the 8-bit image that the segmenter was given, C order; None as above.
@@ -83,37 +83,37 @@ class StepRecord:
         step: 1 for the first click.
         max_clicks: budget of the episode; an episode that ends earlier keeps its last score up to there.
         clicker: its name on the board.
-        protocol: the click rule's registered name, which differs from ``clicker`` where a suite names it otherwise.
+        protocol: the click rule's registered name, which differs from ``clicker`` if a suite names it otherwise.
         protocol_hash: SHA-256 of the rule and its parameters: equal hashes click alike.
         clicker_params: what the suite set.
         oracle: whether the clicker sees the truth.
         model: the segmenter's name on the board.
-        model_params: what the suite set, and ``source`` where the board's name is another than the segmenter's.
-        model_hash: of its weights, None where it has none.
-        point_zyx: the clicked voxel, (z, y, x); None where no click was made.
+        model_params: what the suite set, and ``source`` if the board's name differs from the segmenter's.
+        model_hash: of its weights, None if it has none.
+        point_zyx: the clicked voxel, (z, y, x); None if no click was made.
         point_mm: the same in mm from the centre of the first voxel, (z, y, x).
-        label: 1 for a positive click, 0 for a negative one, None where no click was made.
+        label: 1 for a positive click, 0 for a negative one, None if no click was made.
         outcome: "running" while the episode goes on, else how it ended: "max_clicks", "target_reached",
             "stopped", "no_error" (stopped because nothing was left to correct), or one of ``FAILURES``.
         dice: after this step, in [0, 1]; 0 at a failure, whatever the clicks before had reached.
         iou: as dice.
         nsd: normalised surface Dice at ``tol_mm``, as dice.
         tol_mm: the tolerance in mm.
-        hd95_mm: 95th percentile of the surface distances in mm; None where mask or truth is empty, and at a failure.
-        fn_vox: missed voxels, None where no mask stands.
-        fp_vox: wrongly covered voxels, None where no mask stands.
-        complied: whether the mask obeys the clicked voxel; None where the click was not answered.
+        hd95_mm: 95th percentile of the surface distances in mm; None if mask or truth is empty, and at a failure.
+        fn_vox: missed voxels, None without a mask.
+        fp_vox: wrongly covered voxels, None without a mask.
+        complied: whether the mask obeys the clicked voxel; None if the click was not answered.
         kept: share of all clicks so far that the mask obeys; None as above.
-        mask_sha256: of the mask that stands, one byte a voxel, C order; None at a failure.
+        mask_sha256: of the mask, one byte a voxel, C order; None at a failure.
         reward: the env's.
         terminated: whether the episode ended here before its budget.
         truncated: whether the budget is used up.
         t_click_s: seconds that the clicker took.
-        t_encode_s: seconds that the segmenter took for the image, paid once; None where it gave no answer.
+        t_encode_s: seconds that the segmenter took for the image, paid once; None if it gave no answer.
         t_predict_s: seconds that it took for this click.
         peak_memory_mib: the most memory that the process held since the step before, in MiB.
-        peak_gpu_mib: the same of the segmenter's GPU; None where it runs on none.
-        device: where the segmenter ran.
+        peak_gpu_mib: the same of the segmenter's GPU; None if it uses none.
+        device: of the segmenter.
         error: the message of a failure.
     """
 
@@ -207,7 +207,7 @@ def parse_line(line: str | bytes) -> StepRecord:
     """Read one line of ``steps.jsonl``.
 
     Raises:
-        ValueError: the line is no step record of this schema; the message says why.
+        ValueError: the line is no step record of this schema; the message gives the reason.
     """
     if len(line) > _MOST_LINE:
         raise ValueError(f"no step record (longer than {_MOST_LINE} bytes)")
