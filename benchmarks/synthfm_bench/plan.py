@@ -206,6 +206,11 @@ def make_plan(suite: Suite, reading: Reading = lambda name: None) -> Plan:
     Raises:
         InputError: an unknown segmenter, clicker, parameter, env, recipe, layout or structure; a volume that cannot be
             read if there is no other in its group; nothing left to play.
+
+    Example:
+        >>> from synthfm_bench.suite import load_suite, with_choices
+        >>> len(make_plan(load_suite("synthetic-2d")).jobs) > 0
+        True
     """
     broken: dict[tuple[Who, str], Broken] = {}
     models, stand_in = _segmenters(suite, broken)

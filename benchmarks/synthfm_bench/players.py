@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from synthfm_agents import Clicker, make_clicker
+from synthfm_agents.person import is_person
 from synthfm_bench.results.provenance import device_of, protocol_hash, weights_sha256
 from synthfm_bench.suite import Choice
 from synthfm_env.errors import InputError, unknown_name
@@ -74,4 +75,4 @@ def describe_clicker(choice: Choice, clicker: Clicker) -> dict[str, Any]:
 def own_code(choice: Choice) -> list[str]:
     """Return the classes of the user's own, ``package.module:Class``, that a segmenter or clicker names."""
     named = (choice.use, *choice.params.values())
-    return [name for name in named if isinstance(name, str) and ":" in name and is_plugin(name)]
+    return [name for name in named if isinstance(name, str) and is_plugin(name) and not is_person(name)]

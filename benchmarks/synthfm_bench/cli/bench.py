@@ -45,9 +45,7 @@ def bench(
     ] = None,
     data: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FOLDER", help="of the suite's data sets; for the suite `folder`, of your files"
-        ),
+        typer.Option(metavar="FOLDER", help="of the suite's data sets; for the suite `folder`, of your files"),
     ] = None,
     cases: Annotated[int | None, typer.Option(min=1, metavar="N", help="of each group at most so many")] = None,
     seed: Annotated[

@@ -14,6 +14,7 @@ from synthfm_bench.execution.progress import progress
 from synthfm_bench.execution.run import play_plan
 from synthfm_bench.execution.trust import check_trusted
 from synthfm_bench.plan import Plan, evenly, make_plan
+from synthfm_bench.play.replay import replay_people
 from synthfm_bench.results.episode_result import Episode
 from synthfm_bench.results.provenance import versions
 from synthfm_bench.results.run_directory import Run, read_run
@@ -95,12 +96,13 @@ def verify(folder: Path, *, episodes: int | None, workers: int, console: Console
         raise InputError(
             f"{folder}: {len(gone)} of its episodes cannot be played here, for example {gone[0]}: {_why(plan)}"
         )
-    left = plan.without(known - {one.episode_id for one in chosen})
     suite, run_id = run.suite, str(run.about.get("run_id", ""))
-    pool = Pool(suite, run_id, min(workers, len(left.jobs)))
+    again = replay_people(suite, run_id, plan, chosen)
+    left = plan.without(known - {one.episode_id for one in chosen} | again.keys())
+    pool = Pool(suite, run_id, min(workers, max(1, len(left.jobs))))
     with closing(pool), progress(len(left.tasks), suite.clicks, console) as advance:
         played = play_plan(left, suite, run_id, pool, advance)
-        again = {records[0].episode_id: Episode(tuple(map(checked, records))) for records in played}
+        again |= {records[0].episode_id: Episode(tuple(map(checked, records))) for records in played}
     differences = [found for one in chosen if (found := _compare(one, again[one.episode_id])) is not None]
     return Verdict(len(chosen), len(run.episodes), tuple(differences), _tampered(run), tuple(_changed(run, plan)))
 

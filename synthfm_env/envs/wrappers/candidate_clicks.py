@@ -97,6 +97,15 @@ class VectorCandidateClicks(gym.vector.VectorWrapper, gym.utils.RecordConstructo
 
     Raises:
         InputError: as `CandidateClicks`.
+
+    Example:
+        >>> import gymnasium as gym
+        >>> import synthfm_env
+        >>> small = {"shape": [8, 32, 32], "recipe": "clear", "segmenter": "geodesic"}
+        >>> envs = VectorCandidateClicks(gym.make_vec("SynthFM/Synthetic3D-v0", num_envs=2, **small), k=4)
+        >>> envs.reset(seed=0)[0]["candidates"].shape
+        (2, 4, 16)
+        >>> envs.close()
     """
 
     def __init__(self, env: gym.vector.VectorEnv, k: int = 8, oracle: bool = False) -> None:
@@ -115,9 +124,7 @@ class VectorCandidateClicks(gym.vector.VectorWrapper, gym.utils.RecordConstructo
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
         self._candidates: list[Candidates] = []
 
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Any, dict[str, Any]]:
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Start episodes and propose the first candidates."""
         observations, infos = self.env.reset(seed=seed, options=options)
         return self._propose(observations), infos
