@@ -2,6 +2,8 @@
 
 import importlib
 import inspect
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from synthfm_agents.base import Clicker
@@ -9,6 +11,7 @@ from synthfm_agents.blind.center import CentreClicker
 from synthfm_agents.blind.ppo.clicker import LearnedClicker
 from synthfm_agents.blind.random import RandomClicker
 from synthfm_agents.blind.uncertain import UncertainClicker
+from synthfm_agents.person import is_person, make_person
 from synthfm_agents.protocol import ClickProtocol
 from synthfm_agents.protocols.cvpr25 import Cvpr25
 from synthfm_agents.protocols.dong2024 import Dong2024
@@ -65,7 +68,8 @@ def make_clicker(name: str, **params: Any) -> Clicker:
     """Build a clicker.
 
     Args:
-        name: a name from ``list_clickers``, or a class of your own as ``"package.module:Class"``.
+        name: a name from ``list_clickers``, a class of your own as ``"package.module:Class"``, or a person as
+            ``"human:ALIAS"``.
         params: what its class takes.
 
     Raises:
@@ -76,7 +80,10 @@ def make_clicker(name: str, **params: Any) -> Clicker:
         >>> make_clicker("synthfm-v1", positives=2, negatives=1).name
         'synthfm-v1'
     """
-    if ":" in name:
+    kind: Callable[..., Clicker]
+    if is_person(name):
+        kind = partial(make_person, name)
+    elif ":" in name:
         kind = _own(name)
     elif name in _CLICKERS:
         kind = _CLICKERS[name]

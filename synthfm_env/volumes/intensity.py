@@ -83,6 +83,16 @@ def spread_sample(image: NDArray) -> NDArray:
     return image.reshape(-1)[::step]
 
 
+def guess_modality(image: NDArray) -> str:
+    """Return "CT" if the voxels are whole numbers that reach down to -500 or below, as air does in HU; else "other".
+
+    Args:
+        image: (D, H, W), axes (z, y, x), in the scanner's units.
+    """
+    sample = spread_sample(image)
+    return "CT" if image.min() <= -500 and np.array_equal(sample, np.rint(sample)) else "other"
+
+
 def _percentile_window(image: NDArray) -> tuple[float, float]:
     sample = spread_sample(image)
     nonzero = sample[sample != 0]

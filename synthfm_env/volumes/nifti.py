@@ -16,7 +16,7 @@ from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
 from synthfm_env.errors import InputError
-from synthfm_env.volumes.intensity import check_intensities, spread_sample
+from synthfm_env.volumes.intensity import check_intensities, guess_modality
 from synthfm_env.volumes.orientation import (
     affine_mm,
     corner_shift_mm,
@@ -89,7 +89,7 @@ def load_volume(
         image=image,
         label=label,
         spacing=spacing_zyx(affine),
-        modality=_guess_modality(image) if modality is None else modality,
+        modality=guess_modality(image) if modality is None else modality,
         case_id=case_id or _case_id(path),
         structures={} if label is None else {i: str(i) for i in _label_ids(label)},
         affine=affine,
@@ -179,6 +179,16 @@ def save_volume(volume: Volume, image_path: FilePath, label_path: FilePath | Non
     _write(_on_own_grid(volume.image, volume), Path(image_path))
     if label_path is not None and volume.label is not None:
         _write(_on_own_grid(_compact(volume.label), volume), Path(label_path))
+
+
+def image_as_nifti(volume: Volume) -> bytes:
+    """Return a volume's image as an uncompressed NIfTI file whose axes follow the volume's, whatever its affine.
+
+    A viewer that loads it shows voxel (z, y, x) of the volume at index (x, y, z), and no tilt.
+    """
+    file = nib.Nifti1Image(volume.image.T, np.diag((*reversed(volume.spacing), 1.0)))
+    file.header.set_xyzt_units("mm")
+    return bytes(file.to_bytes())
 
 
 def _read(path: Path) -> tuple[nib.Nifti1Header, NDArray]:
@@ -295,11 +305,6 @@ def _label_ids(label: NDArray[np.integer]) -> list[int]:
     for part in label:
         present.update(np.unique(part).tolist())
     return sorted(present - {0})
-
-
-def _guess_modality(image: NDArray[np.float32]) -> str:
-    sample = spread_sample(image)
-    return "CT" if image.min() <= -500 and np.array_equal(sample, np.rint(sample)) else "other"
 
 
 def _case_id(path: Path) -> str:
