@@ -1,11 +1,12 @@
 """Segmenters by name."""
 
-import importlib
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
 from synthfm_env.errors import InputError, unknown_name
+from synthfm_env.plugins import build, load_class
+from synthfm_env.printable import printable
 from synthfm_env.segmenters.adapters import ADAPTERS, find_adapter, make_adapter
 from synthfm_env.segmenters.base import Segmenter
 from synthfm_env.segmenters.extras import missing_extra
@@ -100,14 +101,18 @@ def make_segmenter(
         >>> make_segmenter("geodesic").name
         'geodesic'
     """
+    if not isinstance(name_or_path, str):
+        raise InputError(f"make_segmenter({printable(repr(name_or_path), 80)}): expected a name or a path as text")
     if (adapter := find_adapter(name_or_path)) is not None:
         _refuse_engine_options(name_or_path, mode=mode, planes=planes, zoom=zoom, distances=distances, refine=refine)
         return make_adapter(*adapter, device, time_limit_s)
     if time_limit_s is not None:
         raise InputError(f"make_segmenter(time_limit_s={time_limit_s:g}): {name_or_path!r} runs in this process")
-    if ":" in name_or_path:
-        return _own(name_or_path)
+    if ":" in name_or_path and not name_or_path.endswith((".safetensors", ".pt")):
+        kind: type[Segmenter] = load_class(name_or_path, Segmenter, "segmenter")  # type: ignore[type-abstract]
+        return build(kind, name_or_path, "segmenter")
     if name_or_path == "geodesic":
+        _refuse_engine_options(name_or_path, mode=mode, planes=planes, zoom=zoom, distances=distances, refine=refine)
         from synthfm_env.segmenters.geodesic import Geodesic
 
         return Geodesic()
@@ -152,17 +157,4 @@ def _refuse_engine_options(name: str, **options: object) -> None:
     """Raise InputError for an option of SAM 2's engine that was given to another segmenter."""
     for option, value in options.items():
         if value not in (None, "auto"):
-            raise InputError(f"make_segmenter({option}={value!r}): {name!r} has no such option; it is SAM 2's")
-
-
-def _own(path: str) -> Segmenter:
-    module, _, name = path.partition(":")
-    try:
-        found = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise InputError(
-            f"segmenter {path!r} cannot be imported: {error}; expected package.module:Class on the Python path"
-        ) from None
-    if not (isinstance(found, type) and issubclass(found, Segmenter)):
-        raise InputError(f"segmenter {path!r} is no subclass of synthfm_env.Segmenter; name one")
-    return found()
+            raise InputError(f"make_segmenter({option}={value!r}): {name!r} takes none, it is SAM 2's; leave it out")

@@ -58,7 +58,7 @@ def test_a_name_is_split_at_its_first_colon() -> None:
         ("nninteractive", {}, "nninteractive:URL"),
         ("nninteractive:localhost", {}, "http://127.0.0.1:1527"),
         ("random-walker:fast", {}, "takes nothing behind a colon"),
-        ("random-walker", {"mode": "exact"}, "mode='exact'.*has no such option"),
+        ("random-walker", {"mode": "exact"}, "mode='exact'.*takes none"),
         ("random-walker", {"planes": 3}, "planes=3"),
         ("random-walker", {"time_limit_s": 3.0}, "without one"),
         ("random-walker", {"device": "cuda"}, "no device"),

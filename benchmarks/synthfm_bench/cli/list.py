@@ -11,7 +11,7 @@ from synthfm_env.errors import InputError, unknown_name
 
 
 class Kind(StrEnum):
-    """What ``synthfm list`` can list."""
+    """Kinds of things that ``synthfm list`` lists."""
 
     SEGMENTERS = "segmenters"
     CLICKERS = "clickers"

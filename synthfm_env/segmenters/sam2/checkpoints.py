@@ -9,8 +9,9 @@ from sam2.sam2_video_predictor import SAM2VideoPredictor
 from torch import Tensor
 
 from synthfm_env.errors import InputError
+from synthfm_env.printable import printable
 from synthfm_env.segmenters.checkpoint_files import read_checkpoint
-from synthfm_env.segmenters.sam2.architecture import Architecture, build_model
+from synthfm_env.segmenters.sam2.architecture import MOST_PIXELS, Architecture, build_model
 from synthfm_env.segmenters.sam2.official_checkpoints import OFFICIAL, build_official, official_checkpoint
 from synthfm_env.segmenters.weights_file import fill, read_safetensors
 
@@ -53,8 +54,18 @@ def load_weights(name_or_path: str) -> SAM2VideoPredictor:
         if "architecture" in header:
             return fill(_build(header["architecture"], path), state, path)
         if header.get("official") in OFFICIAL:
-            return fill(build_official(header["official"], int(header["image_size"])), state, path)
+            return fill(build_official(header["official"], _image_size(header, path)), state, path)
     return _official(path, None)
+
+
+def _image_size(header: dict[str, str], path: Path) -> int:
+    text = header.get("image_size", "")
+    if not text.isdecimal() or int(text) % 32 or not 32 <= int(text) <= MOST_PIXELS:
+        raise InputError(
+            f"weights {str(path)!r}: image_size {printable(text)!r} in the header; expected a multiple of 32 from 32 "
+            f"to {MOST_PIXELS}"
+        )
+    return int(text)
 
 
 def trained_here(name_or_path: str) -> bool:
