@@ -156,8 +156,8 @@ def train(recipe: str, steps: int, seed: int, to: Path, cases: int = CASES) -> N
     model.learn(steps, log_interval=1)
     policy = model.policy
     assert isinstance(policy, ClickPolicy)
-    with atomic_write(to) as unfinished:
-        unfinished.write_bytes(save(policy.net.state_dict()))
+    with atomic_write(to) as file:
+        file.write(save(policy.net.state_dict()))
 
 
 def measure(recipe: str, segmenter: str, cases: int) -> None:

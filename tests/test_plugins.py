@@ -6,7 +6,7 @@ import pytest
 from synthfm_agents import Clicker, make_clicker
 from synthfm_agents.blind.random import RandomClicker
 from synthfm_env import InputError, Segmenter, make_segmenter
-from synthfm_env.plugins import is_class_path, load_class
+from synthfm_env.plugins import is_plugin, load_class
 from synthfm_env.segmenters.geodesic import Geodesic
 
 
@@ -55,18 +55,18 @@ def broken_module(tmp_path, monkeypatch):
     ],
 )
 def test_only_module_colon_class_is_a_class_path(text, is_path):
-    assert is_class_path(text) is is_path
+    assert is_plugin(text) is is_path
 
 
 @pytest.mark.parametrize(
     ("path", "message"),
     [
-        (":X", "is not of the form package.module:Class"),
+        (":X", "expected package.module:Class"),
         ("no_such_module:X", "cannot be imported"),
         (f"{__name__}:Missing", "cannot be imported"),
-        (f"{__name__}:sys", "is no segmenter"),
-        (f"{__name__}:RaisingClicker", "is no segmenter"),
-        (f"{__name__}:Abstract", "is abstract; define start"),
+        (f"{__name__}:sys", "is no subclass"),
+        (f"{__name__}:RaisingClicker", "is no subclass"),
+        (f"{__name__}:Abstract", "is abstract: it lacks start"),
     ],
 )
 def test_a_class_that_cannot_be_used_is_refused_in_one_line(path, message):

@@ -1,6 +1,7 @@
 """Clickers by name."""
 
 import inspect
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -23,8 +24,9 @@ from synthfm_agents.protocols.shen2024 import Shen2024
 from synthfm_agents.protocols.synthfm_mm import SynthFMMillimetres
 from synthfm_agents.protocols.synthfm_pairs import SynthFMPairs
 from synthfm_agents.protocols.vista3d import Vista3D
-from synthfm_env.errors import unknown_name
-from synthfm_env.plugins import construct, load_class
+from synthfm_env.errors import InputError, unknown_name
+from synthfm_env.plugins import build, described, load_class
+from synthfm_env.printable import printable
 
 _PROTOCOLS: tuple[type[ClickProtocol], ...] = (
     SynthFMMillimetres,
@@ -79,13 +81,29 @@ def make_clicker(name: str, **params: Any) -> Clicker:
         >>> make_clicker("synthfm-v1", positives=2, negatives=1).name
         'synthfm-v1'
     """
+    if not isinstance(name, str):
+        raise InputError(f"make_clicker({printable(repr(name), 80)}): expected a name as text")
+    if ":" in name and not is_person(name):
+        own: type[Clicker] = load_class(name, Clicker, "clicker")
+        if not hasattr(own, "name"):
+            own.name = name
+        return build(own, name, "clicker", **params)
+    kind: Callable[..., Clicker]
     if is_person(name):
-        return construct(partial(make_person, name), name, "clicker", **params)
-    if name in _CLICKERS:
-        return construct(_CLICKERS[name], name, "clicker", **params)
-    if ":" not in name:
+        kind = partial(make_person, name)
+    elif name in _CLICKERS:
+        kind = _CLICKERS[name]
+    else:
         raise unknown_name("clicker", name, _CLICKERS)
-    kind = load_class(name, Clicker, "clicker")
-    if not hasattr(kind, "name"):
-        kind.name = name
-    return construct(kind, name, "clicker", **params)
+    try:
+        inspect.signature(kind).bind(**params)
+    except TypeError as error:
+        raise InputError(f"make_clicker({name!r}, ...): {error}; it takes {inspect.signature(kind)}") from None
+    try:
+        return kind(**params)
+    except (TypeError, ValueError) as error:  # a parameter of the wrong type
+        if isinstance(error, InputError):
+            raise
+        raise InputError(
+            f"make_clicker({name!r}, ...): {described(error)}; it takes {inspect.signature(kind)}"
+        ) from error

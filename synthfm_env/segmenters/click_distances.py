@@ -1,6 +1,7 @@
 """Geodesic distances from each voxel to the clicks, along paths that avoid edges."""
 
 from copy import copy
+from functools import reduce
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,7 @@ MAX_VOXELS = 500_000
 # Four times the voxels do not raise it: blocks average noise away.
 SMOOTHING = 0.7  # standard deviation, in finest voxels of the working grid
 EDGE = 2.55  # grey levels per finest voxel: 1 % of the range
+KEPT_MAPS = 16  # newest clicks whose maps a session keeps for undo, at most 4 MB each
 UNREACHED = 1e18  # instead of infinity, so that differences and quotients stay numbers
 TINY = np.finfo(np.float32).tiny
 
@@ -32,14 +34,13 @@ class ClickDistances:
     image of more than ``MAX_VOXELS`` is worked on as block means (see ``BlockGrid``). Spacing enters as the ratio of
     the axes alone. Each click costs one distance computation (``MCP_Geometric``, face neighbours).
 
-    It is a value: ``with_click`` returns new distances and leaves these as they are.
+    It is a value: ``with_click`` returns new distances and leaves these as they are. Its maps are a cache: they are
+    computed again from the clicks after ``drop_maps``, so a long history need not keep all of them.
 
     Attributes:
         grid: the working grid, whose (d, h, w) all distances have.
         to_border: float32, cost to the faces of the image (to its edges, for a single slice). In a stack of fewer than
             eight slices the first and the last slice are no faces: they are a large part of the stack.
-        to_positive: float32, cost to the nearest positive click; ``UNREACHED`` without one.
-        to_negative: float32, cost to the nearest negative click; ``UNREACHED`` without one.
         clicks: oldest first.
 
     Example:
@@ -63,20 +64,45 @@ class ClickDistances:
         steps /= min((step for step, n in zip(steps, grey.shape, strict=True) if n > 1), default=1.0)
         cost = 1 + (_gradient(grey, steps) / EDGE) ** 2
         self._paths = MCP_Geometric(cost, fully_connected=False, sampling=tuple(steps))
-        self.to_border = self._distance(_border(grey.shape))
-        self.to_positive = self.to_negative = np.full(grey.shape, UNREACHED, dtype=np.float32)
+        self.to_border = self._distance(border_voxels(grey.shape))
+        nowhere = np.full(grey.shape, UNREACHED, dtype=np.float32)
+        self._nowhere = nowhere, nowhere
+        self._maps: tuple[_Array, _Array] | None = self._nowhere
         self.clicks: tuple[Click, ...] = ()
 
     def with_click(self, click: Click) -> "ClickDistances":
         """Return the distances with one more click, which must be inside the image; gradient and border are shared."""
-        nearest = self._distance(np.array([self.grid.block_of(click.zyx)]))
         new = copy(self)
         new.clicks = (*self.clicks, click)
-        if click.positive:
-            new.to_positive = np.minimum(self.to_positive, nearest)
-        else:
-            new.to_negative = np.minimum(self.to_negative, nearest)
+        new._maps = self._nearer(self._computed(), click)
         return new
+
+    @property
+    def to_positive(self) -> _Array:
+        """Cost to the nearest positive click; ``UNREACHED`` without one."""
+        return self._computed()[0]
+
+    @property
+    def to_negative(self) -> _Array:
+        """Cost to the nearest negative click; ``UNREACHED`` without one."""
+        return self._computed()[1]
+
+    def drop_maps(self) -> None:
+        """Free the maps of the clicks; they are computed again, to the same values, when they are needed."""
+        self._maps = None
+
+    def _computed(self) -> tuple[_Array, _Array]:
+        if self._maps is None:
+            self._maps = reduce(self._nearer, self.clicks, self._nowhere)
+        return self._maps
+
+    def _nearer(self, maps: tuple[_Array, _Array], click: Click) -> tuple[_Array, _Array]:
+        """Return costs to positive and to negative clicks with one more click."""
+        inside, outside = maps
+        nearest = self._distance(np.array([self.grid.block_of(click.zyx)]))
+        if click.positive:
+            return np.minimum(inside, nearest), outside
+        return inside, np.minimum(outside, nearest)
 
     @property
     def balance(self) -> _Array:
@@ -104,7 +130,7 @@ def _gradient(grey: _Array, steps: NDArray[np.float64]) -> _Array:
     return np.sqrt(squares)
 
 
-def _border(shape: tuple[int, ...]) -> NDArray[np.integer]:
+def border_voxels(shape: tuple[int, ...]) -> NDArray[np.integer]:
     """Return the (n, 3) voxels on the faces of a grid, leaving out those across a thin axis."""
     border = np.zeros(shape, dtype=bool)
     for axis, length in enumerate(shape):

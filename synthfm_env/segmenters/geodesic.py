@@ -5,9 +5,9 @@ import time
 from numpy.typing import NDArray
 
 from synthfm_env.errors import InputError
-from synthfm_env.prompts import Click
+from synthfm_env.prompts import Click, check_click
 from synthfm_env.segmenters.base import Capabilities, Prediction, Seconds, Segmenter, Session
-from synthfm_env.segmenters.click_distances import ClickDistances
+from synthfm_env.segmenters.click_distances import KEPT_MAPS, ClickDistances
 from synthfm_env.segmenters.image_input import prepare_image
 
 
@@ -52,9 +52,11 @@ class GeodesicSession(Session):
     def add(self, click: Click) -> Prediction:
         """Take one more click; see ``Session.add``."""
         distances = self._current()
-        click.check_inside(distances.grid.image_shape)
+        check_click(click, distances.grid.image_shape)
         started = time.perf_counter()
         self._history.append(distances.with_click(click))
+        if len(self._history) > KEPT_MAPS:
+            self._history[-KEPT_MAPS - 1].drop_maps()
         return self._prediction(started)
 
     def undo(self) -> Prediction:

@@ -2,12 +2,17 @@
 
 import warnings
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from synthfm_env.errors import InputError, unknown_name
-from synthfm_env.plugins import construct, is_class_path, load_class
+from synthfm_env.plugins import build, load_class
+from synthfm_env.printable import printable
+from synthfm_env.segmenters.adapters import ADAPTERS, find_adapter, make_adapter
 from synthfm_env.segmenters.base import Segmenter
+from synthfm_env.segmenters.extras import missing_extra
+from synthfm_env.segmenters.placed_weights import weights_folder
 
 if TYPE_CHECKING:
     from synthfm_env.segmenters.sam2.options import EngineOptions
@@ -23,6 +28,7 @@ _DESCRIPTIONS = {
 # Spelled out, so that listing them does not import torch; a test compares them with the sam2 package's.
 _OFFICIAL = tuple(f"{v}-hiera-{size}" for v in ("sam2.1", "sam2") for size in ("tiny", "small", "base-plus", "large"))
 _DESCRIPTIONS |= {name: "Meta's SAM 2; its checkpoint is placed by you or fetched from the hub" for name in _OFFICIAL}
+_DESCRIPTIONS |= {name: adapter.description for name, adapter in ADAPTERS.items()}
 
 
 def list_segmenters() -> dict[str, str]:
@@ -33,6 +39,31 @@ def list_segmenters() -> dict[str, str]:
         True
     """
     return dict(_DESCRIPTIONS)
+
+
+def missing_for(name: str) -> str | None:
+    """Return what a segmenter lacks on this machine, as an instruction; None if it is ready.
+
+    Nothing is imported and nothing is fetched.
+
+    Args:
+        name: from ``list_segmenters``.
+
+    Example:
+        >>> from synthfm_env.segmenters import missing_for
+        >>> missing_for("geodesic") is None
+        True
+    """
+    if name in ADAPTERS:
+        return ADAPTERS[name].missing(name)
+    if name not in _OFFICIAL:
+        return None
+    placed = weights_folder() / f"{name.replace('-', '_')}.pt"
+    if placed.is_file():
+        return None
+    if find_spec("huggingface_hub") is None:
+        return f"place {placed.name} at {placed}, or have it fetched: {missing_extra('huggingface_hub', 'hub', name)}"
+    return f"fetched from the hub when it is first used, or place {placed.name} at {placed}"
 
 
 def make_segmenter(
@@ -46,13 +77,14 @@ def make_segmenter(
     zoom: bool | None = None,
     distances: bool | None = None,
     refine: bool | str | None = None,
+    time_limit_s: float | None = None,
 ) -> Segmenter:
     """Build a segmenter.
 
     Args:
-        name_or_path: a name from ``list_segmenters``, a file that ``synthfm train`` wrote or an official checkpoint
-            (``.safetensors``, ``.pt``), or a class of your own as ``"package.module:Class"``, called without
-            arguments.
+        name_or_path: a name from ``list_segmenters``, for some with an argument, ``NAME:ARGUMENT`` (a command, an
+            address, a checkpoint); a file that ``synthfm train`` wrote or an official checkpoint
+            (``.safetensors``, ``.pt``), or a class of your own as ``"package.module:Class"``, called without arguments.
         device: where models run: ``"cpu"``, ``"cuda"``, or ``"auto"`` for CUDA if there is one.
         preset: how SAM 2 is used. ``"stock"`` gives stock SAM 2's masks; ``"fast"`` nearly the same, without work that
             hardly changes them; ``"full"`` is fast, with three planes, a crop that follows the object, a click prior
@@ -64,6 +96,7 @@ def make_segmenter(
         zoom: deprecated.
         distances: deprecated.
         refine: deprecated.
+        time_limit_s: longest time for one answer of a ``bridge:``, ``cvpr25:`` or ``nninteractive:`` segmenter.
 
     Raises:
         InputError: an unknown name, preset or option, one that the segmenter does not have, or weights that cannot be
@@ -76,9 +109,16 @@ def make_segmenter(
     options = _with_deprecated(options, planes=planes, zoom=zoom, distances=distances, refine=refine)
     if mode is not None:
         preset = mode
-    if is_class_path(name_or_path):
+    if not isinstance(name_or_path, str):
+        raise InputError(f"make_segmenter({printable(repr(name_or_path), 80)}): expected a name or a path as text")
+    if (adapter := find_adapter(name_or_path)) is not None:
         _refuse_options(name_or_path, preset, options)
-        return construct(load_class(name_or_path, Segmenter, "segmenter"), name_or_path, "segmenter")
+        return make_adapter(*adapter, device, time_limit_s)
+    if time_limit_s is not None:
+        raise InputError(f"make_segmenter(time_limit_s={time_limit_s:g}): {name_or_path!r} runs in this process")
+    if ":" in name_or_path and not name_or_path.endswith((".safetensors", ".pt")):
+        _refuse_options(name_or_path, preset, options)
+        return build(load_class(name_or_path, Segmenter, "segmenter"), name_or_path, "segmenter")
     if name_or_path == "geodesic":
         from synthfm_env.segmenters.geodesic import Geodesic
 

@@ -81,8 +81,8 @@ def contact_sheet(volumes: Sequence[Volume], path: str | Path, columns: int = 2)
                 colour = colours(int(structure) % 20)
                 cells[2 * i + 1].contour(label == structure, [0.5], colors=[colour], linewidths=0.5)
     try:
-        with atomic_write(target) as unfinished:
-            figure.savefig(unfinished, dpi=110)
+        with atomic_write(target) as file:
+            figure.savefig(file, dpi=110, format="png")
     except OSError as error:
         raise InputError(f"preview {target}: cannot be written ({error.strerror or error})") from error
 

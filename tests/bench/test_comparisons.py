@@ -97,10 +97,9 @@ def test_less_is_better_for_some_figures():
         for step in episode([0.5], budget=1, model=model, case_id=str(case), hd95_mm=mm + 0.1 * case)
     ]
     rows = make_board(episodes_of(records))
-    (comparison,) = compare_group(rows, next(c for c in rows[0].figures if c.key == "hd95_mm"))
-    assert sentence(comparison).startswith(
-        "near leads far by 8.0 HD95 mm [8.0, 8.0], better in 6 of 6 cases, p = 0.031"
-    )
+    (comparison,) = compare_group(rows, next(f for f in rows[0].figures if f.key == "hd95_mm"))
+    text = sentence(comparison)
+    assert text.startswith("near leads far by 8.0 HD95 mm [8.0, 8.0], better in 6 of 6 cases, p = 0.031")
 
 
 def test_failures_are_named():

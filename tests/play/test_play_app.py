@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 pytest.importorskip("starlette", reason="the extra serve is not installed")
+from games import SHAPE, made_game, made_suite
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from play.games import SHAPE, made_game, made_suite
 from starlette.testclient import TestClient
 
 from synthfm_bench.play.app import make_app

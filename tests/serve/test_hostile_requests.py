@@ -10,7 +10,7 @@ import pytest
 pytest.importorskip("nnInteractive.inference.remote", reason="the extra serve is not installed")
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from serve.running import Corner
+from running import Corner
 from starlette.testclient import TestClient
 
 from synthfm_bench.serve.app import Limits, make_app

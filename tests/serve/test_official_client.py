@@ -14,7 +14,7 @@ from nnInteractive.inference.remote.remote_session import (
     SessionExpiredError,
     nnInteractiveRemoteInferenceSession,
 )
-from serve.running import Corner, Spacing, serving
+from running import Corner, Spacing, serving
 
 from synthfm_bench import cli
 from synthfm_bench.serve.app import Limits, make_app
@@ -263,7 +263,7 @@ def test_a_click_gives_the_same_mask_as_the_command(scan, monkeypatch, codes, vi
     segment = ["synthfm", "segment", "scan.nii.gz", "-o", "mask.nii.gz", "--segmenter"]
     click = ["--click", ",".join(map(str, stored[::-1])) + ",+"]
     swap = np.eye(4)[[2, 1, 0, 3]]
-    for segmenter, name in ((Corner(), "serve.running:Corner"), (make_segmenter("geodesic"), "geodesic")):
+    for segmenter, name in ((Corner(), "running:Corner"), (make_segmenter("geodesic"), "geodesic")):
         monkeypatch.setattr(sys, "argv", [*segment, name, *click])
         with pytest.raises(SystemExit) as end:
             cli.main()

@@ -4,10 +4,10 @@ import json
 import numpy as np
 import pytest
 
+from synthfm_bench import generate as module
+from synthfm_bench.generate import generate
 from synthfm_env.errors import InputError
 from synthfm_env.synthesis import SynthFM3D
-from synthfm_env.synthesis import export as module
-from synthfm_env.synthesis.export import generate
 from synthfm_env.volumes import load_volume
 
 SHAPE = (4, 48, 48)

@@ -34,7 +34,7 @@ def generate(
     from rich.console import Console
 
     from synthfm_bench.execution.local_pool import default_workers
-    from synthfm_env.synthesis.export import generate as write_volumes
+    from synthfm_bench.generate import generate as write_volumes
 
     if out is None and preview is None:
         raise InputError("synthfm generate: name a folder for the volumes, or --preview FILE for a picture alone")

@@ -1,11 +1,8 @@
 """Loads weights strictly, and without running code from a file."""
 
-import os
 from importlib.resources import files
 from pathlib import Path
-from pickle import UnpicklingError
 
-import torch
 from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from sam2.build_sam import HF_MODEL_ID_TO_FILENAMES, build_sam2_video_predictor
@@ -13,7 +10,10 @@ from sam2.sam2_video_predictor import SAM2VideoPredictor
 from torch import Tensor
 
 from synthfm_env.errors import InputError
-from synthfm_env.segmenters.sam2.architecture import Architecture, build_model
+from synthfm_env.printable import printable
+from synthfm_env.segmenters.checkpoint_files import read_checkpoint
+from synthfm_env.segmenters.placed_weights import weights_folder
+from synthfm_env.segmenters.sam2.architecture import MOST_PIXELS, Architecture, build_model
 from synthfm_env.segmenters.weights_file import fill, read_safetensors
 
 # "sam2.1-hiera-tiny" -> ("configs/sam2.1/sam2.1_hiera_t.yaml", "sam2.1_hiera_tiny.pt"), for all eight.
@@ -57,8 +57,18 @@ def load_weights(name_or_path: str) -> SAM2VideoPredictor:
         if "architecture" in header:
             return fill(_build(header["architecture"], path), state, path)
         if header.get("official") in OFFICIAL:
-            return fill(build_official(header["official"], int(header["image_size"])), state, path)
+            return fill(build_official(header["official"], _image_size(header, path)), state, path)
     return _official(path, None)
+
+
+def _image_size(header: dict[str, str], path: Path) -> int:
+    text = header.get("image_size", "")
+    if not text.isdecimal() or int(text) % 32 or not 32 <= int(text) <= MOST_PIXELS:
+        raise InputError(
+            f"weights {str(path)!r}: image_size {printable(text)!r} in the header; expected a multiple of 32 from 32 "
+            f"to {MOST_PIXELS}"
+        )
+    return int(text)
 
 
 def trained_here(name_or_path: str) -> bool:
@@ -85,7 +95,7 @@ def _build(architecture: str, path: Path) -> SAM2VideoPredictor:
 
 
 def _official(path: Path, name: str | None) -> SAM2VideoPredictor:
-    state = read_safetensors(path)[1] if path.suffix == ".safetensors" else _read_checkpoint(path)
+    state = read_safetensors(path)[1] if path.suffix == ".safetensors" else read_checkpoint(path)
     if name is None:
         name = _guess(path, state)
     return fill(build_official(name), state, path)
@@ -109,18 +119,6 @@ def _guess(path: Path, state: dict[str, Tensor]) -> str:
     return f"sam2.1-hiera-{size}" if "no_obj_embed_spatial" in state else f"sam2-hiera-{size}"
 
 
-def _read_checkpoint(path: Path) -> dict[str, Tensor]:
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (UnpicklingError, EOFError, OSError, RuntimeError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"checkpoint {str(path)!r} is damaged, or holds more than tensors: {reason}") from None
-    state = content.get("model", content) if isinstance(content, dict) else None
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise InputError(f"checkpoint {str(path)!r} holds no state dict: expected tensors by name under 'model'")
-    return state
-
-
 def build_official(name: str, image_size: int = 1024) -> SAM2VideoPredictor:
     """Return an official model without weights (random ones), in evaluation mode, on the CPU.
 
@@ -138,12 +136,6 @@ def build_official(name: str, image_size: int = 1024) -> SAM2VideoPredictor:
         ],
     )
     return model
-
-
-def weights_folder() -> Path:
-    """Return where checkpoints that a user placed are looked for: ``$SYNTHFM_WEIGHTS``, or the cache folder."""
-    chosen = os.environ.get("SYNTHFM_WEIGHTS")
-    return Path(chosen) if chosen else Path.home() / ".cache" / "synthfm_env"
 
 
 def official_checkpoint(name: str) -> Path:

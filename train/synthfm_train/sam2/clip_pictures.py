@@ -40,8 +40,8 @@ def draw_rows(rows: Sequence[ClipPicture], path: Path) -> None:
     """Draw one line of panels for each clip: truth in blue, mask in orange, clicks as discs, the Dice as a number."""
     lines = [np.concatenate(list(_panels(row)), axis=1) for row in rows]
     path.parent.mkdir(exist_ok=True)
-    with atomic_write(path) as unfinished:
-        Image.fromarray(np.concatenate(lines)).save(unfinished, format="PNG")
+    with atomic_write(path) as file:
+        Image.fromarray(np.concatenate(lines)).save(file, format="PNG")
 
 
 def _panels(row: ClipPicture) -> list[NDArray[np.uint8]]:

@@ -12,7 +12,7 @@ from synthfm_env.errors import InputError
 from synthfm_env.geometry import FEWEST_SLICES, Crop
 from synthfm_env.prompts import Box, Click, Prompt
 from synthfm_env.segmenters.base import Prediction, Seconds, Session
-from synthfm_env.segmenters.click_distances import ClickDistances
+from synthfm_env.segmenters.click_distances import KEPT_MAPS, ClickDistances
 from synthfm_env.segmenters.focus import Shape, whole_crop
 from synthfm_env.segmenters.sam2.multiview.answer import Answer
 from synthfm_env.segmenters.sam2.multiview.click_prior import click_prior
@@ -94,6 +94,8 @@ class MultiViewSession(Session):
         if self._history and answer.view is not self._history[-1].view:
             self._history[-1].view.drop_features()
         self._history.append(answer)
+        if len(self._history) > KEPT_MAPS and (older := self._history[-KEPT_MAPS - 1].distances) is not None:
+            older.drop_maps()
         native, preview = answer.on_image_grid(self._shape)
         encode = self._encoding.seconds - encoded
         return Prediction(native, preview, Seconds(encode, time.perf_counter() - started - encode))
