@@ -153,7 +153,9 @@ def _refuse_options(name: str, preset: str, options: "EngineOptions | Mapping[st
     if preset != "auto":
         raise InputError(f"segmenter {name!r} has no presets, and preset={preset!r} was given: leave it out")
     if options:
-        given = ", ".join(options) if isinstance(options, Mapping) else type(options).__name__
+        given = type(options).__name__
+        if isinstance(options, Mapping):
+            given = ", ".join(f"{option}={value!r}" for option, value in options.items())
         raise InputError(f"segmenter {name!r} has no options, and {given} was given: leave it out")
 
 

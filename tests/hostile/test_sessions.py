@@ -114,4 +114,4 @@ def test_a_segmenter_that_is_none_is_refused_in_one_line(name, says):
 
 def test_parameters_that_a_segmenter_lacks_are_refused():
     with pytest.raises(InputError, match="planes=99"):
-        make_segmenter("geodesic", planes=99)  # type: ignore[arg-type]
+        make_segmenter("geodesic", options={"planes": 99})
