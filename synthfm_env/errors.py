@@ -1,4 +1,4 @@
-"""The error that a user can mend."""
+"""Exceptions whose message is all that a user needs."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -8,6 +8,13 @@ class InputError(ValueError):
     """Something the user gave is wrong; the message names it, what was expected, and what to do.
 
     The ``synthfm`` command prints the message as one line and ends with exit status 2.
+    """
+
+
+class UserFacingError(RuntimeError):
+    """Something outside the program failed, as a full disk; the message says what was kept and what to do.
+
+    The ``synthfm`` command prints the message as one line and ends with exit status 1.
     """
 
 

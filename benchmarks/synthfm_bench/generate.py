@@ -14,9 +14,10 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from synthfm_bench.execution.local_pool import end_with_parent
-from synthfm_bench.results.run_directory import write_json, write_text
+from synthfm_bench.execution.workers import end_with_parent
+from synthfm_bench.results.run_directory import write_json
 from synthfm_env.errors import InputError
+from synthfm_env.files import write_text
 from synthfm_env.synthesis import (
     GENERATOR_VERSION,
     Recipe,

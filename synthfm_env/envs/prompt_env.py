@@ -437,7 +437,9 @@ class PromptEnv(gym.Env[Observation, NDArray[np.integer]], ABC):
             )
         self._close_session()
         image = np.ascontiguousarray(to_uint8(volume.image, volume.modality))
-        self._opened = _Opened(volume, image, self.segmenter.start(image, volume.spacing))
+        # A segmenter of this package only reads the image. Another one gets its own, so that it cannot change ours.
+        given = image if type(self.segmenter).__module__.startswith("synthfm_env.") else image.copy()
+        self._opened = _Opened(volume, image, self.segmenter.start(given, volume.spacing))
         return self._opened
 
     def _close_session(self) -> None:

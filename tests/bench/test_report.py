@@ -24,7 +24,7 @@ from synthfm_bench.report.reproduction import recipe
 from synthfm_bench.results.episode_result import episodes_of
 from synthfm_bench.results.merge import join_runs
 from synthfm_bench.results.run_directory import Run, read_run
-from synthfm_bench.results.step_record import write_steps
+from synthfm_bench.results.step_record import as_lines
 from synthfm_bench.suite import FileData, Suite, SyntheticData, load_suite, parse_suite, with_choices
 from synthfm_env.errors import InputError
 from synthfm_env.volumes import Volume, save_volume
@@ -157,7 +157,7 @@ def test_names_and_messages_cannot_break_out_of_the_page(tmp_path):
     about = {"run_id": "run", "status": "finished", "episodes": 2, "suite": suite | {"data": data, "targets": [0.8]}}
     (tmp_path / "run.json").write_text(json.dumps(about))
     with (tmp_path / "steps.jsonl").open("w") as file:
-        write_steps(file, records)
+        file.write(as_lines(records))
     joined = join_runs([tmp_path])
     text = write_report(tmp_path, joined, make_board(joined.episodes), QUIET).read_text()
     assert "<script>alert(1)" not in text

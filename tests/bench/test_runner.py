@@ -131,7 +131,7 @@ def test_ctrl_c_keeps_what_was_played_and_says_how_to_go_on(tmp_path, monkeypatc
     folder = tmp_path / "run"
     kept, again_with = str(stop.value).split("; go on with: ")
     assert kept == f"stopped: 3 of 8 episodes are kept in {folder}/steps.jsonl"
-    assert again_with == f"synthfm bench small --resume --out {folder}"
+    assert again_with == f"synthfm bench small --resume --out {folder} --trust-plugins"
     assert len(read_run(folder).episodes) == 3
     assert json.loads((folder / "run.json").read_text())["status"] == "stopped"
     assert not (folder / "leaderboard.csv").exists()

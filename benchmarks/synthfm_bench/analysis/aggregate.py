@@ -37,7 +37,7 @@ class Row:
     @property
     def oracle(self) -> bool:
         """Whether the clicker sees the truth."""
-        return self.episodes[0].oracle
+        return any(episode.oracle for episode in self.episodes)
 
     @property
     def budget(self) -> int:

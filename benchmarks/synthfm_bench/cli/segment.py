@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from synthfm_bench.cli.messages import on_interrupt
+from synthfm_bench.cli.messages import import_from_here, on_interrupt
 from synthfm_bench.cli.options import NANO, Modality, modality_named
 from synthfm_env.errors import InputError
 
@@ -37,6 +37,7 @@ def segment(
     from synthfm_env.volumes import load_volume, save_mask, to_uint8
     from synthfm_env.volumes.viewer_coordinates import clicks_in_volume
 
+    import_from_here()
     _check_mask_path(output, image)
     clicks = [Click.parse(text) for text in click]
     with (

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from synthfm_bench.results.run_directory import Run
-from synthfm_bench.suite import Suite, load_suite, parse_suite, with_choices
+from synthfm_bench.suite import Suite, load_suite, with_choices
 from synthfm_env.errors import InputError
 
 
@@ -33,14 +33,14 @@ def recipe(run: Run) -> Recipe:
     about = run.about
     import tomli_w  # of the extra `report`
 
-    suite = tomli_w.dumps(_without_none(about["suite"]))
-    commands = (_bench(about), f"synthfm verify {shlex.quote(str(run.folder))}")
-    return Recipe(run.folder.name, about["suite"]["name"], commands, tuple(_facts(about)), suite)
+    suite = tomli_w.dumps(_without_none(run.suite.model_dump(mode="json")))
+    commands = (_bench(run.suite), f"synthfm verify {shlex.quote(str(run.folder))}")
+    facts = [*_facts(about), ("seed", str(run.suite.seed))]
+    return Recipe(run.folder.name, run.suite.name, commands, tuple(facts), suite)
 
 
-def _bench(about: dict[str, Any]) -> str:
+def _bench(played: Suite) -> str:
     """Return the command that plays the same: a suite of the package with what was chosen, or a file of its own."""
-    played = parse_suite(about["suite"], "of run.json")
     try:
         packaged = load_suite(played.name)
     except InputError:
@@ -77,7 +77,6 @@ def _facts(about: dict[str, Any]) -> list[tuple[str, str]]:
         ("results hash", str(about.get("results_hash", "none: the run is not finished"))),
         ("started", str(about.get("started", "unknown"))),
         ("git commit", str(about.get("git_commit") or "outside git")),
-        ("seed", str(about["suite"]["seed"])),
         ("versions", ", ".join(f"{name} {version}" for name, version in about.get("versions", {}).items())),
         ("machine", ", ".join(f"{name} {value}" for name, value in about.get("machine", {}).items() if value)),
         ("workers", str(about.get("workers", "unknown"))),

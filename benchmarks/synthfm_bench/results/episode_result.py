@@ -12,6 +12,8 @@ from synthfm_bench.results.step_record import FAILURES, StepRecord
 from synthfm_env.errors import InputError
 from synthfm_env.metrics import clicks_to_target, normalised_auc, worst_drop
 
+_SAME_IN_AN_EPISODE = ("data_id", "case_id", "image_id", "model", "clicker", "protocol_hash", "max_clicks", "tol_mm")
+
 
 @dataclass(frozen=True, eq=False)
 class Episode:
@@ -28,15 +30,21 @@ class Episode:
         """Put the records of one episode in order.
 
         Raises:
-            InputError: a step is missing or stands there twice, or the episode has no end.
+            InputError: a step is missing or stands there twice, the episode has no end or exceeds its click budget, or
+                its records differ in what they are about.
         """
         ordered = tuple(sorted(steps, key=lambda record: record.step))
-        ends = [record.ended for record in ordered]
+        first, ends = ordered[0], [record.ended for record in ordered]
         if [record.step for record in ordered] != list(range(1, len(ordered) + 1)) or not ends[-1] or any(ends[:-1]):
             raise InputError(
-                f"episode {ordered[0].episode_id}: steps are missing or twice there; its run was stopped, or the file "
+                f"episode {first.episode_id}: steps are missing or twice there; its run was stopped, or the file "
                 "was cut or joined; `synthfm bench ... --resume` ends a run that was stopped"
             )
+        for name in _SAME_IN_AN_EPISODE:
+            if len({getattr(record, name) for record in ordered}) > 1:
+                raise InputError(f"episode {first.episode_id}: its records differ in {name}; the file was changed")
+        if len(ordered) > first.max_clicks:
+            raise InputError(f"episode {first.episode_id}: holds more steps than its {first.max_clicks} clicks")
         return cls(ordered)
 
     @property

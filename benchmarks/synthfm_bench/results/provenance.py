@@ -72,6 +72,11 @@ def protocol_hash(clicker: Clicker, name: str, params: Mapping[str, Any]) -> str
     """Return a protocol's own hash; for another clicker one over its name and parameters, in the same form."""
     if isinstance(clicker, ClickProtocol):
         return clicker.protocol_hash
+    return hash_of_name(name, params)
+
+
+def hash_of_name(name: str, params: Mapping[str, Any]) -> str:
+    """Return the SHA-256 over the name and the parameters of a clicker that is no protocol."""
     what = {"name": name, "params": dict(params)}
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
 

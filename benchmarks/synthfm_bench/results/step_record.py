@@ -1,23 +1,63 @@
-"""One record per click: what was played, and its scores. Every table is computed from these records alone."""
+"""One record per click: what was played, and its scores. Every table is computed from these records alone.
+
+``as_line`` and ``parse_line`` are the only way into ``steps.jsonl`` and out of it. ``as_line`` reads back what it
+wrote, so that no answer of a segmenter or clicker can make a file that cannot be read.
+"""
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Annotated, Any, BinaryIO, Literal
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 
+from synthfm_bench.suite import MOST_CLICKS
 from synthfm_env.errors import InputError
+from synthfm_env.printable import printable
 
 SCHEMA = 2
-FAILURES = ("no_valid_click", "model_error", "timeout", "invalid_prompt")
+FAILURES = (
+    "no_valid_click",
+    "model_error",
+    "clicker_error",
+    "timeout",
+    "out_of_memory",
+    "invalid_prompt",
+)
 """Outcomes that count as failures. ``no_error``, a clicker that finds nothing left to correct, does not."""
+OUTCOMES = ("running", "max_clicks", "target_reached", "stopped", "no_error", *FAILURES)
 NOT_RESULTS = frozenset(
     ("run_id", "device", "error", "t_click_s", "t_encode_s", "t_predict_s", "peak_memory_mib", "peak_gpu_mib")
 )
 """Fields that differ between two runs of the same thing; ``results_hash`` leaves them out."""
+
+MOST_TEXT = 2_000
+_MOST_PARAMS = 20_000  # characters of JSON
+_MOST_LINE = 1 << 20  # bytes
+
+
+def _plain(params: dict[str, Any]) -> dict[str, Any]:
+    """Check that parameters are JSON of finite numbers and bounded size."""
+    if len(json.dumps(params, allow_nan=False)) > _MOST_PARAMS:
+        raise ValueError(f"parameters of more than {_MOST_PARAMS} characters")
+    return params
+
+
+def _known_outcome(outcome: str) -> str:
+    if outcome not in OUTCOMES:
+        raise ValueError(f"unknown outcome {printable(outcome, 40)!r}")
+    return outcome
+
+
+Text = Annotated[str, AfterValidator(lambda text: printable(text, MOST_TEXT))]
+Whole = Annotated[int, Field(ge=-(2**63), lt=2**63)]
+Real = Annotated[float, Field(allow_inf_nan=False)]
+Positive = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Params = Annotated[dict[str, Any], AfterValidator(_plain)]
+Outcome = Annotated[str, AfterValidator(_known_outcome)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,55 +117,55 @@ class StepRecord:
         error: the message of a failure.
     """
 
-    schema: int = SCHEMA
-    run_id: str
-    episode_id: str
-    env_id: str
-    data_id: str
-    case_id: str
-    image_id: str = ""
-    structure: str
-    modality: str
-    shape_zyx: tuple[int, int, int] | None = None
-    spacing_zyx: tuple[float, float, float] | None = None
-    truth_vox: int | None = None
-    image_sha256: str | None = None
-    seed: int
-    clicker_seed: int
-    step: int
-    max_clicks: int
-    clicker: str
-    protocol: str
-    protocol_hash: str
-    clicker_params: dict[str, Any] = field(default_factory=dict)
+    schema: Whole = SCHEMA
+    run_id: Text
+    episode_id: Text
+    env_id: Text
+    data_id: Text
+    case_id: Text
+    image_id: Text = ""
+    structure: Text
+    modality: Text
+    shape_zyx: tuple[Whole, Whole, Whole] | None = None
+    spacing_zyx: tuple[Real, Real, Real] | None = None
+    truth_vox: Whole | None = None
+    image_sha256: Text | None = None
+    seed: Whole
+    clicker_seed: Whole
+    step: Annotated[int, Field(ge=1, le=MOST_CLICKS)]
+    max_clicks: Annotated[int, Field(ge=1, le=MOST_CLICKS)]
+    clicker: Text
+    protocol: Text
+    protocol_hash: Text
+    clicker_params: Params = field(default_factory=dict)
     oracle: bool
-    model: str
-    model_params: dict[str, Any] = field(default_factory=dict)
-    model_hash: str | None
-    point_zyx: tuple[int, int, int] | None = None
-    point_mm: tuple[float, float, float] | None = None
-    label: int | None = None
-    outcome: str
-    dice: float
-    iou: float
-    nsd: float
-    tol_mm: float
-    hd95_mm: float | None = None
-    fn_vox: int | None = None
-    fp_vox: int | None = None
+    model: Text
+    model_params: Params = field(default_factory=dict)
+    model_hash: Text | None
+    point_zyx: tuple[Whole, Whole, Whole] | None = None
+    point_mm: tuple[Real, Real, Real] | None = None
+    label: Literal[0, 1] | None = None
+    outcome: Outcome
+    dice: Share
+    iou: Share
+    nsd: Share
+    tol_mm: Positive
+    hd95_mm: Positive | None = None
+    fn_vox: Whole | None = None
+    fp_vox: Whole | None = None
     complied: bool | None = None
-    kept: float | None = None
-    mask_sha256: str | None = None
-    reward: float | None = None
+    kept: Share | None = None
+    mask_sha256: Text | None = None
+    reward: Real | None = None
     terminated: bool
     truncated: bool
-    t_click_s: float | None = None
-    t_encode_s: float | None = None
-    t_predict_s: float | None = None
-    peak_memory_mib: float | None = None
-    peak_gpu_mib: float | None = None
-    device: str
-    error: str | None = None
+    t_click_s: Positive | None = None
+    t_encode_s: Positive | None = None
+    t_predict_s: Positive | None = None
+    peak_memory_mib: Positive | None = None
+    peak_gpu_mib: Positive | None = None
+    device: Text
+    error: Text | None = None
 
     @property
     def ended(self) -> bool:
@@ -136,9 +176,64 @@ class StepRecord:
 _ADAPTER = TypeAdapter(StepRecord)
 
 
-def write_steps(file: TextIO, records: Iterable[StepRecord]) -> None:
-    """Append records as JSON lines."""
-    file.write(as_lines(records))
+@dataclass(frozen=True, slots=True)
+class BadLine:
+    """A line of ``steps.jsonl`` that is no step record.
+
+    Attributes:
+        path: the file.
+        number: of the line, from 1.
+        why: what is wrong with it.
+    """
+
+    path: Path
+    number: int
+    why: str
+
+    def __str__(self) -> str:
+        return f"{self.path}, line {self.number}: {self.why}"
+
+
+def checked(record: StepRecord) -> StepRecord:
+    """Return a record as it will be read again: text made printable.
+
+    Raises:
+        ValueError: a value has the wrong type, is not finite or is out of its range.
+    """
+    return parse_line(_line(asdict(record)))
+
+
+def parse_line(line: str | bytes) -> StepRecord:
+    """Read one line of ``steps.jsonl``.
+
+    Raises:
+        ValueError: the line is no step record of this schema; the message says why.
+    """
+    if len(line) > _MOST_LINE:
+        raise ValueError(f"no step record (longer than {_MOST_LINE} bytes)")
+    try:
+        record = _ADAPTER.validate_json(line, strict=True)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise ValueError(f"no step record ({printable(where) or 'not JSON'}: {printable(first['msg'])})") from None
+    if record.schema != SCHEMA:
+        raise ValueError(f"schema {record.schema}, this version reads schema {SCHEMA}")
+    return record
+
+
+def as_line(record: StepRecord) -> str:
+    """Return a record as one line of ``steps.jsonl``, its end included; ``parse_line`` reads an equal record.
+
+    Raises:
+        ValueError: as ``checked``.
+    """
+    return _line(asdict(checked(record))) + "\n"
+
+
+def as_lines(records: Iterable[StepRecord]) -> str:
+    """Return records as lines of ``steps.jsonl``; see ``as_line``."""
+    return "".join(map(as_line, records))
 
 
 def read_steps(path: Path) -> list[StepRecord]:
@@ -147,24 +242,41 @@ def read_steps(path: Path) -> list[StepRecord]:
     Raises:
         InputError: the file cannot be read, or another line is no step record.
     """
+    records = []
+    for found in scan_steps(path):
+        if isinstance(found, BadLine):
+            raise InputError(f"{found}; `synthfm bench ... --resume` takes that line out and plays its episode again")
+        records.append(found)
+    return records
+
+
+def scan_steps(path: Path) -> Iterator[StepRecord | BadLine]:
+    """Yield each line of ``steps.jsonl``, as a record or as what is wrong with it; see ``read_steps``.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
+    if path.exists() and not path.is_file():
+        raise InputError(f"{path}: is no file; expected the step records of a run")
     try:
-        text = path.read_text(encoding="utf-8")
+        with path.open("rb") as file:
+            for number, line in enumerate(_bounded_lines(file), start=1):
+                try:
+                    yield parse_line(line)
+                except ValueError as error:
+                    yield BadLine(path, number, str(error))
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); expected the step records of a run") from None
-    lines = text.split("\n")[:-1]
-    records = []
-    for number, line in enumerate(lines, start=1):
-        try:
-            record = _ADAPTER.validate_json(line)
-        except ValidationError as error:
-            where = ".".join(str(part) for part in error.errors()[0]["loc"])
-            raise InputError(
-                f"{path}, line {number}: no step record ({where or 'not JSON'}: {error.errors()[0]['msg']})"
-            ) from None
-        if record.schema != SCHEMA:
-            raise InputError(f"{path}, line {number}: schema {record.schema}, this version reads schema {SCHEMA}")
-        records.append(record)
-    return records
+
+
+def _bounded_lines(file: BinaryIO) -> Iterator[bytes]:
+    """Yield the lines that have an end, and of one that is too long its beginning."""
+    while line := file.readline(_MOST_LINE + 1):
+        rest = line
+        while rest and not rest.endswith(b"\n"):
+            rest = file.readline(_MOST_LINE)
+        if rest:
+            yield line
 
 
 def results_hash(records: Iterable[StepRecord]) -> str:
@@ -178,11 +290,6 @@ def results_hash(records: Iterable[StepRecord]) -> str:
         kept = {key: value for key, value in asdict(record).items() if key not in NOT_RESULTS}
         digest.update(_line(kept).encode() + b"\n")
     return digest.hexdigest()
-
-
-def as_lines(records: Iterable[StepRecord]) -> str:
-    """Return records as JSON lines."""
-    return "".join(_line(asdict(record)) + "\n" for record in records)
 
 
 def _line(fields: Mapping[str, Any]) -> str:
