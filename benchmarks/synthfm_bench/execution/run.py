@@ -232,6 +232,7 @@ def _ends_clearly(folder: Path, about: dict[str, Any], episodes: int, command: s
 
 
 def _about(suite: Suite, plan: Plan, started: datetime, workers: int | None) -> dict[str, Any]:
+    first = {task.case.data.name: task.case for task in reversed(plan.tasks)}
     return {
         "schema": SCHEMA,
         "run_id": f"{suite.name}-{started:%Y%m%dT%H%M%SZ}",
@@ -241,7 +242,7 @@ def _about(suite: Suite, plan: Plan, started: datetime, workers: int | None) -> 
         "suite": suite.model_dump(mode="json"),
         "notes": list(plan.notes),
         "left_out": list(plan.left_out),
-        "envs": {data.name: env_spec(data, suite.clicks) for data in suite.data},
+        "envs": {data.name: env_spec(suite, data, first[data.name]) for data in suite.data if data.name in first},
         "segmenters": plan.models,
         "clickers": plan.clickers,
         "workers": workers,
