@@ -5,6 +5,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, TypeVar
 
 import gymnasium as gym
@@ -15,6 +16,7 @@ from synthfm_bench.execution.probe import Broken, probe
 from synthfm_bench.players import build_clicker, build_segmenter, describe_clicker, describe_segmenter, own_code
 from synthfm_bench.results.provenance import hash_of_name
 from synthfm_bench.suite import BundledData, Choice, Data, DatasetData, FileData, Split, Suite, SyntheticData
+from synthfm_env.envs.start_prompt import Start
 from synthfm_env.errors import InputError, unknown_name
 from synthfm_env.printable import printable
 from synthfm_env.segmenters import Segmenter
@@ -265,6 +267,7 @@ def _segmenters(suite: Suite, broken: dict[tuple[Who, str], Broken]) -> tuple[di
     for choice in suite.segmenters:
         if not own_code(choice):
             stand_in = build_segmenter(choice)
+            Start(suite.start, suite.start_protocol, suite.start_dice).check(stand_in)
             models[choice.label] = describe_segmenter(choice, stand_in)
             continue
         answer = probe("segmenter", choice, suite.time_limit_s, suite.memory_limit_mib)
@@ -342,7 +345,9 @@ def _dataset(suite: Suite, data: Data, found: _Found, segmenter: Segmenter, read
     except InputError as error:
         found.notes.append(f"{data.name} is left out: {error}")
         return
-    tally = _Tally(data)
+    tally = _Tally(data, missing=layout.unpaired(data.path, data.part or ""))
+    for path in tally.missing:
+        found.left_out.append({"data": data.name, "image": path.name, "why": f"{path}: no such file"})
     before = len(found.cases)
     for item in _some(_of_split(items, data.split), data.cases, data.images):
         reading(f"{data.name} {item.image_id}")
@@ -371,6 +376,7 @@ class _Tally:
 
     Attributes:
         data: the group.
+        missing: files without which an image cannot be played.
         broken: the reason for each image that could not be read.
         unread: of each structure the reasons for which it could not be read in some images.
         lacking: in how many images each structure is not.
@@ -378,6 +384,7 @@ class _Tally:
     """
 
     data: DatasetData
+    missing: list[Path] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)
     unread: defaultdict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     lacking: Counter[str] = field(default_factory=Counter)
@@ -386,6 +393,9 @@ class _Tally:
     def notes(self) -> Iterator[str]:
         """Yield a line for each kind of loss."""
         name, pixels = self.data.name, self.data.slice_pixels
+        if self.missing:
+            files = _first([str(path) for path in self.missing])
+            yield f"{_images(len(self.missing))} of {name} left out, a file is missing: {files}"
         if self.broken:
             yield f"{_images(len(self.broken))} of {name} left out, not readable: {_first(self.broken)}"
         for structure, reasons in sorted(self.unread.items()):

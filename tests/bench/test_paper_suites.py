@@ -74,11 +74,7 @@ def test_a_papers_suite_is_played_whatever_is_missing(data, tmp_path, name):
     assert run.episodes
     assert not [episode.failure for episode in run.episodes if episode.failure]
     played = {episode.data_id for episode in run.episodes}
-    left_out = {one["data"] for one in run.about["left_out"]} | {
-        group.name
-        for group in suite.data
-        if any(note.startswith(f"{group.name} is left out") for note in run.about["notes"])
-    }
+    left_out = {one["data"] for one in run.about["left_out"]}
     assert played | left_out == {group.name for group in suite.data}
     for episode in run.episodes:  # each as the suite says: slices of volumes, or whole volumes
         group = next(group for group in suite.data if group.name == episode.data_id)
@@ -105,13 +101,22 @@ def test_a_missing_or_broken_structure_costs_its_row_of_its_case_alone(data, tmp
     assert {structure for case, structure in rows if case == "s0001"} == structures - {"kidney right"}
     assert {structure for case, structure in rows if case == "s0002"} == structures - {"liver"}
     assert not [case for case, _ in rows if case == "s0003"]
-    lost = {
-        (one["image"], one.get("structure")) for one in run.about["left_out"] if one["data"] == "TotalSegmentator CT"
-    }
+    gone = [one for one in run.about["left_out"] if one["data"] == "TotalSegmentator CT"]
+    lost = {(one["image"], one.get("structure")) for one in gone}
     assert lost == {("s0001", "kidney right"), ("s0002", "liver"), ("s0003", None)}
     notes = "\n".join(run.about["notes"])
     assert "TotalSegmentator CT: kidney right of 1 image left out, not readable" in notes
     assert "TotalSegmentator CT: liver of 1 image left out, not readable" in notes
+
+
+def test_an_image_whose_truth_is_missing_is_counted_and_named(data, tmp_path):
+    suite = with_choices(load_suite("synthfm-table1"), segmenters=("toys:Ball",), root=data)
+    plan = make_plan(suite)
+    lost = {(one["data"], one["image"]) for one in plan.left_out if "no such file" in one["why"]}
+    assert {("AMOS CT", "amos_0007.nii.gz"), ("HC18", "000_HC_Annotation.png")} <= lost
+    assert any(note.startswith("1 image of AMOS CT left out, a file is missing: ") for note in plan.notes)
+    whole_alfi = get_layout("alfi").unpaired(data / "ALFI", "cells")
+    assert [path.name for path in whole_alfi] == ["M_MI01_0001.png"]
 
 
 def test_a_prompt_set_is_one_prompt_and_one_record(data, tmp_path):
@@ -147,6 +152,7 @@ def test_slices_that_count_have_the_pixels_and_the_grey_levels_of_their_volume(d
 
 def test_slices_of_an_image_are_refused_in_one_line(data):
     suite = with_choices(load_suite("synthfm-table1"), segmenters=("toys:Ball",), root=data)
+    made.hc18(data / "HC18")
     hc18 = next(group for group in suite.data if group.name == "HC18")
     wrong = suite.model_copy(update={"data": (hc18.model_copy(update={"slices": "each"}),)})
     with pytest.raises(InputError, match=r'HC18: slices = "each" needs volumes, but .* is an image of one slice'):

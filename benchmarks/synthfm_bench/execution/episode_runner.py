@@ -26,6 +26,7 @@ from synthfm_bench.results.step_record import FAILURES, StepRecord
 from synthfm_bench.suite import Choice, Suite, SyntheticData, tolerance_of
 from synthfm_env.envs.actions import click_action, read_action, stop_action
 from synthfm_env.envs.prompt_env import PromptEnv, Step
+from synthfm_env.envs.start_prompt import Start
 from synthfm_env.errors import InputError
 from synthfm_env.memory_limit import MemoryLimitError
 from synthfm_env.metrics import Surfaces, dice, iou
@@ -55,6 +56,7 @@ class Player:
 
     def __init__(self, suite: Suite, run_id: str) -> None:
         self._suite = suite
+        self._start = Start(suite.start, suite.start_protocol, suite.start_dice)
         self._run_id = run_id
         self._segmenters: dict[str, tuple[Segmenter, dict[str, Any]]] = {}
         self._clickers: dict[tuple[str, str], tuple[Clicker, dict[str, Any]]] = {}
@@ -101,6 +103,10 @@ class Player:
                 self._clickers[key] = clicker, describe_clicker(task.clicker, clicker)
             clicker, rule = self._clickers[key]
         fields |= about_players(model, rule)
+        try:
+            self._start.check(segmenter)
+        except InputError as error:
+            raise ForeignCallError("invalid_prompt", str(error)) from None
         return segmenter, clicker
 
     def _open_env(self, case: Case, model: Choice, segmenter: Segmenter, watch: Watch) -> gym.Env[Any, Any]:

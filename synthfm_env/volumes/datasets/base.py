@@ -1,7 +1,7 @@
 """What a data-set layout is: where the files of a data set lie, and how they become volumes."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -73,6 +73,17 @@ class Layout(ABC):
             InputError: a file that is missing, broken, or unlike what the layout says.
         """
 
+    def unpaired(self, root: Path, part: str) -> list[Path]:
+        """Return the files that are missing beside others of their image, so that it is not among ``find``'s.
+
+        A layout in which images without a truth are usual returns none of those.
+
+        Args:
+            root: as ``find``.
+            part: the same.
+        """
+        return []
+
     def items(self, root: Path, part: str | None = None) -> list[Item]:
         """Return the images below a folder.
 
@@ -95,6 +106,17 @@ class Layout(ABC):
         which = f", part {part}" if part else ""
         files = ", ".join(str(root / file) for file in self.expected)
         return f"layout {self.name!r}{which} expects {files} (from {self.address})"
+
+
+def whole(items: Iterable[Item]) -> list[Item]:
+    """Return the items whose image and truth are both on disk."""
+    return [item for item in items if item.image.exists() and item.label.exists()]
+
+
+def missing_of(items: Iterable[Item]) -> list[Path]:
+    """Return what is missing of items of which the image or the truth is on disk."""
+    halves = [item for item in items if item.image.exists() != item.label.exists()]
+    return [item.label if item.image.exists() else item.image for item in halves]
 
 
 def wanted_ids(structures: Sequence[int | str], names: Mapping[int, str]) -> list[int]:

@@ -59,6 +59,10 @@ class Decathlon(Folder):
         """Return the training pairs; the test images have no public truth."""
         return list(_pairs(root / "imagesTr", root / "labelsTr"))
 
+    def unpaired(self, root: Path, part: str) -> list[Path]:
+        """Return the missing halves of training pairs."""
+        return _lone(root / "imagesTr", root / "labelsTr")
+
 
 class Amos(Folder):
     """AMOS 2022: 15 abdominal organs; numbers up to 500 are CT, above they are MR.
@@ -102,6 +106,11 @@ class Amos(Folder):
     def find(self, root: Path, part: str) -> list[Item]:
         """Return the images of one modality, of training and validation."""
         return [item for item in _in_two_folders(root) if self._modality(item.image_id) == part]
+
+    def unpaired(self, root: Path, part: str) -> list[Path]:
+        """Return the missing halves of training and validation pairs of one modality."""
+        lone = [path for which in ("Tr", "Va") for path in _lone(root / f"images{which}", root / f"labels{which}")]
+        return [path for path in lone if self._modality(stem(path)) == part]
 
     def load(self, item: Item, structures: Sequence[int | str] = ()) -> Volume:
         """Read a pair."""
@@ -153,6 +162,14 @@ def _pairs(images: Path, labels: Path) -> Iterator[Item]:
             case = _CHANNEL.sub("", case)
         if case in truths:
             yield Item(case, case, path, truths[case])
+
+
+def _lone(images: Path, labels: Path) -> list[Path]:
+    """Return the files that are missing in one of two folders with files of the same names."""
+    if not images.is_dir() or not labels.is_dir():
+        return []
+    names, truths = ({path.name for path in _niftis(folder)} for folder in (images, labels))
+    return [*(labels / name for name in sorted(names - truths)), *(images / name for name in sorted(truths - names))]
 
 
 def _a_folder_a_case(root: Path) -> Iterator[Item]:
