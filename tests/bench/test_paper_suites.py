@@ -10,6 +10,7 @@ import pytest
 from rich.console import Console
 
 import synthfm_env  # noqa: F401 - registers the envs
+from synthfm_bench.analysis.structures import by_structure, printed_tables
 from synthfm_bench.execution.replay import Replayer
 from synthfm_bench.execution.run import run_suite
 from synthfm_bench.plan import make_plan
@@ -23,7 +24,7 @@ sys.path.append(str(Path(__file__).parents[1] / "volumes"))
 import made_layouts as made
 
 QUIET = Console(stderr=True, quiet=True)
-PAPERS = ("synthfm-table1", "synthfm-table1-3d", "synthfm-table3", "synthfm3d", "sam2-3dmed")
+PAPERS = ("synthfm-table1", "synthfm-table2", "synthfm-table1-3d", "synthfm-table3", "synthfm3d", "sam2-3dmed")
 
 
 def breaks(path: Path) -> None:
@@ -214,3 +215,50 @@ def test_a_run_without_new_fields_keeps_its_hash():
 
     assert results_hash(episode([0.5, 0.7], budget=2)) == results_hash(episode([0.5, 0.7], budget=2, start="empty"))
     assert results_hash(episode([0.5], budget=1)) != results_hash(episode([0.5], budget=1, start="box tight-v1"))
+
+
+def test_a_papers_table_has_its_rows_its_test_and_its_printed_figures(data, tmp_path):
+    suite = with_choices(load_suite("synthfm-table1"), segmenters=("one=toys:Ball", "two=toys:Moody"), root=data)
+    groups = [g.model_copy(update={"slice_pixels": 10}) if g.slices else g for g in suite.data]
+    suite = suite.model_copy(update={"data": tuple(groups)})
+    done = run_suite(suite, make_plan(suite), out=tmp_path / "run", workers=1, console=QUIET)
+    lines = (done.folder / "paper.md").read_text().splitlines()
+    headings = [cell.strip() for cell in lines[lines.index("## 1+0") + 2].strip("|").split("|")]
+    assert headings == [
+        *("modality", "structure", "one", "two", "cases", "p (t)", "p (W)"),
+        *("printed: UnSAM", "printed: SAM", "printed: SAM 2", "printed: SynthFM"),
+    ]
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| CT | Prostate")
+    ]
+    assert [row[7:] for row in rows] == [
+        ["3.79", "12.33", "17.06", "34.72"],
+        ["16.57", "41.10", "60.01", "78.75"],
+        ["3.79", "18.07", "34.53", "54.57"],
+        ["17.69", "37.97", "59.66", "77.42"],
+    ]
+    assert rows[0][4] == "3"  # one case of AMOS, two of TotalSegmentator: prostate/uterus and prostate
+    structures = (done.folder / "structures.md").read_text()
+    assert "| CT | kidney right |" in structures
+    board = [row for row in by_structure(done.rows) if row.data_id == "CT kidney right" and row.clicker == "1+0"]
+    run = read_run(done.folder)
+    pooled = [e for e in run.episodes if (e.modality, e.structure, e.clicker) == ("CT", "kidney right", "1+0")]
+    assert sum(len(row.episodes) for row in board) == len(pooled)
+    assert {e.data_id for e in pooled} == {"AMOS CT", "TotalSegmentator CT"}
+
+
+def test_instances_are_pooled_by_kind_in_every_table(data, tmp_path):
+    _, done = play("synthfm-table3", data, tmp_path / "run", clicks=5)
+    for name in ("structures.md", "structures.csv", "paper.md"):
+        text = (done.folder / name).read_text()
+        assert "interphase 1" not in text
+        assert "nterphase" in text
+
+
+def test_printed_figures_are_those_of_the_papers():
+    tables = printed_tables()
+    assert [len(tables[f"synthfm-table{n}"].rows) for n in (1, 2, 3)] == [19, 3, 2]
+    for name, table in tables.items():
+        assert set(table.prompts) == {clicker.label for clicker in load_suite(name).clickers}
+    liver = tables["synthfm-table1"].rows[4]
+    assert (liver.modality, liver.name, liver.values["SynthFM", "3+2"]) == ("CT", "Liver", 87.24)

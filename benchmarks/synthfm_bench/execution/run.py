@@ -181,7 +181,7 @@ def _finish(folder: Path, about: dict[str, Any], pool: "Pool | RayPool") -> Fini
     digest = results_hash(run.records)
     if about.get("results_hash") not in (None, digest):
         raise changed_since(folder, about, digest)
-    write_tables(folder, f"{run.suite.name}: results {digest[:12]}", rows)
+    write_tables(folder, run.suite.name, digest, rows)
     write_text(folder / "results_hash", digest + "\n")
     write_json(folder / "run.json", about | _end("finished", len(run.episodes)) | {"results_hash": digest})
     failed = Counter(episode.failure for episode in run.episodes if episode.failure)
