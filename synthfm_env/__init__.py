@@ -13,6 +13,7 @@ from synthfm_env.errors import InputError
 from synthfm_env.prompts import Box, Click
 
 if TYPE_CHECKING:
+    from synthfm_env.envs.dataset_env import DatasetEnv
     from synthfm_env.envs.prompt_env import PromptEnv
     from synthfm_env.envs.synthetic_env import SyntheticEnv
     from synthfm_env.envs.volume_env import VolumeEnv
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Capabilities": "synthfm_env.segmenters.base",
+    "DatasetEnv": "synthfm_env.envs.dataset_env",
     "PromptEnv": "synthfm_env.envs.prompt_env",
     "Prediction": "synthfm_env.segmenters.base",
     "Seconds": "synthfm_env.segmenters.base",
@@ -53,6 +55,7 @@ __all__ = [
     "Box",
     "Capabilities",
     "Click",
+    "DatasetEnv",
     "InputError",
     "Prediction",
     "PromptEnv",

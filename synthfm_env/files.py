@@ -1,13 +1,13 @@
 """Writes files so that each one is there complete or not at all."""
 
 import contextlib
+import io
 import os
 import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
 
 _UNFINISHED = re.compile(r"\.synthfm-[0-9a-f]{16}\.part")
 # A planted link must never be followed: the name is drawn at random and the file must be new. Windows lacks O_NOFOLLOW.
@@ -15,7 +15,7 @@ _NEW_FILE = os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_NOFOLLOW", 0) 
 
 
 @contextmanager
-def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+def atomic_write(path: str | os.PathLike[str]) -> Iterator[io.BufferedWriter]:
     """Open a file for writing that replaces ``path`` when the block ends without an error.
 
     The bytes go to a new file of a random name in the same folder. An error in the block removes it and leaves
@@ -67,6 +67,16 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
         file.write(text.encode("utf-8", "backslashreplace"))
 
 
+def is_unfinished(name: str) -> bool:
+    """Tell whether a file's name is one that ``atomic_write`` gives while it writes.
+
+    Example:
+        >>> is_unfinished(".synthfm-0123456789abcdef.part")
+        True
+    """
+    return _UNFINISHED.fullmatch(name) is not None
+
+
 def remove_unfinished(folder: Path) -> None:
     """Remove what killed processes left of ``atomic_write`` in a folder. No other process may write to it.
 
@@ -83,5 +93,5 @@ def remove_unfinished(folder: Path) -> None:
     """
     with contextlib.suppress(FileNotFoundError, NotADirectoryError):
         for entry in os.scandir(folder):
-            if _UNFINISHED.fullmatch(entry.name):
+            if is_unfinished(entry.name):
                 os.unlink(entry.path)

@@ -2,34 +2,39 @@
 
     python benchmarks/speed/env.py                    # 128 x 128 x 128
     python benchmarks/speed/env.py --shape 64,128,128 --runs 9
-    python benchmarks/speed/env.py --envs 8 --segmenter synthfm3d-nano    # gym.make_vec against separate environments
+    python benchmarks/speed/env.py --envs 16 --segmenter synthfm3d-unet --segmenter synthfm3d-nano  # gym.make_vec
 
 The segmenter answers at once with masks prepared before: what is left of a step is Dice, and the copies in the
 observation. Click rules (the truth and the mask in, a click out) are timed one by one, and two of them against the same
 rules written with scipy on the whole grid; both must choose the same voxel.
 
-With ``--envs`` a segmenter answers clicks in synthetic volumes of 16 x 64 x 64, in one vector environment and in as
-many separate ones, the same clicks in both.
+With ``--envs`` each segmenter answers the clicks of a rule in one vector environment of synthetic volumes, a step's
+in one batch, over whole episodes. Wall time, and what it went into: the segmenter (images and clicks), the rule, Dice,
+copies into observations, the rest of resets (drawing what was not drawn ahead), and what is left.
 """
 
 import argparse
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any
+from unittest.mock import patch
 
 import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+import synthfm_env.envs.episode
+import synthfm_env.envs.prompt_env
 from synthfm_agents import list_protocols, make_clicker
-from synthfm_env import Click, Prediction, Segmenter, Session, Volume, VolumeEnv
+from synthfm_env import Click, Prediction, Segmenter, Session, Volume, VolumeEnv, make_segmenter
 from synthfm_env.segmenters.base import Capabilities, Seconds
 
 SPACING = (1.5, 0.8, 0.8)
 SMALLEST_MM3 = 10.0
 PARAMS = {"synthfm-v1": {"negatives": 100}}  # else it is done after three clicks
-CLICKS = 3
+CLICKS = 10
 Mask = NDArray[np.bool_]
 
 
@@ -160,26 +165,71 @@ def time_rules(shape: tuple[int, int, int], runs: int) -> None:
         print(line)
 
 
-def time_together(count: int, segmenter: str) -> None:
-    """Print the steps a second of a vector environment, and of as many separate ones."""
-    kwargs: dict[str, Any] = {"shape": [16, 64, 64], "segmenter": segmenter, "max_clicks": CLICKS + 1}
-    vector = gym.make_vec("SynthFM/Synthetic3D-v0", num_envs=count, **kwargs)
-    separate = [gym.make("SynthFM/Synthetic3D-v0", disable_env_checker=True, **kwargs) for _ in range(count)]
-    actions = np.random.default_rng(0).integers(0, [16, 64, 64, 2], (CLICKS + 1, count, 4))
-    vector.reset(seed=0)
-    vector.step(actions[0])  # encodes
-    for i, env in enumerate(separate):
-        env.reset(seed=i)
-        env.step(actions[0, i])
-    together = alone = 0.0
-    for clicks in actions[1:]:  # in turn, so that whatever else the machine does slows both
-        together += milliseconds(vector.step, clicks)[0]
-        alone += sum(milliseconds(env.step, click)[0] for env, click in zip(separate, clicks, strict=True))
-    steps = 1e3 * CLICKS * count
-    print(
-        f"{segmenter}, {count} environments of 16 x 64 x 64: {steps / together:.2f} steps/s as one vector environment, "
-        f"{steps / alone:.2f} separately, ratio {alone / together:.2f}x (CPU time of all threads)"
+class Stopwatch:
+    """Wall time inside wrapped functions; of nested ones, the inner time counts for the inner one alone."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._inner = [0.0]
+
+    def wrap(self, part: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Return the function, whose time counts for a part."""
+
+        def timed(*args: Any, **kwargs: Any) -> Any:
+            self._inner.append(0.0)
+            start = time.perf_counter()
+            try:
+                return function(*args, **kwargs)
+            finally:
+                whole = time.perf_counter() - start
+                self.seconds[part] = self.seconds.get(part, 0.0) + whole - self._inner.pop()
+                self._inner[-1] += whole
+
+        return timed
+
+
+def time_together(count: int, name: str, rule: str, shape: list[int], steps: int, device: str) -> float:
+    """Print the steps a second of a vector environment and what they cost; returns steps a second."""
+    watch, segmenter = Stopwatch(), make_segmenter(name, device=device)
+    envs = gym.make_vec(
+        "SynthFM/Synthetic3D-v0", num_envs=count, shape=shape, segmenter=segmenter, max_clicks=CLICKS, start="click",
+        reveal_truth=True, copy=False,
+    )  # fmt: skip
+    clicker = make_clicker(rule)
+    clicker.reset(0)
+    with ExitStack() as patches:
+        for part, owner, function in (
+            ("segmenter", type(segmenter), "add_many"),
+            ("segmenter", type(segmenter), "start"),
+            ("Dice", synthfm_env.envs.episode, "dice"),
+            ("copies", synthfm_env.envs.episode.Episode, "write_observation"),
+            ("reset", synthfm_env.envs.prompt_env.PromptEnv, "reset"),
+            ("rule", type(clicker), "act"),
+        ):
+            patches.enter_context(patch.object(owner, function, watch.wrap(part, getattr(owner, function))))
+        observations, infos = envs.reset(seed=0)
+        for timed in (False, True):
+            watch.seconds.clear()
+            played, start = 0, time.perf_counter()
+            for _ in range(steps if timed else 2):
+                played += int(np.count_nonzero(~envs._autoreset_envs))  # type: ignore[attr-defined]  # resets are no steps
+                actions = [_choose(clicker, observations, infos, i) for i in range(count)]
+                observations, *_, infos = envs.step(np.array(actions))
+            wall = time.perf_counter() - start
+    envs.close()
+    rate = played / wall
+    watch.seconds["rest"] = wall - sum(watch.seconds.values())
+    parts = ", ".join(f"{part} {1e3 * seconds / played:.2f}" for part, seconds in watch.seconds.items())
+    shown = " x ".join(map(str, shape))
+    print(f"{name}, {count} environments of {shown}, {rule}: {rate:.1f} steps/s; ms a step: {parts}")
+    return rate
+
+
+def _choose(clicker: Any, observations: dict[str, Any], infos: dict[str, Any], i: int) -> NDArray[np.int64]:
+    action: NDArray[np.int64] = clicker.act(
+        {key: array[i] for key, array in observations.items()}, {"truth": infos["truth"][i]}
     )
+    return action
 
 
 def main() -> None:
@@ -188,10 +238,18 @@ def main() -> None:
     parser.add_argument("--shape", default="128,128,128", help="D,H,W")
     parser.add_argument("--runs", type=int, default=7, help="steps")
     parser.add_argument("--envs", type=int, help="time a vector environment of so many instead")
-    parser.add_argument("--segmenter", default="synthfm3d-nano", help="that answers in it")
+    parser.add_argument("--grid", default="32,64,64", help="D,H,W of its volumes")
+    parser.add_argument("--steps", type=int, default=30, help="steps of all environments")
+    parser.add_argument("--rule", default="synthfm-mm-v1", help="that clicks in it")
+    parser.add_argument("--segmenter", action="append", help="that answers in it; several are compared")
+    parser.add_argument("--device", default="auto", help="of the segmenter")
     given = parser.parse_args()
     if given.envs:
-        time_together(given.envs, given.segmenter)
+        grid = [int(n) for n in given.grid.split(",")]
+        names = given.segmenter or ["synthfm3d-nano"]
+        rates = [time_together(given.envs, name, given.rule, grid, given.steps, given.device) for name in names]
+        for name, rate in zip(names[1:], rates[1:], strict=True):
+            print(f"{names[0]} gives {rates[0] / rate:.1f} times the steps of {name}")
         return
     depth, height, width = (int(n) for n in given.shape.split(","))
     time_rules((depth, height, width), given.runs)

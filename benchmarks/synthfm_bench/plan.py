@@ -31,7 +31,7 @@ MOST_ID = 2_000
 
 T = TypeVar("T")
 Reading = Callable[[str], None]
-"""What is called with the name of each image before it is read."""
+"""Called with the name of each image before it is read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +41,10 @@ class Case:
     Attributes:
         data: the group of the suite it belongs to.
         case_id: the unit of statistics.
-        image_id: differs from ``case_id`` where a patient has several images.
+        image_id: differs from ``case_id`` if a patient has several images.
         seed: the env's reset seed.
-        structures: label ids to play; None where the env draws one from the seed.
-        item: its files, where it comes from a data set.
+        structures: label ids to play; None if the env draws one from the seed.
+        item: its files, if it comes from a data set.
         z: the slice of the image that is played, None for all of it.
     """
 
@@ -76,7 +76,7 @@ class Task:
 
     Attributes:
         case: the image.
-        structure: label id, or None where the env draws it from the seed.
+        structure: label id, or None if the env draws it from the seed.
         model: the segmenter.
         clicker: who clicks.
     """
@@ -176,7 +176,7 @@ def env_spec(suite: Suite, data: Data, case: Case | None = None) -> dict[str, An
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a run plays.
+    """The episodes of a run, and what they are played with.
 
     Attributes:
         jobs: segmenter by segmenter within a group.
@@ -218,7 +218,7 @@ class Plan:
 
 @dataclass(slots=True)
 class _Found:
-    """What reading a suite's data gave."""
+    """The cases and notes that reading a suite's data gave."""
 
     cases: list[Case] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -238,7 +238,12 @@ def make_plan(suite: Suite, reading: Reading = lambda name: None) -> Plan:
 
     Raises:
         InputError: an unknown segmenter, clicker, parameter, env, recipe, layout or structure; a volume that cannot be
-            read where there is no other in its group; nothing left to play.
+            read if there is no other in its group; nothing left to play.
+
+    Example:
+        >>> from synthfm_bench.suite import load_suite, with_choices
+        >>> len(make_plan(load_suite("synthetic-2d")).jobs) > 0
+        True
     """
     broken: dict[tuple[Who, str], Broken] = {}
     models, stand_in = _segmenters(suite, broken)

@@ -1,14 +1,17 @@
 """Builds the segmenters and clickers of a suite, and describes them for ``run.json``."""
 
 import inspect
+from pathlib import Path
 from typing import Any
 
 from synthfm_agents import Clicker, make_clicker
+from synthfm_agents.person import is_person
 from synthfm_bench.results.provenance import answers_sha256, device_of, protocol_hash, weights_sha256
 from synthfm_bench.suite import Choice
 from synthfm_env.errors import InputError, unknown_name
 from synthfm_env.plugins import is_plugin
-from synthfm_env.segmenters import Segmenter, make_segmenter
+from synthfm_env.printable import printable
+from synthfm_env.segmenters import Segmenter, list_segmenters, make_segmenter
 from synthfm_env.segmenters.geodesic import Geodesic
 
 NO_PARAMETERS = ("geodesic",)
@@ -38,9 +41,16 @@ def build_clicker(choice: Choice, segmenter: Segmenter) -> Clicker:
         InputError: an unknown name, or parameters that it does not take.
         PluginError: code of the user's own failed.
     """
+    named = choice.params.get("segmenter")
+    if named is not None and not (isinstance(named, str) and _is_segmenter(named)):
+        raise unknown_name(f"segmenter of clicker {choice.label!r}", printable(named), list_segmenters())
     clicker = make_clicker(choice.use, **choice.params)
     asks = "segmenter" in inspect.signature(type(clicker)).parameters and "segmenter" not in choice.params
     return make_clicker(choice.use, **choice.params, segmenter=segmenter) if asks else clicker
+
+
+def _is_segmenter(name: str) -> bool:
+    return name in list_segmenters() or is_plugin(name) or Path(name).is_file()
 
 
 def describe_segmenter(choice: Choice, segmenter: Segmenter) -> dict[str, Any]:
@@ -75,4 +85,4 @@ def _with_a_stand_in(choice: Choice, clicker: Clicker) -> Clicker:
 def own_code(choice: Choice) -> list[str]:
     """Return the classes of the user's own, ``package.module:Class``, that a segmenter or clicker names."""
     named = (choice.use, *choice.params.values())
-    return [name for name in named if isinstance(name, str) and ":" in name and is_plugin(name)]
+    return [name for name in named if isinstance(name, str) and is_plugin(name) and not is_person(name)]

@@ -1,7 +1,6 @@
 """Suites: which data, segmenters and clickers a benchmark plays, as validated TOML."""
 
 import json
-import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -20,6 +19,7 @@ from pydantic import (
 from synthfm_env.envs.start_prompt import Start
 from synthfm_env.errors import InputError, unknown_name
 from synthfm_env.printable import printable
+from synthfm_env.text_files import read_toml
 from synthfm_env.volumes import MODALITIES
 
 SUITES = Path(__file__).parent / "suites"
@@ -88,7 +88,7 @@ class Choice(_Strict):
 
     Attributes:
         use: the name that ``make_segmenter`` or ``make_clicker`` knows, a path, or ``package.module:Class``.
-        name: on the board and in the records; ``use`` where it is left out.
+        name: on the board and in the records; ``use`` if it is left out.
         params: what its maker takes. A clicker that takes a ``segmenter`` gets the one it plays with, unless it is
             named here.
     """
@@ -166,7 +166,7 @@ class _RealData(_Strict):
 
 
 class BundledData(_RealData):
-    """A real volume that an installed package carries; skipped with a note where that package is missing.
+    """A real volume that an installed package carries; skipped with a note if that package is missing.
 
     Attributes:
         kind: "bundled".
@@ -222,7 +222,7 @@ class DatasetData(_RealData):
         name: names the group on the board.
         layout: a name that ``synthfm_env.volumes.datasets`` knows.
         path: its folder, relative to what ``--data`` names.
-        part: which of the layout's parts, for example a modality or a view; None where it has one.
+        part: which of the layout's parts, for example a modality or a view; None if it has one.
         cases: at most so many patients, evenly chosen from all; None means every one.
         images: of each patient at most so many, evenly chosen; None means every one.
         split: only the patients of one side of a seeded split; None means all. Chosen before ``cases``.
@@ -250,7 +250,7 @@ _KINDS: dict[str, type[_Strict]] = {
 
 
 class Suite(_Strict):
-    """What a benchmark plays: every clicker with every segmenter on every structure of every case.
+    """The content of a benchmark: every clicker with every segmenter on every structure of every case.
 
     Attributes:
         name: names the run's folder.
@@ -313,7 +313,12 @@ def tolerance_of(suite: Suite, data: Data) -> float:
 
 
 def list_suites() -> dict[str, str]:
-    """Return the description of each suite that comes with the package."""
+    """Return the description of each suite that comes with the package.
+
+    Example:
+        >>> "quick" in list_suites()
+        True
+    """
     return {path.stem: load_suite(path.stem).description for path in sorted(SUITES.glob("*.toml"))}
 
 
@@ -337,22 +342,16 @@ def load_suite(name_or_path: str) -> Suite:
 
     Raises:
         InputError: no such suite, bad TOML, an unknown key (with the near match), a value out of range.
+
+    Example:
+        >>> load_suite("quick").clicks
+        10
     """
     known = {path.stem: path for path in SUITES.glob("*.toml")}
     path = known.get(name_or_path, Path(name_or_path))
     if path.suffix != ".toml":
         raise unknown_name("suite", name_or_path, known)
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(
-            f"suite {path}: cannot be read ({error.strerror}); `synthfm list suites` shows the names"
-        ) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"suite {path}: not valid TOML: {error}") from None
-    except (RecursionError, ValueError) as error:  # nested too deeply; a path with a null character
-        reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
-        raise InputError(f"suite {printable(path)}: cannot be read ({reason})") from None
+    content = read_toml(path, f"suite {path}")
     return parse_suite(content, str(path))
 
 
@@ -380,7 +379,7 @@ def with_choices(
     time_limit_s: float | None = None,
     memory_limit_mib: int | None = None,
 ) -> Suite:
-    """Return the suite with what the user chose instead of its own; empty and None keep the suite's.
+    """Return the suite with the user's choices in place of its own; empty and None keep the suite's.
 
     Args:
         suite: the suite.

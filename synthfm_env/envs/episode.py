@@ -38,7 +38,7 @@ class Task:
     def structure_name(self) -> str:
         """The structure's name, or its label id as text where it has none."""
         key = str(self.structure)
-        return self.volume.structures.get(int(key), key) if key.isdigit() else key
+        return self.volume.structures.get(int(key), key) if key.isdecimal() else key
 
 
 @dataclass(eq=False, slots=True)

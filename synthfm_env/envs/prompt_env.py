@@ -19,6 +19,7 @@ from synthfm_env.envs.rendering import draw_frame
 from synthfm_env.envs.rewards import make_reward
 from synthfm_env.envs.start_prompt import Start
 from synthfm_env.errors import InputError, unknown_name
+from synthfm_env.printable import printable
 from synthfm_env.prompts import Click
 from synthfm_env.segmenters import make_segmenter
 from synthfm_env.segmenters.base import Prediction, Segmenter, Session
@@ -224,8 +225,10 @@ class PromptEnv(gym.Env[Observation, NDArray[np.integer]], ABC):
         reveal_truth: bool = False,
         render_mode: str | None = None,
     ) -> None:
-        if max_clicks < 1:
-            raise InputError(f"max_clicks is {max_clicks}: an episode needs at least 1 click")
+        if isinstance(max_clicks, bool) or not isinstance(max_clicks, int | np.integer) or max_clicks < 1:
+            raise InputError(f"max_clicks is {max_clicks!r}: an episode needs a whole number of clicks, at least 1")
+        if not isinstance(segmenter, str | Segmenter):
+            raise InputError(f"segmenter is {printable(repr(segmenter), 80)}: expected a name, a path or a Segmenter")
         if target_dice is not None and not 0 < target_dice <= 1:
             raise InputError(f"target_dice is {target_dice}: expected None or a Dice above 0 and up to 1")
         if render_mode is not None and render_mode not in self.metadata["render_modes"]:
@@ -277,6 +280,10 @@ class PromptEnv(gym.Env[Observation, NDArray[np.integer]], ABC):
     def goal_of(self, task: Task) -> str:
         """Return which of ``goal_names`` a task is about."""
         return task.structure_name
+
+    def more_info(self, episode: Episode) -> dict[str, Any]:
+        """Return what a subclass adds to ``info``: the same keys every time, numbers and text."""
+        return {}
 
     @property
     def prediction(self) -> Prediction | None:
@@ -391,6 +398,20 @@ class PromptEnv(gym.Env[Observation, NDArray[np.integer]], ABC):
         return self._step(episode, clicks[-1])
 
     @property
+    def truth(self) -> NDArray[np.bool_]:
+        """The structure of the episode, bool (D, H, W), for oracles; not to be written to.
+
+        Raises:
+            InputError: the environment was made without ``reveal_truth``.
+            gymnasium.error.ResetNeeded: no episode began.
+        """
+        if not self.reveal_truth:
+            raise InputError("the truth is not revealed: make the environment with reveal_truth=True")
+        if self._episode is None:
+            raise ResetNeeded("no episode began: call env.reset() before env.truth")
+        return self._episode.truth
+
+    @property
     def session(self) -> Session:
         """The session of the episode that is running.
 
@@ -502,7 +523,8 @@ class PromptEnv(gym.Env[Observation, NDArray[np.integer]], ABC):
         return out
 
     def _info(self, episode: Episode) -> dict[str, Any]:
-        info = {**episode.info(), "protocol": self.protocol or "", "start": str(self.start)}
+        named = {"protocol": self.protocol or "", "start": str(self.start)}
+        info = {**episode.info(), **named, **self.more_info(episode)}
         if self.reveal_truth:
             info["truth"] = episode.truth.copy()
         return info

@@ -5,8 +5,10 @@ from typing import Any
 import gymnasium as gym
 
 _SYNTHETIC = "synthfm_env.envs.synthetic_env:SyntheticEnv"
+_DATASET = "synthfm_env.envs.dataset_env:DatasetEnv"
 _VECTOR = {
     _SYNTHETIC: "synthfm_env.envs.vector_env:SyntheticVectorEnv",
+    _DATASET: "synthfm_env.envs.vector_env:DatasetVectorEnv",
     "synthfm_env.envs.volume_env:VolumeEnv": "synthfm_env.envs.vector_env:VolumeVectorEnv",
 }
 
@@ -14,6 +16,7 @@ _VECTOR = {
 ENVS: dict[str, tuple[str, dict[str, Any]]] = {
     "SynthFM/Synthetic3D-v0": (_SYNTHETIC, {"shape": [64, 128, 128], "recipe": "any"}),
     "SynthFM/Synthetic2D-v0": (_SYNTHETIC, {"shape": [1, 256, 256], "recipe": "synthfm2d"}),
+    "SynthFM/Dataset-v0": (_DATASET, {"shape": [64, 128, 128], "spacing": [3.0, 3.0, 3.0]}),
     "SynthFM/Volume-v0": ("synthfm_env.envs.volume_env:VolumeEnv", {}),
 }
 

@@ -1,12 +1,14 @@
 """The environment on volumes that the SynthFM-3D generator makes up."""
 
 from collections.abc import Sequence
+from copy import deepcopy
 from typing import Any, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 
-from synthfm_env.envs.episode import Task
+from synthfm_env.envs.draw_ahead import DrawAhead
+from synthfm_env.envs.episode import Observation, Task
 from synthfm_env.envs.prompt_env import EpisodeOptions, PromptEnv
 from synthfm_env.errors import InputError
 from synthfm_env.synthesis import SynthFM3D
@@ -53,6 +55,16 @@ class SyntheticEnv(PromptEnv):
     ## Version History
 
     - v0: first version.
+
+    Example:
+        >>> import gymnasium as gym
+        >>> import synthfm_env
+        >>> small = {"shape": [8, 32, 32], "recipe": "clear", "segmenter": "geodesic"}
+        >>> env = gym.make("SynthFM/Synthetic3D-v0", max_clicks=2, **small)
+        >>> observation, info = env.reset(seed=0)
+        >>> observation, reward, terminated, truncated, info = env.step([4, 16, 16, 1])
+        >>> observation["mask"].shape, info["clicks_used"], terminated
+        ((8, 32, 32), 1, False)
     """
 
     def __init__(
@@ -63,10 +75,30 @@ class SyntheticEnv(PromptEnv):
         **episode: Unpack[EpisodeOptions],
     ) -> None:
         self.recipe = recipe
-        self._generator = SynthFM3D(shape=shape, recipe=recipe)
-        depth, height, width = self._generator.shape
+        self.generator = SynthFM3D(shape=shape, recipe=recipe)
+        depth, height, width = self.generator.shape
+        self.draw_ahead = DrawAhead(self.generator, 0)
+        self._announced: int | None = None
         self._drawn: tuple[int, Volume] | None = None
         super().__init__((depth, height, width), **episode)
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Observation, dict[str, Any]]:
+        """Start an episode, and announce the case of the next one, which its first draw decides."""
+        started = super().reset(seed=seed, options=options)
+        if self._announced is not None:
+            self.draw_ahead.forget(self._announced)  # if a seed led elsewhere
+        self._announced = int(deepcopy(self.np_random).integers(2**31))
+        self.draw_ahead.announce(self._announced)
+        return started
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "draw_ahead": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self.draw_ahead = DrawAhead(self.generator, 0)
 
     def draw_task(self, structure: int | str | None) -> Task:
         """Return a fresh case with one of its structures, or with the structure that is asked for."""
@@ -79,7 +111,7 @@ class SyntheticEnv(PromptEnv):
                 return Task(volume, int(self.np_random.choice(targets)))
         raise InputError(
             f"recipe {self.recipe!r} gave no structure of {MIN_VOXELS} voxels in {MAX_CASES} cases on the "
-            f"grid {self._generator.shape} (z, y, x): take a larger shape or another recipe"
+            f"grid {self.generator.shape} (z, y, x): take a larger shape or another recipe"
         )
 
     def goal_names(self) -> list[str]:
@@ -93,7 +125,7 @@ class SyntheticEnv(PromptEnv):
     def _case(self, seed: int) -> Volume:
         """Return the volume of a seed; the last one is kept, so that playing it again encodes nothing again."""
         if self._drawn is None or self._drawn[0] != seed:
-            self._drawn = (seed, self._generator.sample(seed))
+            self._drawn = (seed, self.draw_ahead.take(seed))
         return self._drawn[1]
 
 

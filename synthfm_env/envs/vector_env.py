@@ -11,6 +11,8 @@ import numpy as np
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from numpy.typing import ArrayLike, NDArray
 
+from synthfm_env.envs.dataset_env import DatasetEnv
+from synthfm_env.envs.draw_ahead import DrawAhead, spare_cpus
 from synthfm_env.envs.prompt_env import EpisodeOptions, PromptEnv
 from synthfm_env.envs.synthetic_env import SyntheticEnv
 from synthfm_env.envs.volume_env import VolumeEnv
@@ -83,8 +85,7 @@ class PromptVectorEnv(SyncVectorEnv):
                 f"env.step() got actions of shape {actions.shape}, expected {self.action_space.shape}: "
                 "one row z, y, x and 0 negative, 1 positive or 2 stop for each environment"
             )
-        next_step = self.autoreset_mode is AutoresetMode.NEXT_STEP
-        begins = self._autoreset_envs if next_step else np.zeros(self.num_envs, dtype=bool)
+        begins = self.begins_next()
         clicks = [
             None if begin else env.pending_click(action)
             for env, action, begin in zip(self.envs, actions, begins, strict=True)
@@ -108,6 +109,12 @@ class PromptVectorEnv(SyncVectorEnv):
         observations = deepcopy(self._observations) if self.copy else self._observations
         return observations, self._rewards.copy(), self._terminations.copy(), self._truncations.copy(), infos
 
+    def begins_next(self) -> NDArray[np.bool_]:
+        """Return which environments the next step begins anew, whatever their action, bool (num_envs,)."""
+        if self.autoreset_mode is AutoresetMode.NEXT_STEP:
+            return self._autoreset_envs
+        return np.zeros(self.num_envs, dtype=bool)
+
     def _answer_together(self, clicks: Sequence[Click | None]) -> dict[int, Prediction]:
         """Return the segmenter's answers to the clicks of a step, by environment; none if it failed on the batch."""
         asked = [i for i, click in enumerate(clicks) if click is not None]
@@ -130,12 +137,59 @@ def _copied(env: PromptEnv) -> dict[str, Any]:
 
 
 class SyntheticVectorEnv(PromptVectorEnv):
-    """Environments of ``SyntheticEnv``, which documents the arguments. See ``PromptVectorEnv``."""
+    """Environments of ``SyntheticEnv``, which documents the arguments. See ``PromptVectorEnv``.
+
+    The volume of each environment's next episode is drawn ahead by other processes, so that its reset does not wait.
+    What is returned does not depend on them.
+
+    Args:
+        num_envs: how many environments, 1 or more.
+        autoreset_mode: see ``PromptVectorEnv``.
+        copy: see ``PromptVectorEnv``.
+        workers: number of processes that draw volumes; None for as many as there are further CPUs, at most one for
+            each environment.
+        kwargs: of ``SyntheticEnv``.
+
+    Raises:
+        InputError: fewer than 0 workers, or what ``PromptVectorEnv`` and ``SyntheticEnv`` raise.
+    """
+
+    def __init__(
+        self,
+        *,
+        num_envs: int = 1,
+        autoreset_mode: str = "NextStep",
+        copy: bool = True,
+        workers: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if workers is not None and workers < 0:
+            raise InputError(f"workers is {workers}: expected a number of processes, 0 or more, or None")
+        super().__init__(partial(SyntheticEnv, **kwargs), num_envs, autoreset_mode, copy)
+        count = min(spare_cpus(), num_envs) if workers is None else workers
+        first = self.envs[0]
+        assert isinstance(first, SyntheticEnv)
+        self.draw_ahead = DrawAhead(first.generator, count)
+        for env in self.envs:
+            assert isinstance(env, SyntheticEnv)
+            env.draw_ahead = self.draw_ahead
+
+    def close_extras(self, **kwargs: Any) -> None:
+        """Close the environments and end the processes."""
+        super().close_extras(**kwargs)
+        self.draw_ahead.close()
+
+
+class DatasetVectorEnv(PromptVectorEnv):
+    """Environments of ``DatasetEnv``, which documents the arguments; they share the cases. See ``PromptVectorEnv``."""
 
     def __init__(
         self, *, num_envs: int = 1, autoreset_mode: str = "NextStep", copy: bool = True, **kwargs: Any
     ) -> None:
-        super().__init__(partial(SyntheticEnv, **kwargs), num_envs, autoreset_mode, copy)
+        first = DatasetEnv(**kwargs)
+        made = iter([first])
+        make = partial(DatasetEnv, pool=first.pool, **kwargs)
+        super().__init__(lambda: next(made, None) or make(), num_envs, autoreset_mode, copy)
 
 
 class VolumeVectorEnv(PromptVectorEnv):

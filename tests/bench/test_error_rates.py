@@ -1,4 +1,4 @@
-"""The statistics on studies whose truth is known, through the script that prints the tables of docs/explanation/statistics.md."""
+"""The statistics on studies of known truth, through the script that prints the tables of the error-rates experiment."""
 
 import importlib.util
 from pathlib import Path

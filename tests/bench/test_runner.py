@@ -12,7 +12,8 @@ from rich.console import Console
 from synthfm_bench.execution.local_pool import Pool
 from synthfm_bench.execution.resume import find_unfinished, suite_of
 from synthfm_bench.execution.run import run_suite
-from synthfm_bench.plan import build_clicker, make_plan
+from synthfm_bench.plan import make_plan
+from synthfm_bench.players import build_clicker
 from synthfm_bench.results.run_directory import read_run
 from synthfm_bench.results.step_record import read_steps, results_hash
 from synthfm_bench.results.steps_file import StepsFile

@@ -89,3 +89,22 @@ class CroppingSegmenter(BallSegmenter):
     def start(self, image, spacing):
         self.session = CroppingSession(self, image)
         return self.session
+
+
+class BallLogitsSession(BallSession):
+    def predict(self):
+        mask = self._masks[-1]
+        grey = self.image.astype(np.float32) / 255
+        return Prediction(mask.copy(), np.where(mask, 1 + grey, -1 - grey).astype(np.float32), Seconds(0.0, 0.0))
+
+
+class BallLogitsSegmenter(BallSegmenter):
+    """Has logits: surer where the image is bright."""
+
+    def start(self, image, spacing):
+        self.started += 1
+        self.session = BallLogitsSession(self, image)
+        return self.session
+
+
+BALL_LOGITS = "ball_segmenter:BallLogitsSegmenter"

@@ -1,6 +1,6 @@
 import gymnasium as gym
 import pytest
-from env_cases import BALL, SMALL, small_volume
+from env_cases import BALL, SMALL, small_dataset, small_volume
 
 from synthfm_env import save_volume
 
@@ -17,6 +17,9 @@ def make(tmp_path):
 
     def make_env(env_id, **kwargs):
         small = SMALL.get(env_id)
+        if env_id == "SynthFM/Dataset-v0":
+            small = {"data": str(small_dataset(tmp_path / "data")), "cache": str(tmp_path / "cache")}
+            small |= {"spacing": [3.0, 1.0, 1.0], "shape": [8, 24, 20], "split": "all"}
         if small is None:
             image, label = tmp_path / "image.nii.gz", tmp_path / "label.nii.gz"
             if not image.exists():

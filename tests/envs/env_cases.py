@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from synthfm_env import Volume
+from synthfm_env import Volume, save_volume
 
 BALL = "ball_segmenter:BallSegmenter"
-IDS = ["SynthFM/Synthetic3D-v0", "SynthFM/Synthetic2D-v0", "SynthFM/Volume-v0"]
+IDS = ["SynthFM/Synthetic3D-v0", "SynthFM/Synthetic2D-v0", "SynthFM/Dataset-v0", "SynthFM/Volume-v0"]
 SMALL = {
     "SynthFM/Synthetic3D-v0": {"shape": [12, 32, 32]},
     "SynthFM/Synthetic2D-v0": {"shape": [1, 48, 48]},
@@ -20,3 +20,17 @@ def small_volume():
     noise = np.random.default_rng(0).normal(0, 5, label.shape)
     image = (label.astype(np.float32) * 30 + noise).astype(np.float32)
     return Volume(image, label, spacing=(3.0, 1.0, 1.0), case_id="boxes", structures={1: "box", 7: "rod"})
+
+
+def small_dataset(folder, cases=3):
+    """Write volumes like ``small_volume``, each moved otherwise, into nnU-Net's folders; returns the folder."""
+    if folder.exists():
+        return folder
+    for part in ("imagesTr", "labelsTr"):
+        (folder / part).mkdir(parents=True)
+    for number in range(cases):
+        volume = small_volume()
+        image, label = (np.roll(array, number, axis=1) for array in (volume.image, volume.label))
+        moved = Volume(image, label, volume.spacing, case_id=f"case{number}")
+        save_volume(moved, folder / f"imagesTr/case{number}_0000.nii.gz", folder / f"labelsTr/case{number}.nii.gz")
+    return folder

@@ -11,8 +11,10 @@ from synthfm_bench.cli.datasets import datasets
 from synthfm_bench.cli.generate import generate
 from synthfm_bench.cli.list import list_
 from synthfm_bench.cli.messages import complain, status_of, stop_as_on_ctrl_c
+from synthfm_bench.cli.play import play
 from synthfm_bench.cli.report import report
 from synthfm_bench.cli.segment import segment
+from synthfm_bench.cli.serve import serve
 from synthfm_bench.cli.train import train
 from synthfm_bench.cli.verify import verify
 from synthfm_env.errors import InputError, UserFacingError
@@ -34,6 +36,8 @@ app.command()(bench)
 app.command()(report)
 app.command()(verify)
 app.command()(segment)
+app.command()(serve)
+app.command()(play)
 app.command("list")(list_)
 app.command()(generate)
 app.command()(train)
@@ -60,7 +64,8 @@ def _run() -> int:
         see = f" See: {context.command_path} --help" if context else ""
         return _failed(error.format_message().replace("Value error, ", "") + see, 2)
     except (KeyboardInterrupt, typer.Abort) as stop:
-        return _failed("stopped", status_of(stop) if isinstance(stop, KeyboardInterrupt) else 130)
+        cause = stop.__cause__ if isinstance(stop, typer.Abort) else stop
+        return _failed("stopped", status_of(cause) if isinstance(cause, KeyboardInterrupt) else 130)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what reads our output has gone, as `| head` does
         return 1

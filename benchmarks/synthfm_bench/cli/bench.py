@@ -45,7 +45,7 @@ def bench(
     ] = None,
     data: Annotated[
         Path | None,
-        typer.Option(metavar="FOLDER", help="where the suite's data sets lie; for the suite `folder`, your own files"),
+        typer.Option(metavar="FOLDER", help="of the suite's data sets; for the suite `folder`, of your files"),
     ] = None,
     cases: Annotated[int | None, typer.Option(min=1, metavar="N", help="of each group at most so many")] = None,
     seed: Annotated[
@@ -134,7 +134,7 @@ def bench(
 
 
 def _refuse_choices(**given: object) -> None:
-    """Raise InputError where something was chosen for a run that goes on with what it was started with."""
+    """Raise InputError if something was chosen for a run that goes on with what it was started with."""
     for name, value in given.items():
         if value not in (None, []):
             raise InputError(
@@ -161,7 +161,7 @@ def _own_volume(
 
 
 def _show(run: "Finished", plan: "Plan", suite: str, own: bool) -> None:
-    """Print the board, where the run lies, and what to do next; write the report."""
+    """Print the board, the run's folder and the next command; write the report."""
     from synthfm_bench.report.html import missing_extra
 
     print_rows(run.rows)

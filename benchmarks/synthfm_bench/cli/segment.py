@@ -1,5 +1,6 @@
 """``synthfm segment``: segment one structure from clicks."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -27,8 +28,7 @@ def segment(
     `synthfm segment ct.nii.gz --click 40,120,96,+ --click 40,150,96,- -o mask.nii.gz`
 
     A click names a voxel as the file stores it, and as 3D Slicer shows it under K, J, I: z counts along the
-    file's third axis, y along its second, x along its first, all from 0. The mask lies on the input voxel by
-    voxel.
+    file's third axis, y along its second, x along its first, all from 0. The mask is on the grid of the input.
     """
     from rich.console import Console
 
@@ -65,5 +65,5 @@ def _check_mask_path(output: Path, image: Path) -> None:
         raise InputError(f"-o {output}: a mask is written as NIfTI, so its name ends in .nii or .nii.gz")
     if not output.parent.is_dir():
         raise InputError(f"-o {output}: there is no folder {output.parent}; make it first")
-    if output.resolve() == image.resolve():
+    if os.path.realpath(output) == os.path.realpath(image):
         raise InputError(f"-o {output}: is the image itself; give the mask another name")

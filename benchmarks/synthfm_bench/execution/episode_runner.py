@@ -213,12 +213,12 @@ def _steps(
         try:
             if at_once:
                 prompt, took = _ask_for_all(clicker, known, observation, info, watch)
-                click = {"t_click_s": took, "prompt_zyxl": tuple((*c.zyx, int(c.positive)) for c in prompt) or None}
+                click |= {"t_click_s": took, "prompt_zyxl": tuple((*c.zyx, int(c.positive)) for c in prompt) or None}
                 with foreign_call(watch, "segmenter", known, step):
                     observation, reward, terminated, truncated, info = _step_together(env, prompt)
             else:
                 action, took = _ask(clicker, known, step, observation, info, watch)
-                click = {"t_click_s": took} | _place(action, observation["image"].shape, observation["spacing"])
+                click |= {"t_click_s": took, **_place(action, observation["image"].shape, observation["spacing"])}
                 with foreign_call(watch, "segmenter", known, step):
                     observation, reward, terminated, truncated, info = env.step(action)
             used = memory.since_last()

@@ -21,7 +21,7 @@ from synthfm_bench.suite import Suite
 from synthfm_env.errors import InputError
 
 MOST_WORKERS = 8
-"""How many workers a run has by default at most; each holds a model of its own."""
+"""Most workers of a run by default; each holds a model of its own."""
 
 _LONGEST_WAIT_S = 1.0
 _TIME_TO_LEAVE_S = 5.0

@@ -16,6 +16,7 @@ from synthfm_bench.results.episode_result import Episode
 from synthfm_bench.results.step_record import StepRecord
 from synthfm_bench.suite import Choice, Data, DatasetData, Suite, SyntheticData
 from synthfm_env.envs.actions import click_action
+from synthfm_env.envs.prompt_env import PromptEnv
 from synthfm_env.errors import InputError
 from synthfm_env.printable import printable
 from synthfm_env.prompts import Click
@@ -25,7 +26,7 @@ from synthfm_env.volumes.datasets import get_layout
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """What an episode is played on.
+    """The image and truth that an episode is played on.
 
     Attributes:
         image: uint8 (D, H, W), axes (z, y, x), as the segmenter was given it.
@@ -42,7 +43,7 @@ class Scene:
 
 @dataclass(frozen=True, eq=False)
 class Answer:
-    """What a segmenter answered to a recorded click, or to several that were given at once.
+    """A segmenter's answer to a recorded click, or to several that were given at once.
 
     Attributes:
         click: the click, the last one of several.
@@ -140,11 +141,20 @@ class Replayer:
         self._env = self._segmenter = None
 
     def _answers(self, env: gym.Env[Any, Any], episode: Episode) -> Iterator[Answer]:
-        for click, step in answered(episode):
+        prompt_env = env.unwrapped
+        assert isinstance(prompt_env, PromptEnv), "an environment of this project"
+        for step in episode.steps:
+            if step.undone:
+                prompt_env.undo()
+                continue
+            clicks = clicks_of(step)
+            if not clicks or step.mask_sha256 is None:
+                continue
+            click = clicks[-1]
             if step.prompt_zyxl is None:
                 observation, *_ = env.step(click_action(click))
             else:
-                observation, *_ = env.unwrapped.step_together(clicks_of(step))  # type: ignore[attr-defined]
+                observation, *_ = prompt_env.step_together(clicks)
             mask = observation["mask"].view(bool)
             yield Answer(click, mask, step, hashlib.sha256(mask.data).hexdigest() == step.mask_sha256)
 

@@ -1,4 +1,4 @@
-"""Going on with a run that was stopped: which one, and whether it would still be the same run."""
+"""Finds the run to resume, and checks that it would go on as it began."""
 
 import json
 from pathlib import Path
@@ -39,7 +39,7 @@ def suite_of(folder: Path, named: str | None = None) -> Suite:
 
     Args:
         folder: of the run.
-        named: the suite that the user says it is of.
+        named: the suite that the user named.
 
     Raises:
         InputError: ``run.json`` cannot be read or is of another version, or the run is of another packaged suite.

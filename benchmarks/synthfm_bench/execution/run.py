@@ -3,7 +3,7 @@
 import contextlib
 import shlex
 from collections import Counter
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from synthfm_agents.person import is_person
 from synthfm_bench.analysis.aggregate import Row, make_board
 from synthfm_bench.execution.episode_runner import about_players, episode_fields, failure
 from synthfm_bench.execution.local_pool import Pool, default_workers
@@ -20,13 +21,14 @@ from synthfm_bench.execution.resume import ChangedError, changed_since, check_sa
 from synthfm_bench.execution.trust import code_of
 from synthfm_bench.plan import SHOWN, Job, Plan, env_spec
 from synthfm_bench.report.files import write_tables
+from synthfm_bench.results.episode_result import Episode
 from synthfm_bench.results.provenance import git_commit, machine, versions
 from synthfm_bench.results.run_directory import new_folder, read_run, write_first, write_json
 from synthfm_bench.results.step_record import SCHEMA, StepRecord, results_hash
 from synthfm_bench.results.steps_file import StepsFile
 from synthfm_bench.suite import Suite
 from synthfm_env.errors import InputError, UserFacingError, unknown_name
-from synthfm_env.files import write_text
+from synthfm_env.files import remove_unfinished, write_text
 from synthfm_env.folder_lock import folder_lock
 from synthfm_env.printable import printable
 
@@ -41,10 +43,10 @@ class Finished:
     """A finished run.
 
     Attributes:
-        folder: where everything about it lies.
+        folder: of the run.
         rows: the board.
         results_hash: over the records but for timings and device.
-        pace: what its workers did, in words; empty where there was one, or nothing left to play.
+        pace: work and time of its workers; empty for one worker, or with nothing left to play.
         failed: how many episodes failed, by outcome.
         episodes: how many there are.
     """
@@ -81,14 +83,16 @@ def run_suite(
     Raises:
         InputError: the folder holds something already, or cannot be made or written; the run to be resumed was made
             with other weights or another suite; no such executor, or no Ray cluster.
-        KeyboardInterrupt: the user stopped it; the message says what was kept and how to go on.
+        KeyboardInterrupt: the user stopped it; the message tells what was kept and how to go on.
     """
     _check_executor(executor)
+    refuse_people(suite)
     started = datetime.now(UTC)
     folder = new_folder(suite.name, out, started) if resume is None else resume
     with folder_lock(folder):
+        remove_unfinished(folder)
         if resume is None:
-            about = _about(suite, plan, started, workers)
+            about = about_run(suite, plan, started, workers)
             write_first(folder, about)
         else:
             about = check_same(resume, suite, plan)
@@ -121,6 +125,15 @@ def _play(
                     file.append(episode)
         with _writing():
             return _finish(folder, about, pool)
+
+
+def refuse_people(suite: Suite) -> None:
+    """Raise InputError if a suite names a person as a clicker: no rule computes their clicks."""
+    for choice in suite.clickers:
+        if is_person(choice.use):
+            raise InputError(
+                f"clicker {choice.use}: a person clicks in `synthfm play`; name a rule, or another clicker"
+            )
 
 
 def play_plan(
@@ -158,7 +171,7 @@ def _opened(folder: Path) -> Iterator[StepsFile]:
 
 
 def _check_executor(executor: str) -> None:
-    """Raise InputError, before anything is written, where there is no such executor or no cluster."""
+    """Raise InputError, before anything is written, if there is no such executor or no cluster."""
     if executor not in EXECUTORS:
         raise unknown_name("executor", executor, EXECUTORS)
     if executor == "ray":
@@ -183,9 +196,13 @@ def _finish(folder: Path, about: dict[str, Any], pool: "Pool | RayPool") -> Fini
         raise changed_since(folder, about, digest)
     write_tables(folder, run.suite.name, digest, rows)
     write_text(folder / "results_hash", digest + "\n")
-    write_json(folder / "run.json", about | _end("finished", len(run.episodes)) | {"results_hash": digest})
-    failed = Counter(episode.failure for episode in run.episodes if episode.failure)
-    return Finished(folder, rows, digest, _pace(pool), dict(sorted(failed.items())), len(run.episodes))
+    write_json(folder / "run.json", about | end_of_run("finished", len(run.episodes)) | {"results_hash": digest})
+    return Finished(folder, rows, digest, _pace(pool), failures_of(run.episodes), len(run.episodes))
+
+
+def failures_of(episodes: Iterable[Episode]) -> dict[str, int]:
+    """Return how many episodes failed, by outcome."""
+    return dict(sorted(Counter(episode.failure for episode in episodes if episode.failure).items()))
 
 
 class _CannotWriteError(Exception):
@@ -209,7 +226,7 @@ def _pace(pool: "Pool | RayPool") -> str:
 
 @contextmanager
 def _ends_clearly(folder: Path, about: dict[str, Any], episodes: int, command: str) -> Iterator[None]:
-    """Note in ``run.json`` how a run ended that did not finish, and say what was kept and how to go on."""
+    """Note in ``run.json`` how a run ended that did not finish, and tell what was kept and how to go on."""
     try:
         yield
     except ChangedError:
@@ -220,7 +237,7 @@ def _ends_clearly(folder: Path, about: dict[str, Any], episodes: int, command: s
             with StepsFile(folder / "steps.jsonl", read_only=True) as file:
                 played = len(file.episodes)
             stopped = isinstance(error, KeyboardInterrupt)
-            write_json(folder / "run.json", about | _end("stopped" if stopped else "failed", played))
+            write_json(folder / "run.json", about | end_of_run("stopped" if stopped else "failed", played))
         kept = f"{played} of {episodes} episodes are kept in {printable(folder)}/steps.jsonl"
         again = f"go on with: {command}"
         if isinstance(error, KeyboardInterrupt):
@@ -231,7 +248,8 @@ def _ends_clearly(folder: Path, about: dict[str, Any], episodes: int, command: s
         raise
 
 
-def _about(suite: Suite, plan: Plan, started: datetime, workers: int | None) -> dict[str, Any]:
+def about_run(suite: Suite, plan: Plan, started: datetime, workers: int | None) -> dict[str, Any]:
+    """Return what ``run.json`` holds when a run begins."""
     first = {task.case.data.name: task.case for task in reversed(plan.tasks)}
     return {
         "schema": SCHEMA,
@@ -252,5 +270,6 @@ def _about(suite: Suite, plan: Plan, started: datetime, workers: int | None) -> 
     }
 
 
-def _end(status: str, played: int) -> dict[str, Any]:
+def end_of_run(status: str, played: int) -> dict[str, Any]:
+    """Return what ``run.json`` gets when a run ends."""
     return {"status": status, "ended": datetime.now(UTC).isoformat(timespec="seconds"), "played": played}

@@ -1,4 +1,4 @@
-"""What a received run names that is not part of this package: code to import and files to open."""
+"""Lists the code and files outside this package that a received run names."""
 
 from pathlib import Path
 

@@ -14,6 +14,7 @@ from synthfm_bench.execution.progress import progress
 from synthfm_bench.execution.run import play_plan
 from synthfm_bench.execution.trust import check_trusted
 from synthfm_bench.plan import Plan, evenly, make_plan
+from synthfm_bench.play.replay import replay_people
 from synthfm_bench.results.episode_result import Episode
 from synthfm_bench.results.provenance import versions
 from synthfm_bench.results.run_directory import Run, read_run
@@ -23,7 +24,7 @@ from synthfm_env.errors import InputError
 
 @dataclass(frozen=True)
 class Difference:
-    """Where an episode first came out otherwise.
+    """The first difference of a replayed episode.
 
     Attributes:
         episode_id: which one.
@@ -38,7 +39,7 @@ class Difference:
     dice: float
 
     def __str__(self) -> str:
-        # What comes first in a record is nearest to the cause: an image that differs explains its mask.
+        # The first field that differs is nearest to the cause: an image that differs explains its mask.
         shown = [f"{name} {before!r} -> {after!r}" for name, (before, after) in list(self.fields.items())[:3]]
         more = f", and {len(self.fields) - 3} fields more" if len(self.fields) > 3 else ""
         return f"{self.episode_id}, step {self.step}: {'; '.join(shown)}{more}; Dice differs by up to {self.dice:.2g}"
@@ -46,13 +47,13 @@ class Difference:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a replay found.
+    """The result of a replay.
 
     Attributes:
         replayed: how many episodes were played again.
         episodes: how many the run has.
-        differences: those that came out otherwise.
-        tampered: the recorded ``results_hash``, where the records do not give it; else None.
+        differences: those that differ.
+        tampered: the recorded ``results_hash``, if the records do not give it; else None.
         changed: versions, weights and commits that differ from the run's.
     """
 
@@ -95,12 +96,13 @@ def verify(folder: Path, *, episodes: int | None, workers: int, console: Console
         raise InputError(
             f"{folder}: {len(gone)} of its episodes cannot be played here, for example {gone[0]}: {_why(plan)}"
         )
-    left = plan.without(known - {one.episode_id for one in chosen})
     suite, run_id = run.suite, str(run.about.get("run_id", ""))
-    pool = Pool(suite, run_id, min(workers, len(left.jobs)))
+    again = replay_people(suite, run_id, plan, chosen)
+    left = plan.without(known - {one.episode_id for one in chosen} | again.keys())
+    pool = Pool(suite, run_id, min(workers, max(1, len(left.jobs))))
     with closing(pool), progress(len(left.tasks), suite.clicks, console) as advance:
         played = play_plan(left, suite, run_id, pool, advance)
-        again = {records[0].episode_id: Episode(tuple(map(checked, records))) for records in played}
+        again |= {records[0].episode_id: Episode(tuple(map(checked, records))) for records in played}
     differences = [found for one in chosen if (found := _compare(one, again[one.episode_id])) is not None]
     return Verdict(len(chosen), len(run.episodes), tuple(differences), _tampered(run), tuple(_changed(run, plan)))
 

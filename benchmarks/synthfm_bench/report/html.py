@@ -39,7 +39,7 @@ _FEW_CASES = 10
 
 
 def missing_extra() -> str | None:
-    """Return a line that says how to get what a report needs; None where it is all there."""
+    """Return a line that tells how to install what a report needs; None if all of it is installed."""
     missing = [name for name in _NEEDED if find_spec(name) is None]
     if not missing:
         return None
@@ -48,14 +48,14 @@ def missing_extra() -> str | None:
 
 @dataclass(frozen=True)
 class Report:
-    """What ``synthfm report`` made.
+    """The result of ``synthfm report``.
 
     Attributes:
-        folder: where it lies.
+        folder: of the tables and the page.
         rows: the board.
         notes: what a reader should know about the joint.
         damage: what is wrong with the records, a line each.
-        page: ``report.html``; None where the extra ``report`` is missing.
+        page: ``report.html``; None if the extra ``report`` is missing.
     """
 
     folder: Path

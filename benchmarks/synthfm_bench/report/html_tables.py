@@ -57,10 +57,10 @@ def board_table(group: Sequence[Row]) -> Table:
         for target in group[0].targets
     ]
     headings += [
-        ("s/click", "Seconds of the segmenter for a click, encoding apart."),
+        ("s/click", "Seconds of the segmenter for a click, without encoding."),
         ("encode s", "Seconds for an image, paid once."),
         ("MiB", "Most memory that the process held."),
-        ("failed", "Episodes that failed, by kind; they score 0 from there on."),
+        ("failed", "Episodes that failed, by kind; they score 0 from the failed click on."),
     ]
     rows = []
     for row, rank in zip(group, ranks(group), strict=True):
@@ -85,7 +85,7 @@ def pairs_table(group: Sequence[Row]) -> Table:
     headings = [
         ("better", "The one with the higher mean."),
         ("worse", ""),
-        ("on", "What both share."),
+        ("on", "The clicker or segmenter that both share."),
         ("difference", "Mean over cases of better minus worse, with its 95 % BCa interval."),
         ("median", "Median difference over cases."),
         ("cases won", "Cases in which better is ahead, of all."),
@@ -94,7 +94,7 @@ def pairs_table(group: Sequence[Row]) -> Table:
         ("p (t)", "Paired t-test, unadjusted, as many papers report it."),
         ("rank-biserial", "Effect size of the signed-rank test, from -1 to 1."),
         ("d_z", "Effect size of the t-test: mean over standard deviation of the differences."),
-        ("could show", "Smallest true difference that so many cases show with 80 % power."),
+        ("detectable", "Minimal detectable difference: significant with 80 % power, given the number of cases."),
     ]
     rows = []
     for comparison in compare_group(group, group[0].primary):
@@ -118,12 +118,12 @@ def pairs_table(group: Sequence[Row]) -> Table:
 
 
 def split_table(rows: Sequence[Row], heading: str, part: Callable[[Episode], str]) -> Table | None:
-    """Return the scores of each structure, or of each modality, in each group; None where there is but one.
+    """Return the scores of each structure, or of each modality, in each group; None if there is only one.
 
     Args:
         rows: the board.
         heading: what the parts are.
-        part: says which one an episode belongs to.
+        part: returns the part that an episode belongs to.
     """
     lines, kinds = [], set()
     budget = 1
@@ -146,7 +146,7 @@ def split_table(rows: Sequence[Row], heading: str, part: Callable[[Episode], str
 
 
 def failures_table(rows: Iterable[Row]) -> Table | None:
-    """Return the episodes that failed, the first ``MOST_FAILURES``; None where none did."""
+    """Return the episodes that failed, the first ``MOST_FAILURES``; None if none did."""
     failed = [(row, episode) for row in rows for episode in row.episodes if episode.failure]
     lines = []
     for row, episode in failed[:MOST_FAILURES]:
@@ -154,7 +154,7 @@ def failures_table(rows: Iterable[Row]) -> Table | None:
         texts = (row.data_id, episode.case_id, episode.structure, row.segmenter, row.clicker, last.outcome)
         cells = [Cell(text, text) for text in texts]
         lines.append([*cells, Cell(str(last.step), last.step), Cell(last.error or "", last.error or "")])
-    names = ("data", "case", "structure", "segmenter", "clicker", "how", "at click", "what it said")
+    names = ("data", "case", "structure", "segmenter", "clicker", "how", "at click", "message")
     return Table([(name, "") for name in names], lines) if lines else None
 
 

@@ -1,9 +1,10 @@
-"""How a run is made again: the commands, and what its results depend on."""
+"""Commands that make a run again, and what its results depend on."""
 
 import shlex
 from dataclasses import dataclass
 from typing import Any
 
+from synthfm_bench.execution.trust import code_of, files_of
 from synthfm_bench.results.run_directory import Run
 from synthfm_bench.suite import Suite, load_suite, with_choices
 from synthfm_env.errors import InputError
@@ -11,7 +12,7 @@ from synthfm_env.errors import InputError
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to make one run again.
+    """Commands and facts to make one run again.
 
     Attributes:
         run: its folder's name.
@@ -29,12 +30,13 @@ class Recipe:
 
 
 def recipe(run: Run) -> Recipe:
-    """Return how to make a run again."""
+    """Return the commands and facts to make a run again."""
     about = run.about
     import tomli_w  # of the extra `report`
 
     suite = tomli_w.dumps(_without_none(run.suite.model_dump(mode="json")))
-    commands = (_bench(run.suite), f"synthfm verify {shlex.quote(str(run.folder))}")
+    trust = ["--trust-plugins"] if code_of(run.suite) or files_of(run.suite) else []
+    commands = (_bench(run.suite), shlex.join(["synthfm", "verify", str(run.folder), *trust]))
     facts = [*_facts(about), ("seed", str(run.suite.seed))]
     return Recipe(run.folder.name, run.suite.name, commands, tuple(facts), suite)
 

@@ -16,7 +16,7 @@ from synthfm_bench.analysis.structures import (
     mean_over_structures,
     printed_tables,
 )
-from synthfm_bench.report.markdown import table
+from synthfm_bench.report.markdown import escaped, table
 from synthfm_env.volumes.structure_names import structure_kind
 
 _HOW = (
@@ -52,7 +52,7 @@ def csv_structures(rows: Sequence[Row]) -> str:
 
 def markdown_structures(rows: Sequence[Row], heading: str) -> str:
     """Return a table for each clicker: a row for each modality and structure, a column for each segmenter."""
-    parts = [f"# {heading}: by modality and structure"]
+    parts = [f"# {escaped(heading)}: by modality and structure"]
     board = by_structure(rows)
     segmenters = list(dict.fromkeys(row.segmenter for row in rows))
     for clicker in dict.fromkeys(row.clicker for row in rows):
@@ -61,7 +61,7 @@ def markdown_structures(rows: Sequence[Row], heading: str) -> str:
         for group in sorted(by_group(chosen).values(), key=_order):
             of = group[0].episodes[0]
             lines.append([of.modality, structure_kind(of.structure), *_figures(group, segmenters)])
-        parts += [f"## {clicker}", table(["modality", "structure", *segmenters, *_TESTS], lines)]
+        parts += [f"## {escaped(clicker)}", table(["modality", "structure", *map(escaped, segmenters), *_TESTS], lines)]
     return "\n\n".join([*parts, _HOW]) + "\n"
 
 
@@ -77,9 +77,15 @@ def markdown_paper(rows: Sequence[Row], suite: str) -> str | None:
     parts = [f"# {printed.title}"]
     for prompt in printed.prompts:
         of_prompt = [row for row in rows if row.clicker == prompt]
-        headings = ["modality", "structure", *segmenters, *_TESTS, *(f"printed: {m}" for m in printed.methods)]
+        headings = [
+            "modality",
+            "structure",
+            *map(escaped, segmenters),
+            *_TESTS,
+            *(f"printed: {m}" for m in printed.methods),
+        ]
         lines = [_line(of_prompt, row, printed, prompt, segmenters) for row in printed.rows]
-        parts += [f"## {prompt}", table(headings, lines)]
+        parts += [f"## {escaped(prompt)}", table(headings, lines)]
     return "\n\n".join([*parts, _HOW, _PRINTED]) + "\n"
 
 

@@ -64,7 +64,7 @@ class Episode:
 
     @property
     def structure(self) -> str:
-        """What was to be segmented."""
+        """The structure to segment."""
         return self.steps[-1].structure
 
     @property
@@ -99,7 +99,7 @@ class Episode:
 
     @property
     def outcome(self) -> str:
-        """How it ended."""
+        """The outcome of the last step."""
         return self.steps[-1].outcome
 
     @property
@@ -122,7 +122,7 @@ class Episode:
 
     @property
     def hd95_mm(self) -> float | None:
-        """HD95 of the mask at the end; None where mask or truth is empty, and after a failure."""
+        """HD95 of the mask at the end; None if mask or truth is empty, and after a failure."""
         return self.steps[-1].hd95_mm
 
     @property
@@ -131,7 +131,7 @@ class Episode:
         return normalised_auc(self.dice)
 
     def clicks_to(self, target: float) -> int | None:
-        """Return how many clicks the Dice ``target`` took (NoC), None where it was never reached."""
+        """Return how many clicks the Dice ``target`` took (NoC), None if it was never reached."""
         return clicks_to_target(self.dice, target)
 
     @property
@@ -142,23 +142,23 @@ class Episode:
 
     @property
     def compliance(self) -> float | None:
-        """Share of the answered clicks whose own voxel the mask obeyed at once; None where none was answered."""
+        """Share of the answered clicks whose own voxel the mask obeyed at once; None if none was answered."""
         return _mean([record.complied for record in self.steps])
 
     @property
     def seconds_per_click(self) -> float | None:
-        """Mean seconds of the segmenter for a click, encoding apart; None where none was answered."""
+        """Mean seconds of the segmenter for a click, encoding apart; None if none was answered."""
         return _mean([record.t_predict_s for record in self.steps])
 
     @property
     def encode_seconds(self) -> float | None:
-        """Seconds for the image: 0 where an episode before had paid them; None where no click was answered."""
+        """Seconds for the image: 0 if an earlier episode paid them; None if no click was answered."""
         seconds = [record.t_encode_s for record in self.steps if record.t_encode_s is not None]
         return sum(seconds) if seconds else None
 
     @property
     def peak_memory_mib(self) -> float | None:
-        """The most memory that its process held, in MiB; None where it was not measured."""
+        """The most memory that its process held, in MiB; None if it was not measured."""
         return max(
             (record.peak_memory_mib for record in self.steps if record.peak_memory_mib is not None), default=None
         )
@@ -168,7 +168,7 @@ class Episode:
 
 
 def episodes_of(records: Iterable[StepRecord]) -> list[Episode]:
-    """Return the episodes that records tell of, in the order of their first records.
+    """Return the episodes of records, in the order of their first records.
 
     Raises:
         InputError: an episode lacks a step, or has one twice.

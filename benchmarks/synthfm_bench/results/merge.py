@@ -1,4 +1,4 @@
-"""Runs of one suite as one board: what may be joined, and what is refused."""
+"""Runs of one suite as one board: runs that differ in what was played are refused."""
 
 import shlex
 from collections import defaultdict
@@ -14,8 +14,8 @@ from synthfm_bench.results.steps_file import StepsFile
 from synthfm_env.errors import InputError
 
 _SHOWN = 5
-_PLAYERS = ("segmenters", "clickers")  # what runs of one suite may differ in
-_PLACES = ("path", "image", "label")  # data sets lie elsewhere on other machines; the images' hashes tell
+_PLAYERS = ("segmenters", "clickers")  # runs of one suite may differ in these
+_PLACES = ("path", "image", "label")  # data sets are elsewhere on other machines; the images' hashes identify them
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +65,7 @@ def join_runs(folders: Sequence[Path]) -> Joined:
             if _results(first) != _results(episode):
                 raise InputError(
                     f"{other.folder} and {run.folder} hold different results of episode {episode.episode_id}: one of "
-                    "them did not reproduce; `synthfm verify RUN` says which"
+                    "them did not reproduce; `synthfm verify RUN` tells which"
                 )
             twice += 1
     if twice:
@@ -126,7 +126,7 @@ def _check_suites(runs: Sequence[Run]) -> None:
 
 
 def _played(run: Run) -> dict[str, Any]:
-    """Return what a suite says about the cases and how they are played."""
+    """Return the part of a suite that defines the cases and the way they are played."""
     suite = run.suite.model_dump(mode="json")
     groups = [{k: v for k, v in group.items() if k not in _PLACES} for group in suite["data"]]
     left_out = {*_PLAYERS, "description", "time_limit_s", "memory_limit_mib", "data"}
@@ -139,7 +139,7 @@ def _check_one_value(
     key: Callable[[StepRecord], tuple[str, ...]],
     value: Callable[[StepRecord], str | None],
 ) -> None:
-    """Raise InputError where two runs know different values by the same name."""
+    """Raise InputError if two runs have different values of the same name."""
     known: dict[tuple[str, ...], tuple[Run, str]] = {}
     differing: dict[str, tuple[str, str]] = {}
     for run in runs:
@@ -154,8 +154,8 @@ def _check_one_value(
                     f"{what} {'/'.join(name)}", (f"{first[:12]} in {other.folder}", f"{found[:12]} in {run.folder}")
                 )
     if differing:
-        said = "; ".join(f"{name} has hash {one}, but {two}" for name, (one, two) in list(differing.items())[:5])
-        raise InputError(f"these runs do not share a board: {said}; play one of them again, or leave it out")
+        listed = "; ".join(f"{name} has hash {one}, but {two}" for name, (one, two) in list(differing.items())[:5])
+        raise InputError(f"these runs do not share a board: {listed}; play one of them again, or leave it out")
 
 
 def _distinct_segmenters(runs: Sequence[Run]) -> list[list[Episode]]:

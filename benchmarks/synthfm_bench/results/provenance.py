@@ -1,4 +1,4 @@
-"""What a run was made with: versions, commit, weights, device."""
+"""Versions, commit, weights and device of a run."""
 
 import hashlib
 import json
@@ -44,7 +44,7 @@ def versions() -> dict[str, str]:
 
 
 def git_commit() -> str | None:
-    """Return the commit that this package runs from, with ``+`` where files differ; None outside git."""
+    """Return the commit that this package runs from, with ``+`` if files differ; None outside git."""
     here = Path(__file__).parent
     try:
         _git(here, "ls-files", "--error-unmatch", Path(__file__).name)  # a .venv inside another project is not ours
@@ -59,7 +59,7 @@ def machine() -> dict[str, Any]:
 
 
 def weights_sha256(segmenter: Segmenter) -> str | None:
-    """Return the SHA-256 of parameters and buffers of a model and its refiner; None where there is no model."""
+    """Return the SHA-256 of parameters and buffers of a model and its refiner; None without a model."""
     model, refiner = getattr(segmenter, "model", None), getattr(segmenter, "refiner", None)
     if model is None:
         return None
@@ -121,7 +121,7 @@ def hash_of_name(name: str, params: Mapping[str, Any]) -> str:
 
 
 def device_of(segmenter: Segmenter) -> str:
-    """Return where a segmenter's model lies, "cpu" for one without."""
+    """Return the device of a segmenter's model, "cpu" for one without a model."""
     model = getattr(segmenter, "model", None)
     return "cpu" if model is None else str(next(model.parameters()).device)
 

@@ -14,7 +14,8 @@ from synthfm_bench.results.episode_result import Episode, episodes_of
 from synthfm_bench.results.step_record import StepRecord, read_steps
 from synthfm_bench.suite import Suite, parse_suite
 from synthfm_env.errors import InputError
-from synthfm_env.files import write_text
+from synthfm_env.files import is_unfinished, write_text
+from synthfm_env.folder_lock import LOCK_NAME
 from synthfm_env.printable import printable
 
 _MOST_ABOUT = 64 << 20  # bytes of run.json
@@ -123,7 +124,7 @@ def new_folder(suite: str, out: Path | None, now: datetime) -> Path:
     if out is None:
         folder = next(path for path in _numbered(folder) if not path.exists())
     try:
-        if folder.is_dir() and any(folder.iterdir()):
+        if folder.is_dir() and any(not is_left_over(path.name) for path in folder.iterdir()):
             raise InputError(f"--out {folder}: already holds files; name a new folder, or remove it first")
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -150,6 +151,11 @@ def write_first(folder: Path, about: dict[str, Any]) -> None:
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Write JSON so that the file is there complete or not at all."""
     write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+
+def is_left_over(name: str) -> bool:
+    """Tell whether a file is one that a killed process leaves in the folder of a run before the run has begun."""
+    return name == LOCK_NAME or is_unfinished(name)
 
 
 def _numbered(folder: Path) -> Iterator[Path]:

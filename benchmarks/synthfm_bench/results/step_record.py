@@ -29,11 +29,27 @@ FAILURES = (
 """Outcomes that count as failures. ``no_error``, a clicker that finds nothing left to correct, does not."""
 OUTCOMES = ("running", "max_clicks", "target_reached", "stopped", "no_error", *FAILURES)
 NOT_RESULTS = frozenset(
-    ("run_id", "device", "error", "t_click_s", "t_encode_s", "t_predict_s", "peak_memory_mib", "peak_gpu_mib")
+    (
+        "run_id",
+        "device",
+        "error",
+        "t_click_s",
+        "t_pause_s",
+        "t_encode_s",
+        "t_predict_s",
+        "peak_memory_mib",
+        "peak_gpu_mib",
+    )
 )
 """Fields that differ between two runs of the same thing; ``results_hash`` leaves them out."""
 
-_LATER: dict[str, Any] = {"prompt_zyxl": None, "start": "empty", "start_given": {}, "start_score": None}
+_LATER: dict[str, Any] = {
+    "undone": False,
+    "prompt_zyxl": None,
+    "start": "empty",
+    "start_given": {},
+    "start_score": None,
+}
 
 MOST_TEXT = 2_000
 _MOST_PARAMS = 20_000  # characters of JSON
@@ -73,10 +89,10 @@ class StepRecord:
         env_id: the registered env.
         data_id: group of the board.
         case_id: the unit of statistics.
-        image_id: names the image where a patient has several, else as ``case_id``.
-        structure: what was to be segmented.
+        image_id: names the image if a patient has several, else as ``case_id``.
+        structure: the structure to segment.
         modality: of the volume.
-        shape_zyx: grid of the volume in voxels, (z, y, x); None where the volume was never opened.
+        shape_zyx: grid of the volume in voxels, (z, y, x); None if the volume was never opened.
         spacing_zyx: voxel size in mm, (z, y, x); None as above.
         truth_vox: voxels of the structure; None as above.
         image_sha256: of the 8-bit image that the segmenter was given, C order; None as above.
@@ -85,16 +101,16 @@ class StepRecord:
         step: 1 for the first click.
         max_clicks: budget of the episode; an episode that ends earlier keeps its last score up to there.
         clicker: its name on the board.
-        protocol: the click rule's registered name, which differs from ``clicker`` where a suite names it otherwise.
+        protocol: the click rule's registered name, which differs from ``clicker`` if a suite names it otherwise.
         protocol_hash: SHA-256 of the rule and its parameters: equal hashes click alike.
         clicker_params: what the suite set.
         oracle: whether the clicker sees the truth.
         model: the segmenter's name on the board.
-        model_params: what the suite set, and ``source`` where the board's name is another than the segmenter's.
-        model_hash: of its weights, None where it has none.
-        point_zyx: the clicked voxel, (z, y, x); None where no click was made.
+        model_params: what the suite set, and ``source`` if the board's name differs from the segmenter's.
+        model_hash: of its weights, None if it has none.
+        point_zyx: the clicked voxel, (z, y, x); None if no click was made.
         point_mm: the same in mm from the centre of the first voxel, (z, y, x).
-        label: 1 for a positive click, 0 for a negative one, None where no click was made.
+        label: 1 for a positive click, 0 for a negative one, None if no click was made.
         prompt_zyxl: the clicks that were given at once, rows of z, y, x and label; None if clicks came one by one.
         start: kind and rule of the prompt that the episode began with, "empty" without one.
         start_given: what that prompt was: "click" (z, y, x), "box" (start and stop, z, y, x), or "mask_sha256" and
@@ -106,21 +122,23 @@ class StepRecord:
         iou: as dice.
         nsd: normalised surface Dice at ``tol_mm``, as dice.
         tol_mm: the tolerance in mm.
-        hd95_mm: 95th percentile of the surface distances in mm; None where mask or truth is empty, and at a failure.
-        fn_vox: missed voxels, None where no mask stands.
-        fp_vox: wrongly covered voxels, None where no mask stands.
-        complied: whether the mask obeys the clicked voxel; None where the click was not answered.
+        hd95_mm: 95th percentile of the surface distances in mm; None if mask or truth is empty, and at a failure.
+        fn_vox: missed voxels, None without a mask.
+        fp_vox: wrongly covered voxels, None without a mask.
+        complied: whether the mask obeys the clicked voxel; None if the click was not answered.
         kept: share of all clicks so far that the mask obeys; None as above.
-        mask_sha256: of the mask that stands, one byte a voxel, C order; None at a failure.
+        mask_sha256: of the mask, one byte a voxel, C order; None at a failure.
         reward: the env's.
         terminated: whether the episode ended here before its budget.
         truncated: whether the budget is used up.
-        t_click_s: seconds that the clicker took.
-        t_encode_s: seconds that the segmenter took for the image, paid once; None where it gave no answer.
+        undone: whether this step took back the newest click; it counts as a click.
+        t_click_s: seconds that the clicker took; of a person, from seeing the mask to the click, pauses left out.
+        t_pause_s: seconds that a person paused before this click; None for other clickers.
+        t_encode_s: seconds that the segmenter took for the image, paid once; None if it gave no answer.
         t_predict_s: seconds that it took for this click.
         peak_memory_mib: the most memory that the process held since the step before, in MiB.
-        peak_gpu_mib: the same of the segmenter's GPU; None where it runs on none.
-        device: where the segmenter ran.
+        peak_gpu_mib: the same of the segmenter's GPU; None if it uses none.
+        device: of the segmenter.
         error: the message of a failure.
     """
 
@@ -156,6 +174,7 @@ class StepRecord:
     start: Text = "empty"
     start_given: Params = field(default_factory=dict)
     start_score: Share | None = None
+    undone: bool = False
     outcome: Outcome
     dice: Share
     iou: Share
@@ -171,6 +190,7 @@ class StepRecord:
     terminated: bool
     truncated: bool
     t_click_s: Positive | None = None
+    t_pause_s: Positive | None = None
     t_encode_s: Positive | None = None
     t_predict_s: Positive | None = None
     peak_memory_mib: Positive | None = None
@@ -218,7 +238,7 @@ def parse_line(line: str | bytes) -> StepRecord:
     """Read one line of ``steps.jsonl``.
 
     Raises:
-        ValueError: the line is no step record of this schema; the message says why.
+        ValueError: the line is no step record of this schema; the message gives the reason.
     """
     if len(line) > _MOST_LINE:
         raise ValueError(f"no step record (longer than {_MOST_LINE} bytes)")

@@ -3,8 +3,10 @@
 `gym.make` with the spec of a wrapped environment makes it again, wrappers included.
 """
 
+from synthfm_env.envs.wrappers.candidate_clicks import CandidateClicks, VectorCandidateClicks
 from synthfm_env.envs.wrappers.continuous_action import ContinuousAction
 from synthfm_env.envs.wrappers.effort_cost import EffortCost
+from synthfm_env.envs.wrappers.error_map import ErrorMap
 from synthfm_env.envs.wrappers.flat_action import FlatAction
 from synthfm_env.envs.wrappers.noisy_clicks import NoisyClicks
 from synthfm_env.envs.wrappers.record_steps import RecordSteps
@@ -12,11 +14,14 @@ from synthfm_env.envs.wrappers.slice_locked_action import SliceLockedAction
 from synthfm_env.envs.wrappers.undo_action import UndoAction
 
 __all__ = [
+    "CandidateClicks",
     "ContinuousAction",
     "EffortCost",
+    "ErrorMap",
     "FlatAction",
     "NoisyClicks",
     "RecordSteps",
     "SliceLockedAction",
     "UndoAction",
+    "VectorCandidateClicks",
 ]

@@ -19,8 +19,11 @@ from synthfm_env.segmenters.volume_network.resampling import carry_over, resampl
 _FIRST_AT_RANDOM = 0.3  # share of first clicks anywhere in the structure; the others are at its deepest voxel
 _JITTERED = 0.1  # share of clicks some voxels off
 _DEEPEST = 0.6  # share of later clicks at the deepest voxel of the error; the others at one of half that depth
-_DAMAGED = 0.2  # share of episodes that start from a damaged mask
-_PROPOSED, _REDRAWN, _SECOND_LOOK = 0.6, 0.06, 0.4  # shares of answers after which the crop changes, or only it does
+_DAMAGED = 0.25  # share of episodes that start from a damaged mask
+_LEAK = 0.4  # share of damaged masks that hold what is as grey as the structure
+_PROPOSED, _SECOND_LOOK = 0.6, 0.4  # shares of answers after which the crop follows the mask; of those, no new click
+_REDRAWN = 0.12  # share of answers after which the crop is drawn anew
+_FORGOTTEN = 0.2  # share of answers that the next one does not see, so that many clicks are answered afresh as well
 _MAX_CLICKS, _FEW_CLICKS = 13, 4
 _SHORT = 0.4  # share of episodes of few clicks
 _BEYOND = -4.0  # logit of voxels that the crop before did not hold, as in a session
@@ -151,8 +154,10 @@ class EpisodePool:
                 episode.move_to(crop)
                 if rng.random() < _SECOND_LOOK:
                     return True
-        elif rng.random() < _REDRAWN:
+        elif rng.random() < _REDRAWN / (1 - _PROPOSED):
             episode.move_to(self._first_crop(episode, rng))
+        if rng.random() < _FORGOTTEN:
+            episode.logits = None
         episode.clicks.append(click)
         episode.left -= 1
         if not _inside(episode.crop, click):
@@ -199,7 +204,8 @@ class EpisodePool:
         episode = Episode(volume.image, truth, volume.spacing, whole_crop(tuple(truth.shape)), [first], None, left)
         episode.crop = self._first_crop(episode, rng)
         if rng.random() < _DAMAGED:
-            episode.logits = damaged(episode.view(grid)[1], rng)
+            image, inside, _ = episode.view(grid)
+            episode.logits = damaged(with_leak(image, inside, rng) if rng.random() < _LEAK else inside, rng)
             click = self._next_click(episode, grid, rng)
             episode.clicks = [click or first]
             if not _inside(episode.crop, episode.clicks[0]):
@@ -265,6 +271,18 @@ def _first_click(truth: Tensor, spacing: tuple[float, float, float], rng: np.ran
         place = np.array(np.unravel_index(int(_depth(part, list(spacing)).argmax()), part.shape))
     z, y, x = (int(at) + side.start for at, side in zip(place, box, strict=True))
     return Click((z, y, x))
+
+
+def with_leak(image: Tensor, truth: Tensor, rng: np.random.Generator) -> Tensor:
+    """Add to a structure what is about as grey; float32 (d, h, w), 0 to 1.
+
+    Args:
+        image: float32 (d, h, w), 0 to 255.
+        truth: float32 (d, h, w), 0 to 1.
+        rng: draws how alike.
+    """
+    mean = (image * truth).sum() / truth.sum().clamp(min=1e-3)
+    return torch.maximum(truth, ((image - mean).abs() < float(rng.uniform(4, 30))).float())
 
 
 def damaged(truth: Tensor, rng: np.random.Generator) -> Tensor:

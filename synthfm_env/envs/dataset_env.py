@@ -1,0 +1,241 @@
+"""The environment that draws its cases from a data set."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Unpack
+
+from synthfm_env.envs.episode import Episode, Task
+from synthfm_env.envs.prompt_env import EpisodeOptions, PromptEnv
+from synthfm_env.envs.synthetic_env import MIN_VOXELS
+from synthfm_env.errors import InputError, unknown_name
+from synthfm_env.volumes import Volume
+from synthfm_env.volumes.case_cache import CachedCase, CaseCache
+from synthfm_env.volumes.case_source import CaseSource, case_sources
+from synthfm_env.volumes.case_splits import SPLITS, split_cases
+from synthfm_env.volumes.datasets import get_layout, wanted_ids
+from synthfm_env.volumes.fixed_grid import FixedGrid, NativeTruth
+
+_log = logging.getLogger(__name__)
+_NAMED = 3  # cases that a message names, at most
+
+
+class CasePool:
+    """The cases of one split, decoded when they are first drawn. Environments of one vector share it.
+
+    Args:
+        data: see ``DatasetEnv``.
+        layout: see ``DatasetEnv``.
+        part: see ``DatasetEnv``.
+        split: see ``DatasetEnv``.
+        fractions: see ``DatasetEnv``.
+        split_seed: see ``DatasetEnv``.
+        structures: see ``DatasetEnv``.
+        grid: of all cases.
+        cache: see ``DatasetEnv``.
+
+    Attributes:
+        splits: the cases of each split.
+        sources: the images of the chosen split.
+        passed_over: image id to reason, of those that were drawn and left out so far.
+    """
+
+    def __init__(
+        self,
+        data: str | Path | Sequence[Mapping[str, Any]],
+        layout: str,
+        part: str | None,
+        split: str,
+        fractions: Sequence[float],
+        split_seed: int,
+        structures: Sequence[int | str],
+        grid: FixedGrid,
+        cache: str | Path | None,
+    ) -> None:
+        if split not in (*SPLITS, "all"):
+            raise unknown_name("split", split, (*SPLITS, "all"))
+        self.every = case_sources(data, layout, part)
+        self.splits = split_cases((source.case_id for source in self.every), fractions, split_seed)
+        chosen = set(self.splits[split]) if split != "all" else {source.case_id for source in self.every}
+        self.sources = [source for source in self.every if source.case_id in chosen]
+        if not self.sources:
+            count = sum(len(cases) for cases in self.splits.values())
+            raise InputError(
+                f"split={split!r} holds no case: fractions {tuple(fractions)} of {count} cases; "
+                "give other fractions, more cases, or split='all'"
+            )
+        self.structures = tuple(structures)
+        if isinstance(data, str | Path) and not str(data).endswith(".toml") and get_layout(layout).structures:
+            wanted_ids(self.structures, get_layout(layout).structures)  # an unknown name must show now
+        self.grid = grid
+        self.cache = CaseCache(cache, grid)
+        self.passed_over: dict[str, str] = {}
+
+    def open(self, source: CaseSource) -> tuple[CachedCase, list[int]] | None:
+        """Return a case and the label ids that may be drawn; None, and a warning the first time, if there are none."""
+        if source.image_id in self.passed_over:
+            return None
+        try:
+            case = self.cache.open(source)
+        except InputError as error:
+            self._pass_over(source, str(error))
+            return None
+        wanted = [str(key) for key in self.structures or source.structures]
+        asked = [key for key, name in case.structures.items() if not wanted or {name, str(key)} & set(wanted)]
+        large = [key for key in asked if case.voxels(key) >= MIN_VOXELS]
+        if large:
+            return case, large
+        names = ", ".join(wanted) or "structure"
+        held = ", ".join(case.structures.values()) or "no structure"
+        reason = f"no {names} of {MIN_VOXELS} voxels or more on the grid after cropping"
+        if not asked:
+            reason = f"no {names}; it holds {held}"
+        self._pass_over(source, f"{source.image_id}: {reason}")
+        return None
+
+    def _pass_over(self, source: CaseSource, reason: str) -> None:
+        self.passed_over[source.image_id] = reason
+        _log.warning("passed over: %s", reason)
+
+    def names(self) -> list[str]:
+        """Return the names of the structures of all splits, in alphabetical order; reads every case."""
+        found: set[str] = set()
+        for source in self.every:
+            opened = self.open(source)
+            if opened is not None:
+                case, ids = opened
+                found |= {case.structures[key] for key in ids}
+        return sorted(found)
+
+
+class DatasetEnv(PromptEnv):
+    """Segment structures of the cases of a data set on one fixed grid, click by click.
+
+    ## Description
+
+    Each episode draws a case of a split and one of its structures. Cases are resampled to a stated spacing and
+    cropped to a stated shape about the middle of the image, without use of the label; `info["dice_native"]` is Dice on
+    the image's own grid, where what was cropped counts as missed. A case is decoded once, kept in a cache on disk and
+    memory-mapped from there, so that later episodes begin in milliseconds.
+
+    ```python
+    env = gym.make("synthfm_env:SynthFM/Dataset-v0", data="nnUNet_raw/Dataset001_Liver", segmenter="geodesic")
+    ```
+
+    ## Starting State
+
+    A case of the split, drawn from the seed, and one of its structures with at least 50 voxels on the grid. A case that
+    cannot be read, or has no such structure, is passed over with a warning that names it;
+    `env.unwrapped.pool.passed_over` holds all of them with the reasons. `env.unwrapped.pool.splits` are the case ids of
+    each split; they follow from the cases, `fractions` and `split_seed` alone.
+
+    ## Information
+
+    As `PromptEnv`, and `split`, and `dice_native`: Dice on the native grid.
+
+    ## Arguments
+
+    | Argument     | Default             | Meaning                                                          |
+    |--------------|---------------------|------------------------------------------------------------------|
+    | `data`       | required            | a folder, a TOML file with a suite's `[[data]]`, or such tables  |
+    | `layout`     | `"folder"`          | layout of the folder; `folder` is nnU-Net's; see `list_layouts`  |
+    | `part`       | `None`              | part of the layout, if it has parts                              |
+    | `split`      | `"train"`           | `"train"`, `"validation"`, `"test"` or `"all"`                   |
+    | `fractions`  | `(0.7, 0.15, 0.15)` | shares of the three splits, counted in cases (patients)          |
+    | `split_seed` | `0`                 | seed of the splits                                               |
+    | `structures` | `()`                | label ids or names to draw from; empty for all                   |
+    | `spacing`    | `(3.0, 3.0, 3.0)`   | voxel size (z, y, x) of the grid in mm                           |
+    | `shape`      | `(64, 128, 128)`    | grid (D, H, W)                                                   |
+    | `cache`      | `None`              | folder of decoded cases; `None` for `~/.cache/synthfm_env/cases` |
+
+    ## Version History
+
+    - v0: first version.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> import gymnasium as gym
+        >>> import synthfm_env
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     images, labels = Path(folder, "images"), Path(folder, "labels")
+        ...     images.mkdir()
+        ...     labels.mkdir()
+        ...     volume = synthfm_env.SynthFM3D((8, 32, 32), "clear").sample(seed=7)
+        ...     synthfm_env.save_volume(volume, images / "a.nii.gz", labels / "a.nii.gz")
+        ...     grid = {"spacing": volume.spacing, "shape": (8, 32, 32), "cache": Path(folder, "cache")}
+        ...     env = gym.make("SynthFM/Dataset-v0", data=folder, split="all", segmenter="geodesic", **grid)
+        ...     env.reset(seed=0)[1]["case_id"]
+        'a'
+    """
+
+    def __init__(
+        self,
+        *,
+        data: str | Path | Sequence[Mapping[str, Any]],
+        layout: str = "folder",
+        part: str | None = None,
+        split: str = "train",
+        fractions: Sequence[float] = (0.7, 0.15, 0.15),
+        split_seed: int = 0,
+        structures: Sequence[int | str] = (),
+        spacing: Sequence[float] = (3.0, 3.0, 3.0),
+        shape: Sequence[int] = (64, 128, 128),
+        cache: str | Path | None = None,
+        pool: CasePool | None = None,
+        **episode: Unpack[EpisodeOptions],
+    ) -> None:
+        self.pool = pool or CasePool(
+            data, layout, part, split, fractions, split_seed, structures, FixedGrid.of(spacing, shape), cache
+        )
+        self.split = split
+        self._drawn: tuple[CachedCase, Volume] | None = None
+        self._native: NativeTruth | None = None
+        super().__init__(self.pool.grid.shape, **episode)
+
+    def goal_names(self) -> list[str]:
+        """Return the names of the structures of all splits, in alphabetical order; the first call reads every case."""
+        return self.pool.names()
+
+    def draw_task(self, structure: int | str | None) -> Task:
+        """Return a case of the split with one of its structures, or with the structure that is asked for."""
+        sources = self.pool.sources
+        order = [int(self.np_random.integers(len(sources)))]
+        for number in range(len(sources)):
+            if number == 1:  # the first draw was passed over: the others come in a drawn order, each once
+                order += [int(i) for i in self.np_random.permutation(len(sources)) if i != order[0]]
+            opened = self.pool.open(sources[order[number]])
+            if opened is None:
+                continue
+            case, ids = opened
+            key = int(self.np_random.choice(ids)) if structure is None else _id_of(case, structure)
+            volume = self._volume(case)
+            self._native = case.native_truth(key, self.pool.grid)
+            return Task(volume, key)
+        reasons = list(self.pool.passed_over.values())
+        shown = "; ".join(reasons[:_NAMED]) + ("; ..." if len(reasons) > _NAMED else "")
+        raise InputError(f"split={self.split!r}: none of its {len(sources)} images can be played: {shown}")
+
+    def more_info(self, episode: Episode) -> dict[str, Any]:
+        """Return Dice on the native grid, and the split."""
+        assert self._native is not None
+        return {"dice_native": self._native.dice(episode.mask), "split": self.split}
+
+    def _volume(self, case: CachedCase) -> Volume:
+        """Return a case's volume; the last one is kept, so that playing it again encodes nothing again."""
+        if self._drawn is None or self._drawn[0].folder != case.folder:
+            self._drawn = case, case.volume(self.pool.grid)
+        return self._drawn[1]
+
+
+def _id_of(case: CachedCase, structure: int | str) -> int:
+    """Return the label id of a structure that is on the grid.
+
+    Raises:
+        InputError: there is no such structure, or cropping left none of it.
+    """
+    for key, name in case.structures.items():
+        if str(structure) in (name, str(key)) and case.voxels(key):
+            return key
+    held = ", ".join(name for key, name in case.structures.items() if case.voxels(key)) or "nothing"
+    raise InputError(f"{case.about['image_id']}: structure {structure!r} is not on the grid; it holds {held}")

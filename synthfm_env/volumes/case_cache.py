@@ -1,0 +1,173 @@
+"""Cases on a fixed grid, decoded once and memory-mapped from disk afterwards."""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from synthfm_env.errors import InputError
+from synthfm_env.volumes.case_source import CaseSource
+from synthfm_env.volumes.fixed_grid import FixedGrid, NativeTruth, count_native, native_voxels
+from synthfm_env.volumes.intensity import to_uint8
+from synthfm_env.volumes.volume import Volume
+
+FORMAT: Final = 1  # raise if what is written changes
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CachedCase:
+    """A case on a fixed grid, its arrays on disk.
+
+    Attributes:
+        folder: of its arrays.
+        about: case id, image id, modality, native grid, and of each structure its name and counts.
+    """
+
+    folder: Path
+    about: dict[str, Any]
+
+    @property
+    def structures(self) -> dict[int, str]:
+        """The name of each structure of the native label, by label id, those outside the grid too."""
+        return {int(key): about["name"] for key, about in self.about["structures"].items()}
+
+    def voxels(self, structure: int) -> int:
+        """Return how many voxels of the fixed grid a structure has."""
+        return int(self.about["structures"][str(structure)]["voxels"])
+
+    def volume(self, grid: FixedGrid) -> Volume:
+        """Return image (uint8) and label (int16, memory-mapped) on the fixed grid."""
+        return Volume(
+            np.array(_mapped(self.folder / "image.npy")),
+            _mapped(self.folder / "label.npy"),
+            spacing=grid.spacing,
+            modality=self.about["modality"],
+            case_id=self.about["image_id"],
+            structures=self.structures,
+        )
+
+    def native_truth(self, structure: int, grid: FixedGrid) -> NativeTruth:
+        """Return what native Dice of a structure needs."""
+        about = self.about["structures"][str(structure)]
+        z, y, x = about["corner"]
+        size = tuple(about["size"])
+        flat = _mapped(self.folder / "counts.npy")[about["offset"] : about["offset"] + int(np.prod(size))]
+        native = self.about["native_spacing"]
+        voxels = native_voxels(grid, self.about["native_shape"], (native[0], native[1], native[2]))
+        return NativeTruth((z, y, x), np.array(flat).reshape(size), voxels, about["total"])
+
+
+class CaseCache:
+    """Decodes cases onto a fixed grid and keeps them in a folder, which several processes may share.
+
+    A case is decoded again if its files, the grid or the form of the cache changed, and if what is there is damaged.
+
+    Args:
+        folder: where cases are kept; None for ``~/.cache/synthfm_env/cases``.
+        grid: of all cases.
+
+    Raises:
+        InputError: the folder cannot be written.
+    """
+
+    def __init__(self, folder: str | Path | None, grid: FixedGrid) -> None:
+        self.folder = Path(folder) if folder is not None else Path.home() / ".cache" / "synthfm_env" / "cases"
+        self.grid = grid
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"cache {self.folder}: cannot be written ({error.strerror}); give cache=FOLDER") from None
+
+    def open(self, source: CaseSource) -> CachedCase:
+        """Return a case, decoded now if it was not before.
+
+        Raises:
+            InputError: the case cannot be read, or has no label.
+        """
+        key = json.dumps([FORMAT, self.grid.spacing, self.grid.shape, source.image_id, source.identity], sort_keys=True)
+        folder = self.folder / hashlib.sha256(key.encode()).hexdigest()[:24]
+        return self._read(folder) or self._decode(source, folder)
+
+    def _read(self, folder: Path) -> CachedCase | None:
+        """Return a case that is there whole, else None."""
+        try:
+            about = json.loads((folder / "case.json").read_text(encoding="utf-8"))
+            for name in ("image", "label"):
+                if _mapped(folder / f"{name}.npy").shape != self.grid.shape:
+                    return None
+            _mapped(folder / "counts.npy")
+        except (OSError, ValueError):
+            return None
+        return CachedCase(folder, about)
+
+    def _decode(self, source: CaseSource, folder: Path) -> CachedCase:
+        volume = source.load()
+        if volume.label is None:
+            raise InputError(f"{source.image_id}: has no label")
+        image = self.grid.resample_image(to_uint8(volume.image, volume.modality), volume.spacing)
+        label = self.grid.resample_label(volume.label, volume.spacing)
+        structures, counts = self._count(volume, label)
+        about = {
+            "case_id": source.case_id,
+            "image_id": source.image_id,
+            "modality": volume.modality,
+            "native_shape": list(volume.image.shape),
+            "native_spacing": list(volume.spacing),
+            "structures": structures,
+        }
+        # Written beside its place and renamed: another process finds a case whole or not at all.
+        try:
+            unfinished = Path(tempfile.mkdtemp(prefix=".unfinished-", dir=self.folder))
+            try:
+                for name, array in (("image", image), ("label", label), ("counts", counts)):
+                    np.save(unfinished / f"{name}.npy", array, allow_pickle=False)
+                (unfinished / "case.json").write_text(json.dumps(about), encoding="utf-8")
+                self._put(unfinished, folder)
+            finally:
+                shutil.rmtree(unfinished, ignore_errors=True)
+        except OSError as error:
+            raise InputError(f"cache {self.folder}: cannot be written ({error.strerror}); give cache=FOLDER") from None
+        return CachedCase(folder, about)
+
+    def _put(self, unfinished: Path, folder: Path) -> None:
+        if folder.exists() and self._read(folder) is None:
+            shutil.rmtree(folder)
+        try:
+            os.rename(unfinished, folder)
+        except OSError:
+            if self._read(folder) is None:  # unless another process was first, the error is real
+                raise
+
+    def _count(
+        self, volume: Volume, label: NDArray[np.int16]
+    ) -> tuple[dict[str, dict[str, Any]], NDArray[np.unsignedinteger]]:
+        """Return what is known of each structure, and the counts of all, one after the other."""
+        assert volume.label is not None
+        structures: dict[str, dict[str, Any]] = {}
+        parts: list[NDArray[Any]] = []
+        offset = 0
+        for key in (int(i) for i in np.unique(volume.label) if i):
+            corner, counts, total = count_native(self.grid, volume.label, volume.spacing, key)
+            structures[str(key)] = {
+                "name": volume.structures.get(key, str(key)),
+                "voxels": int(np.count_nonzero(label == key)),
+                "corner": list(corner),
+                "size": list(counts.shape),
+                "offset": offset,
+                "total": total,
+            }
+            parts.append(counts.ravel())
+            offset += counts.size
+        return structures, np.concatenate([np.zeros(0, np.uint8), *parts])
+
+
+def _mapped(path: Path) -> NDArray[Any]:
+    array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+    return array

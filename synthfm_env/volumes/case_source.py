@@ -1,0 +1,175 @@
+"""Cases that can be read one by one, from data sets, files, packages and the generator."""
+
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from synthfm_env.errors import InputError, unknown_name
+from synthfm_env.volumes.bundled import bundled_volume
+from synthfm_env.volumes.datasets import get_layout
+from synthfm_env.volumes.nifti import load_volume
+from synthfm_env.volumes.volume import Volume
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CaseSource:
+    """One image with its truth that has not been read yet.
+
+    Attributes:
+        case_id: the patient; splits keep the images of one together.
+        image_id: names the image among all.
+        structures: ids or names of the structures to segment; empty for all.
+        identity: JSON-able; changes if what ``load`` returns does.
+        load: reads it; raises InputError for a file that is missing or broken.
+    """
+
+    case_id: str
+    image_id: str
+    structures: tuple[int | str, ...]
+    identity: dict[str, Any]
+    load: Callable[[], Volume]
+
+
+def case_sources(data: str | Path | Sequence[Mapping[str, Any]], layout: str, part: str | None) -> list[CaseSource]:
+    """Return all cases of a data set, in an order that does not depend on the machine.
+
+    Args:
+        data: a folder in a layout; a TOML file with ``[[data]]`` tables as suites have them, whose paths are relative
+            to the file; or such tables.
+        layout: of the folder, a name from ``synthfm_env.volumes.datasets.list_layouts``.
+        part: of the layout.
+
+    Raises:
+        InputError: no such folder, file, layout or part; nothing in it; a table that is none of a suite.
+
+    Example:
+        >>> tables = [{"kind": "synthetic", "name": "mr", "shape": [8, 32, 32], "recipe": "mr", "cases": 2}]
+        >>> [source.image_id for source in case_sources(tables, "folder", None)]
+        ['mr/0', 'mr/1']
+    """
+    if isinstance(data, str | Path) and not str(data).endswith(".toml"):
+        return _dataset({"name": "", "layout": layout, "path": str(data), "part": part}, Path())
+    root = Path(data).parent if isinstance(data, str | Path) else Path()
+    tables = _tables(Path(data)) if isinstance(data, str | Path) else list(data)
+    found: list[CaseSource] = []
+    for number, table in enumerate(tables):
+        kind = table.get("kind")
+        if kind not in _KINDS:
+            raise unknown_name(f"kind of data[{number}]", str(kind), _KINDS)
+        try:
+            found += _KINDS[kind](table, root)
+        except KeyError as error:
+            raise InputError(f"data[{number}] of kind {kind!r} lacks the key {error}") from None
+    if not found:
+        raise InputError("data is empty: give a folder, or at least one table as in a suite's [[data]]")
+    return found
+
+
+def _tables(path: Path) -> list[Mapping[str, Any]]:
+    try:
+        tables = tomllib.loads(path.read_text(encoding="utf-8")).get("data", [])
+    except OSError as error:
+        raise InputError(f"data {path}: cannot be read ({error.strerror})") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"data {path}: not valid TOML: {error}") from None
+    if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
+        raise InputError(f"data {path}: 'data' is no list of tables; write [[data]] before each")
+    return tables
+
+
+def _dataset(table: Mapping[str, Any], root: Path) -> list[CaseSource]:
+    layout, folder = get_layout(table["layout"]), root / table.get("path", ".")
+    structures = tuple(table.get("structures", ()))
+    items = layout.items(folder, table.get("part"))
+    patients = list(dict.fromkeys(item.case_id for item in items))
+    wanted = set(_evenly(patients, table.get("cases")))
+    prefix = f"{table['name']}/" if table["name"] else ""
+    return [
+        CaseSource(
+            case_id=f"{prefix}{item.case_id}",
+            image_id=f"{prefix}{item.image_id}",
+            structures=structures,
+            identity={
+                "layout": layout.name,
+                "part": item.part,
+                "structures": list(structures),
+                "image": _stamp(item.image),
+                "label": _stamp(item.label),
+            },
+            load=partial(layout.load, item, structures),
+        )
+        for item in items
+        if item.case_id in wanted
+    ]
+
+
+def _files(table: Mapping[str, Any], root: Path) -> list[CaseSource]:
+    image, label, modality = root / table["image"], root / table["label"], table.get("modality")
+    return [
+        CaseSource(
+            case_id=table["name"],
+            image_id=table["name"],
+            structures=tuple(table.get("structures", ())),
+            identity={"image": _stamp(image), "label": _stamp(label), "modality": modality},
+            load=partial(load_volume, image, label, modality=modality),
+        )
+    ]
+
+
+def _bundled(table: Mapping[str, Any], root: Path) -> list[CaseSource]:
+    name = table["volume"]
+    structures = tuple(table.get("structures", ()))
+    return [CaseSource(table["name"], table["name"], structures, {"bundled": name}, partial(bundled_volume, name))]
+
+
+def _synthetic(table: Mapping[str, Any], root: Path) -> list[CaseSource]:
+    # Imported here, because the generator needs torch and readers of files do not.
+    from synthfm_env.synthesis import SynthFM3D
+    from synthfm_env.synthesis.generator import GENERATOR_VERSION
+
+    generator = SynthFM3D(shape=table["shape"], recipe=table.get("recipe", "any"))
+    described = {
+        "recipe": generator.recipe.model_dump(mode="json"),
+        "shape": list(generator.shape),
+        "generator": GENERATOR_VERSION,
+    }
+    return [
+        CaseSource(
+            case_id=f"{table['name']}/{seed}",
+            image_id=f"{table['name']}/{seed}",
+            structures=(),
+            identity={**described, "seed": seed},
+            load=partial(generator.sample, seed),
+        )
+        for seed in range(int(table["cases"]))
+    ]
+
+
+_KINDS: Final[dict[str, Callable[[Mapping[str, Any], Path], list[CaseSource]]]] = {
+    "dataset": _dataset,
+    "files": _files,
+    "bundled": _bundled,
+    "synthetic": _synthetic,
+}
+
+
+def _evenly(things: Sequence[str], count: int | None) -> list[str]:
+    if count is None or count >= len(things):
+        return list(things)
+    return [things[i] for i in np.linspace(0, len(things) - 1, count).round().astype(int)]
+
+
+def _stamp(path: Path) -> list[Any]:
+    """Return what changes if a file does: its path, size and time of change; of a folder, its files' too."""
+    if path.is_dir():
+        return [str(path.absolute()), [_stamp(file) for file in sorted(path.iterdir()) if file.is_file()]]
+    try:
+        state = path.stat()
+    except OSError:
+        return [str(path.absolute()), None]
+    return [str(path.absolute()), state.st_size, state.st_mtime_ns]

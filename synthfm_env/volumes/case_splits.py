@@ -1,0 +1,42 @@
+"""Seeded splits of a data set into training, validation and test cases."""
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+import numpy as np
+
+from synthfm_env.errors import InputError
+
+SPLITS: Final = ("train", "validation", "test")
+
+
+def split_cases(case_ids: Iterable[str], fractions: Sequence[float], seed: int) -> dict[str, list[str]]:
+    """Return the cases of each split, in alphabetical order; no case is in two.
+
+    The cases are put into an order that is drawn from the seed and cut by the fractions, each cut rounded to the
+    nearest case.
+
+    Args:
+        case_ids: of all cases; one that comes several times counts once.
+        fractions: of training, validation and test, 0 or more each, 1 together.
+        seed: of the order, 0 or more.
+
+    Raises:
+        InputError: fractions or a seed of another form.
+
+    Example:
+        >>> split_cases("abcdefgh", (0.5, 0.25, 0.25), seed=1)
+        {'train': ['a', 'b', 'e', 'f'], 'validation': ['c', 'g'], 'test': ['d', 'h']}
+    """
+    if len(fractions) != len(SPLITS) or min(fractions) < 0 or abs(sum(fractions) - 1) > 1e-6:
+        raise InputError(
+            f"fractions is {tuple(fractions)}: expected three shares of 0 or more that sum to 1, "
+            "of training, validation and test"
+        )
+    if seed < 0:
+        raise InputError(f"split_seed is {seed}: expected an integer of 0 or more")
+    cases = sorted(set(case_ids))
+    order = np.random.default_rng(seed).permutation(len(cases))
+    cuts = np.rint(np.cumsum(fractions)[:-1] * len(cases)).astype(int)
+    parts = np.split(order, cuts)
+    return {name: sorted(cases[i] for i in part) for name, part in zip(SPLITS, parts, strict=True)}

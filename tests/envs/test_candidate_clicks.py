@@ -1,0 +1,183 @@
+"""Choosing among proposed clicks: what is proposed, how it is described, what may be chosen."""
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from ball_segmenter import BALL_LOGITS, BallSegmenter
+from env_cases import IDS
+from gymnasium.envs.registration import EnvSpec
+from gymnasium.utils.env_checker import check_env, data_equivalence
+
+from synthfm_agents import make_clicker
+from synthfm_env import Click, InputError, VolumeEnv
+from synthfm_env.candidates import FEATURES, Scene, blind_candidates, oracle_candidates
+from synthfm_env.envs.wrappers import CandidateClicks, ErrorMap, SliceLockedAction, VectorCandidateClicks
+
+every_id = pytest.mark.parametrize("env_id", IDS)
+wrapped = pytest.mark.filterwarnings("ignore:.*is different from the unwrapped version")
+SPACING = (2.0, 1.0, 1.0)
+
+
+def two_errors():
+    """A truth of two boxes; the mask misses the small one and covers a part of the background."""
+    truth = np.zeros((12, 40, 40), bool)
+    truth[3:9, 5:15, 5:15] = True
+    truth[4:8, 25:31, 25:31] = True
+    mask = np.zeros_like(truth)
+    mask[3:9, 5:15, 5:25] = True
+    image = np.where(truth, 180, 60).astype(np.uint8)
+    return Scene(image, mask, (Click((5, 9, 9)),), SPACING, truth=truth)
+
+
+def feature(candidates, name):
+    return candidates.features[:, FEATURES.index(name)]
+
+
+def test_oracle_candidates_are_errors_with_the_right_sign():
+    scene = two_errors()
+    found = oracle_candidates(scene, 8)
+    assert 4 < len(found.clicks) <= 8
+    assert len({click.zyx for click in found.clicks}) == len(found.clicks)
+    for click in found.clicks:
+        assert scene.truth[click.zyx] == click.positive
+        assert scene.mask[click.zyx] != click.positive
+
+
+@pytest.mark.parametrize(("rule", "place"), [("synthfm-mm-v1", 0), ("ritm-3d-v1", None)])
+def test_the_rules_clicks_are_among_the_oracles_candidates(rule, place):
+    scene = two_errors()
+    clicker = make_clicker(rule)
+    clicker.reset(0)
+    rows = np.array([[*scene.clicks[0].zyx, 1]])
+    observation = {"image": scene.image, "mask": scene.mask, "clicks": rows, "spacing": np.array(SPACING)}
+    expected = tuple(clicker.act(observation, {"truth": scene.truth})[:3].tolist())
+    clicks = [click.zyx for click in oracle_candidates(scene, 8).clicks]
+    assert expected in clicks[:2]
+    assert place is None or clicks[place] == expected
+
+
+def test_each_error_is_proposed_before_any_twice():
+    clicks = oracle_candidates(two_errors(), 3).clicks
+    assert {click.positive for click in clicks} == {True, False}
+
+
+def test_no_error_no_candidate():
+    scene = two_errors()
+    perfect = Scene(scene.image, scene.truth, scene.clicks, SPACING, truth=scene.truth)
+    assert oracle_candidates(perfect, 3).clicks == ()
+
+
+def test_features_measure_what_they_are_named_after():
+    scene = two_errors()
+    found = oracle_candidates(scene, 8)
+    one = next(i for i, click in enumerate(found.clicks) if click.positive)
+    zyx = found.clicks[one].zyx
+    assert feature(found, "sign")[one] == 1
+    assert feature(found, "depth_mm")[one] == pytest.approx(np.log1p(3.0)), "six voxels wide: three deep"
+    assert feature(found, "region_volume")[one] == pytest.approx(np.log10(1 + 4 * 6 * 6 * 2))
+    distance = np.linalg.norm(np.subtract(zyx, (5, 9, 9)) * SPACING)
+    assert feature(found, "from_positive")[one] == pytest.approx(distance / scene.radius, rel=1e-5)
+    assert feature(found, "from_negative")[one] == 4, "no negative click yet"
+    assert feature(found, "grey_from_positive")[one] == pytest.approx(0)
+    assert feature(found, "score")[one] == pytest.approx(2 * 600 / (1200 + 744))
+
+
+def test_blind_candidates_do_not_depend_on_the_truth():
+    scene = two_errors()
+    blind = Scene(scene.image, scene.mask, scene.clicks, SPACING)
+    first, second = blind_candidates(scene, 8), blind_candidates(blind, 8)
+    assert first.clicks == second.clicks
+    assert len(first.clicks) == 8
+    assert {click.positive for click in first.clicks} == {True, False}
+
+
+def test_the_least_certain_voxel_is_proposed_with_both_signs():
+    scene = two_errors()
+    logits = np.where(scene.mask, 4.0, -4.0).astype(np.float32)
+    logits[6, 30, 30] = 0.1  # beyond the mask's surroundings
+    logits[6, 10, 20] = 0.2
+    found = blind_candidates(Scene(scene.image, scene.mask, scene.clicks, SPACING, logits=logits), 4)
+    assert found.clicks[:2] == (Click((6, 10, 20)), Click((6, 10, 20), positive=False))
+
+
+@every_id
+@pytest.mark.parametrize("oracle", [False, True])
+@wrapped
+def test_gymnasiums_checker_finds_nothing_and_the_spec_survives_json(make, env_id, oracle):
+    env = CandidateClicks(make(env_id, segmenter=BALL_LOGITS, start="click", reveal_truth=oracle), k=5, oracle=oracle)
+    first, _ = env.reset(seed=2)
+    again = gym.make(EnvSpec.from_json(env.spec.to_json()))
+    assert data_equivalence(again.reset(seed=2)[0], first, exact=True)
+    check_env(env, skip_render_check=True)
+
+
+def test_masks_tell_what_may_be_chosen(volume):
+    env = CandidateClicks(VolumeEnv(image=volume, segmenter=BallSegmenter(), start="click", structure="box"), k=6)
+    observation, _ = env.reset(seed=0)
+    mask = env.action_masks()
+    assert mask.shape == (7,)
+    assert mask[-1]
+    assert (mask[:-1] == (observation["candidate_clicks"][:, 0] >= 0)).all()
+    expected = observation["candidate_clicks"][0].tolist()
+    observation, *_ = env.step(0)
+    assert observation["clicks"][1].tolist() == expected
+    assert env.step(6)[4]["outcome"] == "stopped"
+
+
+def test_a_number_without_a_candidate_stops(volume):
+    env = CandidateClicks(VolumeEnv(image=volume, segmenter=BallSegmenter()), k=6)
+    env.reset(seed=0)
+    assert env.action_masks().tolist() == [True, *[False] * 5, True]
+    assert env.step(3)[4]["outcome"] == "stopped"
+
+
+@pytest.mark.parametrize("action", [-1, 7, 2.0, "a", None, [0]])
+def test_actions_that_there_are_not_are_refused(volume, action):
+    env = CandidateClicks(VolumeEnv(image=volume, segmenter=BallSegmenter(), start="empty"), k=6)
+    env.reset(seed=0)
+    with pytest.raises(InputError, match=r"expected the number of a candidate, or 6 to stop"):
+        env.step(action)
+
+
+def test_a_vector_of_choices_is_what_single_ones_are(make):
+    env_id = "SynthFM/Synthetic3D-v0"
+    kwargs = make(env_id, segmenter=BALL_LOGITS, start="click", max_clicks=2, reveal_truth=True).spec.kwargs
+    vector = VectorCandidateClicks(gym.make_vec(env_id, num_envs=2, workers=0, **kwargs), k=4, oracle=True)
+    singles = [CandidateClicks(gym.make(env_id, **kwargs), k=4, oracle=True) for _ in range(2)]
+    observations, _ = vector.reset(seed=5)
+    expected = [env.reset(seed=5 + i)[0] for i, env in enumerate(singles)]
+    for _ in range(2):
+        for i, one in enumerate(expected):
+            assert (observations["candidates"][i] == one["candidates"]).all()
+        assert (vector.action_masks() == [env.action_masks() for env in singles]).all()
+        observations, rewards, *_ = vector.step(np.array([1, 0]))
+        results = [env.step(action) for env, action in zip(singles, (1, 0), strict=True)]
+        expected = [result[0] for result in results]
+        assert rewards.tolist() == [result[1] for result in results]
+    assert vector.observation_space["candidates"].shape == (2, 4, len(FEATURES))
+    vector.step(np.array([99, 99]))  # both begin anew
+
+
+@wrapped
+def test_the_error_map_shows_what_is_missed_and_what_is_false(volume):
+    env = ErrorMap(VolumeEnv(image=volume, segmenter=BallSegmenter(), start="click", reveal_truth=True))
+    observation, info = env.reset(seed=0)
+    missed, false = observation["error"] > 0
+    mask = observation["mask"] > 0
+    assert (missed == (info["truth"] & ~mask)).all()
+    assert (false == (mask & ~info["truth"])).all()
+    check_env(env, skip_render_check=True)
+
+
+def test_wrong_arguments_are_explained(volume):
+    env = VolumeEnv(image=volume, segmenter=BallSegmenter())
+    with pytest.raises(InputError, match="k is 0"):
+        CandidateClicks(env, k=0)
+    with pytest.raises(InputError, match="oracle=True needs the truth"):
+        CandidateClicks(env, oracle=True)
+    with pytest.raises(InputError, match="needs the actions z, y, x, kind"):
+        CandidateClicks(SliceLockedAction(env))
+    with pytest.raises(InputError, match="ErrorMap needs the truth"):
+        ErrorMap(env)
+    with pytest.raises(InputError, match=r"gym\.make_vec made"):
+        VectorCandidateClicks(gym.make_vec("CartPole-v1", num_envs=2))

@@ -1,0 +1,223 @@
+"""Episodes on the cases of a data set: splits, the fixed grid, the cache, broken files."""
+
+import json
+import logging
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from ball_segmenter import BallSegmenter
+from env_cases import small_dataset, small_volume
+
+from synthfm_env import DatasetEnv, InputError, Volume, save_volume
+from synthfm_env.metrics import dice
+from synthfm_env.volumes.case_cache import CaseCache
+from synthfm_env.volumes.case_source import case_sources
+from synthfm_env.volumes.case_splits import split_cases
+from synthfm_env.volumes.fixed_grid import FixedGrid, NativeTruth, count_native, native_voxels
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return small_dataset(tmp_path / "data", cases=8)
+
+
+@pytest.fixture
+def dataset(folder, tmp_path):
+    def make(**kwargs):
+        small = {"spacing": (3.0, 1.0, 1.0), "shape": (8, 24, 20), "cache": tmp_path / "cache", "reveal_truth": True}
+        return DatasetEnv(**{"data": folder, "segmenter": BallSegmenter(), **small, **kwargs})
+
+    return make
+
+
+def test_no_case_is_in_two_splits_and_the_seed_decides(dataset):
+    env = dataset(split="test", fractions=(0.5, 0.25, 0.25), split_seed=3)
+    parts = env.pool.splits
+    assert {name: len(cases) for name, cases in parts.items()} == {"train": 4, "validation": 2, "test": 2}
+    assert len({case for cases in parts.values() for case in cases}) == 8
+    drawn = {env.reset(seed=seed)[1]["case_id"] for seed in range(20)}
+    assert drawn == set(parts["test"])
+    assert dataset(fractions=(0.5, 0.25, 0.25), split_seed=4).pool.splits != parts
+    assert split_cases(["b", "a", "b"], (1, 0, 0), 0)["train"] == ["a", "b"]
+
+
+def test_images_of_one_patient_stay_together():
+    cases = [f"patient{i // 3}" for i in range(30)]
+    parts = split_cases(cases, (0.6, 0.2, 0.2), 1)
+    assert sum(map(len, parts.values())) == 10
+
+
+def test_seeds_draw_cases_and_structures(dataset):
+    env = dataset(split="all")
+    infos = [env.reset(seed=seed)[1] for seed in range(30)]
+    assert {info["structure"] for info in infos} == {"1", "7"}
+    assert len({info["case_id"] for info in infos}) == 8
+    assert {info["split"] for info in infos} == {"all"}
+    again = dataset(split="all")
+    assert [again.reset(seed=seed)[1]["case_id"] for seed in range(5)] == [info["case_id"] for info in infos[:5]]
+
+
+def test_native_dice_is_that_of_the_mask_put_back_onto_the_native_grid():
+    rng = np.random.default_rng(0)
+    label = (rng.random((9, 21, 17)) < 0.3).astype(np.int16)
+    native = (2.0, 0.7, 1.1)
+    for spacing, shape in [((2.5, 1.0, 1.0), (6, 12, 15)), ((1.0, 0.5, 0.6), (20, 30, 30))]:
+        grid = FixedGrid(spacing, shape)
+        corner, counts, total = count_native(grid, label, native, 1)
+        truth = NativeTruth(corner, counts, native_voxels(grid, label.shape, native), total)
+        mask = rng.random(shape) < 0.4
+        put_back = np.zeros(label.shape, bool)
+        targets = grid.targets(label.shape, native)
+        for index in np.ndindex(label.shape):
+            at = [targets[axis][i] for axis, i in enumerate(index)]
+            put_back[index] = min(at) >= 0 and mask[tuple(at)]
+        assert truth.dice(mask) == pytest.approx(dice(put_back, label == 1))
+
+
+def test_a_grid_of_the_images_own_spacing_and_shape_changes_nothing(dataset):
+    volume = small_volume()
+    grid = FixedGrid(volume.spacing, volume.image.shape)
+    image = np.random.default_rng(1).integers(0, 256, volume.image.shape).astype(np.uint8)
+    assert (grid.resample_image(image, volume.spacing) == image).all()
+    assert (grid.resample_label(volume.label, volume.spacing) == volume.label).all()
+    env = dataset(split="all", spacing=volume.spacing, shape=volume.image.shape)
+    env.reset(seed=0)
+    for _ in range(3):
+        info = env.step(np.append(np.argwhere(env.reset(seed=2)[1]["truth"])[5], 1))[4]
+        assert info["dice_native"] == pytest.approx(info["dice"])
+
+
+def test_the_crop_does_not_depend_on_the_label(folder, tmp_path):
+    for number in range(8):
+        path = folder / f"labelsTr/case{number}.nii.gz"
+        label = np.zeros((10, 24, 20), np.int16)
+        label[4:7, 10:16, 8:14] = 1
+        save_volume(Volume(np.zeros(label.shape, np.float32), label, (3.0, 1.0, 1.0)), tmp_path / "i.nii.gz", path)
+    grid = FixedGrid((3.0, 1.5, 1.5), (8, 16, 16))
+    moved = [
+        CaseCache(tmp_path / "a", grid).open(source).volume(grid) for source in case_sources(folder, "folder", None)
+    ]
+    before = small_dataset(tmp_path / "before", cases=8)
+    first = [
+        CaseCache(tmp_path / "b", grid).open(source).volume(grid) for source in case_sources(before, "folder", None)
+    ]
+    assert all((a.image == b.image).all() for a, b in zip(moved, first, strict=True))
+
+
+def test_cases_are_decoded_once_and_mapped_from_disk(dataset, tmp_path, monkeypatch):
+    env = dataset(split="all")
+    first = env.reset(seed=1)[0]
+    monkeypatch.setattr("synthfm_env.volumes.datasets.nnunet.load_volume", lambda *args, **kwargs: 1 / 0)
+    again = dataset(split="all")
+    assert (again.reset(seed=1)[0]["image"] == first["image"]).all()
+    assert isinstance(again._drawn[1].label, np.memmap)
+
+
+def test_a_changed_file_or_a_damaged_cache_is_decoded_again(folder, tmp_path):
+    grid = FixedGrid((3.0, 1.5, 1.5), (8, 16, 16))
+    source = case_sources(folder, "folder", None)[0]
+    case = CaseCache(tmp_path / "cache", grid).open(source)
+    (case.folder / "label.npy").write_bytes(b"cut")
+    assert CaseCache(tmp_path / "cache", grid).open(source).volume(grid).label.any()
+    other = small_volume()
+    save_volume(
+        Volume(other.image + 1, other.label * 2, other.spacing),
+        folder / "imagesTr/case0_0000.nii.gz",
+        folder / "labelsTr/case0.nii.gz",
+    )
+    changed = CaseCache(tmp_path / "cache", grid).open(case_sources(folder, "folder", None)[0])
+    assert set(changed.structures) == {2, 14}
+
+
+def test_a_broken_file_is_named_and_passed_over(dataset, folder, caplog):
+    (folder / "imagesTr/case3_0000.nii.gz").write_bytes(b"no image")
+    env = dataset(split="all")
+    with caplog.at_level(logging.WARNING):
+        drawn = {env.reset(seed=seed)[1]["case_id"] for seed in range(40)}
+    assert drawn == {f"case{i}" for i in range(8)} - {"case3"}
+    assert list(env.pool.passed_over) == ["case3"]
+    assert "case3_0000.nii.gz" in caplog.text
+
+
+def test_a_structure_that_cropping_removes_is_passed_over_and_counted(dataset):
+    env = dataset(split="all", shape=(8, 8, 8), structures=[7])
+    with pytest.raises(InputError, match=r"none of its 8 images can be played: case.*no 7 of 50 voxels or more"):
+        env.reset(seed=0)
+    assert len(env.pool.passed_over) == 8
+
+
+def test_a_vector_environment_shares_the_cases(dataset, folder, tmp_path):
+    kwargs = {"data": str(folder), "cache": str(tmp_path / "cache"), "spacing": [3, 1, 1], "shape": [8, 24, 20]}
+    vector = gym.make_vec("SynthFM/Dataset-v0", num_envs=3, segmenter=BallSegmenter(), split="all", **kwargs)
+    assert vector.envs[0].pool is vector.envs[2].pool
+    single = dataset(split="all")
+    observations, infos = vector.reset(seed=4)
+    assert infos["dice_native"].shape == (3,)
+    assert (observations["image"][2] == single.reset(seed=6)[0]["image"]).all()
+
+
+def test_tables_of_a_suite_and_a_toml_file_give_all_kinds_of_data(folder, tmp_path):
+    text = f"""
+[[data]]
+kind = "dataset"
+name = "boxes"
+layout = "folder"
+path = "{folder.name}"
+cases = 2
+
+[[data]]
+kind = "files"
+name = "mine"
+image = "{folder.name}/imagesTr/case1_0000.nii.gz"
+label = "{folder.name}/labelsTr/case1.nii.gz"
+
+[[data]]
+kind = "synthetic"
+name = "mr"
+shape = [8, 32, 32]
+recipe = "mr"
+cases = 2
+"""
+    path = folder.parent / "suite.toml"
+    path.write_text(text)
+    sources = case_sources(path, "folder", None)
+    assert [source.image_id for source in sources] == ["boxes/case0", "boxes/case7", "mine", "mr/0", "mr/1"]
+    json.dumps([source.identity for source in sources])
+    assert all(source.load().label is not None for source in sources)
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "says"),
+    [
+        ({"split": "tests"}, "did you mean test"),
+        ({"split": "test", "fractions": (1, 0, 0)}, "split='test' holds no case: fractions .* of 8 cases"),
+        ({"fractions": (0.5, 0.5)}, "expected three shares"),
+        ({"split_seed": -1}, "split_seed is -1"),
+        ({"spacing": (1, 0, 1)}, "spacing is"),
+        ({"shape": (8, 8)}, "shape is"),
+        ({"layout": "nnunet-raw"}, "unknown layout"),
+        ({"data": "/nowhere"}, "there is no such folder"),
+        ({"data": [{"kind": "zip"}]}, "unknown kind of data"),
+        ({"data": [{"kind": "files", "name": "x"}]}, "lacks the key 'image'"),
+        ({"data": []}, "data is empty"),
+        ({"start": "box"}, "takes no box"),
+    ],
+)
+def test_wrong_arguments_are_explained(dataset, kwargs, says):
+    with pytest.raises(InputError, match=says):
+        dataset(**kwargs)
+
+
+def test_a_structure_that_no_case_has_is_explained(dataset):
+    with pytest.raises(InputError, match="no liver; it holds 1, 7"):
+        dataset(structures=["liver"]).reset(seed=0)
+    with pytest.raises(InputError, match="'liver' is not on the grid; it holds 1, 7"):
+        dataset().reset(seed=0, options={"structure": "liver"})
+
+
+def test_the_goal_numbers_the_structures_of_all_splits(dataset):
+    env = dataset(goal="structure", split="train")
+    assert env.goal_names() == ["1", "7"]
+    observation, info = env.reset(seed=0)
+    assert env.goal_names()[observation["goal"]] == info["structure"]
