@@ -1,4 +1,4 @@
-"""Statistics of a board: bootstrap intervals, paired tests with Holm correction, ranks, detectable differences.
+"""Statistics of a board: bootstrap intervals, paired tests with Holm's correction, ranks, detectable differences.
 
 The unit is the case (a volume, a patient, a seed): structures and repeats are averaged inside it before anything here
 is called. Rows of one case are not independent, and tests on rows find differences where there are none. Every draw
@@ -49,7 +49,7 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """The difference of ``better`` and ``worse`` on the cases that both have; the names tell which mean is higher.
+    """Differences of two rows, ``better`` and ``worse`` by their means, on the cases that both have.
 
     Attributes:
         better: name of the one with the higher mean; of equal ones, the first given.
