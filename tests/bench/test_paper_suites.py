@@ -24,7 +24,10 @@ sys.path.append(str(Path(__file__).parents[1] / "volumes"))
 import made_layouts as made
 
 QUIET = Console(stderr=True, quiet=True)
-PAPERS = ("synthfm-table1", "synthfm-table2", "synthfm-table1-3d", "synthfm-table3", "synthfm3d", "sam2-3dmed")
+PAPERS = (
+    *("synthfm-table1", "synthfm-table1-3d", "synthfm-table2", "synthfm-table3"),
+    *("synthfm3d", "sam2-3dmed", "knee-mr"),
+)
 
 
 def breaks(path: Path) -> None:
@@ -57,6 +60,9 @@ def data(tmp_path) -> Path:
     breaks(root / "ALFI/Data&Annotations/MI06/Images/I_MI06_0001.png")
     for task, structure in (("Task06_Lung", "cancer"), ("Task07_Pancreas", "pancreas"), ("Task09_Spleen", "spleen")):
         made.msd_cases(root / task, structure, 10)
+    made.oaizib_cases(root / "OAIZIB-CM", 4)
+    (root / "OAIZIB-CM/labelsTs/oaizib_001.nii.gz").unlink()
+    breaks(root / "OAIZIB-CM/imagesTs/oaizib_002_0000.nii.gz")
     return root
 
 

@@ -208,3 +208,11 @@ def msd_cases(root: Path, structure: str, count: int) -> None:
         nifti(root / f"labelsTr/case_{number:03d}.nii.gz", boxes(1, shift=number % 3))
     about = '{"modality": {"0": "CT"}, "labels": {"0": "background", "1": "%s"}}'
     (root / "dataset.json").write_text(about % structure)
+
+
+def oaizib_cases(root: Path, count: int) -> None:
+    """Write test cases with all five structures of the knee."""
+    label = boxes(5, (9, 40, 20))
+    for number in range(count):
+        nifti(root / f"imagesTs/oaizib_{number:03d}_0000.nii.gz", image_of(label))
+        nifti(root / f"labelsTs/oaizib_{number:03d}.nii.gz", label)

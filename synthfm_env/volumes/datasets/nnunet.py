@@ -124,6 +124,52 @@ class Amos(Folder):
         return "CT" if number and int(number[1]) <= self.last_ct else "MR"
 
 
+class OaiZib(Folder):
+    """OAI-ZIB, as OAIZIB-CM: bones and cartilage of the knee in 507 MR scans (DESS) of the Osteoarthritis Initiative.
+
+    Tibial cartilage is in two parts there, medial and lateral.
+    """
+
+    name: ClassVar[str] = "oaizib-cm"
+    licence: ClassVar[str] = "CC BY-NC 4.0; the images are the Osteoarthritis Initiative's"
+    address: ClassVar[str] = "https://huggingface.co/datasets/YongchengYAO/OAIZIB-CM"
+    parts: ClassVar[Mapping[str, str]] = {"train": "404 scans: imagesTr", "test": "103 scans: imagesTs"}
+    structures: ClassVar[Mapping[int, str]] = {
+        1: "femur",
+        2: "cartilage femoral",
+        3: "tibia",
+        4: "cartilage tibial medial",
+        5: "cartilage tibial lateral",
+    }
+    expected: ClassVar[tuple[str, ...]] = (
+        "imagesTs/oaizib_404_0000.nii.gz",
+        "labelsTs/oaizib_404.nii.gz",
+        "and imagesTr, labelsTr",
+    )
+
+    def find(self, root: Path, part: str) -> list[Item]:
+        """Return the pairs of one side of the host's split."""
+        return list(_pairs(*self._folders(root, part)))
+
+    def unpaired(self, root: Path, part: str) -> list[Path]:
+        """Return the missing halves of pairs."""
+        images, labels = self._folders(root, part)
+        if not images.is_dir() or not labels.is_dir():
+            return []
+        cases = {_CHANNEL.sub("", stem(path)) for path in _niftis(images)}
+        truths = {stem(path) for path in _niftis(labels)}
+        lone = [labels / f"{case}.nii.gz" for case in sorted(cases - truths)]
+        return lone + [images / f"{case}_0000.nii.gz" for case in sorted(truths - cases)]
+
+    def load(self, item: Item, structures: Sequence[int | str] = ()) -> Volume:
+        """Read a pair."""
+        return named(load_volume(item.image, item.label, modality="MR", case_id=item.case_id), self.structures)
+
+    def _folders(self, root: Path, part: str) -> tuple[Path, Path]:
+        end = "Tr" if part == "train" else "Ts"
+        return root / f"images{end}", root / f"labels{end}"
+
+
 def named(volume: Volume, names: Mapping[int, str]) -> Volume:
     """Return the volume with the names of its structures, see ``canonical_name``; an id without one has none."""
     volume.structures.update({key: canonical_name(name) for key, name in names.items()})
