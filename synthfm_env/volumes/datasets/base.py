@@ -7,8 +7,11 @@ from pathlib import Path
 from typing import ClassVar
 
 from synthfm_env.errors import InputError, unknown_name
+from synthfm_env.printable import printable
 from synthfm_env.volumes.structure_names import canonical_name
 from synthfm_env.volumes.volume import Volume
+
+_SHOWN = 5  # names of a folder in a message
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +101,8 @@ class Layout(ABC):
             raise InputError(f"{root}: there is no such folder; {self.says_what_it_expects(root, part)}")
         found = self.find(root, part or "")
         if not found:
-            raise InputError(f"{root}: holds no image with a label; {self.says_what_it_expects(root, part)}")
+            expected = self.says_what_it_expects(root, part)
+            raise InputError(f"{root}: holds no image with a label; {expected}; found there: {_contents(root)}")
         return found
 
     def says_what_it_expects(self, root: Path, part: str | None = None) -> str:
@@ -106,6 +110,12 @@ class Layout(ABC):
         which = f", part {part}" if part else ""
         files = ", ".join(str(root / file) for file in self.expected)
         return f"layout {self.name!r}{which} expects {files} (from {self.address})"
+
+
+def _contents(root: Path) -> str:
+    """Return the first names in a folder."""
+    names = sorted(path.name + ("/" if path.is_dir() else "") for path in root.iterdir())
+    return printable(", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")) or "nothing"
 
 
 def whole(items: Iterable[Item]) -> list[Item]:
