@@ -19,7 +19,7 @@ def segment(
     ],
     output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="the mask, .nii or .nii.gz")],
     segmenter: Annotated[
-        str, typer.Option(metavar="NAME", help="from `synthfm list models`, or a weights file")
+        str, typer.Option(metavar="NAME", help="from `synthfm list segmenters`, or a weights file")
     ] = NANO,
     modality: Modality = None,
 ) -> None:
