@@ -163,7 +163,7 @@ def env_spec(suite: Suite, data: Data, case: Case | None = None) -> dict[str, An
                 raise unknown_name("synthetic env", data.env, known)
             return {"id": data.env, "kwargs": {"shape": list(data.shape), "recipe": data.recipe, **common}}
         case FileData():
-            image = {"image": str(data.image), "label": str(data.label), "modality": data.modality}
+            image: dict[str, Any] = {"image": str(data.image), "label": str(data.label), "modality": data.modality}
         case BundledData():
             image = {"bundled": data.volume}
         case DatasetData():

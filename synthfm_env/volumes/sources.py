@@ -81,7 +81,7 @@ def slice_of(volume: Volume, z: int) -> Volume:
     if volume.affine is not None:
         affine = volume.affine.copy()
         affine[:3, 3] += z * volume.affine[:3, 2]
-    image = to_uint8(volume.image, volume.modality)[z : z + 1]
+    image: NDArray[Any] = to_uint8(volume.image, volume.modality)[z : z + 1]
     label = None if volume.label is None else volume.label[z : z + 1]
     return replace(volume, image=image, label=label, affine=affine, metadata=volume.metadata | {"slice": z})
 

@@ -4,7 +4,7 @@ import hashlib
 import math
 import time
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, SupportsFloat
 
 import gymnasium as gym
 import numpy as np
@@ -25,7 +25,7 @@ from synthfm_bench.players import build_clicker, build_segmenter, describe_click
 from synthfm_bench.results.step_record import FAILURES, StepRecord
 from synthfm_bench.suite import Choice, Suite, SyntheticData, tolerance_of
 from synthfm_env.envs.actions import click_action, read_action, stop_action
-from synthfm_env.envs.prompt_env import PromptEnv, Step
+from synthfm_env.envs.prompt_env import PromptEnv
 from synthfm_env.envs.start_prompt import Start
 from synthfm_env.errors import InputError
 from synthfm_env.memory_limit import MemoryLimitError
@@ -273,11 +273,13 @@ def _ask_for_all(
     return prompt, seconds
 
 
-def _step_together(env: gym.Env[Any, Any], prompt: list[Click]) -> Step:
+def _step_together(
+    env: gym.Env[Any, Any], prompt: list[Click]
+) -> tuple[Observation, SupportsFloat, bool, bool, dict[str, Any]]:
     """Give a prompt, then end the episode; without any click it ends at once."""
     own: PromptEnv = env.unwrapped  # type: ignore[assignment]
     if not prompt:
-        return env.step(stop_action())
+        return own.step(stop_action())
     observation, reward, terminated, truncated, info = own.step_together(prompt)
     if terminated or truncated:
         return observation, reward, terminated, truncated, info
