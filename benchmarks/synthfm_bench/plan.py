@@ -19,6 +19,9 @@ from synthfm_env.volumes import Volume, bundled_volume, load_volume
 from synthfm_env.volumes.datasets import Item, get_layout, wanted_ids
 
 VOLUME_ENV = "SynthFM/Volume-v0"
+EPISODE_ARGUMENTS = ("max_clicks", "reveal_truth", "start")
+"""Of what ``env_spec`` returns, the arguments that every env takes."""
+
 SHOWN = 3
 
 T = TypeVar("T")
@@ -113,9 +116,11 @@ def open_volume(case: Case) -> Volume:
             raise AssertionError("a synthetic case has no volume to open")
 
 
-def env_spec(data: Data, clicks: int) -> dict[str, Any]:
+def env_spec(data: Data, clicks: int, start: str = "empty") -> dict[str, Any]:
     """Return the id and the JSON-able arguments of the env of a group, beside segmenter and structure."""
-    common = {"max_clicks": clicks, "reveal_truth": True}
+    common: dict[str, Any] = {"max_clicks": clicks, "reveal_truth": True}
+    if start != "empty":
+        common["start"] = start
     match data:
         case SyntheticData():
             return {"id": data.env, "kwargs": {"shape": list(data.shape), "recipe": data.recipe, **common}}

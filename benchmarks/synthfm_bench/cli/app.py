@@ -11,6 +11,7 @@ from synthfm_bench.cli.datasets import datasets
 from synthfm_bench.cli.generate import generate
 from synthfm_bench.cli.list import list_
 from synthfm_bench.cli.messages import complain
+from synthfm_bench.cli.record import record
 from synthfm_bench.cli.report import report
 from synthfm_bench.cli.segment import segment
 from synthfm_bench.cli.train import train
@@ -35,6 +36,7 @@ app.command()(verify)
 app.command()(segment)
 app.command("list")(list_)
 app.command()(generate)
+app.command()(record)
 app.command()(train)
 
 
