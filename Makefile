@@ -6,6 +6,9 @@ SHELL := /bin/bash
 
 PYTHON ?= python3.11
 SUITE ?= quick
+PLAY ?= human-v1
+WEB := benchmarks/synthfm_bench/web
+PAGE := benchmarks/synthfm_bench/play/page/index.html
 VENV := .venv
 WINDOWS := $(filter Windows_NT,$(OS))
 BIN := $(VENV)/$(if $(WINDOWS),Scripts,bin)
@@ -32,6 +35,13 @@ help:  ## show this
 bench: $(VENV)/.installed  ## install what is missing, play the suite `quick`, print the board (SUITE=... for another)
 	@"$(BIN)/synthfm" bench $(SUITE)
 
+.PHONY: play
+play: $(VENV)/.installed-play $(PAGE)  ## install what is missing, build the page, click yourself (PLAY=... for a suite or image)
+	@"$(BIN)/synthfm" play $(PLAY)
+
+.PHONY: page
+page: $(PAGE)  ## build the page of `synthfm play`
+
 .PHONY: test
 test: $(VENV)/.installed-dev  ## install what is missing, then lint, types and the tests that take minutes
 	"$(BIN)/ruff" check
@@ -57,6 +67,14 @@ format: $(VENV)/.installed-dev  ## fix what ruff can fix
 	"$(BIN)/ruff" check --fix
 	"$(BIN)/ruff" format
 
+$(PAGE): $(wildcard $(WEB)/*.* $(WEB)/src/*)
+	@node -e 'const [a, b] = process.versions.node.split(".").map(Number); process.exit(a > 20 || (a == 20 && b >= 19) ? 0 : 1)' 2> /dev/null && npm --version > /dev/null || { \
+	  echo "make: building the page needs Node 20.19 or newer and npm, which are missing or older." >&2; \
+	  echo "  Install them (https://nodejs.org/en/download; macOS: brew install node), or install the wheel, which holds the page." >&2; \
+	  exit 1; }
+	cd $(WEB) && npm install --no-save --no-audit --no-fund && npm run build
+	@touch $@
+
 $(VENV)/pyvenv.cfg:
 	@"$(PYTHON)" -c 'import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 11))' 2> /dev/null || { \
 	  echo "make: '$(PYTHON)' is missing, lacks its venv module, or is older than Python 3.11." >&2; \
@@ -72,6 +90,10 @@ $(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/pyvenv.cfg
 $(VENV)/.installed-dev: pyproject.toml constraints.txt | $(VENV)/pyvenv.cfg
 	$(call pip_install,real$(,)plot$(,)report$(,)dev)
 	@touch $(VENV)/.installed $@
+
+$(VENV)/.installed-play: pyproject.toml constraints.txt | $(VENV)/pyvenv.cfg
+	$(call pip_install,real$(,)report$(,)serve)
+	@touch $@
 
 $(VENV)/.installed-docs: pyproject.toml constraints.txt | $(VENV)/pyvenv.cfg
 	$(call pip_install,docs)

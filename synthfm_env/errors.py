@@ -8,6 +8,14 @@ class InputError(ValueError):
     """Something the user gave is wrong; the message names it, what was expected, and what to do.
 
     The ``synthfm`` command prints the message as one line and ends with exit status 2.
+
+    Example:
+        >>> from synthfm_env import InputError, make_segmenter
+        >>> try:
+        ...     make_segmenter("geodesik")
+        ... except InputError as error:
+        ...     print(error)
+        unknown segmenter 'geodesik': did you mean geodesic?
     """
 
 

@@ -16,6 +16,12 @@ class Click:
     Attributes:
         zyx: voxel index in the image's own grid, axes (z, y, x).
         positive: True for "this belongs to it", False for "this does not".
+
+    Example:
+        >>> Click((40, 120, 96)).positive
+        True
+        >>> Click.parse("40,150,96,-")
+        Click(zyx=(40, 150, 96), positive=False)
     """
 
     zyx: tuple[int, int, int]

@@ -25,6 +25,18 @@ class Clicker(ABC):
         oracle: True for a clicker that looks at the truth, as simulated users do; it needs an environment
             with ``reveal_truth=True``, and boards keep it apart from the blind ones.
         rng: source of all chance, seeded by ``reset``.
+
+    Example:
+        >>> import numpy as np
+        >>> from synthfm_env import Click
+        >>> from synthfm_env.envs.actions import click_action
+        >>> class Corner(Clicker):
+        ...     name = "corner"
+        ...
+        ...     def act(self, observation, info):
+        ...         return click_action(Click((0, 0, 0)))
+        >>> Corner().act({}, {}).tolist()
+        [0, 0, 0, 1]
     """
 
     name: ClassVar[str]

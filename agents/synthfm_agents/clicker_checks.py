@@ -30,6 +30,10 @@ def check_clicker(clicker: Clicker) -> None:
 
     Raises:
         InputError: with one line for each thing that is wrong.
+
+    Example:
+        >>> from synthfm_agents import make_clicker
+        >>> check_clicker(make_clicker("random"))
     """
     problems = _problems_of_class(clicker)
     if isinstance(clicker, Clicker):

@@ -53,6 +53,11 @@ class ClickProtocol(Clicker):
         name: with its version, for example ``ritm-3d-v1``.
         rule: raised if a mistake in the code of a protocol is ever mended under the same name.
         params: what it was made with, read-only.
+
+    Example:
+        >>> from synthfm_agents import make_clicker
+        >>> make_clicker("ritm-3d-v1").oracle
+        True
     """
 
     oracle: ClassVar[bool] = True

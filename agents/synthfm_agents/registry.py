@@ -2,6 +2,8 @@
 
 import importlib
 import inspect
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from synthfm_agents.base import Clicker
@@ -10,6 +12,7 @@ from synthfm_agents.blind.ppo.clicker import LearnedClicker
 from synthfm_agents.blind.random import RandomClicker
 from synthfm_agents.blind.uncertain import UncertainClicker
 from synthfm_agents.candidates.clicker import BlindPPO, OracleImitation, OraclePPO
+from synthfm_agents.person import is_person, make_person
 from synthfm_agents.protocol import ClickProtocol
 from synthfm_agents.protocols.cvpr25 import Cvpr25
 from synthfm_agents.protocols.dong2024 import Dong2024
@@ -52,12 +55,22 @@ _CLICKERS: dict[str, type[Clicker]] = {kind.name: kind for kind in _OTHERS + _PR
 
 
 def list_clickers() -> dict[str, str]:
-    """Return each name that ``make_clicker`` knows with one line on what it does."""
+    """Return each name that ``make_clicker`` knows with one line on what it does.
+
+    Example:
+        >>> "ritm-3d-v1" in list_clickers()
+        True
+    """
     return {name: (inspect.getdoc(kind) or "").splitlines()[0] for name, kind in _CLICKERS.items()}
 
 
 def list_protocols() -> dict[str, str]:
-    """Return the name of each click protocol with its hash under default parameters; the default comes first."""
+    """Return the name of each click protocol with its hash under default parameters; the default comes first.
+
+    Example:
+        >>> next(iter(list_protocols()))
+        'synthfm-mm-v1'
+    """
     return {kind.name: kind().protocol_hash for kind in _PROTOCOLS}
 
 
@@ -65,14 +78,22 @@ def make_clicker(name: str, **params: Any) -> Clicker:
     """Build a clicker.
 
     Args:
-        name: a name from ``list_clickers``, or a class of your own as ``"package.module:Class"``.
+        name: a name from ``list_clickers``, a class of your own as ``"package.module:Class"``, or a person as
+            ``"human:ALIAS"``.
         params: what its class takes.
 
     Raises:
         InputError: an unknown name, a class that cannot be imported or is no ``Clicker``, or parameters that
             it does not take.
+
+    Example:
+        >>> make_clicker("synthfm-v1", positives=2, negatives=1).name
+        'synthfm-v1'
     """
-    if ":" in name:
+    kind: Callable[..., Clicker]
+    if is_person(name):
+        kind = partial(make_person, name)
+    elif ":" in name:
         kind = _own(name)
     elif name in _CLICKERS:
         kind = _CLICKERS[name]

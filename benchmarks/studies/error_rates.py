@@ -1,10 +1,10 @@
-"""How often the board's statistics err: simulated studies in which the truth is known.
+"""Error rates of the board's statistics, from simulated studies of known truth.
 
     python benchmarks/studies/error_rates.py
 
-prints the tables of docs/experiments/2026-11-error-rates.md. A study has cases of unequal difficulty, each with several structures whose
-scores are alike within a case (intraclass correlation 0.5). Scores are in [0, 1] and skewed, as Dice values are. All
-chance follows from fixed seeds.
+prints the tables of docs/experiments/2026-11-error-rates.md. A study has cases of unequal difficulty, each with several
+structures whose scores are correlated (intraclass correlation 0.5). Scores are in [0, 1] and skewed, as Dice values
+are. All draws follow from fixed seeds.
 """
 
 import argparse

@@ -1,10 +1,10 @@
-"""Do click protocols agree? The same error maps, and the same cases, under each of them.
+"""Agreement of click protocols on the same error maps and on the same cases.
 
     python benchmarks/studies/protocols.py
 
-prints the two tables of docs/experiments/2026-11-click-protocols.md. The error maps are smooth random shapes whose mask is shifted by
-up to a voxel, leaks and has holes, with slices 2.5 mm apart at 1 mm pixels. The cases are synthetic volumes, played
-with the geodesic segmenter, which needs no weights. All chance follows from fixed seeds.
+prints the two tables of docs/experiments/2026-11-click-protocols.md. The error maps are smooth random shapes whose
+mask is shifted by up to a voxel, leaks and has holes, with slices 2.5 mm apart at 1 mm pixels. The cases are synthetic
+volumes, played with the geodesic segmenter, which needs no weights. All draws follow from fixed seeds.
 """
 
 import argparse

@@ -196,6 +196,11 @@ def make_plan(suite: Suite, reading: Reading = lambda name: None) -> Plan:
     Raises:
         InputError: an unknown segmenter, clicker, parameter, env, recipe, layout or structure; a volume that cannot be
             read where there is no other in its group; nothing left to play.
+
+    Example:
+        >>> from synthfm_bench.suite import load_suite, with_choices
+        >>> len(make_plan(load_suite("synthetic-2d")).jobs) > 0
+        True
     """
     segmenters = {choice.label: build_segmenter(choice) for choice in suite.segmenters}
     first = segmenters[suite.segmenters[0].label]

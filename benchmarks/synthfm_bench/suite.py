@@ -207,7 +207,12 @@ def tolerance_of(suite: Suite, data: Data) -> float:
 
 
 def list_suites() -> dict[str, str]:
-    """Return the description of each suite that comes with the package."""
+    """Return the description of each suite that comes with the package.
+
+    Example:
+        >>> "quick" in list_suites()
+        True
+    """
     return {path.stem: load_suite(path.stem).description for path in sorted(SUITES.glob("*.toml"))}
 
 
@@ -216,6 +221,10 @@ def load_suite(name_or_path: str) -> Suite:
 
     Raises:
         InputError: no such suite, bad TOML, an unknown key (with the near match), a value out of range.
+
+    Example:
+        >>> load_suite("quick").clicks
+        10
     """
     known = {path.stem: path for path in SUITES.glob("*.toml")}
     path = known.get(name_or_path, Path(name_or_path))

@@ -151,6 +151,22 @@ class DatasetEnv(PromptEnv):
     ## Version History
 
     - v0: first version.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> import gymnasium as gym
+        >>> import synthfm_env
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     images, labels = Path(folder, "images"), Path(folder, "labels")
+        ...     images.mkdir()
+        ...     labels.mkdir()
+        ...     volume = synthfm_env.SynthFM3D((8, 32, 32), "clear").sample(seed=7)
+        ...     synthfm_env.save_volume(volume, images / "a.nii.gz", labels / "a.nii.gz")
+        ...     grid = {"spacing": volume.spacing, "shape": (8, 32, 32), "cache": Path(folder, "cache")}
+        ...     env = gym.make("SynthFM/Dataset-v0", data=folder, split="all", segmenter="geodesic", **grid)
+        ...     env.reset(seed=0)[1]["case_id"]
+        'a'
     """
 
     def __init__(

@@ -55,6 +55,16 @@ class SyntheticEnv(PromptEnv):
     ## Version History
 
     - v0: first version.
+
+    Example:
+        >>> import gymnasium as gym
+        >>> import synthfm_env
+        >>> small = {"shape": [8, 32, 32], "recipe": "clear", "segmenter": "geodesic"}
+        >>> env = gym.make("SynthFM/Synthetic3D-v0", max_clicks=2, **small)
+        >>> observation, info = env.reset(seed=0)
+        >>> observation, reward, terminated, truncated, info = env.step([4, 16, 16, 1])
+        >>> observation["mask"].shape, info["clicks_used"], terminated
+        ((8, 32, 32), 1, False)
     """
 
     def __init__(

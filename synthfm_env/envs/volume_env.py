@@ -41,6 +41,15 @@ class VolumeEnv(PromptEnv):
     ## Version History
 
     - v0: first version.
+
+    Example:
+        >>> import gymnasium as gym
+        >>> import synthfm_env
+        >>> volume = synthfm_env.SynthFM3D((8, 32, 32), "clear").sample(seed=7)
+        >>> env = gym.make("SynthFM/Volume-v0", image=volume, segmenter="geodesic", structure=1)
+        >>> observation, info = env.reset(seed=0)
+        >>> info["dice"]
+        0.0
     """
 
     def __init__(

@@ -24,6 +24,10 @@ def normalised_auc(scores: Sequence[float] | NDArray) -> float:
 
     Raises:
         InputError: no score, or one that is not in [0, 1].
+
+    Example:
+        >>> normalised_auc([0.5, 0.7, 0.9])
+        0.7
     """
     values = _checked("normalised_auc", scores)
     if values.size == 1:
@@ -43,6 +47,10 @@ def clicks_to_target(scores: Sequence[float] | NDArray, target: float) -> int | 
 
     Raises:
         InputError: a target out of its range; no score, or one that is not in [0, 1].
+
+    Example:
+        >>> clicks_to_target([0.5, 0.7, 0.9], target=0.7)
+        2
     """
     if not 0 < target <= 1:
         raise InputError(f"clicks_to_target: the target is {target}, expected a score above 0 and up to 1")
@@ -58,6 +66,10 @@ def worst_drop(scores: Sequence[float] | NDArray) -> float:
 
     Raises:
         InputError: no score, or one that is not in [0, 1].
+
+    Example:
+        >>> round(worst_drop([0.5, 0.8, 0.6, 0.9]), 3)
+        0.2
     """
     values = _checked("worst_drop", scores)
     return float(max(0.0, -np.diff(values).min(initial=0.0)))

@@ -15,6 +15,11 @@ def dice(a: NDArray, b: NDArray) -> float:
 
     Raises:
         InputError: the shapes differ.
+
+    Example:
+        >>> import numpy as np
+        >>> round(dice(np.array([1, 1, 0], bool), np.array([1, 0, 0], bool)), 3)
+        0.667
     """
     common, size_a, size_b = _overlap("dice", a, b)
     return 2 * common / (size_a + size_b) if size_a + size_b else 1.0
@@ -29,6 +34,11 @@ def iou(a: NDArray, b: NDArray) -> float:
 
     Raises:
         InputError: the shapes differ.
+
+    Example:
+        >>> import numpy as np
+        >>> iou(np.array([1, 1, 0], bool), np.array([1, 0, 0], bool))
+        0.5
     """
     common, size_a, size_b = _overlap("iou", a, b)
     union = size_a + size_b - common

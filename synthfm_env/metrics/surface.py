@@ -34,6 +34,14 @@ class Surfaces:
             Infinite where the other mask is empty.
         areas: of the same elements; float64 (n,), in mm² (mm for a contour).
         spacing: voxel size along the axes measured, in mm.
+
+    Example:
+        >>> import numpy as np
+        >>> truth = np.zeros((8, 16, 16), bool)
+        >>> truth[2:6, 4:12, 4:12] = True
+        >>> surfaces = Surfaces.between(truth, np.roll(truth, 1, axis=2), spacing=(2.0, 1.0, 1.0))
+        >>> float(surfaces.distances[0].max())
+        1.0
     """
 
     distances: tuple[NDArray[np.float32], NDArray[np.float32]]
@@ -122,6 +130,13 @@ def nsd(a: NDArray, b: NDArray, spacing: tuple[float, float, float], tolerance_m
 
     Raises:
         InputError: shapes, spacing or tolerance are not as above.
+
+    Example:
+        >>> import numpy as np
+        >>> truth = np.zeros((8, 16, 16), bool)
+        >>> truth[2:6, 4:12, 4:12] = True
+        >>> nsd(np.roll(truth, 1, axis=2), truth, spacing=(2.0, 1.0, 1.0), tolerance_mm=1.0)
+        1.0
     """
     return Surfaces.between(a, b, spacing).nsd(tolerance_mm)
 
@@ -138,6 +153,13 @@ def hd95(a: NDArray, b: NDArray, spacing: tuple[float, float, float]) -> float:
 
     Raises:
         InputError: shapes or spacing are not as above.
+
+    Example:
+        >>> import numpy as np
+        >>> truth = np.zeros((8, 16, 16), bool)
+        >>> truth[2:6, 4:12, 4:12] = True
+        >>> hd95(np.roll(truth, 3, axis=2), truth, spacing=(2.0, 1.0, 1.0))
+        3.0
     """
     return Surfaces.between(a, b, spacing).hausdorff(95)
 

@@ -31,6 +31,10 @@ class Capabilities:
         negative_clicks: clicks outside the structure.
         boxes: ``Session.prompt(box=...)``.
         initial_mask: ``Session.prompt(mask=...)``.
+
+    Example:
+        >>> Capabilities(boxes=True).boxes
+        True
     """
 
     volumes: bool = True
@@ -49,6 +53,12 @@ class Prediction:
         logits: float32 (D, h, w) in the model's own in-plane resolution, above 0 inside; None where the
             model has none.
         seconds: cost of this answer.
+
+    Example:
+        >>> import numpy as np
+        >>> answer = Prediction(np.ones((1, 4, 4), bool), logits=None, seconds=Seconds(encode=0.5, predict=0.1))
+        >>> answer.mask.shape, sum(answer.seconds)
+        ((1, 4, 4), 0.6)
     """
 
     mask: NDArray[np.bool_]
@@ -190,7 +200,17 @@ def _forget_prompts(reset: Callable[[Any], None]) -> Callable[[Any], None]:
 
 
 class Segmenter(ABC):
-    """A promptable model. Many sessions share it; it holds no state of any of them."""
+    """A promptable model. Many sessions share it; it holds no state of any of them.
+
+    Example:
+        >>> import numpy as np
+        >>> from synthfm_env import Click, make_segmenter
+        >>> image = np.zeros((4, 16, 16), np.uint8)
+        >>> image[1:3, 4:10, 4:10] = 200
+        >>> with make_segmenter("geodesic").start(image, spacing=(2.0, 1.0, 1.0)) as session:
+        ...     int(session.add(Click((1, 6, 6))).mask.sum())
+        45
+    """
 
     name: str
     capabilities: Capabilities

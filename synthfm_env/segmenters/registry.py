@@ -21,7 +21,12 @@ _DESCRIPTIONS |= {name: "Meta's SAM 2; its checkpoint is placed by you or fetche
 
 
 def list_segmenters() -> dict[str, str]:
-    """Return each name that ``make_segmenter`` knows with one line on what it is."""
+    """Return each name that ``make_segmenter`` knows with one line on what it is.
+
+    Example:
+        >>> "geodesic" in list_segmenters()
+        True
+    """
     return dict(_DESCRIPTIONS)
 
 
@@ -56,6 +61,10 @@ def make_segmenter(
 
     Raises:
         InputError: an unknown name, weights that cannot be loaded, or ``refine`` without ``distances``.
+
+    Example:
+        >>> make_segmenter("geodesic").name
+        'geodesic'
     """
     if ":" in name_or_path:
         return _own(name_or_path)

@@ -74,6 +74,11 @@ class SynthFM3D:
 
     Raises:
         InputError: the shape, the recipe or the device is not one that can be drawn with.
+
+    Example:
+        >>> volume = SynthFM3D(shape=(8, 32, 32), recipe="clear").sample(seed=7)
+        >>> volume.image.shape, volume.image.dtype, volume.label.dtype
+        ((8, 32, 32), dtype('float32'), dtype('int16'))
     """
 
     def __init__(

@@ -116,7 +116,12 @@ def _shipped() -> dict[str, dict[str, Any]]:
 
 
 def list_recipes() -> list[str]:
-    """Return the names of the recipes that ship with the package."""
+    """Return the names of the recipes that ship with the package.
+
+    Example:
+        >>> "ct" in list_recipes()
+        True
+    """
     return sorted(_shipped())
 
 
@@ -129,6 +134,10 @@ def load_recipe(source: "str | Path | dict[str, Any] | Recipe") -> Recipe:
 
     Raises:
         InputError: the name or file is not known, or a key or value is not one a recipe takes.
+
+    Example:
+        >>> load_recipe({"extends": "ct", "contrast": [0.2, 0.6]}).contrast
+        (0.2, 0.6)
     """
     if isinstance(source, Recipe):
         return source

@@ -39,6 +39,10 @@ def check_segmenter(segmenter: Segmenter) -> None:
 
     Raises:
         InputError: with one line for each thing that is wrong.
+
+    Example:
+        >>> from synthfm_env import make_segmenter
+        >>> check_segmenter(make_segmenter("geodesic"))
     """
     problems = list(_of_class(segmenter))
     if not problems:

@@ -22,6 +22,10 @@ def bundled_volume(name: str) -> Volume:
 
     Raises:
         InputError: an unknown name, or ``nilearn`` is not installed.
+
+    Example:
+        >>> bundled_volume("mni152").image.shape  # needs the extra "real"
+        (95, 117, 99)
     """
     if name not in BUNDLED:
         raise unknown_name("bundled volume", name, BUNDLED)

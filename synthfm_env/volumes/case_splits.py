@@ -26,7 +26,7 @@ def split_cases(case_ids: Iterable[str], fractions: Sequence[float], seed: int) 
 
     Example:
         >>> split_cases("abcdefgh", (0.5, 0.25, 0.25), seed=1)
-        {'train': ['a', 'c', 'e', 'g'], 'validation': ['d', 'h'], 'test': ['b', 'f']}
+        {'train': ['a', 'b', 'e', 'f'], 'validation': ['c', 'g'], 'test': ['d', 'h']}
     """
     if len(fractions) != len(SPLITS) or min(fractions) < 0 or abs(sum(fractions) - 1) > 1e-6:
         raise InputError(

@@ -37,6 +37,11 @@ def to_uint8(image: NDArray, modality: str) -> NDArray[np.uint8]:
 
     Raises:
         InputError: an unknown modality, no voxels, a dtype that is not real, NaN or infinite voxels.
+
+    Example:
+        >>> import numpy as np
+        >>> to_uint8(np.array([[[-1000.0, -160.0, 40.0, 240.0]]]), "CT").tolist()
+        [[[0, 0, 127, 255]]]
     """
     if modality not in MODALITIES:
         raise InputError(f"unknown modality {modality!r}: expected one of {', '.join(MODALITIES)}")
@@ -76,6 +81,16 @@ def spread_sample(image: NDArray) -> NDArray:
     while math.gcd(step, image.size) > 1:
         step += 1
     return image.reshape(-1)[::step]
+
+
+def guess_modality(image: NDArray) -> str:
+    """Return "CT" if the voxels are whole numbers that reach down to -500 or below, as air does in HU; else "other".
+
+    Args:
+        image: (D, H, W), axes (z, y, x), in the scanner's units.
+    """
+    sample = spread_sample(image)
+    return "CT" if image.min() <= -500 and np.array_equal(sample, np.rint(sample)) else "other"
 
 
 def _percentile_window(image: NDArray) -> tuple[float, float]:

@@ -16,7 +16,7 @@ from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
 from synthfm_env.errors import InputError
-from synthfm_env.volumes.intensity import check_intensities, spread_sample
+from synthfm_env.volumes.intensity import check_intensities, guess_modality
 from synthfm_env.volumes.orientation import (
     affine_mm,
     corner_shift_mm,
@@ -70,6 +70,15 @@ def load_volume(
         InputError: a file that is missing, truncated, corrupt or no NIfTI; several volumes in one file; NaN,
             infinite or complex voxels; a label with other than whole numbers from 0 up, without any
             structure, or on another grid than the image (corners more than half a voxel apart).
+
+    Example:
+        >>> import tempfile
+        >>> from synthfm_env import SynthFM3D, load_volume, save_volume
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     save_volume(SynthFM3D((8, 32, 32), "ct").sample(1), f"{folder}/ct.nii.gz", f"{folder}/label.nii.gz")
+        ...     volume = load_volume(f"{folder}/ct.nii.gz", f"{folder}/label.nii.gz", modality="CT")
+        >>> volume.image.shape
+        (8, 32, 32)
     """
     path = Path(image_path)
     header, voxels = _read(path)
@@ -80,7 +89,7 @@ def load_volume(
         image=image,
         label=label,
         spacing=spacing_zyx(affine),
-        modality=_guess_modality(image) if modality is None else modality,
+        modality=guess_modality(image) if modality is None else modality,
         case_id=case_id or _case_id(path),
         structures={} if label is None else {i: str(i) for i in _label_ids(label)},
         affine=affine,
@@ -120,6 +129,13 @@ def save_mask(mask: NDArray, like: Volume, path: FilePath) -> None:
 
     Raises:
         InputError: the mask is on another grid, or the file cannot be written.
+
+    Example:
+        >>> import tempfile
+        >>> from synthfm_env import SynthFM3D, save_mask
+        >>> volume = SynthFM3D((8, 32, 32), "ct").sample(1)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     save_mask(volume.label == 1, volume, f"{folder}/mask.nii.gz")
     """
     if mask.shape != like.image.shape:
         raise InputError(f"save_mask: the mask's grid {mask.shape} is unlike the volume's {like.image.shape} (z, y, x)")
@@ -148,12 +164,31 @@ def save_volume(volume: Volume, image_path: FilePath, label_path: FilePath | Non
 
     Raises:
         InputError: a label path for a volume without a label, or a file that cannot be written.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from synthfm_env import SynthFM3D, save_volume
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     save_volume(SynthFM3D((8, 32, 32), "ct").sample(1), f"{folder}/ct.nii.gz", f"{folder}/label.nii.gz")
+        ...     sorted(path.name for path in Path(folder).iterdir())
+        ['ct.nii.gz', 'label.nii.gz']
     """
     if label_path is not None and volume.label is None:
         raise InputError(f"save_volume: {volume.case_id} has no label to write to {label_path}")
     _write(_on_own_grid(volume.image, volume), Path(image_path))
     if label_path is not None and volume.label is not None:
         _write(_on_own_grid(_compact(volume.label), volume), Path(label_path))
+
+
+def image_as_nifti(volume: Volume) -> bytes:
+    """Return a volume's image as an uncompressed NIfTI file whose axes follow the volume's, whatever its affine.
+
+    A viewer that loads it shows voxel (z, y, x) of the volume at index (x, y, z), and no tilt.
+    """
+    file = nib.Nifti1Image(volume.image.T, np.diag((*reversed(volume.spacing), 1.0)))
+    file.header.set_xyzt_units("mm")
+    return bytes(file.to_bytes())
 
 
 def _read(path: Path) -> tuple[nib.Nifti1Header, NDArray]:
@@ -270,11 +305,6 @@ def _label_ids(label: NDArray[np.integer]) -> list[int]:
     for part in label:
         present.update(np.unique(part).tolist())
     return sorted(present - {0})
-
-
-def _guess_modality(image: NDArray[np.float32]) -> str:
-    sample = spread_sample(image)
-    return "CT" if image.min() <= -500 and np.array_equal(sample, np.rint(sample)) else "other"
 
 
 def _case_id(path: Path) -> str:

@@ -1,6 +1,7 @@
 """How the axes of a NIfTI file become (z, y, x), and back."""
 
 import itertools
+from collections.abc import Sequence
 
 import nibabel as nib
 import numpy as np
@@ -57,16 +58,25 @@ def corner_shift_mm(shape: tuple[int, ...], one: NDArray[np.float64], other: NDA
     return float(np.linalg.norm(corners @ (one - other).T, axis=1).max())
 
 
-def _axes(header: nib.Nifti1Header) -> tuple[NDArray, NDArray]:
-    """Return nibabel's orientation of the stored axes, and of the wanted (x, y, z).
+def canonical_codes(stored: NDArray, shape: Sequence[int]) -> str:
+    """Return the axis codes that a volume's (x, y, z) axes get.
 
-    Wanted is RAS+, but the normal of a single slice always comes last: a sagittal image is still one slice.
+    They are RAS+, but the normal of a single slice always comes last: a sagittal image is still one slice.
+
+    Args:
+        stored: nibabel's orientation of the stored axes.
+        shape: lengths of the stored axes.
     """
-    stored = io_orientation(header.get_best_affine())
     lengths = np.empty(3, dtype=int)
-    lengths[stored[:, 0].astype(int)] = spatial_shape(header)
+    lengths[stored[:, 0].astype(int)] = shape
     axes = "RAS"
     if np.count_nonzero(lengths == 1) == 1:
         normal = axes[int(np.argmin(lengths))]
         axes = axes.replace(normal, "") + normal
-    return stored, axcodes2ornt(axes)
+    return axes
+
+
+def _axes(header: nib.Nifti1Header) -> tuple[NDArray, NDArray]:
+    """Return nibabel's orientation of the stored axes, and of the wanted (x, y, z)."""
+    stored = io_orientation(header.get_best_affine())
+    return stored, axcodes2ornt(canonical_codes(stored, spatial_shape(header)))

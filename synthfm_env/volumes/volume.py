@@ -28,6 +28,14 @@ class Volume:
 
     Raises:
         InputError: the image is not 3D, or label and image differ in shape, or a spacing is not positive.
+
+    Example:
+        >>> import numpy as np
+        >>> label = np.zeros((4, 8, 8), np.int16)
+        >>> label[1:3, 2:5, 2:5] = 1
+        >>> volume = Volume(label * 100.0, label, (2.0, 1.0, 1.0), "MR", "case 1", structures={1: "liver"})
+        >>> int(volume.truth("liver").sum())
+        18
     """
 
     image: NDArray[np.float32]

@@ -34,8 +34,8 @@ def test_the_sentence_of_a_clear_pair_is_what_the_records_give():
     interval = estimate(a - b)
     p = stats.wilcoxon(a, b).pvalue
     assert said == (
-        f"with random: sam over geodesic by {100 * (a - b).mean():.1f} Dice points [{100 * interval.low:.1f}, "
-        f"{100 * interval.high:.1f}], better in {(a > b).sum()} of 12 cases, p = {p:.3f} after Holm."
+        f"with random: sam leads geodesic by {100 * (a - b).mean():.1f} Dice points [{100 * interval.low:.1f}, "
+        f"{100 * interval.high:.1f}], better in {(a > b).sum()} of 12 cases, p = {p:.3f} (Holm)."
     )
 
 
@@ -44,27 +44,27 @@ def test_the_sentence_of_a_pair_that_shows_nothing_says_what_could_have_been_sho
     (comparison,) = compare_group(rows := group(a=list(a), b=list(np.roll(a, 5))), rows[0].primary)
     assert comparison.pair.p_holm > 0.05
     assert sentence(comparison).endswith(
-        f"after Holm: not shown; 12 cases could have shown {100 * comparison.pair.detectable:.1f}"
+        f"(Holm): not significant (n = 12, minimal detectable difference {100 * comparison.pair.detectable:.1f})"
     )
 
 
 def test_few_cases_could_not_have_shown_any_difference():
     assert verdict(group(a=[0.5, 0.6, 0.7], b=[0.1, 0.2, 0.4]))[0].endswith(
-        "better in 3 of 3 cases, p = 0.250 after Holm: not shown, and 3 cases could not have shown any difference."
+        "better in 3 of 3 cases, p = 0.250 (Holm): not significant (n = 3, too few for any difference)."
     )
     assert verdict(group(a=[0.5, 0.6], b=[0.1, 0.2]))[0] == (
-        "with random: a over b by 40.0 Dice points, better in 2 of 2 cases; 2 cases are too few for a test."
+        "with random: a leads b by 40.0 Dice points, better in 2 of 2 cases; 2 cases are too few for a test."
     )
 
 
 def test_one_case_and_level_ones_and_tiny_p_values():
     assert verdict(group(a=[0.5], b=[0.2])) == [
-        "with random: a over b by 30.0 Dice points; 1 case is too few for a test.",
+        "with random: a leads b by 30.0 Dice points; 1 case is too few for a test.",
         "One case is an example, not a ranking.",
     ]
-    assert verdict(group(a=[0.5] * 8, b=[0.5] * 8))[0].startswith("with random: a and b are level [0.0, 0.0]")
+    assert verdict(group(a=[0.5] * 8, b=[0.5] * 8))[0].startswith("with random: a and b are equal [0.0, 0.0]")
     far = verdict(group(a=spread(0.8, 20), b=spread(0.3, 20, seed=1)))[0]
-    assert far.endswith("better in 20 of 20 cases, p < 0.001 after Holm.")
+    assert far.endswith("better in 20 of 20 cases, p < 0.001 (Holm).")
 
 
 def test_pairs_differ_in_one_thing_and_holm_is_over_all_of_them():
@@ -80,7 +80,7 @@ def test_pairs_differ_in_one_thing_and_holm_is_over_all_of_them():
     assert [c.of for c in found] == ["segmenters"] * 6 + ["clickers"] * 3
     assert {c.held for c in found} == {"with random", "with ritm", "of a", "of b", "of c"}
     assert [c.pair.p_holm for c in found] == holm([c.pair.p_wilcoxon for c in found])
-    assert verdict(rows, most=2)[-1] == "7 more pairs stand in leaderboard.md."
+    assert verdict(rows, most=2)[-1] == "7 more pairs are in leaderboard.md."
 
 
 def test_pairs_are_compared_on_the_cases_that_both_have():
@@ -98,7 +98,7 @@ def test_less_is_better_for_some_figures():
     ]
     rows = make_board(episodes_of(records))
     (comparison,) = compare_group(rows, next(f for f in rows[0].figures if f.key == "hd95_mm"))
-    assert sentence(comparison).startswith("near over far by 8.0 HD95 mm [8.0, 8.0], better in 6 of 6 cases, p = 0.031")
+    assert sentence(comparison).startswith("near leads far by 8.0 HD95 mm [8.0, 8.0], better in 6 of 6 cases, p = 0.031")
 
 
 def test_failures_are_named():

@@ -209,7 +209,7 @@ def test_the_board_on_a_volume_of_ones_own(place, monkeypatch, capsys):
     out, err = capsys.readouterr()
     assert "own volume: scan (1 case)" in out
     assert "synthetic" not in out.partition("own volume")[0]
-    assert "of toys:Ball: ritm-3d-v1 over random by" in " ".join(out.split())
+    assert "of toys:Ball: ritm-3d-v1 leads random by" in " ".join(out.split())
     assert "report: mine/report.html" in out
     assert "run: mine" in out
     assert "next: synthfm segment" in out

@@ -84,7 +84,7 @@ def other_figures(tolerance_mm: float | None) -> list[Figure]:
             lambda episode: float(episode.nsd[-1]),
             True,
             "score",
-            "Normalised surface Dice after the last click: share of both surfaces that lie within the tolerance.",
+            "Normalised surface Dice after the last click: share of both surfaces within the tolerance.",
         ),
         Figure(
             "hd95_mm",
@@ -100,7 +100,7 @@ def other_figures(tolerance_mm: float | None) -> list[Figure]:
             lambda episode: episode.worst_drop,
             False,
             "score",
-            "By how much the worst single click of an episode lowered Dice.",
+            "Largest drop of Dice by a single click of an episode.",
         ),
         Figure(
             "compliance",
@@ -108,6 +108,6 @@ def other_figures(tolerance_mm: float | None) -> list[Figure]:
             lambda episode: episode.compliance,
             True,
             "share",
-            "Share of the clicks whose own voxel the mask obeyed at once.",
+            "Share of the clicks whose voxel got the label of the click at once.",
         ),
     ]

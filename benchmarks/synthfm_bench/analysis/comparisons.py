@@ -1,4 +1,4 @@
-"""Who is better than whom, and how sure that is: all pairs of a board's rows, each in one plain sentence."""
+"""Compares all pairs of a board's rows: one sentence and one line of CSV for each."""
 
 import csv
 import io
@@ -66,7 +66,7 @@ def compare_group(group: Sequence[Row], figure: Figure) -> list[Comparison]:
 
 
 def sentence(comparison: Comparison) -> str:
-    """Say what a pair shows, for example "A over B by 3.1 Dice points [1.2, 5.0], p = 0.003 after Holm"."""
+    """Describe a pair, for example "A leads B by 3.1 Dice points [1.2, 5.0], p = 0.003 (Holm)"."""
     pair, figure = comparison.pair, comparison.figure
     scale, unit = {
         "score": (100, f"{figure.name.partition('@')[0]} points"),
@@ -79,35 +79,35 @@ def sentence(comparison: Comparison) -> str:
         return f"{scale * value:.1f}".replace("-0.0", "0.0")
 
     if abs(pair.difference.mean) < _LEVEL:
-        text = f"{pair.better} and {pair.worse} are level"
+        text = f"{pair.better} and {pair.worse} are equal"
     else:
-        text = f"{pair.better} over {pair.worse} by {points(pair.difference.mean)} {unit}"
+        text = f"{pair.better} leads {pair.worse} by {points(pair.difference.mean)} {unit}"
     if pair.difference.low is not None and pair.difference.high is not None:
         text += f" [{points(pair.difference.low)}, {points(pair.difference.high)}]"
     if cases > 1:
         text += f", better in {pair.wins} of {cases} cases"
     if pair.p_holm is None:
         return f"{text}; {cases} case{'s are' if cases > 1 else ' is'} too few for a test"
-    text += f", p {_p(pair.p_holm)} after Holm"
+    text += f", p {_p(pair.p_holm)} (Holm)"
     if pair.p_holm <= LEVEL:
         return text
     if pair.detectable is None:
-        return f"{text}: not shown, and {cases} cases could not have shown any difference"
-    return f"{text}: not shown; {cases} cases could have shown {points(pair.detectable)}"
+        return f"{text}: not significant (n = {cases}, too few for any difference)"
+    return f"{text}: not significant (n = {cases}, minimal detectable difference {points(pair.detectable)})"
 
 
 def verdict(group: Sequence[Row], most: int | None = None) -> list[str]:
-    """Say in a sentence per pair who is ahead in one group of data by the primary figure, and what failed.
+    """Return a sentence for each pair of one group of data in the primary figure, and one for each row with failures.
 
     Args:
         group: rows of one group.
-        most: leave out pairs beyond so many, and say so.
+        most: pairs beyond this number are counted only.
     """
     primary = group[0].primary
     comparisons = compare_group(group, primary)
     said = [f"{comparison.held}: {sentence(comparison)}." for comparison in comparisons[:most]]
     if len(comparisons) > len(said):
-        said.append(f"{len(comparisons) - len(said)} more pairs stand in leaderboard.md.")
+        said.append(f"{len(comparisons) - len(said)} more pairs are in leaderboard.md.")
     for row in group:
         if row.failures:
             failed = sum(row.failures.values())

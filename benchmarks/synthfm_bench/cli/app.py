@@ -11,9 +11,11 @@ from synthfm_bench.cli.datasets import datasets
 from synthfm_bench.cli.generate import generate
 from synthfm_bench.cli.list import list_
 from synthfm_bench.cli.messages import complain
+from synthfm_bench.cli.play import play
 from synthfm_bench.cli.record import record
 from synthfm_bench.cli.report import report
 from synthfm_bench.cli.segment import segment
+from synthfm_bench.cli.serve import serve
 from synthfm_bench.cli.train import train
 from synthfm_bench.cli.verify import verify
 from synthfm_env.errors import InputError
@@ -34,6 +36,8 @@ app.command()(bench)
 app.command()(report)
 app.command()(verify)
 app.command()(segment)
+app.command()(serve)
+app.command()(play)
 app.command("list")(list_)
 app.command()(generate)
 app.command()(record)

@@ -15,6 +15,7 @@ from synthfm_bench.results.episode_result import Episode
 from synthfm_bench.results.step_record import StepRecord
 from synthfm_bench.suite import Data, DatasetData, Suite, SyntheticData
 from synthfm_env.envs.actions import click_action
+from synthfm_env.envs.prompt_env import PromptEnv
 from synthfm_env.errors import InputError
 from synthfm_env.prompts import Click
 from synthfm_env.segmenters import Segmenter
@@ -104,7 +105,15 @@ class Replayer:
         self._env = self._segmenter = None
 
     def _answers(self, env: gym.Env[Any, Any], episode: Episode) -> Iterator[Answer]:
-        for click, step in answered(episode):
+        prompt_env = env.unwrapped
+        assert isinstance(prompt_env, PromptEnv), "an environment of this project"
+        for step in episode.steps:
+            if step.undone:
+                prompt_env.undo()
+                continue
+            if step.point_zyx is None or step.mask_sha256 is None:
+                continue
+            click = Click(step.point_zyx, bool(step.label))
             observation, *_ = env.step(click_action(click))
             mask = observation["mask"].view(bool)
             yield Answer(click, mask, step, hashlib.sha256(mask.data).hexdigest() == step.mask_sha256)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from synthfm_agents.person import is_person
 from synthfm_bench.analysis.aggregate import Row, make_board
 from synthfm_bench.execution.local_pool import Pool, default_workers
 from synthfm_bench.execution.progress import progress
@@ -73,10 +74,11 @@ def run_suite(
         KeyboardInterrupt: the user stopped it; the message says what was kept and how to go on.
     """
     _check_executor(executor)
+    refuse_people(suite)
     started = datetime.now(UTC)
     if resume is None:
         folder = new_folder(suite.name, out, started)
-        about = _about(suite, plan, started, workers)
+        about = about_run(suite, plan, started, workers)
         write_json(folder / "run.json", about)
     else:
         folder, about = resume, check_same(resume, suite, plan)
@@ -95,6 +97,15 @@ def run_suite(
                     file.append(episode)
         with _writing():
             return _finish(folder, about, pool)
+
+
+def refuse_people(suite: Suite) -> None:
+    """Raise InputError if a suite names a person as a clicker: no rule computes their clicks."""
+    for choice in suite.clickers:
+        if is_person(choice.use):
+            raise InputError(
+                f"clicker {choice.use}: a person clicks in `synthfm play`; name a rule, or another clicker"
+            )
 
 
 def _check_executor(executor: str) -> None:
@@ -121,7 +132,7 @@ def _finish(folder: Path, about: dict[str, Any], pool: "Pool | RayPool") -> Fini
     digest = results_hash(run.records)
     write_tables(folder, f"{about['suite']['name']}: results {digest[:12]}", rows)
     write_text(folder / "results_hash", digest + "\n")
-    write_json(folder / "run.json", about | _end("finished", len(run.episodes)) | {"results_hash": digest})
+    write_json(folder / "run.json", about | end_of_run("finished", len(run.episodes)) | {"results_hash": digest})
     return Finished(folder, rows, digest, _pace(pool))
 
 
@@ -155,7 +166,7 @@ def _ends_clearly(folder: Path, about: dict[str, Any], episodes: int, suite: str
             with StepsFile(folder / "steps.jsonl", read_only=True) as file:
                 played = len(file.episodes)
             stopped = isinstance(error, KeyboardInterrupt)
-            write_json(folder / "run.json", about | _end("stopped" if stopped else "failed", played))
+            write_json(folder / "run.json", about | end_of_run("stopped" if stopped else "failed", played))
         kept = f"{played} of {episodes} episodes are kept in {folder}/steps.jsonl"
         again = f"go on with: synthfm bench {suite} --resume --out {folder}"
         if isinstance(error, KeyboardInterrupt):
@@ -165,7 +176,8 @@ def _ends_clearly(folder: Path, about: dict[str, Any], episodes: int, suite: str
         raise
 
 
-def _about(suite: Suite, plan: Plan, started: datetime, workers: int | None) -> dict[str, Any]:
+def about_run(suite: Suite, plan: Plan, started: datetime, workers: int | None) -> dict[str, Any]:
+    """Return what ``run.json`` holds when a run begins."""
     return {
         "schema": SCHEMA,
         "run_id": f"{suite.name}-{started:%Y%m%dT%H%M%SZ}",
@@ -185,5 +197,6 @@ def _about(suite: Suite, plan: Plan, started: datetime, workers: int | None) -> 
     }
 
 
-def _end(status: str, played: int) -> dict[str, Any]:
+def end_of_run(status: str, played: int) -> dict[str, Any]:
+    """Return what ``run.json`` gets when a run ends."""
     return {"status": status, "ended": datetime.now(UTC).isoformat(timespec="seconds"), "played": played}

@@ -13,6 +13,7 @@ from synthfm_bench.execution.local_pool import Pool
 from synthfm_bench.execution.progress import progress
 from synthfm_bench.execution.resume import suite_of
 from synthfm_bench.plan import Plan, evenly, make_plan
+from synthfm_bench.play.replay import replay_people
 from synthfm_bench.results.episode_result import Episode
 from synthfm_bench.results.provenance import versions
 from synthfm_bench.results.run_directory import Run, read_run
@@ -90,11 +91,13 @@ def verify(folder: Path, *, episodes: int | None, workers: int, console: Console
         raise InputError(
             f"{folder}: {len(gone)} of its episodes cannot be played here, for example {gone[0]}: {_why(plan)}"
         )
-    left = plan.without(known - {one.episode_id for one in chosen})
     suite = suite_of(folder)
-    pool = Pool(suite, str(run.about.get("run_id", "")), min(workers, len(left.jobs)))
+    run_id = str(run.about.get("run_id", ""))
+    again = replay_people(suite, run_id, plan, chosen)
+    left = plan.without(known - {one.episode_id for one in chosen} | again.keys())
+    pool = Pool(suite, run_id, min(workers, max(1, len(left.jobs))))
     with closing(pool), progress(len(left.tasks), suite.clicks, console) as advance:
-        again = {records[0].episode_id: Episode(records) for records in pool.play(left.jobs, advance)}
+        again |= {records[0].episode_id: Episode(records) for records in pool.play(left.jobs, advance)}
     differences = [found for one in chosen if (found := _compare(one, again[one.episode_id])) is not None]
     return Verdict(len(chosen), len(run.episodes), tuple(differences), _tampered(run), tuple(_changed(run, plan)))
 

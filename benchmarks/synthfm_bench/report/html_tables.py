@@ -57,10 +57,10 @@ def board_table(group: Sequence[Row]) -> Table:
         for target in group[0].targets
     ]
     headings += [
-        ("s/click", "Seconds of the segmenter for a click, encoding apart."),
+        ("s/click", "Seconds of the segmenter for a click, without encoding."),
         ("encode s", "Seconds for an image, paid once."),
         ("MiB", "Most memory that the process held."),
-        ("failed", "Episodes that failed, by kind; they score 0 from there on."),
+        ("failed", "Episodes that failed, by kind; they score 0 from the failed click on."),
     ]
     rows = []
     for row, rank in zip(group, ranks(group), strict=True):
@@ -85,7 +85,7 @@ def pairs_table(group: Sequence[Row]) -> Table:
     headings = [
         ("better", "The one with the higher mean."),
         ("worse", ""),
-        ("on", "What both share."),
+        ("on", "The clicker or segmenter that both share."),
         ("difference", "Mean over cases of better minus worse, with its 95 % BCa interval."),
         ("median", "Median difference over cases."),
         ("cases won", "Cases in which better is ahead, of all."),
@@ -94,7 +94,7 @@ def pairs_table(group: Sequence[Row]) -> Table:
         ("p (t)", "Paired t-test, unadjusted, as many papers report it."),
         ("rank-biserial", "Effect size of the signed-rank test, from -1 to 1."),
         ("d_z", "Effect size of the t-test: mean over standard deviation of the differences."),
-        ("could show", "Smallest true difference that so many cases show with 80 % power."),
+        ("detectable", "Minimal detectable difference: significant with 80 % power, given the number of cases."),
     ]
     rows = []
     for comparison in compare_group(group, group[0].primary):

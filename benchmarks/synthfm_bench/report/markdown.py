@@ -19,7 +19,7 @@ METHODS = (
     "Figures are means over cases, structures averaged inside a case, with 95 % BCa bootstrap intervals over cases. "
     "Failed episodes score 0 from the failed click on and are never left out; episodes that end early keep their "
     "last score. Pairs are compared by two-sided Wilcoxon signed-rank tests on case means, Holm-adjusted over all "
-    "pairs of a group; what could have been shown is the difference found with 80 % power. Rank: by {primary} among "
+    "pairs of a group; the minimal detectable difference is the one found with 80 % power. Rank: by {primary} among "
     "rows with the same clicker, with its 95 % bootstrap interval. NoC@T: median number of clicks to Dice T/100, with "
     "the share of episodes that reached it. An oracle clicker sees the truth and clicks on errors, a blind one does "
     "not."

@@ -15,7 +15,17 @@ SCHEMA = 2
 FAILURES = ("no_valid_click", "model_error", "timeout", "invalid_prompt")
 """Outcomes that count as failures. ``no_error``, a clicker that finds nothing left to correct, does not."""
 NOT_RESULTS = frozenset(
-    ("run_id", "device", "error", "t_click_s", "t_encode_s", "t_predict_s", "peak_memory_mib", "peak_gpu_mib")
+    (
+        "run_id",
+        "device",
+        "error",
+        "t_click_s",
+        "t_pause_s",
+        "t_encode_s",
+        "t_predict_s",
+        "peak_memory_mib",
+        "peak_gpu_mib",
+    )
 )
 """Fields that differ between two runs of the same thing; ``results_hash`` leaves them out."""
 
@@ -68,7 +78,9 @@ class StepRecord:
         reward: the env's.
         terminated: whether the episode ended here before its budget.
         truncated: whether the budget is used up.
-        t_click_s: seconds that the clicker took.
+        undone: whether this step took back the newest click; it counts as a click.
+        t_click_s: seconds that the clicker took; of a person, from seeing the mask to the click, pauses left out.
+        t_pause_s: seconds that a person paused before this click; None for other clickers.
         t_encode_s: seconds that the segmenter took for the image, paid once; None where it gave no answer.
         t_predict_s: seconds that it took for this click.
         peak_memory_mib: the most memory that the process held since the step before, in MiB.
@@ -105,6 +117,7 @@ class StepRecord:
     point_zyx: tuple[int, int, int] | None = None
     point_mm: tuple[float, float, float] | None = None
     label: int | None = None
+    undone: bool = False
     outcome: str
     dice: float
     iou: float
@@ -120,6 +133,7 @@ class StepRecord:
     terminated: bool
     truncated: bool
     t_click_s: float | None = None
+    t_pause_s: float | None = None
     t_encode_s: float | None = None
     t_predict_s: float | None = None
     peak_memory_mib: float | None = None
@@ -176,6 +190,8 @@ def results_hash(records: Iterable[StepRecord]) -> str:
     digest = hashlib.sha256()
     for record in ordered:
         kept = {key: value for key, value in asdict(record).items() if key not in NOT_RESULTS}
+        if not record.undone:  # a field that people's records alone need: hashes from before it stay as they were
+            del kept["undone"]
         digest.update(_line(kept).encode() + b"\n")
     return digest.hexdigest()
 

@@ -97,6 +97,15 @@ class VectorCandidateClicks(gym.vector.VectorWrapper, gym.utils.RecordConstructo
 
     Raises:
         InputError: as `CandidateClicks`.
+
+    Example:
+        >>> import gymnasium as gym
+        >>> import synthfm_env
+        >>> small = {"shape": [8, 32, 32], "recipe": "clear", "segmenter": "geodesic"}
+        >>> envs = VectorCandidateClicks(gym.make_vec("SynthFM/Synthetic3D-v0", num_envs=2, **small), k=4)
+        >>> envs.reset(seed=0)[0]["candidates"].shape
+        (2, 4, 16)
+        >>> envs.close()
     """
 
     def __init__(self, env: gym.vector.VectorEnv, k: int = 8, oracle: bool = False) -> None:

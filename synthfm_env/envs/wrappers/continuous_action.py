@@ -23,6 +23,13 @@ class ContinuousAction(gym.ActionWrapper[Any, Any, Any], gym.utils.RecordConstru
 
     Raises:
         InputError: the environment's actions are not clicks on a grid.
+
+    Example:
+        >>> import gymnasium as gym
+        >>> import synthfm_env
+        >>> env = gym.make("SynthFM/Synthetic3D-v0", shape=[8, 32, 32], recipe="clear", segmenter="geodesic")
+        >>> ContinuousAction(env).action_space.shape
+        (5,)
     """
 
     def __init__(self, env: gym.Env[Any, Any]) -> None:

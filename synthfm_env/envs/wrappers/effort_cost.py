@@ -22,6 +22,13 @@ class EffortCost(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructorArg
 
     Raises:
         InputError: a price below 0.
+
+    Example:
+        >>> import gymnasium as gym
+        >>> import synthfm_env
+        >>> env = gym.make("SynthFM/Synthetic3D-v0", shape=[8, 32, 32], recipe="clear", segmenter="geodesic")
+        >>> EffortCost(env, per_click=0.01).reset(seed=0)[1]["effort"]
+        0.0
     """
 
     def __init__(

@@ -21,6 +21,14 @@ class ErrorMap(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructorArgs)
 
     Raises:
         InputError: the environment does not reveal the truth.
+
+    Example:
+        >>> import gymnasium as gym
+        >>> import synthfm_env
+        >>> small = {"shape": [8, 32, 32], "recipe": "clear", "segmenter": "geodesic"}
+        >>> env = ErrorMap(gym.make("SynthFM/Synthetic3D-v0", reveal_truth=True, **small))
+        >>> env.reset(seed=0)[0]["error"].shape
+        (2, 8, 32, 32)
     """
 
     def __init__(self, env: gym.Env[Any, Any]) -> None:

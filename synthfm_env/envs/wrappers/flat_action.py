@@ -20,6 +20,13 @@ class FlatAction(gym.ActionWrapper[Any, Any, Any], gym.utils.RecordConstructorAr
 
     Raises:
         InputError: the environment's actions are not clicks on a grid.
+
+    Example:
+        >>> import gymnasium as gym
+        >>> import synthfm_env
+        >>> env = gym.make("SynthFM/Synthetic3D-v0", shape=[8, 32, 32], recipe="clear", segmenter="geodesic")
+        >>> int(FlatAction(env).action_space.n)
+        16385
     """
 
     def __init__(self, env: gym.Env[Any, Any]) -> None:

@@ -33,6 +33,13 @@ class NoisyClicks(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructorAr
 
     Raises:
         InputError: a value out of its range, actions of another form, or no truth to find errors with.
+
+    Example:
+        >>> import gymnasium as gym
+        >>> import synthfm_env
+        >>> env = gym.make("SynthFM/Synthetic3D-v0", shape=[8, 32, 32], recipe="clear", segmenter="geodesic")
+        >>> NoisyClicks(env, jitter_mm=2.0).reset(seed=0)[1]["clicks_used"]
+        0
     """
 
     def __init__(

@@ -27,6 +27,19 @@ class RecordSteps(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructorAr
 
     Raises:
         InputError: the file exists, or cannot be written.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> import gymnasium as gym
+        >>> import synthfm_env
+        >>> env = gym.make("SynthFM/Synthetic3D-v0", shape=[8, 32, 32], recipe="clear", segmenter="geodesic")
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     recorder = RecordSteps(env, f"{folder}/steps.jsonl")
+        ...     _ = recorder.reset(seed=0)
+        ...     recorder.close()
+        ...     len(Path(f"{folder}/steps.jsonl").read_text().splitlines())
+        2
     """
 
     def __init__(self, env: gym.Env[Any, Any], path: str | Path) -> None:

@@ -23,6 +23,13 @@ class SliceLockedAction(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstru
 
     Raises:
         InputError: the environment's actions are not clicks in a volume, or it has no such slice.
+
+    Example:
+        >>> import gymnasium as gym
+        >>> import synthfm_env
+        >>> env = gym.make("SynthFM/Synthetic3D-v0", shape=[8, 32, 32], recipe="clear", segmenter="geodesic")
+        >>> SliceLockedAction(env).reset(seed=0)[1]["slice"]
+        4
     """
 
     def __init__(self, env: gym.Env[Any, Any], index: int | None = None) -> None:

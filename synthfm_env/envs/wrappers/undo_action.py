@@ -24,6 +24,13 @@ class UndoAction(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructorArg
 
     Raises:
         InputError: the environment is none of this project's, or its actions are changed already.
+
+    Example:
+        >>> import gymnasium as gym
+        >>> import synthfm_env
+        >>> env = gym.make("SynthFM/Synthetic3D-v0", shape=[8, 32, 32], recipe="clear", segmenter="geodesic")
+        >>> UndoAction(env).action_space.nvec.tolist()
+        [8, 32, 32, 4]
     """
 
     def __init__(self, env: gym.Env[Any, Any]) -> None:

@@ -19,10 +19,10 @@ from synthfm_env.segmenters.volume_network.network_input import network_input
 from synthfm_env.segmenters.volume_network.session import Answer, Asking, Grids, Look, VolumeNetworkSession
 from synthfm_env.segmenters.volume_network.weights import EMBEDDED, embedded_weights, load_network
 
-GRIDS = {
-    3: Grids(scout=(24, 24, 24), full=(40, 40, 40), flat=(8, 56, 56)),
-    2: Grids(scout=(1, 64, 64), full=(1, 128, 128), flat=(1, 128, 128)),
-}
+VOLUME = Grids(scout=(24, 24, 24), full=(40, 40, 40))
+FLAT_VOLUME = Grids(scout=(8, 32, 32), full=(8, 56, 56))  # for fewer slices than FLAT_SLICES
+IMAGE = Grids(scout=(1, 64, 64), full=(1, 128, 128))
+FLAT_SLICES = 8
 _BATCH = 32  # looks in one forward pass, at most
 
 
@@ -55,7 +55,7 @@ class VolumeNetworkSegmenter(Segmenter):
                 f"{self.name} takes images, and this volume has {grey.shape[0]} slices; take 'synthfm3d-unet'"
             )
         pyramid = ImagePyramid(grey)
-        grids = GRIDS[2 if grey.shape[0] == 1 else 3]
+        grids = IMAGE if grey.shape[0] == 1 else FLAT_VOLUME if grey.shape[0] < FLAT_SLICES else VOLUME
         return VolumeNetworkSession(self, pyramid, spacing, grids, time.perf_counter() - started)
 
     def add_many(self, sessions: Sequence[Session], clicks: Sequence[Click]) -> list[Prediction]:

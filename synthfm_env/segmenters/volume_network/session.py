@@ -26,21 +26,15 @@ _PREVIEW = 128  # pixels along a side of the preview of the logits, at most
 
 @dataclass(frozen=True, slots=True)
 class Grids:
-    """Sizes of the network's grids.
+    """Sizes of the network's grids, (d, h, w), for one kind of image.
 
     Attributes:
         scout: on which the crops for a first click are compared.
         full: on which a click is answered.
-        flat: the same, for crops of a few slices.
     """
 
     scout: Shape
     full: Shape
-    flat: Shape
-
-    def of(self, crop: Crop) -> Shape:
-        """Return the grid for a crop."""
-        return self.flat if crop[0].stop - crop[0].start <= self.flat[0] else self.full
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -144,7 +138,7 @@ class VolumeNetworkSession(Session):
         if not any(click.positive for click in clicks):
             # Nothing was said to belong to the structure.
             crop = whole_crop(pyramid.shape)
-            return Answer(clicks, crop, torch.full(self._grids.of(crop), _OUTSIDE), 0.0)
+            return Answer(clicks, crop, torch.full(self._grids.full, _OUTSIDE), 0.0)
         # 1. Answer on the current crop, or find one.
         if self._history and any(click.positive for click in self.clicks):
             before = self._history[-1]
@@ -181,7 +175,7 @@ class VolumeNetworkSession(Session):
         return (yield from self._answer_on(fitted, clicks, best))
 
     def _answer_on(self, crop: Crop, clicks: tuple[Click, ...], before: Answer) -> Asking:
-        grid = self._grids.of(crop)
+        grid = self._grids.full
         carried = carry_over(before.logits, before.crop, crop, grid, _OUTSIDE)
         [(logits, quality)] = yield [self._look(crop, clicks, carried, grid)]
         return Answer(clicks, crop, logits, quality)

@@ -41,6 +41,8 @@ def test_logits_carried_to_a_part_of_the_crop_are_those_of_the_part():
 
 
 def test_voxels_that_the_old_crop_did_not_hold_get_the_far_logit():
-    carried = carry_over(torch.ones(4, 4, 4), (slice(0, 4),) * 3, (slice(0, 8), slice(0, 4), slice(0, 4)), (8, 4, 4), -9.0)
+    carried = carry_over(
+        torch.ones(4, 4, 4), (slice(0, 4),) * 3, (slice(0, 8), slice(0, 4), slice(0, 4)), (8, 4, 4), -9.0
+    )
     assert carried[:4].eq(1).all()
     assert carried[5:].eq(-9).all()

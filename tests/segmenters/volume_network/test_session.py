@@ -96,7 +96,9 @@ def test_a_mask_on_the_image_is_the_interpolated_logits_above_zero():
     assert not mask.any()
 
 
-@pytest.mark.parametrize("crop", [(slice(0, 50), slice(10, 397), slice(3, 400)), (slice(5, 9), slice(100, 120), slice(7, 40))])
+@pytest.mark.parametrize(
+    "crop", [(slice(0, 50), slice(10, 397), slice(3, 400)), (slice(5, 9), slice(100, 120), slice(7, 40))]
+)
 def test_a_crop_from_the_pyramid_is_close_to_one_from_the_image(crop):
     rng = np.random.default_rng(0)
     image = np.kron(rng.integers(0, 255, (25, 50, 50)), np.ones((2, 8, 8))).astype(np.uint8)

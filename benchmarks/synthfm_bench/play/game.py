@@ -1,0 +1,397 @@
+"""Games of the page: the tasks of a suite with their records, or one image of the user's own without a truth."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from numpy.typing import NDArray
+
+from synthfm_agents import make_clicker
+from synthfm_agents.person import Person
+from synthfm_bench.plan import Task
+from synthfm_bench.play.person_episode import PersonEpisode, PersonPlayer, Thought
+from synthfm_bench.play.person_run import PersonRun
+from synthfm_bench.results.episode_result import Episode
+from synthfm_env.errors import InputError
+from synthfm_env.geometry import bounding_box
+from synthfm_env.prompts import Click
+from synthfm_env.segmenters import Seconds, Segmenter, Session
+from synthfm_env.volumes import Volume, to_uint8
+from synthfm_env.volumes.dicom_seg import DICOM_SERIES
+
+COMPARED_WITH = ("ritm-3d-v1", "synthfm-mm-v1")
+"""Click protocols whose curves stand beside the person's."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Answer:
+    """What the page gets after a step.
+
+    Attributes:
+        facts: JSON-able.
+        spans: half-open intervals (z, y, x) of the box of changed voxels; None if none changed.
+        voxels: uint8, the mask in that box.
+    """
+
+    facts: dict[str, Any]
+    spans: list[list[int]] | None
+    voxels: NDArray[np.uint8] | None
+
+
+class Game(ABC):
+    """Structures to be clicked, one after another.
+
+    Attributes:
+        title: shown above.
+        volume: of the structure opened last.
+        structure: its name.
+        mask: bool (D, H, W), the answer so far.
+    """
+
+    title: str
+    volume: Volume | None = None
+    structure: str = ""
+    mask: NDArray[np.bool_]
+
+    @abstractmethod
+    def describe(self) -> dict[str, Any]:
+        """Return what the page shows before a structure is opened; ``tasks`` is a list of name, case and done."""
+
+    @abstractmethod
+    def open(self, index: int) -> dict[str, Any]:
+        """Begin a structure.
+
+        Raises:
+            InputError: there is none of that index, or it was finished before.
+        """
+
+    @abstractmethod
+    def click(self, click: Click, thought: Thought) -> Answer:
+        """Place a click."""
+
+    @abstractmethod
+    def undo(self, thought: Thought) -> Answer:
+        """Take back the newest click."""
+
+    @abstractmethod
+    def finish(self, thought: Thought) -> Answer:
+        """End the structure."""
+
+    @abstractmethod
+    def target(self) -> NDArray[np.bool_]:
+        """Return the truth, if the page may show it.
+
+        Raises:
+            InputError: it may not.
+        """
+
+    @abstractmethod
+    def curves(self) -> dict[str, list[float]]:
+        """Return Dice after each click, by clicker.
+
+        Raises:
+            InputError: the structure has not ended, or has no truth.
+        """
+
+    @abstractmethod
+    def end(self) -> dict[str, Any]:
+        """End the game, and return what it left."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Free everything."""
+
+    def _show(self, mask: NDArray[np.bool_], facts: dict[str, Any]) -> Answer:
+        """Return the answer that turns the mask shown before into this one."""
+        before, self.mask = self.mask, mask
+        box = bounding_box(before != mask)
+        spans = [[side.start, side.stop] for side in box]
+        if any(start == stop for start, stop in spans):
+            return Answer(facts, None, None)
+        return Answer(facts, spans, np.ascontiguousarray(mask[box]).view(np.uint8))
+
+
+class SuiteGame(Game):
+    """The tasks of a suite: every click is a record.
+
+    Args:
+        run: where the records go.
+    """
+
+    def __init__(self, run: PersonRun) -> None:
+        self._run = run
+        self._player = PersonPlayer(run.suite, run.about["run_id"])
+        self._tasks: Sequence[Task] = run.plan.tasks
+        self._done = run.episodes
+        self._now: tuple[Task, PersonEpisode] | None = None
+        self._curves: dict[str, list[float]] | None = None
+        person = make_clicker(run.suite.clickers[0].use, **run.suite.clickers[0].params)
+        assert isinstance(person, Person)
+        self._target = person.target
+        self.title = run.suite.name
+
+    def describe(self) -> dict[str, Any]:
+        """Return the tasks and what is done."""
+        return {
+            "title": self.title,
+            "description": self._run.suite.description,
+            "who": self._run.suite.clickers[0].label,
+            "segmenter": self._run.suite.segmenters[0].label,
+            "folder": str(self._run.folder),
+            "clicks": self._run.suite.clicks,
+            "target": self._target,
+            "records": True,
+            "dicom": False,
+            "tasks": [
+                {
+                    "name": "" if task.structure is None else str(task.structure),
+                    "case": task.case.image_id,
+                    "done": task.episode_id in self._done,
+                }
+                for task in self._tasks
+            ],
+        }
+
+    def open(self, index: int) -> dict[str, Any]:
+        """Begin a task; one that was begun and not finished begins anew."""
+        if not 0 <= index < len(self._tasks):
+            raise InputError(f"task {index}: expected 0 to {len(self._tasks) - 1}")
+        task = self._tasks[index]
+        if task.episode_id in self._done:
+            raise InputError(f"task {index} was finished before; take another")
+        episode = self._player.open(task)
+        self._now, self._curves = (task, episode), None
+        self.volume = self._player.volume(episode)
+        self.structure, self.mask = episode.structure, episode.mask
+        return {
+            "task": index,
+            "structure": self.structure,
+            "case": task.case.image_id,
+            "modality": self.volume.modality,
+            "shape": list(self.mask.shape),
+            "spacing": list(self.volume.spacing),
+            "clicks": self._run.suite.clicks,
+            "target": self._target,
+        }
+
+    def click(self, click: Click, thought: Thought) -> Answer:
+        """Place a click and record it."""
+        episode = self._running()
+        episode.click(click, thought)
+        return self._recorded(episode)
+
+    def undo(self, thought: Thought) -> Answer:
+        """Take back a click, which counts as one, and record that."""
+        episode = self._running()
+        if not self._clicks_in_force(episode):
+            raise InputError("there is no click to take back")
+        episode.undo(thought)
+        return self._recorded(episode)
+
+    def finish(self, thought: Thought) -> Answer:
+        """End the task before its clicks are used up."""
+        episode = self._running()
+        episode.stop(thought)
+        return self._recorded(episode)
+
+    def target(self) -> NDArray[np.bool_]:
+        """Return the truth: in practice, before the first click of a glimpse, and after the end."""
+        _, episode = self._opened()
+        glimpse = self._target == "glimpse" and not episode.records
+        if not (self._target == "outline" or glimpse or episode.ended):
+            raise InputError("the target is shown by name until the structure is finished")
+        return episode.truth
+
+    def curves(self) -> dict[str, list[float]]:
+        """Return the person's Dice and that of protocols that click on the same case with the same segmenter."""
+        task, episode = self._opened()
+        if not episode.ended:
+            raise InputError("curves are shown once the structure is finished")
+        if self._curves is None:
+            own = Episode(tuple(episode.records)).dice.tolist()
+            env = self._player.env
+            self._curves = {self._run.suite.clickers[0].label: own} | {
+                name: _curve(env, name, episode.records[0].seed, task) for name in COMPARED_WITH
+            }
+        return self._curves
+
+    def end(self) -> dict[str, Any]:
+        """Write the board of what was played."""
+        if not self._done:
+            raise InputError("no structure was finished, so there is no board; finish one first")
+        finished = self._run.finish()
+        left = len(self._tasks) - len(self._done)
+        return {
+            "folder": str(finished.folder),
+            "results_hash": finished.results_hash,
+            "left": left,
+            "dice": {name: float(episode.dice[-1]) for name, episode in self._done.items()},
+        }
+
+    def close(self) -> None:
+        """Free the env."""
+        self._player.close()
+
+    def _recorded(self, episode: PersonEpisode) -> Answer:
+        record = episode.records[-1]
+        if record.ended:
+            task, _ = self._opened()
+            whole = Episode(tuple(episode.records))
+            self._run.append(whole)
+            self._done[task.episode_id] = whole
+        shows_dice = self._target == "outline" or record.ended
+        facts = {
+            "step": record.step,
+            "left": record.max_clicks - record.step,
+            "ended": record.ended,
+            "outcome": record.outcome,
+            "in_force": self._clicks_in_force(episode),
+            "dice": record.dice if shows_dice else None,
+            "encode_s": record.t_encode_s,
+            "predict_s": record.t_predict_s,
+            "voxels": int(np.count_nonzero(episode.mask)),
+            "error": record.error,
+        }
+        return self._show(episode.mask, facts)
+
+    def _clicks_in_force(self, episode: PersonEpisode) -> int:
+        placed = sum(record.point_zyx is not None for record in episode.records)
+        return placed - sum(record.undone for record in episode.records)
+
+    def _opened(self) -> tuple[Task, PersonEpisode]:
+        if self._now is None:
+            raise InputError("no structure is open; open one first")
+        return self._now
+
+    def _running(self) -> PersonEpisode:
+        _, episode = self._opened()
+        if episode.ended:
+            raise InputError("this structure is finished; open the next one")
+        return episode
+
+
+class FreeGame(Game):
+    """One image without a truth: masks are saved, nothing is scored or recorded.
+
+    Args:
+        volume: the image.
+        segmenter: answers the clicks.
+    """
+
+    def __init__(self, volume: Volume, segmenter: Segmenter) -> None:
+        self.title = volume.case_id
+        self.volume = volume
+        self._segmenter = segmenter
+        self._image = to_uint8(volume.image, volume.modality)
+        self._session: Session | None = None
+        self._ended = True
+
+    def describe(self) -> dict[str, Any]:
+        """Return one task that can be done again and again."""
+        return {
+            "title": self.title,
+            "description": "one image of your own; masks are saved by the button, nothing is recorded",
+            "who": "you",
+            "segmenter": self._segmenter.name,
+            "folder": None,
+            "clicks": None,
+            "target": "free",
+            "records": False,
+            "dicom": self.volume is not None and DICOM_SERIES in self.volume.metadata,
+            "tasks": [{"name": "a structure of your choice", "case": self.title, "done": False}],
+        }
+
+    def open(self, index: int) -> dict[str, Any]:
+        """Begin a structure."""
+        assert self.volume is not None, "set from the start"
+        if index != 0:
+            raise InputError(f"task {index}: there is one, of index 0")
+        if self._session is None:
+            self._session = self._segmenter.start(self._image, self.volume.spacing)
+        self._session.reset()
+        self._ended = False
+        self.mask = np.zeros(self._image.shape, dtype=bool)
+        self.structure = "structure"
+        return {
+            "task": 0,
+            "structure": "a structure of your choice",
+            "case": self.title,
+            "modality": self.volume.modality,
+            "shape": list(self.mask.shape),
+            "spacing": list(self.volume.spacing),
+            "clicks": None,
+            "target": "free",
+        }
+
+    def click(self, click: Click, thought: Thought) -> Answer:
+        """Place a click."""
+        session = self._running()
+        answer = session.add(click)
+        return self._answer(session, answer.mask, answer.seconds)
+
+    def undo(self, thought: Thought) -> Answer:
+        """Take back the newest click."""
+        session = self._running()
+        answer = session.undo()
+        return self._answer(session, answer.mask, answer.seconds)
+
+    def finish(self, thought: Thought) -> Answer:
+        """End the structure; its mask can still be saved."""
+        session = self._running()
+        self._ended = True
+        return self._answer(session, self.mask, None)
+
+    def target(self) -> NDArray[np.bool_]:
+        """Raise InputError: there is no truth."""
+        raise InputError("this image has no label, so there is no target to show")
+
+    def curves(self) -> dict[str, list[float]]:
+        """Raise InputError: there is no truth."""
+        raise InputError("this image has no label, so there is no Dice; give one with --label")
+
+    def end(self) -> dict[str, Any]:
+        """Return nothing but the title."""
+        return {"folder": None, "results_hash": None, "left": 0, "dice": {}}
+
+    def close(self) -> None:
+        """Free the session."""
+        if self._session is not None:
+            self._session.close()
+
+    def _running(self) -> Session:
+        if self._session is None or self._ended:
+            raise InputError("no structure is open; open one first")
+        return self._session
+
+    def _answer(self, session: Session, mask: NDArray[np.bool_], seconds: Seconds | None) -> Answer:
+        facts = {
+            "step": len(session.clicks),
+            "left": None,
+            "ended": self._ended,
+            "outcome": "stopped" if self._ended else "running",
+            "in_force": len(session.clicks),
+            "dice": None,
+            "encode_s": seconds.encode if seconds else None,
+            "predict_s": seconds.predict if seconds else None,
+            "voxels": int(np.count_nonzero(mask)),
+            "error": None,
+        }
+        return self._show(mask, facts)
+
+
+def _curve(env: gym.Env[Any, Any], name: str, seed: int, task: Task) -> list[float]:
+    """Play a protocol on the task that is open, and return its Dice after each click."""
+    clicker = make_clicker(name)
+    options = None if task.structure is None else {"structure": task.structure}
+    observation, info = env.reset(seed=seed, options=options)
+    clicker.reset(seed)
+    dice: list[float] = []
+    ended = False
+    while not ended:
+        observation, _, terminated, truncated, info = env.step(clicker.act(observation, info))
+        dice.append(float(info["dice"]))
+        ended = terminated or truncated
+    return dice

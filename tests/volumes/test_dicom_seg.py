@@ -1,0 +1,142 @@
+import datetime
+
+import numpy as np
+import pytest
+
+pytest.importorskip("highdicom", reason="the extra data is not installed")
+import pydicom
+import SimpleITK
+from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
+
+from synthfm_env.errors import InputError
+from synthfm_env.volumes import Volume, save_mask
+from synthfm_env.volumes.dicom_seg import DICOM_SERIES, load_dicom_series, save_dicom_seg, series_order
+
+SHAPE = (5, 8, 6)  # slices, rows, columns
+ORIENTATIONS = {
+    "axial": ((1, 0, 0), (0, 1, 0)),
+    "axial from head to foot": ((1, 0, 0), (0, -1, 0)),
+    "coronal": ((1, 0, 0), (0, 0, -1)),
+    "sagittal": ((0, 1, 0), (0, 0, -1)),
+    "oblique": ((0.96, 0.28, 0), (-0.28, 0.96, 0)),
+}
+
+
+def write_series(folder, row, column, spacing=(3.0, 2.0, 1.0)):
+    """Write a CT series whose voxels count up, files in a shuffled order; return the array (slice, row, column)."""
+    folder.mkdir(exist_ok=True)
+    array = np.arange(np.prod(SHAPE), dtype=np.int16).reshape(SHAPE)
+    normal = np.cross(row, column)
+    study, series, frame = generate_uid(), generate_uid(), generate_uid()
+    for index in range(SHAPE[0]):
+        meta = FileMetaDataset()
+        meta.MediaStorageSOPClassUID = CTImageStorage
+        meta.MediaStorageSOPInstanceUID = generate_uid()
+        meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        one = FileDataset(None, Dataset(), file_meta=meta, preamble=b"\0" * 128)
+        one.SOPClassUID, one.SOPInstanceUID = CTImageStorage, meta.MediaStorageSOPInstanceUID
+        one.StudyInstanceUID, one.SeriesInstanceUID, one.FrameOfReferenceUID = study, series, frame
+        one.PatientID, one.PatientName, one.PatientBirthDate, one.PatientSex = "p", "Test^Made", "", "O"
+        one.StudyID, one.AccessionNumber, one.ReferringPhysicianName = "1", "1", ""
+        one.StudyDate, one.StudyTime = datetime.date(2026, 1, 1), datetime.time(1)
+        one.Modality, one.Manufacturer, one.SeriesNumber, one.InstanceNumber = "CT", "made", 1, index + 1
+        one.ImagePositionPatient = [float(v) for v in np.array([10, -20, 30]) + normal * spacing[0] * index]
+        one.ImageOrientationPatient = [float(v) for v in (*row, *column)]
+        one.PixelSpacing, one.SliceThickness = [spacing[1], spacing[2]], spacing[0]
+        one.Rows, one.Columns = SHAPE[1:]
+        one.SamplesPerPixel, one.PhotometricInterpretation = 1, "MONOCHROME2"
+        one.BitsAllocated = one.BitsStored = 16
+        one.HighBit, one.PixelRepresentation = 15, 1
+        one.RescaleIntercept, one.RescaleSlope, one.RescaleType = -1000, 1, "HU"
+        one.PixelData = array[index].tobytes()
+        one.save_as(folder / f"{(index * 3) % SHAPE[0]}.dcm", enforce_file_format=True)
+    return array
+
+
+@pytest.fixture(params=ORIENTATIONS.values(), ids=ORIENTATIONS.keys())
+def series(request, tmp_path):
+    array = write_series(tmp_path / "scan", *request.param)
+    (tmp_path / "scan" / "notes.txt").write_text("no DICOM\n")
+    return tmp_path / "scan", array
+
+
+def test_a_series_becomes_a_canonical_volume(series):
+    folder, array = series
+    volume = load_dicom_series(folder)
+    assert volume.modality == "CT"
+    assert volume.case_id == "scan"
+    order, shape = series_order(volume)
+    assert shape == SHAPE
+    assert np.array_equal(order.from_volume(volume.image), array - 1000)
+    assert (np.diag(volume.affine[:3, :3]) > 0).all()
+    reader = SimpleITK.ImageSeriesReader()
+    reader.SetFileNames(reader.GetGDCMSeriesFileNames(str(folder)))
+    image = reader.Execute()
+    for zyx in ((0, 0, 0), (1, 2, 3), tuple(n - 1 for n in volume.image.shape)):
+        mm = (volume.affine @ (*reversed(zyx), 1))[:3] * (-1, -1, 1)
+        assert image[image.TransformPhysicalPointToIndex(mm.tolist())] == volume.image[zyx]
+
+
+def test_a_mask_written_as_seg_is_read_back_at_its_place(series, tmp_path):
+    volume = load_dicom_series(series[0])
+    mask = np.zeros(volume.image.shape, dtype=bool)
+    mask[1:3, 2:4, 1:5] = True
+    mask[0, 0, 0] = True
+    save_dicom_seg(mask, volume, tmp_path / "mask.dcm", structure="left kidney")
+    # pydicom: the segment and the series that it refers to
+    seg = pydicom.dcmread(tmp_path / "mask.dcm")
+    assert seg.Modality == "SEG"
+    assert seg.SegmentSequence[0].SegmentLabel == "left kidney"
+    assert seg.SegmentSequence[0].SegmentAlgorithmType == "SEMIAUTOMATIC"
+    source = pydicom.dcmread(volume.metadata[DICOM_SERIES][0])
+    assert seg.ReferencedSeriesSequence[0].SeriesInstanceUID == source.SeriesInstanceUID
+    assert seg.FrameOfReferenceUID == source.FrameOfReferenceUID
+    assert int(seg.pixel_array.sum()) == int(mask.sum())
+    # SimpleITK: every voxel of the mask at the same place in mm
+    image = SimpleITK.ReadImage(str(tmp_path / "mask.dcm"))
+    voxels = SimpleITK.GetArrayFromImage(image)
+    found = {
+        tuple(np.round(image.TransformIndexToPhysicalPoint(tuple(map(int, index[::-1]))), 3))
+        for index in np.argwhere(voxels)
+    }
+    expected = {
+        tuple(np.round((volume.affine @ (*index[::-1], 1))[:3] * (-1, -1, 1), 3)) for index in np.argwhere(mask)
+    }
+    assert found == expected
+
+
+def test_a_mask_of_a_series_is_saved_as_nifti_too(series, tmp_path):
+    import nibabel as nib
+
+    volume = load_dicom_series(series[0])
+    save_mask(np.ones(volume.image.shape, dtype=bool), volume, tmp_path / "mask.nii.gz")
+    assert nib.load(tmp_path / "mask.nii.gz").affine == pytest.approx(volume.affine, abs=1e-4)
+
+
+def test_what_is_no_series_is_refused(tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="holds 0 DICOM series"):
+        load_dicom_series(tmp_path / "empty")
+    write_series(tmp_path / "two", *ORIENTATIONS["axial"])
+    for file in list((tmp_path / "two").iterdir()):
+        file.rename(file.with_name(f"first-{file.name}"))
+    write_series(tmp_path / "two", *ORIENTATIONS["axial"])
+    with pytest.raises(InputError, match="holds 2 DICOM series"):
+        load_dicom_series(tmp_path / "two")
+
+
+def test_a_seg_that_cannot_be_written_is_refused(tmp_path):
+    write_series(tmp_path / "scan", *ORIENTATIONS["axial"])
+    volume = load_dicom_series(tmp_path / "scan")
+    inside = np.ones(volume.image.shape, dtype=bool)
+    for mask, of, name, message in (
+        (~inside, volume, "mask.dcm", "empty"),
+        (inside[:2], volume, "mask.dcm", "grid"),
+        (inside, volume, "mask.nii", "ends in .dcm"),
+        (inside, volume, "nowhere/mask.dcm", "cannot be written"),
+        (inside, Volume(volume.image), "mask.dcm", "save NIfTI instead"),
+    ):
+        with pytest.raises(InputError, match=message):
+            save_dicom_seg(mask, of, tmp_path / name)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["scan"]
