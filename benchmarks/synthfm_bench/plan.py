@@ -13,6 +13,7 @@ import numpy as np
 from synthfm_agents import Clicker, make_clicker
 from synthfm_bench.results.provenance import device_of, protocol_hash, weights_sha256
 from synthfm_bench.suite import BundledData, Choice, Data, DatasetData, FileData, Suite, SyntheticData
+from synthfm_env.envs.start_prompt import Start
 from synthfm_env.errors import InputError, unknown_name
 from synthfm_env.segmenters import Segmenter, make_segmenter
 from synthfm_env.volumes import Volume, bundled_volume, load_volume
@@ -203,6 +204,8 @@ def make_plan(suite: Suite, reading: Reading = lambda name: None) -> Plan:
         True
     """
     segmenters = {choice.label: build_segmenter(choice) for choice in suite.segmenters}
+    for segmenter in segmenters.values():
+        Start(suite.start, None, None).check(segmenter)
     first = segmenters[suite.segmenters[0].label]
     clickers = {choice.label: build_clicker(choice, first) for choice in suite.clickers}
     found = _Found()
