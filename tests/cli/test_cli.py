@@ -16,6 +16,7 @@ from synthfm_env.envs.registration import ENVS
 TOYS = Path(__file__).parents[1] / "bench"
 LPS = np.diag([-1.5, -1.5, 4.0, 1.0])
 LPS[:3, 3] = [30, 40, -50]
+TRUST = "--trust-plugins"
 BALL = "toys:Ball"
 
 
@@ -126,7 +127,7 @@ BAD = {
     "a structure without an image": ((*BENCH, "--structure", "1"), "--structure was given without --image"),
     "an unknown segmenter": (
         ("bench", "quick", "--segmenter", "synthfm-nano"),
-        "unknown segmenter 'synthfm-nano': did you mean synthfm3d-nano?",
+        "unknown segmenter 'synthfm-nano': did you mean synthfm3d-nano",
     ),
     "an unknown clicker": (
         (*BENCH, "--clicker", "ritm"),
@@ -153,7 +154,8 @@ BAD = {
     "a folder in use": ((*OWN, "--out", "."), "--out .: already holds files"),
     "an unknown command": (("benhc",), "No such command 'benhc'"),
     "an unknown option": (("bench", "quick", "--imag", "x"), "No such option: --imag"),
-    "an unknown list": (("list", "modells"), "'modells' is not one of 'models', 'clickers'"),
+    "an unknown list": (("list", "modells"), "unknown kind of list 'modells'"),
+    "the former list of models": (("list", "models"), "`synthfm list segmenters`"),
     "an unknown recipe": (("train", "nosuch"), "nosuch"),
     "nothing to generate": (("generate",), "name a folder for the volumes, or --preview FILE"),
     "a malformed shape": (("generate", "new", "--shape", "64"), "--shape 64: expected three voxel counts z,y,x"),
@@ -254,7 +256,7 @@ def test_generated_volumes_can_be_played_as_the_next_line_says(place, monkeypatc
 @pytest.mark.parametrize(
     ("kind", "names"),
     [
-        ("models", ["synthfm3d-nano", "geodesic"]),
+        ("segmenters", ["synthfm3d-nano", "geodesic", "random-walker", "bridge"]),
         ("clickers", ["random", "ritm-3d-v1"]),
         ("protocols", ["ritm-3d-v1"]),
         ("suites", ["quick"]),
@@ -327,13 +329,13 @@ def test_a_stopped_run_goes_on_and_can_be_verified(place, monkeypatch, capsys):
     hash_line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("results hash"))
     lines = Path("mine/steps.jsonl").read_text().splitlines(keepends=True)
     Path("mine/steps.jsonl").write_text("".join(lines[:-3]))
-    assert synthfm(monkeypatch, "bench", "quick", "--resume", "--out", "mine", "--workers", "1") == 0
+    assert synthfm(monkeypatch, "bench", "quick", "--resume", "--out", "mine", "--workers", "1", TRUST) == 0
     assert hash_line in capsys.readouterr().out
-    assert synthfm(monkeypatch, "verify", "mine", "--workers", "1") == 0
+    assert synthfm(monkeypatch, "verify", "mine", "--workers", "1", TRUST) == 0
     assert capsys.readouterr().out == "equal: 2 of 2 episodes came out the same (all)\n"
     text = Path("mine/steps.jsonl").read_text()
     Path("mine/steps.jsonl").write_text(text.replace('"complied":true', '"complied":false', 1))
-    assert synthfm(monkeypatch, "verify", "mine", "--workers", "1") == 1
+    assert synthfm(monkeypatch, "verify", "mine", "--workers", "1", TRUST) == 1
     first, second, third = capsys.readouterr().out.splitlines()
     assert first == "NOT equal: 1 of 2 episodes came out the same (all)"
     assert "they were changed since" in second

@@ -1,11 +1,12 @@
 """``synthfm segment``: segment one structure from clicks."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from synthfm_bench.cli.messages import on_interrupt
+from synthfm_bench.cli.messages import import_from_here, on_interrupt
 from synthfm_bench.cli.options import NANO, Modality, modality_named
 from synthfm_env.errors import InputError
 
@@ -18,7 +19,7 @@ def segment(
     ],
     output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="the mask, .nii or .nii.gz")],
     segmenter: Annotated[
-        str, typer.Option(metavar="NAME", help="from `synthfm list models`, or a weights file")
+        str, typer.Option(metavar="NAME", help="from `synthfm list segmenters`, or a weights file")
     ] = NANO,
     modality: Modality = None,
 ) -> None:
@@ -27,8 +28,7 @@ def segment(
     `synthfm segment ct.nii.gz --click 40,120,96,+ --click 40,150,96,- -o mask.nii.gz`
 
     A click names a voxel as the file stores it, and as 3D Slicer shows it under K, J, I: z counts along the
-    file's third axis, y along its second, x along its first, all from 0. The mask lies on the input voxel by
-    voxel.
+    file's third axis, y along its second, x along its first, all from 0. The mask is on the grid of the input.
     """
     from rich.console import Console
 
@@ -37,6 +37,7 @@ def segment(
     from synthfm_env.volumes import load_volume, save_mask, to_uint8
     from synthfm_env.volumes.viewer_coordinates import clicks_in_volume
 
+    import_from_here()
     _check_mask_path(output, image)
     clicks = [Click.parse(text) for text in click]
     with (
@@ -64,5 +65,5 @@ def _check_mask_path(output: Path, image: Path) -> None:
         raise InputError(f"-o {output}: a mask is written as NIfTI, so its name ends in .nii or .nii.gz")
     if not output.parent.is_dir():
         raise InputError(f"-o {output}: there is no folder {output.parent}; make it first")
-    if output.resolve() == image.resolve():
+    if os.path.realpath(output) == os.path.realpath(image):
         raise InputError(f"-o {output}: is the image itself; give the mask another name")

@@ -9,7 +9,8 @@ import gymnasium as gym
 import numpy as np
 
 from synthfm_agents import Clicker
-from synthfm_bench.plan import build_clicker, build_segmenter, derive_seed
+from synthfm_bench.plan import derive_seed
+from synthfm_bench.players import build_clicker, build_segmenter
 from synthfm_bench.suite import Choice, Data, DatasetData, Suite, SyntheticData
 from synthfm_env.envs.wrappers import PackedMask
 from synthfm_env.errors import InputError

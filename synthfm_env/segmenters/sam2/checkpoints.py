@@ -2,16 +2,16 @@
 
 from importlib.resources import files
 from pathlib import Path
-from pickle import UnpicklingError
 
-import torch
 from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from sam2.sam2_video_predictor import SAM2VideoPredictor
 from torch import Tensor
 
 from synthfm_env.errors import InputError
-from synthfm_env.segmenters.sam2.architecture import Architecture, build_model
+from synthfm_env.printable import printable
+from synthfm_env.segmenters.checkpoint_files import read_checkpoint
+from synthfm_env.segmenters.sam2.architecture import MOST_PIXELS, Architecture, build_model
 from synthfm_env.segmenters.sam2.official_checkpoints import OFFICIAL, build_official, official_checkpoint
 from synthfm_env.segmenters.weights_file import fill, read_safetensors
 
@@ -54,8 +54,18 @@ def load_weights(name_or_path: str) -> SAM2VideoPredictor:
         if "architecture" in header:
             return fill(_build(header["architecture"], path), state, path)
         if header.get("official") in OFFICIAL:
-            return fill(build_official(header["official"], int(header["image_size"])), state, path)
+            return fill(build_official(header["official"], _image_size(header, path)), state, path)
     return _official(path, None)
+
+
+def _image_size(header: dict[str, str], path: Path) -> int:
+    text = header.get("image_size", "")
+    if not text.isdecimal() or int(text) % 32 or not 32 <= int(text) <= MOST_PIXELS:
+        raise InputError(
+            f"weights {str(path)!r}: image_size {printable(text)!r} in the header; expected a multiple of 32 from 32 "
+            f"to {MOST_PIXELS}"
+        )
+    return int(text)
 
 
 def trained_here(name_or_path: str) -> bool:
@@ -81,7 +91,7 @@ def _build(architecture: str, path: Path) -> SAM2VideoPredictor:
 
 
 def _official(path: Path, name: str | None) -> SAM2VideoPredictor:
-    state = read_safetensors(path)[1] if path.suffix == ".safetensors" else _read_checkpoint(path)
+    state = read_safetensors(path)[1] if path.suffix == ".safetensors" else read_checkpoint(path)
     if name is None:
         name = _guess(path, state)
     return fill(build_official(name), state, path)
@@ -103,15 +113,3 @@ def _guess(path: Path, state: dict[str, Tensor]) -> str:
             "`synthfm train` writes one"
         )
     return f"sam2.1-hiera-{size}" if "no_obj_embed_spatial" in state else f"sam2-hiera-{size}"
-
-
-def _read_checkpoint(path: Path) -> dict[str, Tensor]:
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (UnpicklingError, EOFError, OSError, RuntimeError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"checkpoint {str(path)!r} is damaged, or holds more than tensors: {reason}") from None
-    state = content.get("model", content) if isinstance(content, dict) else None
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise InputError(f"checkpoint {str(path)!r} holds no state dict: expected tensors by name under 'model'")
-    return state
