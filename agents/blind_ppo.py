@@ -165,7 +165,9 @@ def main() -> None:
     if given.cases or given.real:
         asks = {"segmenter": given.segmenter}
         ours = Contender("blind-ppo-v1", {**asks, "weights": weights})
-        others = [Contender("stop"), Contender("uncertain", asks), Contender("random")]
+        others = [Contender("stop"), Contender("random")]
+        if given.segmenter != "geodesic":  # which has no logits
+            others.append(Contender("uncertain", asks))
         measure(ours, others, given.segmenter, settings.shape, settings.clicks, given.cases, given.real, "click")
 
 

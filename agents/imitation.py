@@ -6,8 +6,8 @@
 1. Record: synthetic episodes in which every one of eight candidates (``CandidateClicks``, oracle) is tried on the
    segmenter and taken back; the gain in Dice of each is kept. Half of the clicks that are placed are the best ones,
    half are drawn, so that the record holds good and bad states.
-2. Clone: the network learns the distribution ``softmax(gain / temperature)`` over the candidates and stopping, whose
-   gain is 0: the look-ahead's choice, softened where candidates are worth about the same.
+2. Clone: the network learns the distribution ``softmax(gain / temperature)`` over the candidates: the look-ahead's
+   choice, softened if candidates are worth about the same.
 
 It costs a look-ahead in training only: the clicker asks no model. ``greedy-v1`` asks one nine times a click.
 """
@@ -90,8 +90,8 @@ def clone(recorded: dict[str, NDArray[np.float32]], settings: Settings, out: Pat
     torch.manual_seed(settings.seed)
     rng = np.random.default_rng(settings.seed)
     features = torch.from_numpy(recorded["features"])
-    stop = torch.zeros(len(features), 1)
-    gains = torch.cat([torch.from_numpy(recorded["gains"]), stop], dim=1)
+    # An oracle stops only if there is no candidate, which no recorded state lacks.
+    gains = torch.nn.functional.pad(torch.from_numpy(recorded["gains"]), (0, 1), value=torch.nan)
     masks = ~gains.isnan()
     worth = gains.nan_to_num(-1e9)
     wanted = torch.softmax(worth / settings.temperature, dim=1)

@@ -55,8 +55,10 @@ class AreaReward(gym.vector.VectorRewardWrapper):
         return self.env.reset(**kwargs)
 
     def action_masks(self) -> Any:
-        """Return which actions there are."""
-        return self.env.action_masks()  # type: ignore[attr-defined]
+        """Return which actions there are: to stop only if there is no candidate."""
+        masks = self.env.action_masks()  # type: ignore[attr-defined]
+        masks[:, -1] = ~masks[:, :-1].any(axis=1)
+        return masks
 
 
 def train(settings: Settings, init: Path | None, out: Path) -> Path:

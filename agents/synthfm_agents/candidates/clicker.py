@@ -28,9 +28,11 @@ class CandidateClicker(Clicker):
 
     Attributes:
         weights: the packaged file of the network.
+        stops: whether it may stop although there is a candidate.
     """
 
     weights: ClassVar[str]
+    stops: ClassVar[bool] = False
 
     def __init__(self, weights: str | Path | None = None) -> None:
         self._weights = (
@@ -38,7 +40,7 @@ class CandidateClicker(Clicker):
         )
 
     def choose(self, candidates: Candidates) -> NDArray[np.int64]:
-        """Return the action of the best candidate, or stop if that scores higher or there is none."""
+        """Return the action of the best candidate; stop if there is none, or if it may and that scores higher."""
         # Imported here, because torch takes seconds and the other clickers do without.
         import torch
 
@@ -47,7 +49,9 @@ class CandidateClicker(Clicker):
             return stop_action()
         with torch.inference_mode():
             features = torch.from_numpy(candidates.features)[None]
-            logits, _ = _network(self._weights)(features, torch.ones(1, n + 1, dtype=torch.bool))
+            mask = torch.ones(1, n + 1, dtype=torch.bool)
+            mask[:, -1] = self.stops
+            logits, _ = _network(self._weights)(features, mask)
         best = int(logits[0].argmax())
         return stop_action() if best == n else click_action(candidates.clicks[best])
 
@@ -69,6 +73,7 @@ class BlindPPO(CandidateClicker):
 
     name: ClassVar[str] = "blind-ppo-v1"
     weights: ClassVar[str] = "blind-ppo-v1.safetensors"
+    stops: ClassVar[bool] = True
 
     def __init__(self, segmenter: str | Segmenter = "synthfm3d-unet", weights: str | Path | None = None) -> None:
         super().__init__(weights)
