@@ -17,6 +17,7 @@ import argparse
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -85,9 +86,16 @@ def train(settings: Settings, out: Path) -> Path:
 
 
 def collect(
-    envs: VectorCandidateClicks, net: CandidateNet, observations: dict[str, np.ndarray], settings: Settings
+    envs: Any, net: CandidateNet, observations: dict[str, np.ndarray], settings: Settings
 ) -> tuple[dict[str, Tensor], dict[str, np.ndarray]]:
-    """Play some steps with the policy; returns them as tensors (rollout, envs, ...) and the newest observations."""
+    """Play some steps with the policy; returns them as tensors (rollout, envs, ...) and the newest observations.
+
+    Args:
+        envs: ``VectorCandidateClicks``, or a wrapper around it with ``action_masks``.
+        net: the policy.
+        observations: of the step before.
+        settings: of the training.
+    """
     kept: dict[str, list[Tensor]] = {
         key: [] for key in ("features", "masks", "actions", "logps", "values", "rewards", "ends")
     }

@@ -26,6 +26,7 @@ from safetensors.torch import save_file
 from paired_test import Contender, measure
 from synthfm_agents.candidates.network import CandidateNet
 from synthfm_env.candidates import FEATURES
+from synthfm_env.envs.prompt_env import PromptEnv
 from synthfm_env.envs.wrappers import CandidateClicks
 from synthfm_env.metrics import dice
 from synthfm_env.prompts import Click
@@ -59,6 +60,7 @@ def record(settings: Settings, out: Path) -> dict[str, NDArray[np.float32]]:
         oracle=True,
     )  # fmt: skip
     inner, rng = env.unwrapped, np.random.default_rng(settings.seed)
+    assert isinstance(inner, PromptEnv)
     features, gains = [], []
     for episode in range(settings.episodes):
         # Seeds of trainings do not meet: each has a block of its own below the unseen cases of `paired_test`.
@@ -81,7 +83,7 @@ def record(settings: Settings, out: Path) -> dict[str, NDArray[np.float32]]:
         print(f"episode {episode + 1} of {settings.episodes}, {len(gains)} states", flush=True)
     env.close()
     recorded = {"features": np.array(features, np.float32), "gains": np.array(gains, np.float32)}
-    np.savez_compressed(out / "lookahead.npz", **recorded)
+    np.savez_compressed(out / "lookahead.npz", features=recorded["features"], gains=recorded["gains"])
     return recorded
 
 

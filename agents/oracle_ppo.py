@@ -20,6 +20,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
 import blind_ppo
@@ -40,6 +41,8 @@ class Settings(blind_ppo.Settings):
 
 class AreaReward(gym.vector.VectorRewardWrapper):
     """Weighs the gain of a click by the share of the budget for which it lasts."""
+
+    used: NDArray[np.float64]  # clicks of each episode
 
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
         """Play on."""

@@ -85,7 +85,12 @@ def record_suite(suite: Suite, namespace: str) -> Iterator[tuple[str, int]]:
 
 
 def _make(suite: Suite, data: Data, model: Choice) -> gym.Env[Any, Any]:
-    common = {"max_clicks": suite.clicks, "reveal_truth": True, "segmenter": model.use, "disable_env_checker": True}
+    common: dict[str, Any] = {
+        "max_clicks": suite.clicks,
+        "reveal_truth": True,
+        "segmenter": model.use,
+        "disable_env_checker": True,
+    }
     if suite.start != "empty":
         common["start"] = suite.start
     if isinstance(data, SyntheticData):

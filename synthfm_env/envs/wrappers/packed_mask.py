@@ -30,7 +30,7 @@ class PackedMask(gym.ObservationWrapper[Any, Any, Any], gym.utils.RecordConstruc
         if not isinstance(space, spaces.Dict) or not {"image", "mask"} <= space.keys():
             raise InputError(f"PackedMask needs observations with image and mask, but this one gives {space}")
         kept = {key: part for key, part in space.items() if key != "image"}
-        size = -(-int(np.prod(space["mask"].shape)) // 8)
+        size = -(-int(np.prod(space["mask"].shape or ())) // 8)
         self.observation_space = spaces.Dict({**kept, "mask": spaces.Box(0, 255, (size,), np.uint8)})
 
     def observation(self, observation: Any) -> Any:
