@@ -10,6 +10,7 @@ from synthfm_agents.blind.center import CentreClicker
 from synthfm_agents.blind.ppo.clicker import LearnedClicker
 from synthfm_agents.blind.random import RandomClicker
 from synthfm_agents.blind.uncertain import UncertainClicker
+from synthfm_agents.candidates.clicker import BlindPPO, OracleImitation, OraclePPO
 from synthfm_agents.person import is_person, make_person
 from synthfm_agents.protocol import ClickProtocol
 from synthfm_agents.protocols.cvpr25 import Cvpr25
@@ -22,7 +23,7 @@ from synthfm_agents.protocols.sam2_offline import Sam2Offline
 from synthfm_agents.protocols.sam_med3d import SamMed3DRandom
 from synthfm_agents.protocols.shen2024 import Shen2024
 from synthfm_agents.protocols.synthfm_mm import SynthFMMillimetres
-from synthfm_agents.protocols.synthfm_pairs import SynthFMPairs
+from synthfm_agents.protocols.synthfm_pairs import SynthFMPairs, SynthFMPrompt
 from synthfm_agents.protocols.vista3d import Vista3D
 from synthfm_env.errors import InputError, unknown_name
 from synthfm_env.plugins import build, described, load_class
@@ -38,10 +39,20 @@ _PROTOCOLS: tuple[type[ClickProtocol], ...] = (
     MonaiDeepgrow,
     SamMed3DRandom,
     SynthFMPairs,
+    SynthFMPrompt,
     Shen2024,
     Dong2024,
 )
-_OTHERS: tuple[type[Clicker], ...] = (RandomClicker, CentreClicker, UncertainClicker, LearnedClicker, Greedy)
+_OTHERS: tuple[type[Clicker], ...] = (
+    RandomClicker,
+    CentreClicker,
+    UncertainClicker,
+    LearnedClicker,
+    BlindPPO,
+    OraclePPO,
+    OracleImitation,
+    Greedy,
+)
 _CLICKERS: dict[str, type[Clicker]] = {kind.name: kind for kind in _OTHERS + _PROTOCOLS}
 
 

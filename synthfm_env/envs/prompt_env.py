@@ -2,7 +2,7 @@
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypedDict
 
 import gymnasium as gym
@@ -345,6 +345,16 @@ class PromptEnv(gym.Env[Observation, NDArray[np.integer]], ABC):
         click = read_action(action, self._shape)
         return click if episode.running else None
 
+    def observe(self) -> tuple[Observation, dict[str, Any]]:
+        """Return observation and info of the episode as it stands, as ``reset`` and ``step`` last did.
+
+        Raises:
+            gymnasium.error.ResetNeeded: no episode began.
+        """
+        if self._episode is None:
+            raise ResetNeeded("no episode began: call env.reset() before env.observe()")
+        return self._observe(self._episode), self._info(self._episode)
+
     def finish_step(self, click: Click | None, prediction: Prediction | None = None) -> Step:
         """Return what ``step`` returns, after a click or, for None, after a stop.
 
@@ -366,6 +376,29 @@ class PromptEnv(gym.Env[Observation, NDArray[np.integer]], ABC):
             episode.place(click)
             _answer(episode, lambda: prediction or session.add(click))
         return self._step(episode, click)
+
+    def step_together(self, clicks: Sequence[Click]) -> Step:
+        """Place several clicks as one prompt: the segmenter answers once, see ``Session.prompt``.
+
+        Args:
+            clicks: at least one, inside the image, as many as are left of ``max_clicks`` at most.
+
+        Raises:
+            InputError: no click, too many, or one outside the image.
+            gymnasium.error.ResetNeeded: no episode is running.
+        """
+        episode, session = self._running("step")
+        left = self.max_clicks - episode.clicks_used
+        if not 0 < len(clicks) <= left:
+            raise InputError(f"step_together got {len(clicks)} clicks: expected 1 to {left}, the rest of max_clicks")
+        for click in clicks:
+            click.check_inside(self._shape)
+        if not episode.running:  # the segmenter failed on the start prompt
+            return self._step(episode, None)
+        for click in clicks:
+            episode.place(click)
+        _answer(episode, lambda: session.prompt(clicks))
+        return self._step(episode, clicks[-1])
 
     @property
     def truth(self) -> NDArray[np.bool_]:

@@ -166,7 +166,8 @@ class VolumeNetwork(nn.Module):
         """Predict Dice from the mean of deep features, and of the last ones inside and around the mask."""
         deep, last = deep.float(), last.float()
         inside = logits.sigmoid()
-        weight = F.adaptive_avg_pool3d(inside[:, None], last.shape[2:])
+        depth, height, width = last.shape[2:]
+        weight = F.adaptive_avg_pool3d(inside[:, None], (depth, height, width))
         around = weight * (1 - weight)
         means = [(last * part).sum((2, 3, 4)) / (part.sum((2, 3, 4)) + 1e-3) for part in (weight, around)]
         scalars = torch.stack(

@@ -110,7 +110,8 @@ def _faces(shape: tuple[int, int, int], device: torch.device) -> Tensor:
 
 
 def _coarse_channels(normal: Tensor, seeds: Tensor) -> Tensor:
-    coarse = F.adaptive_avg_pool3d(normal[:, None], tuple(seeds.shape[2:]))[:, 0]
+    depth, height, width = seeds.shape[2:]
+    coarse = F.adaptive_avg_pool3d(normal[:, None], (depth, height, width))[:, 0]
     squares = torch.zeros_like(coarse)
     for axis, n in enumerate(coarse.shape[1:], 1):
         if n > 1:

@@ -214,7 +214,8 @@ class EpisodePool:
 
     def _first_crop(self, episode: Episode, rng: np.random.Generator) -> Crop:
         """Return a crop as the policy makes them: of any size about the click, around the structure, or all."""
-        shape = tuple(episode.image.shape)
+        depth, height, width = episode.image.shape
+        shape = (depth, height, width)
         kind = rng.random()
         if kind < 0.45:
             crops = self._policy.first_crops(episode.clicks[0], shape, episode.spacing)

@@ -73,7 +73,7 @@ class NetworkObjective(Objective):
 
     def loss(self, phase: int, step: int) -> BatchLoss:
         """Answer some episodes, and give each one more click."""
-        plan = self.phases[phase]
+        plan = self.recipe.phases[phase]
         rng = np.random.default_rng((self.recipe.seed, phase, step))
         flat = rng.random() < plan.flat_share
         pool, grid = (self._pools["flat"], plan.flat_grid) if flat else (self._pools["volumes"], plan.grid)

@@ -47,7 +47,8 @@ class NetworkValidation:
             Mean Dice ``val_dice1``, ``val_dice3``, ``val_dice5``, ``val_dice10``, and ``score``, their mean.
         """
         segmenter = VolumeNetworkSegmenter("validation", {network.architecture.dimensions: network}, self._device)
-        curves, panels = [], []
+        curves: list[list[float]] = []
+        panels: list[np.ndarray] = []
         for case in self._cases:
             curve, masks, clicks = _play(case, segmenter)
             curves.append(curve)
@@ -95,7 +96,8 @@ def _play(case: _Case, segmenter: VolumeNetworkSegmenter) -> tuple[list[float], 
 def _panel(case: _Case, mask: np.ndarray, clicks: list[Click]) -> np.ndarray:
     from synthfm_env.volumes import to_uint8
 
-    truth = case.volume.label == case.structure
+    assert case.volume.label is not None
+    truth = np.asarray(case.volume.label == case.structure)
     z = clicks[0].zyx[0]
     image = to_uint8(case.volume.image, case.volume.modality)[z][None]
     shown = [Click((0, *click.zyx[1:]), click.positive) for click in clicks if click.zyx[0] == z]
