@@ -87,6 +87,8 @@ def test_a_runs_folder_holds_what_the_board_came_from(tmp_path, own):
         "results_hash",
         "run.json",
         "steps.jsonl",
+        "structures.csv",
+        "structures.md",
     ]
 
 
