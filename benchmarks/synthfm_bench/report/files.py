@@ -5,13 +5,17 @@ from pathlib import Path
 
 from synthfm_bench.analysis.aggregate import Row
 from synthfm_bench.analysis.comparisons import csv_pairs
+from synthfm_bench.publish.cvpr25_scores import csv_scores
 from synthfm_bench.report.csv_board import csv_board
 from synthfm_bench.report.markdown import markdown_board
 from synthfm_env.files import write_text
 
 
 def write_tables(folder: Path, heading: str, rows: Sequence[Row]) -> None:
-    """Write ``leaderboard.md``, ``leaderboard.csv`` and ``pairs.csv`` into a folder."""
+    """Write ``leaderboard.md``, ``leaderboard.csv`` and ``pairs.csv``; ``cvpr25.csv`` if its clicks were played."""
     write_text(folder / "leaderboard.csv", csv_board(rows))
     write_text(folder / "leaderboard.md", markdown_board(rows, heading))
     write_text(folder / "pairs.csv", csv_pairs(rows))
+    challenge = csv_scores(rows)
+    if challenge is not None:
+        write_text(folder / "cvpr25.csv", challenge)
