@@ -4,6 +4,7 @@ import re
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
+from types import new_class
 from typing import Any
 
 from synthfm_bench.analysis.aggregate import Row
@@ -82,17 +83,15 @@ def model_card(segmenter: str, suite: str, entries: Sequence[Any]) -> str:
     hub = import_extra("huggingface_hub", "hub", "a model card")
     from torch import nn
 
-    class _Card(  # type: ignore[misc]  # the mixin is known at run time alone
-        nn.Module,
-        hub.PyTorchModelHubMixin,
-        library_name="synthfm_env",
-        pipeline_tag="mask-generation",
-        repo_url=_CODE,
-        tags=["medical-imaging", "interactive-segmentation"],
-    ):
-        """Carries the card's head; the weights stay where they are."""
-
-    card = str(_Card().generate_model_card())
+    # The mixin is known at run time alone. It writes the card's head; the weights stay where they are.
+    options = {
+        "library_name": "synthfm_env",
+        "pipeline_tag": "mask-generation",
+        "repo_url": _CODE,
+        "tags": ["medical-imaging", "interactive-segmentation"],
+    }
+    kind: Any = new_class("Card", (nn.Module, hub.PyTorchModelHubMixin), options)
+    card = str(kind().generate_model_card())
     lines = [f"| `{entry.task_id}` | {entry.value:.3f} | {entry.notes} |" for entry in entries]
     table = "\n".join(["| task | value | notes |", "|---|---|---|", *lines])
     return f"{card}\n# {segmenter}\n\nPlayed with synthfm_env on the suite `{suite}`:\n\n{table}\n"
