@@ -355,7 +355,7 @@ def with_choices(
     fields: dict[str, Any] = {key: getattr(suite, key) for key in Suite.model_fields}
     fields |= given | {"data": tuple(_fewer(group, cases) for group in placed)}
     if data:
-        fields["description"] = f"one volume of one's own: {data.image.name}"
+        fields["description"] = f"one volume of one's own: {printable(data.image.name)}"
     return parse_suite(fields, suite.name)
 
 
