@@ -10,10 +10,12 @@ from made_up import episode
 from scipy import integrate
 
 from synthfm_bench.analysis.aggregate import make_board
+from synthfm_bench.players import own_code
 from synthfm_bench.publish.codabench import write_bundle
 from synthfm_bench.publish.cvpr25_scores import csv_scores, score_case
 from synthfm_bench.publish.eval_results import check_dataset_id, write_eval_results
 from synthfm_bench.results.episode_result import episodes_of
+from synthfm_bench.suite import Choice
 from synthfm_env.errors import InputError
 from synthfm_env.volumes.datasets import get_layout
 
@@ -42,6 +44,13 @@ def test_evaluation_results_are_what_the_hub_reads(tmp_path: Path) -> None:
     card = hub.ModelCard.load(paths[1].parents[1] / "README.md")
     assert card.data.library_name == "synthfm_env"
     assert "0.800" in card.text
+
+
+@pytest.mark.parametrize("name", ["bridge:touch x", "cvpr25:sh x.sh", "nninteractive:http://127.0.0.1:1", "toys:Ball"])
+def test_commands_and_servers_that_a_run_names_need_trust(name: str) -> None:
+    assert own_code(Choice(use=name)) == [name]
+    assert own_code(Choice(use="random", params={"segmenter": name})) == [name]
+    assert own_code(Choice(use="random-walker")) == []
 
 
 @pytest.mark.parametrize("name", ["", "quick", "a/b/c", "a b/c"])
