@@ -10,6 +10,7 @@ from synthfm_agents.blind.center import CentreClicker
 from synthfm_agents.blind.ppo.clicker import LearnedClicker
 from synthfm_agents.blind.random import RandomClicker
 from synthfm_agents.blind.uncertain import UncertainClicker
+from synthfm_agents.candidates.clicker import BlindPPO, OracleImitation, OraclePPO
 from synthfm_agents.person import is_person, make_person
 from synthfm_agents.protocol import ClickProtocol
 from synthfm_agents.protocols.cvpr25 import Cvpr25
@@ -41,7 +42,16 @@ _PROTOCOLS: tuple[type[ClickProtocol], ...] = (
     Shen2024,
     Dong2024,
 )
-_OTHERS: tuple[type[Clicker], ...] = (RandomClicker, CentreClicker, UncertainClicker, LearnedClicker, Greedy)
+_OTHERS: tuple[type[Clicker], ...] = (
+    RandomClicker,
+    CentreClicker,
+    UncertainClicker,
+    LearnedClicker,
+    BlindPPO,
+    OraclePPO,
+    OracleImitation,
+    Greedy,
+)
 _CLICKERS: dict[str, type[Clicker]] = {kind.name: kind for kind in _OTHERS + _PROTOCOLS}
 
 
