@@ -28,7 +28,7 @@ METHODS = (
 )
 
 _MARKUP = re.compile(r"[\\`*\[\]|~$]|(?<![^\W_])_|_(?![^\W_])")  # an underscore within a word is none
-_AT_START = re.compile(r"^ *(?:[#+=-]|\d+[.)])")
+_AT_START = re.compile(r"^ *(?:[#=]|[+-](?=[ \t+-])|\d+[.)](?=[ \t]))")  # headings and lists, no plain numbers
 
 
 def markdown_board(rows: Iterable[Row], heading: str) -> str:
