@@ -53,7 +53,7 @@ def report(
     print_rows(made.rows)
     for note in made.notes:
         typer.echo(f"note: {printable(note)}")
-    typer.echo(f"\ntables: {made.folder} (leaderboard.md, leaderboard.csv, pairs.csv)")
+    typer.echo(f"\ntables: {made.folder} (leaderboard.md, structures.md, pairs.csv)")
     typer.echo(f"report: {made.page or missing_extra()}")
     if eval_results is not None:
         written = write_eval_results(
