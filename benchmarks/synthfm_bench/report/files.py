@@ -15,8 +15,8 @@ from synthfm_env.files import write_text
 def write_tables(folder: Path, suite: str, digest: str, rows: Sequence[Row]) -> None:
     """Write the tables of a run into its folder.
 
-    ``leaderboard.md`` and ``.csv``, ``pairs.csv``, ``structures.md`` and ``.csv``, ``paper.md`` for a suite that plays a
-    table of a paper, and ``cvpr25.csv`` if the challenge's clicks were played.
+    ``leaderboard.md`` and ``.csv``, ``pairs.csv``, ``structures.md`` and ``.csv``, ``paper.md`` for a suite that
+    plays a table of a paper, and ``cvpr25.csv`` if the challenge's clicks were played.
 
     Args:
         folder: of the run.
