@@ -95,11 +95,9 @@ def _image(what: str) -> Path | None:
 def _free_game(image: Path, segmenter: str, modality: str | None) -> "Game":
     from synthfm_bench.play.game import FreeGame
     from synthfm_env.segmenters import make_segmenter
-    from synthfm_env.volumes import load_volume
-    from synthfm_env.volumes.dicom_seg import load_dicom_series
+    from synthfm_env.volumes.image_files import open_image
 
-    load = load_dicom_series if image.is_dir() else load_volume
-    return FreeGame(load(image, modality=modality_named(modality)), make_segmenter(segmenter))
+    return FreeGame(open_image(image, modality_named(modality)), make_segmenter(segmenter))
 
 
 def _suite(
