@@ -1,4 +1,4 @@
-"""The error that a user can mend."""
+"""Exceptions whose message is all that a user needs."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -17,6 +17,25 @@ class InputError(ValueError):
         ...     print(error)
         unknown segmenter 'geodesik': did you mean geodesic?
     """
+
+
+class UserFacingError(RuntimeError):
+    """Something outside the program failed, as a full disk; the message says what was kept and what to do.
+
+    The ``synthfm`` command prints the message as one line and ends with exit status 1.
+    """
+
+
+class Terminated(KeyboardInterrupt):
+    """The system or another program asked this process to end (SIGTERM); handled as Ctrl-C is."""
+
+    number = 15
+
+
+class HungUp(Terminated):
+    """The terminal was closed (SIGHUP); handled as Ctrl-C is."""
+
+    number = 1
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> InputError:

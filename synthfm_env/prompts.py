@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synthfm_env.errors import InputError
+from synthfm_env.printable import printable
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,14 +42,36 @@ class Click:
         return cls((int(z), int(y), int(x)), sign == "+")
 
     def check_inside(self, shape: tuple[int, ...]) -> None:
-        """Raise InputError unless the click lies inside a (D, H, W) grid."""
-        if any(not 0 <= i < n for i, n in zip(self.zyx, shape, strict=True)):
+        """Raise InputError unless the click names a voxel inside a (D, H, W) grid by three whole numbers."""
+        zyx = self.zyx
+        if (
+            not isinstance(zyx, tuple | list)
+            or len(zyx) != len(shape)
+            or any(isinstance(i, bool) or not isinstance(i, int | np.integer) for i in zyx)
+        ):
+            raise InputError(f"click at {printable(repr(zyx), 80)}: expected three whole numbers z, y, x")
+        if any(not 0 <= i < n for i, n in zip(zyx, shape, strict=True)):
             raise InputError(
                 f"click {self} lies outside the volume: z, y, x must be below {tuple(shape)} and not negative"
             )
 
     def __str__(self) -> str:
         return ",".join(map(str, self.zyx)) + (",+" if self.positive else ",-")
+
+
+def check_click(click: Click, shape: tuple[int, ...]) -> None:
+    """Check a click before a session takes it.
+
+    Raises:
+        InputError: it is no ``Click``, or names no voxel inside a (D, H, W) grid.
+
+    Example:
+        >>> from synthfm_env.prompts import Click, check_click
+        >>> check_click(Click((0, 3, 3)), (1, 8, 8))
+    """
+    if not isinstance(click, Click):
+        raise InputError(f"add({printable(repr(click), 80)}): expected a Click, for example Click((z, y, x))")
+    click.check_inside(shape)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +158,7 @@ class Prompt:
         if not self.clicks and self.box is None and self.mask is None:
             raise InputError("an empty prompt: give at least one click, a box or a mask")
         for click in self.clicks:
-            click.check_inside(shape)
+            check_click(click, shape)
         if self.box is not None:
             self.box.check_inside(shape)
         if self.mask is None:

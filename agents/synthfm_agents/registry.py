@@ -1,6 +1,5 @@
 """Clickers by name."""
 
-import importlib
 import inspect
 from collections.abc import Callable
 from functools import partial
@@ -27,6 +26,8 @@ from synthfm_agents.protocols.synthfm_mm import SynthFMMillimetres
 from synthfm_agents.protocols.synthfm_pairs import SynthFMPairs
 from synthfm_agents.protocols.vista3d import Vista3D
 from synthfm_env.errors import InputError, unknown_name
+from synthfm_env.plugins import build, described, load_class
+from synthfm_env.printable import printable
 
 _PROTOCOLS: tuple[type[ClickProtocol], ...] = (
     SynthFMMillimetres,
@@ -88,11 +89,16 @@ def make_clicker(name: str, **params: Any) -> Clicker:
         >>> make_clicker("synthfm-v1", positives=2, negatives=1).name
         'synthfm-v1'
     """
+    if not isinstance(name, str):
+        raise InputError(f"make_clicker({printable(repr(name), 80)}): expected a name as text")
+    if ":" in name and not is_person(name):
+        own: type[Clicker] = load_class(name, Clicker, "clicker")  # type: ignore[type-abstract]
+        if not hasattr(own, "name"):
+            own.name = name
+        return build(own, name, "clicker", **params)
     kind: Callable[..., Clicker]
     if is_person(name):
         kind = partial(make_person, name)
-    elif ":" in name:
-        kind = _own(name)
     elif name in _CLICKERS:
         kind = _CLICKERS[name]
     else:
@@ -101,21 +107,11 @@ def make_clicker(name: str, **params: Any) -> Clicker:
         inspect.signature(kind).bind(**params)
     except TypeError as error:
         raise InputError(f"make_clicker({name!r}, ...): {error}; it takes {inspect.signature(kind)}") from None
-    return kind(**params)
-
-
-def _own(path: str) -> type[Clicker]:
-    module, _, name = path.partition(":")
     try:
-        kind = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
+        return kind(**params)
+    except (TypeError, ValueError) as error:  # a parameter of the wrong type
+        if isinstance(error, InputError):
+            raise
         raise InputError(
-            f"clicker {path!r} cannot be imported: {error}; expected package.module:Class on the Python path"
-        ) from None
-    if not (inspect.isclass(kind) and issubclass(kind, Clicker)) or inspect.isabstract(kind):
-        raise InputError(
-            f"clicker {path!r} is no clicker: expected a subclass of synthfm_agents.Clicker with a method act"
-        )
-    if not hasattr(kind, "name"):
-        kind.name = path
-    return kind
+            f"make_clicker({name!r}, ...): {described(error)}; it takes {inspect.signature(kind)}"
+        ) from error

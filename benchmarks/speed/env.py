@@ -1,4 +1,4 @@
-"""What do an environment and a click rule cost beside the segmenter? One thread, CPU time, one run.
+"""CPU time of an environment and of each click rule, without the segmenter: one thread, one run.
 
     python benchmarks/speed/env.py                    # 128 x 128 x 128
     python benchmarks/speed/env.py --shape 64,128,128 --runs 9

@@ -1,4 +1,4 @@
-"""How fast are NSD and HD95, next to DeepMind's ``surface-distance``? One thread, CPU time, one run.
+"""CPU time of NSD and HD95 compared with DeepMind's ``surface-distance``: one thread, one run.
 
     python benchmarks/speed/metrics.py                    # masks of 64 x 128 x 128
     python benchmarks/speed/metrics.py --shape 160,160,160 --runs 9

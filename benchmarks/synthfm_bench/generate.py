@@ -2,7 +2,6 @@
 
 import json
 import multiprocessing
-import signal
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -14,9 +13,12 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from synthfm_bench.execution.local_pool import end_with_parent
-from synthfm_bench.results.run_directory import write_json, write_text
-from synthfm_env.errors import InputError
+from synthfm_bench.execution.workers import end_with_parent, leave_signals_to_parent
+from synthfm_bench.results.run_directory import is_left_over, write_json
+from synthfm_env.errors import InputError, UserFacingError
+from synthfm_env.files import remove_unfinished, write_text
+from synthfm_env.folder_lock import folder_lock
+from synthfm_env.printable import printable
 from synthfm_env.synthesis import (
     GENERATOR_VERSION,
     Recipe,
@@ -26,6 +28,7 @@ from synthfm_env.synthesis import (
     load_recipe,
     preview_volumes,
 )
+from synthfm_env.text_files import read_json_table
 from synthfm_env.volumes import save_volume
 
 IMAGES, LABELS, DATASET, MANIFEST = "imagesTr", "labelsTr", "dataset.json", "manifest.jsonl"
@@ -35,13 +38,13 @@ _writer: "_Writer | None" = None  # of a worker process
 
 @dataclass(frozen=True)
 class Generated:
-    """What a call of ``generate`` did.
+    """The result of a call of ``generate``.
 
     Attributes:
-        out: the data set's folder, None where only a preview was asked for.
+        out: the data set's folder, None if only a preview was asked for.
         written: how many volumes were made by this call.
         found: how many were there already.
-        preview: the contact sheet, None where none was asked for.
+        preview: the contact sheet, None if none was asked for.
     """
 
     out: Path | None
@@ -79,7 +82,7 @@ def generate(
 
     Raises:
         InputError: a value that cannot be used, a folder of other settings, or a full disk.
-        RuntimeError: a worker died, for example for want of memory.
+        UserFacingError: a worker died, for example because memory ran out.
     """
     if count < 1 and out is not None:
         raise InputError(f"generate: count={count}, expected 1 or more")
@@ -95,12 +98,14 @@ def generate(
     written = found = 0
     if out is not None:
         settings = _settings(maker, seed)
-        done = _open_folder(out, settings)
-        todo = [s for s in range(seed, seed + count) if s not in done]
-        found = count - len(todo)
-        _write_dataset(out, maker.recipe, settings, len(done))
-        written = _write_all(out, maker, todo, workers, console)
-        _write_dataset(out, maker.recipe, settings, len(done) + written)
+        _make_folders(out)
+        with folder_lock(out):
+            done = _take_up(out, settings)
+            todo = [s for s in range(seed, seed + count) if s not in done]
+            found = count - len(todo)
+            _write_dataset(out, maker.recipe, settings, len(done))
+            written = _write_all(out, maker, todo, workers, console)
+            _write_dataset(out, maker.recipe, settings, len(done) + written)
     if preview is not None:
         contact_sheet(preview_volumes(maker.shape, maker.recipe, seed), preview)
     return Generated(out, written, found, preview)
@@ -139,36 +144,69 @@ def _settings(maker: SynthFM3D, seed: int) -> dict[str, Any]:
     }
 
 
-def _open_folder(out: Path, settings: dict[str, Any]) -> set[int]:
-    """Make the folders, and return the seeds whose volumes are complete."""
+def _make_folders(out: Path) -> None:
     try:
-        if out.is_dir() and any(out.iterdir()) and not (out / DATASET).is_file():
+        if (
+            out.is_dir()
+            and not (out / DATASET).is_file()
+            and any(not is_left_over(file.name) for file in out.iterdir())
+        ):
             raise InputError(f"generate: {out} holds other files; name a new folder")
         for name in (IMAGES, LABELS):
             (out / name).mkdir(parents=True, exist_ok=True)
-        if (out / DATASET).is_file():
-            _check_same(out, settings)
-        lines = (out / MANIFEST).read_text("utf-8").splitlines(keepends=True) if (out / MANIFEST).is_file() else []
     except OSError as error:
         raise InputError(f"generate: {out} cannot be written to ({error.strerror}); name another folder") from error
-    # The last line may be half written, and files may have been removed since.
-    rows = {line: json.loads(line) for line in lines if line.endswith("\n")}
-    kept = {line: row for line, row in rows.items() if all(p.is_file() for p in _paths(out, row["case_id"]))}
-    if len(kept) < len(lines):
-        write_text(out / MANIFEST, "".join(kept))
-    return {row["seed"] for row in kept.values()}
+
+
+def _take_up(out: Path, settings: dict[str, Any]) -> set[int]:
+    """Remove what a killed call left unfinished, and return the seeds whose volumes are complete."""
+    try:
+        for folder in (out, out / IMAGES, out / LABELS):
+            remove_unfinished(folder)
+        if (out / DATASET).is_file():
+            _check_same(out, settings)
+        rows, changed = _manifest(out, settings["recipe"]["name"])
+        kept = [row for row in rows if all(path.is_file() for path in _paths(out, row["case_id"]))]
+        if changed or len(kept) < len(rows):
+            write_text(out / MANIFEST, "".join(json.dumps(row) + "\n" for row in kept))
+    except OSError as error:
+        raise InputError(f"generate: {out} cannot be written to ({error.strerror}); name another folder") from error
+    return {row["seed"] for row in kept}
+
+
+def _manifest(out: Path, name: str) -> tuple[list[dict[str, Any]], bool]:
+    """Return the rows of the manifest, and whether some of its lines are none: those volumes are made again.
+
+    Args:
+        out: the data set's folder.
+        name: of the recipe.
+    """
+    path = out / MANIFEST
+    if not path.exists():
+        return [], False
+    if not path.is_file() or path.is_symlink():
+        raise InputError(f"generate: {path} is no regular file; name a new folder")
+    rows: dict[int, dict[str, Any]] = {}
+    lines = path.read_bytes().split(b"\n")
+    for line in lines[:-1]:
+        try:
+            row = json.loads(line)
+            if isinstance(row["seed"], int) and row["case_id"] == f"synthfm3d-{name}-{row['seed']}":
+                rows[row["seed"]] = row
+        except (ValueError, KeyError, TypeError, RecursionError):
+            continue
+    return list(rows.values()), len(rows) < len(lines) - 1 or bool(lines[-1])
 
 
 def _check_same(out: Path, settings: dict[str, Any]) -> None:
-    try:
-        before = json.loads((out / DATASET).read_text("utf-8")).get("generator", {})
-    except ValueError:
+    before = read_json_table(out / DATASET, f"generate: {out / DATASET}").get("generator", {})
+    if not isinstance(before, dict) or not isinstance(before.get("recipe", {}), dict):
         before = {}
     for key, value in _flat(settings).items():
         was = _flat(before).get(key)
         if was != value:
             raise InputError(
-                f"generate: {out} was made with {key.replace('_', ' ')} {was!r}, not {value!r}; "
+                f"generate: {out} was made with {key.replace('_', ' ')} {printable(repr(was), 80)}, not {value!r}; "
                 "name a new folder, or give the same settings to go on with this one"
             )
 
@@ -232,14 +270,14 @@ def _rows(out: Path, maker: SynthFM3D, seeds: list[int], workers: int) -> Iterat
     try:
         yield from pool.map(_write_one, seeds, chunksize=max(1, min(8, len(seeds) // (4 * workers))))
     except BrokenProcessPool as error:
-        raise RuntimeError("a worker process died, perhaps for want of memory; try --workers 1") from error
+        raise UserFacingError("a worker process died, possibly out of memory; try --workers 1") from error
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _start_worker(out: Path, shape: tuple[int, int, int], recipe: dict[str, Any]) -> None:
     global _writer
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its workers
+    leave_signals_to_parent()
     threading.Thread(target=end_with_parent, daemon=True).start()
     _writer = _Writer(out, SynthFM3D(shape, load_recipe(recipe)))
 

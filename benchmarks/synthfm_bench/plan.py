@@ -1,29 +1,33 @@
 """From a suite to the list of what is to be played, with all that a user can get wrong checked first."""
 
 import hashlib
-import inspect
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 import gymnasium as gym
 import numpy as np
 
-from synthfm_agents import Clicker, make_clicker
-from synthfm_bench.results.provenance import device_of, protocol_hash, weights_sha256
+from synthfm_bench.execution.foreign_calls import Who
+from synthfm_bench.execution.probe import Broken, probe
+from synthfm_bench.players import build_clicker, build_segmenter, describe_clicker, describe_segmenter, own_code
+from synthfm_bench.results.provenance import hash_of_name
 from synthfm_bench.suite import BundledData, Choice, Data, DatasetData, FileData, Suite, SyntheticData
 from synthfm_env.errors import InputError, unknown_name
-from synthfm_env.segmenters import Segmenter, make_segmenter
+from synthfm_env.printable import printable
+from synthfm_env.segmenters import Segmenter
+from synthfm_env.segmenters.geodesic import Geodesic
 from synthfm_env.volumes import Volume, bundled_volume, load_volume
 from synthfm_env.volumes.datasets import Item, get_layout, wanted_ids
 
 VOLUME_ENV = "SynthFM/Volume-v0"
 SHOWN = 3
+MOST_ID = 2_000
 
 T = TypeVar("T")
 Reading = Callable[[str], None]
-"""What is called with the name of each image before it is read."""
+"""Called with the name of each image before it is read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +37,10 @@ class Case:
     Attributes:
         data: the group of the suite it belongs to.
         case_id: the unit of statistics.
-        image_id: differs from ``case_id`` where a patient has several images.
+        image_id: differs from ``case_id`` if a patient has several images.
         seed: the env's reset seed.
-        structures: label ids to play; None where the env draws one from the seed.
-        item: its files, where it comes from a data set.
+        structures: label ids to play; None if the env draws one from the seed.
+        item: its files, if it comes from a data set.
     """
 
     data: Data
@@ -53,7 +57,7 @@ class Task:
 
     Attributes:
         case: the image.
-        structure: label id, or None where the env draws it from the seed.
+        structure: label id, or None if the env draws it from the seed.
         model: the segmenter.
         clicker: who clicks.
     """
@@ -68,7 +72,7 @@ class Task:
         """The same in every run of the suite."""
         structure = () if self.structure is None else (str(self.structure),)
         parts = (self.case.data.name, self.case.image_id, *structure, self.model.label, self.clicker.label)
-        return "/".join(parts)
+        return printable("/".join(parts), MOST_ID)
 
     def clicker_seed(self, suite: Suite) -> int:
         """Return the clicker's seed, the same for every segmenter: all meet the same draws."""
@@ -114,10 +118,18 @@ def open_volume(case: Case) -> Volume:
 
 
 def env_spec(data: Data, clicks: int) -> dict[str, Any]:
-    """Return the id and the JSON-able arguments of the env of a group, beside segmenter and structure."""
+    """Return the id and the JSON-able arguments of the env of a group, beside segmenter and structure.
+
+    Raises:
+        InputError: a synthetic env that is unknown.
+    """
     common = {"max_clicks": clicks, "reveal_truth": True}
     match data:
         case SyntheticData():
+            # Gymnasium imports a module that an id names, so only ids of this package may reach it.
+            known = [env_id for env_id in gym.registry if env_id.startswith("SynthFM/") and env_id != VOLUME_ENV]
+            if data.env not in known:
+                raise unknown_name("synthetic env", data.env, known)
             return {"id": data.env, "kwargs": {"shape": list(data.shape), "recipe": data.recipe, **common}}
         case FileData():
             paths = {"image": str(data.image), "label": str(data.label), "modality": data.modality}
@@ -131,7 +143,7 @@ def env_spec(data: Data, clicks: int) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a run plays.
+    """The episodes of a run, and what they are played with.
 
     Attributes:
         jobs: segmenter by segmenter within a group.
@@ -139,6 +151,7 @@ class Plan:
         models: of each segmenter, what it was made of, the hash of its weights and where it runs.
         clickers: of each clicker, what it was made of, its hash and whether it sees the truth.
         left_out: images that could not be read, each with the reason.
+        broken: segmenters and clickers of the user's own that could not be built, by kind and label.
     """
 
     jobs: tuple[Job, ...]
@@ -146,6 +159,7 @@ class Plan:
     models: dict[str, dict[str, Any]]
     clickers: dict[str, dict[str, Any]]
     left_out: tuple[dict[str, str], ...] = ()
+    broken: Mapping[tuple[Who, str], Broken] = field(default_factory=dict)
 
     @property
     def tasks(self) -> list[Task]:
@@ -171,7 +185,7 @@ class Plan:
 
 @dataclass(slots=True)
 class _Found:
-    """What reading a suite's data gave."""
+    """The cases and notes that reading a suite's data gave."""
 
     cases: list[Case] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -181,8 +195,9 @@ class _Found:
 def make_plan(suite: Suite, reading: Reading = lambda name: None) -> Plan:
     """Return what a suite plays on this machine.
 
-    Every segmenter and clicker is built once and every volume is read, so that a mistake shows before
-    anything is played or written. A broken file among good ones is left out and counted.
+    Every segmenter and clicker is built once and every volume is read, so that a mistake shows before anything is
+    played or written. Code of the user's own is built in a process of its own. If it fails, its episodes will fail and
+    the others are played. A broken file among good ones is left out and counted.
 
     Args:
         suite: what to play.
@@ -190,65 +205,64 @@ def make_plan(suite: Suite, reading: Reading = lambda name: None) -> Plan:
 
     Raises:
         InputError: an unknown segmenter, clicker, parameter, env, recipe, layout or structure; a volume that cannot be
-            read where there is no other in its group; nothing left to play.
+            read if there is no other in its group; nothing left to play.
 
     Example:
         >>> from synthfm_bench.suite import load_suite, with_choices
         >>> len(make_plan(load_suite("synthetic-2d")).jobs) > 0
         True
     """
-    segmenters = {choice.label: build_segmenter(choice) for choice in suite.segmenters}
-    first = segmenters[suite.segmenters[0].label]
-    clickers = {choice.label: build_clicker(choice, first) for choice in suite.clickers}
+    broken: dict[tuple[Who, str], Broken] = {}
+    models, stand_in = _segmenters(suite, broken)
+    clickers = _clickers(suite, stand_in, broken)
     found = _Found()
     for data in suite.data:
-        _CASES[data.kind](suite, data, found, first, reading)
+        _CASES[data.kind](suite, data, found, stand_in, reading)
     if not found.cases:
         raise InputError(f"suite {suite.name}: nothing is left to play; {'; '.join(found.notes)}")
-    models = {
-        choice.label: {
-            "use": choice.use,
-            "params": choice.params,
-            "weights_sha256": weights_sha256(segmenters[choice.label]),
-            "device": device_of(segmenters[choice.label]),
-        }
-        for choice in suite.segmenters
-    }
-    about = {
-        choice.label: {
-            "use": choice.use,
-            "params": choice.params,
-            "protocol_hash": protocol_hash(clickers[choice.label], choice.use, choice.params),
-            "oracle": clickers[choice.label].oracle,
-        }
-        for choice in suite.clickers
-    }
+    for (who, label), why in broken.items():
+        found.notes.append(f"{who} {label} could not be built, so all its episodes fail: {why.error}")
     jobs = tuple(_jobs(suite, found.cases))
-    return Plan(jobs, tuple(found.notes), models, about, tuple(found.left_out))
+    twice = [one for one, times in Counter(task.episode_id for job in jobs for task in job.tasks).items() if times > 1]
+    if twice:
+        raise InputError(
+            f"suite {suite.name}: two episodes have the id {twice[0]}; give groups, images, segmenters and clickers "
+            "names that tell them apart"
+        )
+    return Plan(jobs, tuple(found.notes), models, clickers, tuple(found.left_out), broken)
 
 
-def build_segmenter(choice: Choice) -> Segmenter:
-    """Build what a suite chose.
+def _segmenters(suite: Suite, broken: dict[tuple[Who, str], Broken]) -> tuple[dict[str, dict[str, Any]], Segmenter]:
+    """Describe the segmenters of a suite, and return one of this package that tries out the rest of the plan."""
+    models: dict[str, dict[str, Any]] = {}
+    stand_in: Segmenter = Geodesic()
+    for choice in suite.segmenters:
+        if not own_code(choice):
+            stand_in = build_segmenter(choice)
+            models[choice.label] = describe_segmenter(choice, stand_in)
+            continue
+        answer = probe("segmenter", choice, suite.time_limit_s, suite.memory_limit_mib)
+        if isinstance(answer, Broken):
+            broken["segmenter", choice.label] = answer
+            answer = {"use": choice.use, "params": choice.params, "weights_sha256": None, "device": "unknown"}
+        models[choice.label] = answer
+    return models, stand_in
 
-    Raises:
-        InputError: an unknown name, weights that cannot be loaded, or a parameter that there is not.
-    """
-    known = list(inspect.signature(make_segmenter).parameters)[1:]
-    for name in choice.params:
-        if name not in known:
-            raise unknown_name(f"parameter of segmenter {choice.label!r}", name, known)
-    return make_segmenter(choice.use, **choice.params)
 
-
-def build_clicker(choice: Choice, segmenter: Segmenter) -> Clicker:
-    """Build what a suite chose; one that asks a segmenter asks the one that it plays with.
-
-    Raises:
-        InputError: an unknown name, or parameters that it does not take.
-    """
-    clicker = make_clicker(choice.use, **choice.params)
-    asks = "segmenter" in inspect.signature(type(clicker)).parameters and "segmenter" not in choice.params
-    return make_clicker(choice.use, **choice.params, segmenter=segmenter) if asks else clicker
+def _clickers(suite: Suite, segmenter: Segmenter, broken: dict[tuple[Who, str], Broken]) -> dict[str, dict[str, Any]]:
+    """Describe the clickers of a suite; see ``_segmenters``."""
+    about: dict[str, dict[str, Any]] = {}
+    for choice in suite.clickers:
+        if not own_code(choice):
+            about[choice.label] = describe_clicker(choice, build_clicker(choice, segmenter))
+            continue
+        answer = probe("clicker", choice, suite.time_limit_s, suite.memory_limit_mib)
+        if isinstance(answer, Broken):
+            broken["clicker", choice.label] = answer
+            digest = hash_of_name(choice.use, choice.params)
+            answer = {"use": choice.use, "params": choice.params, "protocol_hash": digest, "oracle": False}
+        about[choice.label] = answer
+    return about
 
 
 def _jobs(suite: Suite, cases: Sequence[Case]) -> Iterator[Job]:
@@ -263,10 +277,7 @@ def _jobs(suite: Suite, cases: Sequence[Case]) -> Iterator[Job]:
 
 def _synthetic(suite: Suite, data: Data, found: _Found, segmenter: Segmenter, reading: Reading) -> None:
     assert isinstance(data, SyntheticData)
-    known = [env_id for env_id in gym.registry if env_id.startswith("SynthFM/") and env_id != VOLUME_ENV]
-    if data.env not in known:
-        raise unknown_name("synthetic env", data.env, known)
-    gym.make(data.env, shape=data.shape, recipe=data.recipe, segmenter=segmenter).close()
+    gym.make(env_spec(data, suite.clicks)["id"], shape=data.shape, recipe=data.recipe, segmenter=segmenter).close()
     for index in range(data.cases):
         seed = derive_seed(suite.seed, data.name, index)
         found.cases.append(Case(data, f"seed-{seed}", f"seed-{seed}", seed, (None,)))
@@ -287,7 +298,8 @@ def _one_volume(suite: Suite, data: Data, found: _Found, segmenter: Segmenter, r
         volume.truth(structure)
     ids = _present(volume)
     wanted = wanted_ids(data.structures, volume.structures) if data.structures else ids
-    found.cases.append(replace(case, case_id=volume.case_id, image_id=volume.case_id, structures=tuple(wanted)))
+    name = printable(volume.case_id)
+    found.cases.append(replace(case, case_id=name, image_id=name, structures=tuple(wanted)))
 
 
 def _dataset(suite: Suite, data: Data, found: _Found, segmenter: Segmenter, reading: Reading) -> None:
@@ -307,7 +319,7 @@ def _dataset(suite: Suite, data: Data, found: _Found, segmenter: Segmenter, read
     before = len(found.cases)
     for item in _some(items, data.cases, data.images):
         reading(f"{data.name} {item.image_id}")
-        case = Case(data, item.case_id, item.image_id, suite.seed, (), item)
+        case = Case(data, printable(item.case_id), printable(item.image_id), suite.seed, (), item)
         try:
             volume = open_volume(case)
         except InputError as error:

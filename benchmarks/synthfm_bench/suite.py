@@ -1,6 +1,6 @@
 """Suites: which data, segmenters and clickers a benchmark plays, as validated TOML."""
 
-import tomllib
+import json
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -17,15 +17,61 @@ from pydantic import (
 )
 
 from synthfm_env.errors import InputError, unknown_name
+from synthfm_env.printable import printable
+from synthfm_env.text_files import read_toml
+from synthfm_env.volumes import MODALITIES
 
 SUITES = Path(__file__).parent / "suites"
-Name = Annotated[str, Field(min_length=1)]
+
+MOST_CLICKS = 10_000
+"""Largest click budget of an episode."""
+
+MOST_CASES = 100_000
+"""Most synthetic volumes of a group."""
+
+_MOST_PARAMS = 20_000  # characters of JSON
+
+
+def _readable(text: str) -> str:
+    """Check that a name can be shown and written; a path may hold anything but a null character."""
+    if not text.isprintable():
+        raise ValueError(f"expected printable characters, got {printable(text)!r}")
+    return text
+
+
+def _no_null(path: Path) -> Path:
+    if "\0" in str(path):
+        raise ValueError("a path holds no null character")
+    return path
+
+
+def _plain(params: dict[str, Any]) -> dict[str, Any]:
+    """Check that parameters can be written as JSON and read again: finite numbers, text, lists and tables."""
+    try:
+        text = json.dumps(params, allow_nan=False)
+        text.encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ValueError(f"expected finite numbers, text, true, false, lists and tables ({error})") from None
+    if len(text) > _MOST_PARAMS:
+        raise ValueError(f"longer than {_MOST_PARAMS} characters")
+    return params
+
+
+def _known_modality(name: str | None) -> str | None:
+    if name is not None and name not in MODALITIES:
+        raise ValueError(str(unknown_name("modality", name, MODALITIES)))
+    return name
+
+
+Name = Annotated[str, Field(min_length=1, max_length=400), AfterValidator(_readable)]
+FilePath = Annotated[Path, AfterValidator(_no_null)]
+Params = Annotated[dict[str, Any], AfterValidator(_plain)]
 
 
 def _distinct(values: tuple[Any, ...]) -> tuple[Any, ...]:
     twice = sorted({str(value) for value in values if values.count(value) > 1})
     if twice:
-        raise ValueError(f"{', '.join(twice)} stands there twice")
+        raise ValueError(f"{', '.join(twice)} is given twice")
     return values
 
 
@@ -41,14 +87,14 @@ class Choice(_Strict):
 
     Attributes:
         use: the name that ``make_segmenter`` or ``make_clicker`` knows, a path, or ``package.module:Class``.
-        name: on the board and in the records; ``use`` where it is left out.
+        name: on the board and in the records; ``use`` if it is left out.
         params: what its maker takes. A clicker that takes a ``segmenter`` gets the one it plays with, unless it is
             named here.
     """
 
     use: Name
-    name: str = Field(default="", pattern=r"^[^/\n]*$")
-    params: dict[str, Any] = Field(default_factory=dict)
+    name: Annotated[str, Field(pattern=r"^[^/\n]*$", max_length=200), AfterValidator(_readable)] = ""
+    params: Params = Field(default_factory=dict)
 
     @property
     def label(self) -> str:
@@ -91,11 +137,11 @@ class SyntheticData(_Strict):
     env: Name = "SynthFM/Synthetic3D-v0"
     shape: tuple[int, int, int]
     recipe: Name = "any"
-    cases: int = Field(ge=1)
+    cases: int = Field(ge=1, le=MOST_CASES)
 
 
 class BundledData(_Strict):
-    """A real volume that an installed package carries; skipped with a note where that package is missing.
+    """A real volume that an installed package carries; skipped with a note if that package is missing.
 
     Attributes:
         kind: "bundled".
@@ -124,10 +170,10 @@ class FileData(_Strict):
 
     kind: Literal["files"]
     name: Name
-    image: Path
-    label: Path
+    image: FilePath
+    label: FilePath
     structures: Structures = ()
-    modality: str | None = None
+    modality: Annotated[str | None, AfterValidator(_known_modality)] = None
 
 
 class DatasetData(_Strict):
@@ -138,7 +184,7 @@ class DatasetData(_Strict):
         name: names the group on the board.
         layout: a name that ``synthfm_env.volumes.datasets`` knows.
         path: its folder, relative to what ``--data`` names.
-        part: which of the layout's parts, for example a modality or a view; None where it has one.
+        part: which of the layout's parts, for example a modality or a view; None if it has one.
         structures: label ids or names; empty means every structure of a case.
         cases: at most so many patients, evenly chosen from all; None means every one.
         images: of each patient at most so many, evenly chosen; None means every one.
@@ -148,12 +194,12 @@ class DatasetData(_Strict):
     kind: Literal["dataset"]
     name: Name
     layout: Name
-    path: Path = Path(".")
-    part: str | None = None
+    path: FilePath = Path(".")
+    part: Name | None = None
     structures: Structures = ()
     cases: int | None = Field(default=None, ge=1)
     images: int | None = Field(default=None, ge=1)
-    tolerance_mm: float | None = Field(default=None, ge=0)
+    tolerance_mm: float | None = Field(default=None, ge=0, allow_inf_nan=False)
 
 
 Data = Annotated[SyntheticData | BundledData | FileData | DatasetData, Field(discriminator="kind")]
@@ -166,7 +212,7 @@ _KINDS: dict[str, type[_Strict]] = {
 
 
 class Suite(_Strict):
-    """What a benchmark plays: every clicker with every segmenter on every structure of every case.
+    """The content of a benchmark: every clicker with every segmenter on every structure of every case.
 
     Attributes:
         name: names the run's folder.
@@ -178,18 +224,21 @@ class Suite(_Strict):
         targets: Dice values for the number of clicks (NoC).
         tolerance_mm: of the normalised surface Dice.
         time_limit_s: longest that a click, or opening an image, may take; then the episode fails.
+        memory_limit_mib: most memory that code of a segmenter or clicker may allocate in a worker, in MiB, beyond what
+            the worker holds at its start; then the episode fails. None: most of what is free. Linux only.
         data: the groups of the board, in its order.
     """
 
-    name: str = Field(pattern=r"^[\w.-]+$")
-    description: str = ""
+    name: str = Field(pattern=r"^[\w.-]+$", max_length=100)
+    description: Annotated[str, AfterValidator(_readable)] = ""
     segmenters: Choices
     clickers: Choices
-    clicks: int = Field(default=10, ge=1)
-    seed: int = Field(default=0, ge=0)
+    clicks: int = Field(default=10, ge=1, le=MOST_CLICKS)
+    seed: int = Field(default=0, ge=0, lt=2**63)
     targets: Annotated[tuple[Annotated[float, Field(gt=0, le=1)], ...], AfterValidator(_distinct)] = (0.8, 0.85, 0.9)
-    tolerance_mm: float = Field(default=2.0, ge=0)
-    time_limit_s: float = Field(default=600.0, gt=0)
+    tolerance_mm: float = Field(default=2.0, ge=0, allow_inf_nan=False)
+    time_limit_s: float = Field(default=600.0, gt=0, allow_inf_nan=False)
+    memory_limit_mib: int | None = Field(default=None, ge=1, le=2**30)
     data: tuple[Data, ...] = Field(min_length=1)
 
     @model_validator(mode="after")
@@ -214,6 +263,21 @@ def list_suites() -> dict[str, str]:
     return {path.stem: load_suite(path.stem).description for path in sorted(SUITES.glob("*.toml"))}
 
 
+def own_volume(image: Path, label: Path, structures: tuple[str, ...] = (), modality: str | None = None) -> FileData:
+    """Return one volume of the user's own as the data of a suite.
+
+    Raises:
+        InputError: a structure is given twice, or the modality is unknown.
+    """
+    fields = {"kind": "files", "name": "own volume", "image": image, "label": label}
+    try:
+        return FileData.model_validate({**fields, "structures": structures, "modality": modality})
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"][:1])
+        raise InputError(f"{where}: {printable(first['msg'].removeprefix('Value error, '))}") from None
+
+
 def load_suite(name_or_path: str) -> Suite:
     """Read a suite by name, or from a TOML file.
 
@@ -228,14 +292,7 @@ def load_suite(name_or_path: str) -> Suite:
     path = known.get(name_or_path, Path(name_or_path))
     if path.suffix != ".toml":
         raise unknown_name("suite", name_or_path, known)
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(
-            f"suite {path}: cannot be read ({error.strerror}); `synthfm list suites` shows the names"
-        ) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"suite {path}: not valid TOML: {error}") from None
+    content = read_toml(path, f"suite {path}")
     return parse_suite(content, str(path))
 
 
@@ -248,7 +305,7 @@ def parse_suite(content: dict[str, Any], where: str) -> Suite:
     try:
         return Suite.model_validate(content)
     except ValidationError as error:
-        raise InputError(f"suite {where}: {_explain(error)}") from None
+        raise InputError(f"suite {printable(where)}: {printable(_explain(error), 1000)}") from None
 
 
 def with_choices(
@@ -261,8 +318,9 @@ def with_choices(
     root: Path | None = None,
     cases: int | None = None,
     time_limit_s: float | None = None,
+    memory_limit_mib: int | None = None,
 ) -> Suite:
-    """Return the suite with what the user chose instead of its own; empty and None keep the suite's.
+    """Return the suite with the user's choices in place of its own; empty and None keep the suite's.
 
     Args:
         suite: the suite.
@@ -273,9 +331,10 @@ def with_choices(
         root: what the paths of data sets are relative to; the current folder by default.
         cases: of each group at most so many.
         time_limit_s: for a click.
+        memory_limit_mib: for a worker.
 
     Raises:
-        InputError: a name stands there twice, a value is out of range, or ``root`` has no use in this suite.
+        InputError: a name is given twice, a value is out of range, or ``root`` has no use in this suite.
     """
     groups = (data,) if data else suite.data
     if root is not None and not any(isinstance(group, DatasetData) for group in groups):
@@ -290,6 +349,7 @@ def with_choices(
         "clickers": tuple(map(_named, clickers)),
         "seed": seed,
         "time_limit_s": time_limit_s,
+        "memory_limit_mib": memory_limit_mib,
     }
     given = {key: value for key, value in chosen.items() if value not in ((), None)}
     fields: dict[str, Any] = {key: getattr(suite, key) for key in Suite.model_fields}

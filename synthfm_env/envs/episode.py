@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from synthfm_env.envs.start_prompt import StartPrompt
 from synthfm_env.metrics import dice
+from synthfm_env.plugins import described
 from synthfm_env.prompts import Click
 from synthfm_env.segmenters.base import Prediction
 from synthfm_env.volumes import Volume
@@ -37,7 +38,7 @@ class Task:
     def structure_name(self) -> str:
         """The structure's name, or its label id as text where it has none."""
         key = str(self.structure)
-        return self.volume.structures.get(int(key), key) if key.isdigit() else key
+        return self.volume.structures.get(int(key), key) if key.isdecimal() else key
 
 
 @dataclass(eq=False, slots=True)
@@ -128,6 +129,9 @@ class Episode:
 
     def _judge(self, prediction: Prediction) -> None:
         mask = prediction.mask
+        if not isinstance(mask, np.ndarray):
+            raise TypeError(f"the mask must be a numpy array, got {type(mask).__name__}")
+        mask = np.ascontiguousarray(mask)
         if mask.dtype != np.bool_ or mask.shape != self.truth.shape:
             raise TypeError(f"the mask must be bool {self.truth.shape}, got {mask.dtype} {mask.shape}")
         before = self.dice
@@ -139,7 +143,7 @@ class Episode:
         self.prediction, self.outcome = None, Outcome.MODEL_ERROR
         self.mask = np.zeros_like(self.truth)
         self.gain, self.dice = -self.dice, 0.0
-        self.error = f"{type(error).__name__}: {error}"
+        self.error = described(error)
 
     def write_observation(self, out: Observation) -> None:
         """Write what the agent sees into arrays of the observation space's shapes and dtypes."""

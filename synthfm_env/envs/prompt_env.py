@@ -19,6 +19,7 @@ from synthfm_env.envs.rendering import draw_frame
 from synthfm_env.envs.rewards import make_reward
 from synthfm_env.envs.start_prompt import Start
 from synthfm_env.errors import InputError, unknown_name
+from synthfm_env.printable import printable
 from synthfm_env.prompts import Click
 from synthfm_env.segmenters import make_segmenter
 from synthfm_env.segmenters.base import Prediction, Segmenter, Session
@@ -224,8 +225,10 @@ class PromptEnv(gym.Env[Observation, NDArray[np.integer]], ABC):
         reveal_truth: bool = False,
         render_mode: str | None = None,
     ) -> None:
-        if max_clicks < 1:
-            raise InputError(f"max_clicks is {max_clicks}: an episode needs at least 1 click")
+        if isinstance(max_clicks, bool) or not isinstance(max_clicks, int | np.integer) or max_clicks < 1:
+            raise InputError(f"max_clicks is {max_clicks!r}: an episode needs a whole number of clicks, at least 1")
+        if not isinstance(segmenter, str | Segmenter):
+            raise InputError(f"segmenter is {printable(repr(segmenter), 80)}: expected a name, a path or a Segmenter")
         if target_dice is not None and not 0 < target_dice <= 1:
             raise InputError(f"target_dice is {target_dice}: expected None or a Dice above 0 and up to 1")
         if render_mode is not None and render_mode not in self.metadata["render_modes"]:
@@ -455,7 +458,9 @@ class PromptEnv(gym.Env[Observation, NDArray[np.integer]], ABC):
             )
         self._close_session()
         image = np.ascontiguousarray(to_uint8(volume.image, volume.modality))
-        self._opened = _Opened(volume, image, self.segmenter.start(image, volume.spacing))
+        # A segmenter of this package only reads the image. Another one gets its own, so that it cannot change ours.
+        given = image if type(self.segmenter).__module__.startswith("synthfm_env.") else image.copy()
+        self._opened = _Opened(volume, image, self.segmenter.start(given, volume.spacing))
         return self._opened
 
     def _close_session(self) -> None:

@@ -39,7 +39,7 @@ class Reward:
     Args:
         score: what is gained.
         click_price: what every click costs.
-        slice_price: what a click in another slice than the click before costs, besides. The first is free.
+        slice_price: additional price of a click in another slice than the click before. The first click has none.
     """
 
     def __init__(self, score: Score, click_price: float, slice_price: float) -> None:

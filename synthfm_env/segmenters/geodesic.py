@@ -5,7 +5,7 @@ import time
 from numpy.typing import NDArray
 
 from synthfm_env.errors import InputError
-from synthfm_env.prompts import Click
+from synthfm_env.prompts import Click, check_click
 from synthfm_env.segmenters.base import Capabilities, Prediction, Seconds, Segmenter, Session
 from synthfm_env.segmenters.click_distances import ClickDistances
 from synthfm_env.segmenters.image_input import prepare_image
@@ -52,7 +52,7 @@ class GeodesicSession(Session):
     def add(self, click: Click) -> Prediction:
         """Take one more click; see ``Session.add``."""
         distances = self._opened()
-        click.check_inside(distances.grid.image_shape)
+        check_click(click, distances.grid.image_shape)
         started = time.perf_counter()
         distances.add(click)
         return self._answer(distances, started)

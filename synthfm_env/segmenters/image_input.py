@@ -6,7 +6,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synthfm_env.errors import InputError
+from synthfm_env.printable import printable
 from synthfm_env.volumes.intensity import check_intensities, to_uint8
+
+
+def check_spacing(spacing: Sequence[float], what: str) -> None:
+    """Raise InputError unless a spacing is three positive lengths.
+
+    Args:
+        spacing: (z, y, x) in mm; whole numbers are lengths too.
+        what: begins the message.
+    """
+    try:
+        lengths = np.asarray(spacing, dtype=np.float64)
+    except (TypeError, ValueError):
+        lengths = np.empty(0)
+    if isinstance(spacing, str) or lengths.shape != (3,) or not (np.isfinite(lengths) & (lengths > 0)).all():
+        raise InputError(
+            f"{what}: spacing (z, y, x) must be three positive lengths in mm, got {printable(repr(spacing), 80)}"
+        )
 
 
 def prepare_image(image: NDArray, spacing: Sequence[float]) -> NDArray[np.uint8]:
@@ -37,6 +55,5 @@ def prepare_image(image: NDArray, spacing: Sequence[float]) -> NDArray[np.uint8]
             f"start: expected an image of shape (D, H, W) or (D, H, W, 3), axes (z, y, x), got {image.shape}"
         )
     check_intensities(image, "start: the image")
-    if len(spacing) != 3 or not all(np.isfinite(s) and s > 0 for s in spacing):
-        raise InputError(f"start: spacing (z, y, x) must be three positive lengths in mm, got {spacing}")
+    check_spacing(spacing, "start")
     return to_uint8(image, "other")

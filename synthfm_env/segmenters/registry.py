@@ -1,10 +1,11 @@
 """Segmenters by name."""
 
-import importlib
 from pathlib import Path
 from typing import Literal
 
 from synthfm_env.errors import InputError, unknown_name
+from synthfm_env.plugins import build, load_class
+from synthfm_env.printable import printable
 from synthfm_env.segmenters.base import Segmenter
 
 _DESCRIPTIONS = {
@@ -66,8 +67,15 @@ def make_segmenter(
         >>> make_segmenter("geodesic").name
         'geodesic'
     """
-    if ":" in name_or_path:
-        return _own(name_or_path)
+    if not isinstance(name_or_path, str):
+        raise InputError(f"make_segmenter({printable(repr(name_or_path), 80)}): expected a name or a path as text")
+    if ":" in name_or_path and not name_or_path.endswith((".safetensors", ".pt")):
+        kind: type[Segmenter] = load_class(name_or_path, Segmenter, "segmenter")  # type: ignore[type-abstract]
+        return build(kind, name_or_path, "segmenter")
+    given = {"planes": planes, "zoom": zoom, "distances": distances, "refine": refine}
+    for option, value in given.items():
+        if name_or_path == "geodesic" and value is not None:
+            raise InputError(f"make_segmenter('geodesic', {option}={value!r}): geodesic takes none; leave it out")
     if name_or_path == "geodesic":
         from synthfm_env.segmenters.geodesic import Geodesic
 
@@ -107,16 +115,3 @@ def make_segmenter(
         distances=distances,
         refiner=load_refiner(Path(refine) if isinstance(refine, str) else None).to(where) if refine else None,
     )
-
-
-def _own(path: str) -> Segmenter:
-    module, _, name = path.partition(":")
-    try:
-        found = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise InputError(
-            f"segmenter {path!r} cannot be imported: {error}; expected package.module:Class on the Python path"
-        ) from None
-    if not (isinstance(found, type) and issubclass(found, Segmenter)):
-        raise InputError(f"segmenter {path!r} is no subclass of synthfm_env.Segmenter; name one")
-    return found()

@@ -1,5 +1,6 @@
 """SynthFM-3D: labelled medical-looking volumes from analysis alone."""
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -13,6 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from synthfm_env.errors import InputError
+from synthfm_env.memory_limit import check_memory
+from synthfm_env.printable import printable
 from synthfm_env.synthesis.anatomy.groups import populate, top_up
 from synthfm_env.synthesis.anatomy.placement import Scene
 from synthfm_env.synthesis.anatomy.shapes import Array, Rng, log_uniform
@@ -27,6 +30,7 @@ from synthfm_env.synthesis.visibility import border_contrast, without
 from synthfm_env.volumes.volume import Volume
 
 GENERATOR_VERSION = "1.4"
+_BYTES_PER_VOXEL = 32  # an image, a label, and some fields of float32
 _TOP_UPS = 4
 _ROOM = 4  # a structure needs about this many times its smallest size around it
 
@@ -87,13 +91,15 @@ class SynthFM3D:
         recipe: str | Path | dict[str, Any] | Recipe = "any",
         device: str = "cpu",
     ) -> None:
-        sizes = tuple(shape)
-        if len(sizes) != 3 or any(int(n) != n for n in sizes) or min(sizes) < 1 or min(sizes[1:]) < 16:
+        sizes = tuple(shape) if isinstance(shape, Sequence | np.ndarray) and not isinstance(shape, str) else ()
+        whole = all(isinstance(n, int | float | np.number) and n % 1 == 0 for n in sizes)
+        if len(sizes) != 3 or not whole or min(sizes) < 1 or min(sizes[1:]) < 16:
             raise InputError(
-                f"SynthFM3D(shape={sizes}): expected three integers (D, H, W) with D >= 1 and H, W >= 16; "
-                "a 2D image is (1, H, W)"
+                f"SynthFM3D(shape={printable(repr(shape), 80)}): expected three integers (D, H, W) with D >= 1 and "
+                "H, W >= 16; a 2D image is (1, H, W)"
             )
         self.shape = (int(sizes[0]), int(sizes[1]), int(sizes[2]))
+        check_memory(math.prod(self.shape) * _BYTES_PER_VOXEL, f"SynthFM3D(shape={self.shape})")
         self.recipe = load_recipe(recipe)
         fit = int(np.prod(self.shape)) // (_ROOM * self.recipe.smallest)
         if self.recipe.targets[0] > fit:

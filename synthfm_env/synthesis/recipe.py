@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from synthfm_env.errors import InputError, unknown_name
+from synthfm_env.text_files import read_toml
 
 Style = Literal["CT", "MR", "US", "other"]
 Group = Literal[
@@ -145,13 +146,7 @@ def load_recipe(source: "str | Path | dict[str, Any] | Recipe") -> Recipe:
         return _validated(dict(source), "recipe")
     if str(source).endswith(".toml"):
         path = Path(source)
-        try:
-            fields = tomllib.loads(path.read_text("utf-8"))
-        except OSError as error:
-            raise InputError(f"recipe {path}: cannot be read ({error.strerror}); give a TOML file") from error
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise InputError(f"recipe {path}: not a TOML file: {error}") from error
-        return _validated({"name": path.stem, **fields}, f"recipe {path}")
+        return _validated({"name": path.stem, **read_toml(path, f"recipe {path}")}, f"recipe {path}")
     if str(source) not in _shipped():
         raise unknown_name("recipe", str(source), _shipped())
     return _validated({"name": str(source), **_shipped()[str(source)]}, f"recipe {str(source)!r}")
@@ -160,7 +155,9 @@ def load_recipe(source: "str | Path | dict[str, Any] | Recipe") -> Recipe:
 def _validated(fields: dict[str, Any], where: str) -> Recipe:
     base = fields.pop("extends", None)
     if base is not None:
-        fields = {**load_recipe(str(base)).model_dump(), "name": "custom", **fields}
+        if not isinstance(base, str) or base not in _shipped():
+            raise InputError(f"{where}: extends: {unknown_name('recipe', str(base), _shipped())}")
+        fields = {**load_recipe(base).model_dump(), "name": "custom", **fields}
     try:
         return Recipe(**fields)
     except ValidationError as error:

@@ -103,7 +103,7 @@ class FixedGrid:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class NativeTruth:
-    """What Dice on the native grid needs to know of a structure, counted per voxel of a fixed grid.
+    """Counts of a structure per voxel of a fixed grid, from which Dice on the native grid is computed.
 
     A native voxel belongs to a mask if the nearest voxel of the fixed grid does, and to none outside the grid. So
     native Dice follows from counts, without a mask on the native grid.

@@ -1,5 +1,6 @@
 """Images of either kind, a NIfTI file or the folder of a DICOM series, and masks on their grids."""
 
+import os
 from pathlib import Path
 
 from numpy.typing import NDArray
@@ -57,5 +58,5 @@ def check_mask_path(output: Path, image: Path) -> None:
         )
     if not output.parent.is_dir():
         raise InputError(f"-o {output}: there is no folder {output.parent}; make it first")
-    if output.resolve() == image.resolve():
+    if os.path.realpath(output) == os.path.realpath(image):
         raise InputError(f"-o {output}: is the image itself; give the mask another name")

@@ -4,18 +4,20 @@ import base64
 import gzip
 import math
 import os
-import uuid
-import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 from nibabel.arrayproxy import ArrayProxy
-from nibabel.filebasedimages import ImageFileError
-from nibabel.spatialimages import HeaderDataError
+from nibabel.orientations import io_orientation
 from numpy.typing import NDArray
 
-from synthfm_env.errors import InputError
+from synthfm_env.errors import InputError, unknown_name
+from synthfm_env.files import atomic_write
+from synthfm_env.memory_limit import MemoryLimitError, check_memory
+from synthfm_env.printable import printable
 from synthfm_env.volumes.intensity import check_intensities, guess_modality
 from synthfm_env.volumes.orientation import (
     affine_mm,
@@ -25,13 +27,14 @@ from synthfm_env.volumes.orientation import (
     spatial_shape,
     to_zyx,
 )
-from synthfm_env.volumes.volume import Volume
+from synthfm_env.volumes.volume import MODALITIES, Volume
 
 FilePath = str | os.PathLike[str]
 
 HEADER_KEY = "nifti_header"
 FREE_TEXT = ("descrip", "aux_file", "intent_name", "db_name")  # may name a patient; NIfTI-2 lacks the last
-UNREADABLE = (ImageFileError, HeaderDataError, OSError, EOFError, zlib.error, ValueError)
+_SMALLEST_MM, _LARGEST_MM = 1e-9, 1e6  # of a voxel's sides, before the header's unit is applied
+_MOST_ID = np.iinfo(np.int32).max
 # Data sets that keep each case in a folder call its image one of these; then the folder names the case.
 FOLDER_NAMES_THE_CASE = ("image", "imaging", "img", "ct", "mr", "mri", "us", "volume")
 
@@ -67,8 +70,9 @@ def load_volume(
         A Volume. ``structures`` names each label id by itself: ``{1: "1"}``.
 
     Raises:
-        InputError: a file that is missing, truncated, corrupt or no NIfTI; several volumes in one file; NaN,
-            infinite or complex voxels; a label with other than whole numbers from 0 up, without any
+        InputError: a file that is missing, truncated, corrupt or no NIfTI; a header that promises more memory than the
+            limit (see ``memory_limit``); an unknown modality; an infinite slope; several volumes in one file; NaN,
+            infinite or complex voxels; a label with other than whole numbers from 0 to 2**31 - 1, without any
             structure, or on another grid than the image (corners more than half a voxel apart).
 
     Example:
@@ -80,11 +84,13 @@ def load_volume(
         >>> volume.image.shape
         (8, 32, 32)
     """
-    path = Path(image_path)
+    path = _as_path(image_path, "the image")
+    if modality is not None and modality not in MODALITIES:
+        raise unknown_name("modality", str(modality), MODALITIES)
     header, voxels = _read(path)
     image = np.ascontiguousarray(to_zyx(_intensities(voxels, path), header), dtype=np.float32)
     affine = affine_mm(header)
-    label = None if label_path is None else _load_label(Path(label_path), path, image.shape, affine)
+    label = None if label_path is None else _load_label(_as_path(label_path, "the label"), path, image.shape, affine)
     return Volume(
         image=image,
         label=label,
@@ -110,7 +116,7 @@ def load_mask(path: FilePath, like: Volume) -> NDArray[np.bool_]:
     Raises:
         InputError: the file is missing or broken, or lies on another grid.
     """
-    header, voxels = _read(Path(path))
+    header, voxels = _read(_as_path(path, "the mask"))
     mask = np.ascontiguousarray(to_zyx(voxels != 0, header))
     _check_place(Path(path), header, mask.shape, str(like.metadata["source"]), like.image.shape, like.affine)
     return mask
@@ -181,6 +187,12 @@ def save_volume(volume: Volume, image_path: FilePath, label_path: FilePath | Non
         _write(_on_own_grid(_compact(volume.label), volume), Path(label_path))
 
 
+def _as_path(path: FilePath, what: str) -> Path:
+    if not isinstance(path, str | os.PathLike) or isinstance(os.fspath(path), bytes) or "\0" in os.fspath(path):
+        raise InputError(f"{what}: expected the path of a NIfTI file, got {printable(repr(path), 80)}")
+    return Path(path)
+
+
 def image_as_nifti(volume: Volume) -> bytes:
     """Return a volume's image as an uncompressed NIfTI file whose axes follow the volume's, whatever its affine.
 
@@ -194,26 +206,45 @@ def image_as_nifti(volume: Volume) -> bytes:
 def _read(path: Path) -> tuple[nib.Nifti1Header, NDArray]:
     """Return a NIfTI file's header, and its voxels as stored, with three axes."""
     if not path.is_file():
-        raise InputError(f"{path}: {'is a folder, not a file' if path.is_dir() else 'no such file'}")
+        raise InputError(f"{path}: {'is no regular file' if path.exists() else 'no such file'}")
     try:
-        file = nib.load(path, mmap=False)
-        if not isinstance(file, nib.Nifti1Pair):
-            raise InputError(f"{path}: holds {type(file).__name__}; convert it to NIfTI (.nii.gz) first")
-        _check_header(file.header, path)
-        if path.suffix != ".gz" or not isinstance(file, nib.Nifti1Image):
-            return file.header, _voxels(file)
-        with gzip.open(path) as stream:
-            voxels = _voxels(type(file).from_stream(stream))
-            while stream.read(1 << 20):  # gzip compares its checksum at the very end
-                pass
-        return file.header, voxels
+        with _quiet_nibabel():
+            return _read_nifti(path)
     except InputError:
         raise
-    except UNREADABLE as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
+    except MemoryError:
+        raise MemoryLimitError(f"{path}: needs more memory than is free; use a smaller volume") from None
+    except Exception as error:  # nibabel and gzip raise all kinds at a broken file
+        reason = printable(error) or type(error).__name__
         raise InputError(
             f"{path}: cannot be read as NIfTI ({reason}); check that the file is complete and of that format"
         ) from error
+
+
+@contextmanager
+def _quiet_nibabel() -> Iterator[None]:
+    """Keep nibabel from printing what it then raises, or repairs."""
+    logger = nib.imageglobals.logger
+    before, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = before
+
+
+def _read_nifti(path: Path) -> tuple[nib.Nifti1Header, NDArray]:
+    file = nib.load(path, mmap=False)
+    if not isinstance(file, nib.Nifti1Pair):
+        raise InputError(f"{path}: holds {type(file).__name__}; convert it to NIfTI (.nii.gz) first")
+    _check_header(file.header, path)
+    _check_scaling(file, path)
+    if path.suffix != ".gz" or not isinstance(file, nib.Nifti1Image):
+        return file.header, _voxels(file)
+    with gzip.open(path) as stream:
+        voxels = _voxels(type(file).from_stream(stream))
+        while stream.read(1 << 20):  # gzip compares its checksum at the very end
+            pass
+    return file.header, voxels
 
 
 def _check_header(header: nib.Nifti1Header, path: Path) -> None:
@@ -225,9 +256,34 @@ def _check_header(header: nib.Nifti1Header, path: Path) -> None:
         )
     if len(shape) < 2 or math.prod(shape) == 0:
         raise InputError(f"{path}: has shape {shape}, expected a volume or a 2D image with voxels")
+    try:
+        header.get_xyzt_units()
+    except KeyError as error:
+        raise InputError(f"{path}: unit {error} of its header is unknown; fix the header first") from None
+    size = max(4, header.get_data_dtype().itemsize)  # images become float32
+    check_memory(math.prod(map(int, shape)) * size, f"{path}: its header promises shape {shape}, which")
     affine = header.get_best_affine()
     if not np.isfinite(affine).all() or abs(np.linalg.det(affine)) == 0:
-        raise InputError(f"{path}: its affine {affine.tolist()} gives voxels no size; mend the header first")
+        raise InputError(f"{path}: its affine {affine.tolist()} gives voxels no size; fix the header first")
+    sides = np.linalg.norm(affine[:3, :3], axis=0)
+    if not ((sides >= _SMALLEST_MM) & (sides <= _LARGEST_MM)).all():
+        raise InputError(
+            f"{path}: its affine gives voxels of {sides.tolist()} mm, expected {_SMALLEST_MM:g} to {_LARGEST_MM:g}; "
+            "fix the header first"
+        )
+    if np.isnan(io_orientation(affine)).any():
+        raise InputError(f"{path}: two axes of its affine {affine.tolist()} coincide; fix the header first")
+
+
+def _check_scaling(file: nib.Nifti1Pair, path: Path) -> None:
+    """Refuse an infinite slope or intercept, which nibabel takes for none."""
+    holder = file.file_map.get("header", file.file_map["image"])  # a pair has a file for each
+    with holder.get_prepare_fileobj("rb") as stream:
+        raw = type(file.header).from_fileobj(stream, check=False)
+    slope, inter = float(raw["scl_slope"]), float(raw["scl_inter"])
+    scaled = math.isfinite(slope) and slope != 0
+    if math.isinf(slope) or (scaled and not math.isfinite(inter)):
+        raise InputError(f"{path}: intensities are scaled by slope {slope:g} and intercept {inter:g}; fix the header")
 
 
 def _voxels(file: nib.Nifti1Pair) -> NDArray:
@@ -264,6 +320,8 @@ def _load_label(
                 "is this an image or a probability map? threshold it first"
             )
         voxels = whole
+    if voxels.max() > _MOST_ID:
+        raise InputError(f"{path}: label ids end at {_MOST_ID}, found {voxels.max():.0f}; is this an image?")
     if voxels.min() < 0:
         raise InputError(f"{path}: label ids start at 0, found {voxels.min():g}; is this an image?")
     if not voxels.any():
@@ -338,17 +396,13 @@ def _on_own_grid(array: NDArray, volume: Volume) -> nib.Nifti1Image:
 def _write(file: nib.Nifti1Image, path: Path) -> None:
     if not path.name.endswith((".nii", ".nii.gz")):
         raise InputError(f"{path}: a NIfTI file's name ends in .nii or .nii.gz")
-    unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
-        with open(unfinished, "wb") as raw:
+        with atomic_write(path) as raw:
             if path.suffix == ".gz":
                 # Neither name nor time goes into the file: equal voxels, equal bytes.
                 with gzip.GzipFile("", "wb", compresslevel=1, fileobj=raw, mtime=0) as stream:
                     file.to_stream(stream)
             else:
                 file.to_stream(raw)
-        os.replace(unfinished, path)
     except OSError as error:
         raise InputError(f"{path}: cannot be written ({error.strerror or error})") from error
-    finally:
-        unfinished.unlink(missing_ok=True)

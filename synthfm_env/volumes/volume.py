@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from synthfm_env.errors import InputError
+from synthfm_env.errors import InputError, unknown_name
 from synthfm_env.volumes.structure_names import canonical_name
 
 MODALITIES = ("CT", "MR", "US", "other")
@@ -27,7 +27,8 @@ class Volume:
         metadata: whatever reproduces the volume (recipe, seed, generator version, source file).
 
     Raises:
-        InputError: the image is not 3D, or label and image differ in shape, or a spacing is not positive.
+        InputError: the image is not 3D, label and image differ in shape, a spacing is not positive, or the modality is
+            unknown.
 
     Example:
         >>> import numpy as np
@@ -55,6 +56,8 @@ class Volume:
                 f"{self.case_id}: label grid {self.label.shape} is unlike the image's {self.image.shape} "
                 "(z, y, x); resample the label to the image's grid"
             )
+        if self.modality not in MODALITIES:
+            raise unknown_name(f"modality of {self.case_id}:", str(self.modality), MODALITIES)
         if len(self.spacing) != 3 or not all(np.isfinite(s) and s > 0 for s in self.spacing):
             raise InputError(f"{self.case_id}: spacing {self.spacing} must be three positive lengths in mm (z, y, x)")
 
@@ -72,7 +75,7 @@ class Volume:
         ids = {canonical_name(name): key for key, name in self.structures.items()}
         ids |= {name: key for key, name in self.structures.items()}
         name = str(structure)
-        key = int(structure) if name.lstrip("-").isdigit() else ids.get(name, ids.get(canonical_name(name)))
+        key = int(name) if name.removeprefix("-").isdecimal() else ids.get(name, ids.get(canonical_name(name)))
         mask = self.label == key if key else None
         if mask is None or not mask.any():
             present = [int(i) for i in np.unique(self.label) if i]

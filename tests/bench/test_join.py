@@ -6,10 +6,12 @@ from made_up import episode
 
 from synthfm_bench.analysis.aggregate import make_board
 from synthfm_bench.results.merge import join_runs
-from synthfm_bench.results.step_record import StepRecord, write_steps
+from synthfm_bench.results.step_record import StepRecord, as_lines
 from synthfm_env.errors import InputError
 
-SUITE = {"name": "quick", "clicks": 2, "seed": 0, "data": [{"kind": "synthetic", "name": "synthetic", "cases": 2}]}
+DATA = {"kind": "synthetic", "name": "synthetic", "shape": [4, 16, 16], "cases": 2}
+PLAYERS = {"segmenters": ["sam"], "clickers": ["random"]}
+SUITE = {"name": "quick", "clicks": 2, "seed": 0, "data": [DATA], **PLAYERS}
 
 
 def make_run(folder: Path, records: list[StepRecord], status: str = "finished", **suite: object) -> Path:
@@ -18,7 +20,7 @@ def make_run(folder: Path, records: list[StepRecord], status: str = "finished", 
     about = {"run_id": folder.name, "suite": SUITE | suite, "status": status, "episodes": count}
     (folder / "run.json").write_text(json.dumps(about))
     with (folder / "steps.jsonl").open("w") as file:
-        write_steps(file, records)
+        file.write(as_lines(records))
     return folder
 
 
@@ -54,9 +56,7 @@ def test_every_click_rule_that_differs_is_named(tmp_path):
     assert "click rule z" not in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    "suite", [{"name": "other"}, {"clicks": 5}, {"seed": 1}, {"data": [{"name": "synthetic", "cases": 3}]}]
-)
+@pytest.mark.parametrize("suite", [{"name": "other"}, {"clicks": 5}, {"seed": 1}, {"data": [DATA | {"cases": 3}]}])
 def test_runs_of_other_suites_are_refused(tmp_path, suite):
     one, two = make_run(tmp_path / "1", played("sam")), make_run(tmp_path / "2", played("geodesic"), **suite)
     with pytest.raises(InputError, match=f"not made by one suite: their (data )?{next(iter(suite))[:4]}"):
@@ -65,7 +65,7 @@ def test_runs_of_other_suites_are_refused(tmp_path, suite):
 
 def test_a_data_set_may_lie_elsewhere_but_its_images_must_be_the_same(tmp_path):
     def data(path: str) -> list[dict[str, str]]:
-        return [{"name": "synthetic", "layout": "amos", "path": path}]
+        return [{"kind": "dataset", "name": "synthetic", "layout": "amos", "path": path}]
 
     one = make_run(tmp_path / "1", played("sam", image_sha256="1" * 64), data=data("/here"))
     two = make_run(tmp_path / "2", played("geodesic", image_sha256="1" * 64), data=data("/there"))

@@ -110,9 +110,9 @@ def test_a_segmenter_that_fails_at_a_click_loses_its_score(volume):
 @pytest.mark.parametrize(
     ("clicker", "model", "outcome", "error"),
     [
-        ("ritm-3d-v1", "toys:FailsAtStart", "model_error", "MemoryError: too large"),
+        ("ritm-3d-v1", "toys:FailsAtStart", "out_of_memory", "MemoryError: too large"),
         ("toys:Outside", "toys:Ball", "invalid_prompt", "InputError: env.step() got action"),
-        ("toys:Speechless", "toys:Ball", "no_valid_click", "LookupError: nowhere to click"),
+        ("toys:Speechless", "toys:Ball", "clicker_error", "LookupError: nowhere to click"),
     ],
 )
 def test_a_failure_before_any_answer_is_a_row_that_scores_0(volume, clicker, model, outcome, error):

@@ -8,13 +8,13 @@ from made_up import episode
 
 from synthfm_bench.results.episode_result import episodes_of
 from synthfm_bench.results.run_directory import read_run
-from synthfm_bench.results.step_record import NOT_RESULTS, StepRecord, read_steps, results_hash, write_steps
+from synthfm_bench.results.step_record import NOT_RESULTS, StepRecord, as_lines, read_steps, results_hash
 from synthfm_env.errors import InputError
 
 
 def written(path, records):
     with path.open("w", encoding="utf-8") as file:
-        write_steps(file, records)
+        file.write(as_lines(records))
     return path
 
 

@@ -24,7 +24,7 @@ from synthfm_bench.report.reproduction import recipe
 from synthfm_bench.results.episode_result import episodes_of
 from synthfm_bench.results.merge import join_runs
 from synthfm_bench.results.run_directory import Run, read_run
-from synthfm_bench.results.step_record import write_steps
+from synthfm_bench.results.step_record import as_lines, read_steps, results_hash
 from synthfm_bench.suite import FileData, Suite, SyntheticData, load_suite, parse_suite, with_choices
 from synthfm_env.errors import InputError
 from synthfm_env.volumes import Volume, save_volume
@@ -60,11 +60,11 @@ def played(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def page_path(played):
-    return write_report(played.folder, join_runs([played.folder]), played.rows, QUIET)
+    return write_report(played.folder, join_runs([played.folder]), played.rows, QUIET, trusted=True)
 
 
 def test_the_gallery_replays_exactly_what_was_recorded(played):
-    cards = make_gallery(played.rows, join_runs([played.folder]).runs, QUIET)
+    cards = make_gallery(played.rows, join_runs([played.folder]).runs, QUIET, trusted=True)
     chosen = choose(played.rows)
     assert [card.episode.episode_id for card in cards] == [episode.episode_id for _, _, episode in chosen]
     assert {card.episode.clicker for card in cards} == {"ritm-3d-v1"}
@@ -94,7 +94,7 @@ def test_what_cannot_be_replayed_becomes_a_card_that_says_why(played, tmp_path):
     about["suite"]["data"][1]["image"] = "gone.nii.gz"
     (tmp_path / "run" / "run.json").write_text(json.dumps(about))
     joined = join_runs([tmp_path / "run"])
-    cards = make_gallery(make_board(joined.episodes), joined.runs, QUIET)
+    cards = make_gallery(make_board(joined.episodes), joined.runs, QUIET, trusted=True)
     notes = [card.note for card in cards if card.episode.data_id == "own"]
     assert len(notes) == 4
     assert all("could not be replayed here: gone.nii.gz: no such file" in note for note in notes)
@@ -106,7 +106,7 @@ def test_an_image_that_changed_is_not_drawn(played, tmp_path):
     steps = tmp_path / "run" / "steps.jsonl"
     steps.write_text(re.sub(r'"image_sha256":"\w{8}', '"image_sha256":"00000000', steps.read_text()))
     joined = join_runs([tmp_path / "run"])
-    cards = make_gallery(make_board(joined.episodes), joined.runs, QUIET)
+    cards = make_gallery(make_board(joined.episodes), joined.runs, QUIET, trusted=True)
     assert all(card.film is None and "not the one that was played" in card.note for card in cards)
 
 
@@ -127,7 +127,7 @@ def test_the_suite_in_the_report_plays_the_same_again(played):
     run = read_run(played.folder)
     found = recipe(run)
     assert parse_suite(tomllib.loads(found.suite), "again") == parse_suite(run.about["suite"], "played")
-    assert found.commands == ("synthfm bench tiny.toml", f"synthfm verify {played.folder}")
+    assert found.commands == ("synthfm bench tiny.toml", f"synthfm verify {played.folder} --trust-plugins")
 
 
 @pytest.mark.parametrize(
@@ -157,7 +157,7 @@ def test_names_and_messages_cannot_break_out_of_the_page(tmp_path):
     about = {"run_id": "run", "status": "finished", "episodes": 2, "suite": suite | {"data": data, "targets": [0.8]}}
     (tmp_path / "run.json").write_text(json.dumps(about))
     with (tmp_path / "steps.jsonl").open("w") as file:
-        write_steps(file, records)
+        file.write(as_lines(records))
     joined = join_runs([tmp_path])
     text = write_report(tmp_path, joined, make_board(joined.episodes), QUIET).read_text()
     assert "<script>alert(1)" not in text
@@ -198,6 +198,11 @@ def test_the_command_joins_runs_and_refuses_other_click_rules(played, tmp_path, 
     shutil.copytree(played.folder, "two")
     steps = Path("two/steps.jsonl")
     steps.write_text(steps.read_text().replace("toys:FailsAtThirdClick", "toys:Ball2"))
+    assert synthfm(monkeypatch, "report", "one", "two") == 1
+    assert "two: its records do not give the results hash" in capsys.readouterr().err
+    shutil.rmtree("runs")
+    about = json.loads(Path("two/run.json").read_text())
+    Path("two/run.json").write_text(json.dumps(about | {"results_hash": results_hash(read_steps(steps))}))
     assert synthfm(monkeypatch, "report", "one", "two") == 0
     out = capsys.readouterr().out
     assert "note: 12 episodes stand in more than one run with the same results and count once." in out
@@ -216,7 +221,7 @@ def test_without_the_extra_the_command_says_how_to_get_it(played, tmp_path, monk
     assert "report.html and steps.parquet need plotly: pip install 'synthfm_env[report]'" in capsys.readouterr().out
     assert not (run / "report.html").exists()
     with pytest.raises(InputError, match="need plotly"):
-        write_report(run, join_runs([run]), played.rows, QUIET)
+        write_report(run, join_runs([run]), played.rows, QUIET, trusted=True)
 
 
 def test_the_command_refuses_what_is_no_run(tmp_path, monkeypatch, capsys):

@@ -12,7 +12,8 @@ from rich.console import Console
 from synthfm_bench.execution.local_pool import Pool
 from synthfm_bench.execution.resume import find_unfinished, suite_of
 from synthfm_bench.execution.run import run_suite
-from synthfm_bench.plan import build_clicker, make_plan
+from synthfm_bench.plan import make_plan
+from synthfm_bench.players import build_clicker
 from synthfm_bench.results.run_directory import read_run
 from synthfm_bench.results.step_record import read_steps, results_hash
 from synthfm_bench.results.steps_file import StepsFile
@@ -131,7 +132,7 @@ def test_ctrl_c_keeps_what_was_played_and_says_how_to_go_on(tmp_path, monkeypatc
     folder = tmp_path / "run"
     kept, again_with = str(stop.value).split("; go on with: ")
     assert kept == f"stopped: 3 of 8 episodes are kept in {folder}/steps.jsonl"
-    assert again_with == f"synthfm bench small --resume --out {folder}"
+    assert again_with == f"synthfm bench small --resume --out {folder} --trust-plugins"
     assert len(read_run(folder).episodes) == 3
     assert json.loads((folder / "run.json").read_text())["status"] == "stopped"
     assert not (folder / "leaderboard.csv").exists()

@@ -64,7 +64,7 @@ def test_a_missing_file_is_named():
         ("[8, 32, 32]", "[8, 32]", "data[0].shape: too few values"),
         ('"synthetic"', '"syntetic"', "data[0]: input tag 'syntetic' found using 'kind'"),
         ('["geodesic"]', "[]", "segmenters: tuple should have at least 1 item"),
-        ('["geodesic"]', '["a", "b", "a"]', "segmenters: a stands there twice"),
+        ('["geodesic"]', '["a", "b", "a"]', "segmenters: a is given twice"),
         ("clicks = 3", "clicks = ", "not valid TOML"),
     ],
 )
@@ -75,7 +75,7 @@ def test_what_is_wrong_is_said_in_one_line(tmp_path, old, new, says):
 
 def test_two_groups_of_one_name_are_refused(tmp_path):
     group = GOOD[GOOD.index("[[data]]") :]
-    assert "top level: small stands there twice" in complaint(tmp_path, GOOD + group)
+    assert "top level: small is given twice" in complaint(tmp_path, GOOD + group)
 
 
 def labels(choices):
@@ -100,7 +100,7 @@ def test_fewer_cases_leave_smaller_groups_alone():
 
 
 def test_a_choice_given_twice_is_refused():
-    with pytest.raises(InputError, match="suite quick: clickers: random stands there twice"):
+    with pytest.raises(InputError, match="suite quick: clickers: random is given twice"):
         with_choices(load_suite("quick"), clickers=("random", "random"))
 
 
@@ -128,7 +128,7 @@ def test_a_table_names_a_choice_and_sets_its_parameters(tmp_path):
         ("use =", "uses =", "clickers[1]: unknown key 'uses': did you mean use"),
         ("params =", "param =", "clickers[1]: unknown key 'param': did you mean params"),
         ('"3+0"', '"3/0"', "clickers[1].name: string should match pattern"),
-        ('"3+0"', '"random"', "clickers: random stands there twice"),
+        ('"3+0"', '"random"', "clickers: random is given twice"),
     ],
 )
 def test_what_is_wrong_with_a_choice_is_said(tmp_path, old, new, says):

@@ -28,7 +28,7 @@ def folder(tmp_path, monkeypatch):
 
 
 def replayed(folder, **options):
-    return verify(folder, **({"episodes": None, "workers": 1, "console": QUIET} | options))
+    return verify(folder, **({"episodes": None, "workers": 1, "console": QUIET, "trusted": True} | options))
 
 
 def test_a_run_that_comes_out_the_same_is_equal(folder):

@@ -16,6 +16,7 @@ from synthfm_env.envs.registration import ENVS
 TOYS = Path(__file__).parents[1] / "bench"
 LPS = np.diag([-1.5, -1.5, 4.0, 1.0])
 LPS[:3, 3] = [30, 40, -50]
+TRUST = "--trust-plugins"
 BALL = "toys:Ball"
 
 
@@ -327,13 +328,13 @@ def test_a_stopped_run_goes_on_and_can_be_verified(place, monkeypatch, capsys):
     hash_line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("results hash"))
     lines = Path("mine/steps.jsonl").read_text().splitlines(keepends=True)
     Path("mine/steps.jsonl").write_text("".join(lines[:-3]))
-    assert synthfm(monkeypatch, "bench", "quick", "--resume", "--out", "mine", "--workers", "1") == 0
+    assert synthfm(monkeypatch, "bench", "quick", "--resume", "--out", "mine", "--workers", "1", TRUST) == 0
     assert hash_line in capsys.readouterr().out
-    assert synthfm(monkeypatch, "verify", "mine", "--workers", "1") == 0
+    assert synthfm(monkeypatch, "verify", "mine", "--workers", "1", TRUST) == 0
     assert capsys.readouterr().out == "equal: 2 of 2 episodes came out the same (all)\n"
     text = Path("mine/steps.jsonl").read_text()
     Path("mine/steps.jsonl").write_text(text.replace('"complied":true', '"complied":false', 1))
-    assert synthfm(monkeypatch, "verify", "mine", "--workers", "1") == 1
+    assert synthfm(monkeypatch, "verify", "mine", "--workers", "1", TRUST) == 1
     first, second, third = capsys.readouterr().out.splitlines()
     assert first == "NOT equal: 1 of 2 episodes came out the same (all)"
     assert "they were changed since" in second

@@ -69,7 +69,7 @@ def test_every_step_of_a_person_is_a_record(run):
 
 
 def test_a_persons_run_is_replayed_to_the_same_records(run):
-    verdict = verify(run, episodes=None, workers=1, console=QUIET)
+    verdict = verify(run, episodes=None, workers=1, console=QUIET, trusted=True)
     assert verdict.equal
     assert verdict.replayed == 2
 
@@ -79,7 +79,7 @@ def test_a_changed_click_is_found_by_the_replay(run):
     changed = json.loads(lines[0])
     changed["point_zyx"][2] += 9
     (run / "steps.jsonl").write_text("\n".join([json.dumps(changed), *lines[1:]]) + "\n")
-    verdict = verify(run, episodes=None, workers=1, console=QUIET)
+    verdict = verify(run, episodes=None, workers=1, console=QUIET, trusted=True)
     assert not verdict.equal
     assert len(verdict.differences) == 1
     assert verdict.tampered is not None
@@ -113,7 +113,7 @@ def test_a_run_goes_on_where_it_was_left(tmp_path):
     again.finish(SOON)
     again.end()
     assert json.loads((tmp_path / "anna" / "run.json").read_text())["status"] == "finished"
-    assert verify(tmp_path / "anna", episodes=None, workers=1, console=QUIET).equal
+    assert verify(tmp_path / "anna", episodes=None, workers=1, console=QUIET, trusted=True).equal
     with pytest.raises(InputError, match="clickers"):
         PersonRun.open(
             suite_of_person(made_suite(tmp_path), "ben", segmenter="geodesic", practice=False), tmp_path / "anna"
@@ -145,7 +145,7 @@ def test_synthetic_cases_are_replayed_too(tmp_path):
     game.close()
     (episode,) = read_run(tmp_path / "anna").episodes
     assert episode.oracle
-    assert verify(tmp_path / "anna", episodes=None, workers=1, console=QUIET).equal
+    assert verify(tmp_path / "anna", episodes=None, workers=1, console=QUIET, trusted=True).equal
 
 
 def test_the_truth_is_not_shown_in_a_study_by_name(tmp_path):

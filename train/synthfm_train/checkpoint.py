@@ -1,25 +1,30 @@
 """Checkpoints that a kill cannot spoil, and the weights file that segmenters load."""
 
+import errno
 import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from synthfm_env.errors import InputError
+from synthfm_env.files import atomic_write
 from synthfm_env.segmenters.sam2 import Architecture
 
 
 def save_checkpoint(state: dict[str, Any], path: Path) -> None:
     """Write ``state`` (tensors and plain data) so that ``path`` always holds a whole checkpoint."""
-    part = path.with_suffix(".part")
-    with part.open("wb") as file:
-        torch.save(state, file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(part, path)
+    try:
+        with atomic_write(path) as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
+    except RuntimeError as error:  # torch hides what its writer met
+        raise OSError(errno.EIO, f"no complete checkpoint could be written: {error}", str(path)) from error
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
@@ -32,8 +37,13 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise InputError(f"no checkpoint {str(path)!r} to resume from; start without --resume") from None
-    except Exception as error:
-        raise InputError(f"checkpoint {str(path)!r} cannot be read: {error}") from None
+    except Exception:  # torch raises all kinds at a broken file, and its message is about a switch that is not ours
+        raise InputError(
+            f"checkpoint {str(path)!r} is damaged, or holds more than tensors and plain data; nothing of it was run: "
+            "start again in a new folder"
+        ) from None
+    if not isinstance(state, dict):
+        raise InputError(f"checkpoint {str(path)!r} holds {type(state).__name__}, not a training's state")
     return state
 
 
@@ -59,6 +69,5 @@ def save_weights(
 def write_tensors(state: dict[str, torch.Tensor], path: Path, header: dict[str, str]) -> None:
     """Write tensors in half precision, so that ``path`` always holds a whole file."""
     half = {name: tensor.detach().half().contiguous().cpu() for name, tensor in state.items()}
-    part = path.with_suffix(".part")
-    save_file(half, part, metadata=header)
-    os.replace(part, path)
+    with atomic_write(path) as file:
+        file.write(save(half, metadata=header))

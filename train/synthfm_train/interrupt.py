@@ -6,28 +6,45 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from synthfm_env.errors import HungUp, Terminated
+
+_ENDS: dict[str, type[KeyboardInterrupt]] = {
+    "SIGINT": KeyboardInterrupt,
+    "SIGTERM": Terminated,
+    "SIGHUP": HungUp,
+}
+
 
 @contextmanager
 def gentle_interrupt() -> Iterator[Callable[[], bool]]:
-    """Note the first Ctrl-C instead of raising it; a second one raises KeyboardInterrupt as usual.
+    """Note the first Ctrl-C, SIGTERM or SIGHUP instead of raising; a second one raises at once.
 
-    Outside the main thread, where Python takes no signal handlers, nothing changes.
+    A KeyboardInterrupt that leaves the block becomes the one of the signal that was noted. A signal that is ignored
+    stays so. Outside the main thread, where Python takes no signal handlers, nothing changes.
 
     Yields:
-        What tells whether Ctrl-C was pressed.
+        Returns True once a signal was noted.
     """
-    pressed = False
+    noted: list[type[KeyboardInterrupt]] = []
 
     def note(number: int, frame: FrameType | None) -> None:
-        nonlocal pressed
-        pressed = True
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        kind = _ENDS[signal.Signals(number).name]
+        if noted:
+            raise kind
+        noted.append(kind)
 
     if threading.current_thread() is not threading.main_thread():
         yield lambda: False
         return
-    before = signal.signal(signal.SIGINT, note)
+    numbers = [getattr(signal, name) for name in _ENDS if hasattr(signal, name)]
+    before = {number: signal.getsignal(number) for number in numbers}
+    for number in numbers:
+        if before[number] is not signal.SIG_IGN:
+            signal.signal(number, note)
     try:
-        yield lambda: pressed
+        yield lambda: bool(noted)
+    except KeyboardInterrupt:
+        raise (noted[0] if noted else KeyboardInterrupt) from None
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from synthfm_env.errors import InputError, unknown_name
+from synthfm_env.text_files import read_toml
 
 _Kind = TypeVar("_Kind", bound=BaseModel)
 
@@ -15,7 +16,7 @@ _Kind = TypeVar("_Kind", bound=BaseModel)
 class Strict(BaseModel):
     """Fields that are checked, none unknown, none changed later."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 def list_recipes() -> dict[str, Path]:
@@ -64,27 +65,32 @@ def validated(
         raise InputError(f"recipe {name_or_path!r}: {error}") from None
 
 
-def _read(name_or_path: str) -> dict[str, Any]:
-    """Return a recipe's fields; ``extends = "name"`` states only what differs from that one, ``data`` key by key."""
+def _read(name_or_path: str, extended: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """Return a recipe's fields; ``extends = "name"`` states only what differs from that one, ``data`` key by key.
+
+    Args:
+        name_or_path: a packaged name or a TOML file.
+        extended: the files that led here by their ``extends``.
+    """
     path = Path(name_or_path)
     if path.suffix != ".toml":
         packaged = list_recipes()
         if name_or_path not in packaged:
             raise unknown_name("recipe", name_or_path, packaged)
         path = packaged[name_or_path]
-    try:
-        own = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    if not path.exists():
         names = ", ".join(list_recipes())
-        raise InputError(f"recipe {str(path)!r} does not exist; the packaged ones are {names}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"recipe {str(path)!r} cannot be read: {error}") from None
-    except tomllib.TOMLDecodeError as error:
-        raise InputError(f"recipe {str(path)!r} is not TOML: {error}") from None
+        raise InputError(f"recipe {str(path)!r} does not exist; the packaged ones are {names}")
+    if path.absolute() in extended:
+        raise InputError(f"recipe {str(path)!r} extends itself; name another one in extends")
+    own = read_toml(path, f"recipe {str(path)!r}")
     if "extends" not in own:
         return own
-    base = _read(str(own.pop("extends")))
-    return {**base, **own, "data": {**base.get("data", {}), **own.get("data", {})}}
+    base = _read(str(own.pop("extends")), (*extended, path.absolute()))
+    data = own.get("data", {})
+    if not isinstance(data, dict) or not isinstance(base.get("data", {}), dict):
+        raise InputError(f"recipe {str(path)!r}: data: expected a table, got {data!r}")
+    return {**base, **own, "data": {**base.get("data", {}), **data}}
 
 
 def _check_keys(
@@ -114,7 +120,7 @@ def _apply(data: dict[str, Any], override: str) -> None:
         raise InputError(f"--set {override!r} is not of the form key=value")
     try:
         parsed = tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (tomllib.TOMLDecodeError, RecursionError):
         parsed = value
     *parents, last = key.strip().split(".")
     target: Any = data

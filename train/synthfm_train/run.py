@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from rich.console import Console
 
-from synthfm_env.errors import InputError
+from synthfm_env.errors import InputError, UserFacingError
 from synthfm_train.distributed import start_processes
 from synthfm_train.loop import LoopSettings, TrainingLoop
 from synthfm_train.recipe_io import read_fields
@@ -49,6 +49,7 @@ def train(
     Raises:
         InputError: a bad recipe, or a folder that holds a run already and ``resume`` was not asked for.
         DivergedError: the loss is no longer finite.
+        UserFacingError: the disk is full, with a message that says what is kept and how to go on.
         KeyboardInterrupt: Ctrl-C, with a message that says how to go on.
     """
     kind = kind_of(recipe, overrides)
@@ -76,9 +77,16 @@ def train(
             Console(stderr=True).print(f"note: the recipe differs from the folder's in {', '.join(changed)}")
     try:
         weights = trainer.run()
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         processes.finish()
-        raise KeyboardInterrupt(_how_to_go_on(recipe, out, overrides, device, devices)) from None
+        again = _how_to_go_on(recipe, out, overrides, device, devices)
+        kept = f"stopped and saved; go on with: {again}" if again else "stopped before the first step; nothing was kept"
+        raise type(stop)(kept) from None
+    except OSError as error:
+        again = _how_to_go_on(recipe, out, overrides, device, devices)
+        where = error.filename or out
+        kept = f"its checkpoint is kept; make room, then go on with: {again}" if again else "nothing was kept"
+        raise UserFacingError(f"{where}: cannot be written ({error.strerror or error}): {kept}") from error
     processes.finish()
     return weights
 
@@ -102,10 +110,11 @@ def load_any_recipe(recipe: str, overrides: tuple[str, ...] = ()) -> Recipe | Re
 
 
 def _how_to_go_on(recipe: str, out: Path, overrides: tuple[str, ...], device: str, devices: int) -> str:
+    """Return the command that goes on from the checkpoint, quoted for a shell; empty without a checkpoint."""
     if not (out / "checkpoint.pt").exists():
-        return "stopped before the first step; nothing was kept"
+        return ""
     command = ["synthfm", "train", recipe, "--resume", "--out", str(out)]
     command += ["--device", device] if device != "auto" else []
     command += ["--devices", str(devices)] if devices > 1 else []
     command += [part for change in overrides for part in ("--set", change)]
-    return f"stopped and saved; go on with: {shlex.join(command)}"
+    return shlex.join(command)

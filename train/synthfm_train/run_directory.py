@@ -1,10 +1,12 @@
 """A run's folder: what lies in it, and how it survives a kill."""
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
+from synthfm_env.errors import InputError
+from synthfm_env.files import write_text
+from synthfm_env.text_files import read_json_table
 from synthfm_train.recipe_io import Strict
 
 
@@ -24,14 +26,17 @@ class RunFolder:
         self.weights = path / "weights.safetensors"
         self.metrics = path / "metrics.jsonl"
         self.pictures = path / "pictures"
-        path.mkdir(parents=True, exist_ok=True)
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"--out {path}: cannot be made ({error.strerror}); name another folder") from None
 
     def write_recipe(self, recipe: Strict) -> list[str]:
         """Write ``recipe.json`` and return the top-level keys in which an earlier one differed."""
         target = self.path / "recipe.json"
         now = recipe.model_dump(mode="json")
-        before = json.loads(target.read_text(encoding="utf-8")) if target.exists() else now
-        _replace(target, json.dumps(now, indent=1))
+        before = read_json_table(target, str(target)) if target.exists() else now
+        write_text(target, json.dumps(now, indent=1))
         return [key for key in now if before.get(key, now[key]) != now[key]]
 
     def log(self, row: dict[str, Any]) -> None:
@@ -45,17 +50,12 @@ class RunFolder:
         if not self.metrics.exists():
             return
         kept = []
-        for line in self.metrics.read_text(encoding="utf-8").splitlines():
+        for line in self.metrics.read_text(encoding="utf-8", errors="replace").splitlines():
             try:
                 row = json.loads(line)
-            except json.JSONDecodeError:
+                place = (row["phase"], row["step"])
+                if place <= (phase, step):
+                    kept.append(line)
+            except (ValueError, KeyError, TypeError):  # cut short by a kill, or no line of this log
                 continue
-            if (row["phase"], row["step"]) <= (phase, step):
-                kept.append(line)
-        _replace(self.metrics, "".join(line + "\n" for line in kept))
-
-
-def _replace(target: Path, text: str) -> None:
-    part = target.with_suffix(".part")
-    part.write_text(text, encoding="utf-8")
-    os.replace(part, target)
+        write_text(self.metrics, "".join(line + "\n" for line in kept))

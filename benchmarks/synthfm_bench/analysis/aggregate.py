@@ -16,7 +16,7 @@ from synthfm_env.errors import InputError
 
 @dataclass(frozen=True, eq=False)
 class Row:
-    """How one segmenter did with one clicker on one group of data.
+    """The results of one segmenter with one clicker on one group of data.
 
     Attributes:
         data_id: the group.
@@ -37,7 +37,7 @@ class Row:
     @property
     def oracle(self) -> bool:
         """Whether the clicker sees the truth."""
-        return self.episodes[0].oracle
+        return any(episode.oracle for episode in self.episodes)
 
     @property
     def budget(self) -> int:
@@ -87,7 +87,7 @@ class Row:
     def clicks_to(self, target: float) -> tuple[float, int | None]:
         """Return the share of episodes that reached a Dice, and the median of how many clicks they all took.
 
-        The median is None where it lies beyond the budget; those that never reached it count as the slowest.
+        The median is None if it exceeds the budget; those that never reached it count as the slowest.
         """
         clicks = sorted(episode.clicks_to(target) or np.inf for episode in self.episodes)
         middle = clicks[(len(clicks) - 1) // 2]

@@ -1,4 +1,4 @@
-"""What a board's figures are worth: intervals, paired tests, ranks, and what could have been seen at all.
+"""Statistics of a board: bootstrap intervals, paired tests with Holm's correction, ranks, detectable differences.
 
 The unit is the case (a volume, a patient, a seed): structures and repeats are averaged inside it before anything here
 is called. Rows of one case are not independent, and tests on rows find differences where there are none. Every draw
@@ -49,7 +49,7 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """How ``better`` and ``worse`` differ on the cases that both have; the names say which mean is higher.
+    """Differences of two rows, ``better`` and ``worse`` by their means, on the cases that both have.
 
     Attributes:
         better: name of the one with the higher mean; of equal ones, the first given.

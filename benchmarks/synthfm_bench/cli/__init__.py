@@ -1,5 +1,16 @@
 """The ``synthfm`` command, one file a command."""
 
-from synthfm_bench.cli.app import main
+import sys
+
+
+def main() -> None:
+    """Run the command. Its modules are imported here, so that Ctrl-C is one line while they load, too."""
+    try:
+        from synthfm_bench.cli.app import main as run
+    except KeyboardInterrupt:
+        print("synthfm: stopped", file=sys.stderr)
+        sys.exit(130)
+    run()
+
 
 __all__ = ["main"]

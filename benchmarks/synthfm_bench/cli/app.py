@@ -10,14 +10,15 @@ from synthfm_bench.cli.bench import bench
 from synthfm_bench.cli.datasets import datasets
 from synthfm_bench.cli.generate import generate
 from synthfm_bench.cli.list import list_
-from synthfm_bench.cli.messages import complain
+from synthfm_bench.cli.messages import complain, status_of, stop_as_on_ctrl_c
 from synthfm_bench.cli.play import play
 from synthfm_bench.cli.report import report
 from synthfm_bench.cli.segment import segment
 from synthfm_bench.cli.serve import serve
 from synthfm_bench.cli.train import train
 from synthfm_bench.cli.verify import verify
-from synthfm_env.errors import InputError
+from synthfm_env.errors import InputError, UserFacingError
+from synthfm_env.plugins import described
 
 TRACEBACK = "SYNTHFM_TRACEBACK"
 
@@ -26,7 +27,7 @@ app = typer.Typer(
     help="Benchmark promptable 3D segmentation: clickers (who clicks) with segmenters (what answers), on "
     "synthetic volumes and on your own. Start with `synthfm bench quick`.",
     epilog="Volumes are NIfTI files; clicks and shapes are z,y,x in voxels. Exit status: 0 done, 2 bad "
-    "input, 1 anything else.",
+    "input, 1 episodes failed or anything else, 130 stopped.",
     add_completion=False,
     rich_markup_mode="markdown",
 )
@@ -43,21 +44,47 @@ app.command()(train)
 
 
 def main() -> None:
-    """Run the command: exit status 0 when done, 2 on bad input, 130 on Ctrl-C, 1 on anything else."""
-    sys.path.append(os.getcwd())  # a segmenter or clicker of the user's own, module:Class, may lie here
+    """Run the command.
+
+    Exit status 0 when done, 2 on bad input, 1 on anything else, 130 on Ctrl-C, 143 on SIGTERM, 129 on SIGHUP.
+    """
+    stop_as_on_ctrl_c()
+    sys.exit(_run())
+
+
+def _run() -> int:
     try:
-        status = app(sys.argv[1:] or ["--help"], prog_name="synthfm", standalone_mode=False) or 0
+        return app(sys.argv[1:] or ["--help"], prog_name="synthfm", standalone_mode=False) or 0
     except InputError as error:
-        complain(str(error))
-        status = 2
+        return _failed(str(error), 2)
+    except UserFacingError as error:
+        return _failed(str(error), 1)
     except TyperException as error:
         context = getattr(error, "ctx", None)
         see = f" See: {context.command_path} --help" if context else ""
-        complain(error.format_message().replace("Value error, ", "") + see)
-        status = 2
+        return _failed(error.format_message().replace("Value error, ", "") + see, 2)
+    except (KeyboardInterrupt, typer.Abort) as stop:
+        cause = stop.__cause__ if isinstance(stop, typer.Abort) else stop
+        return _failed("stopped", status_of(cause) if isinstance(cause, KeyboardInterrupt) else 130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what reads our output has gone, as `| head` does
+        return 1
     except Exception as error:
         if os.environ.get(TRACEBACK):
             raise
-        complain(f"{type(error).__name__}: {error}; to see where, run it again with {TRACEBACK}=1 in front")
-        status = 1
-    sys.exit(status)
+        return _failed(f"{_told(error)}; to see where, run it again with {TRACEBACK}=1 in front", 1)
+
+
+def _told(error: Exception) -> str:
+    """Return what an error outside the program's control means, or what an unexpected one is."""
+    if isinstance(error, MemoryError):
+        return "out of memory: close other programs, take a smaller volume or fewer --workers"
+    if isinstance(error, OSError) and error.strerror:
+        where = f"{error.filename}: " if error.filename else ""
+        return f"{where}{error.strerror}"
+    return described(error)
+
+
+def _failed(message: str, status: int) -> int:
+    complain(message)
+    return status

@@ -1,14 +1,16 @@
 """``synthfm bench``: play a suite and print the board."""
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from synthfm_bench.cli.messages import on_interrupt, one_thread_each
-from synthfm_bench.cli.options import Modality, modality_named
+from synthfm_bench.cli.messages import complain, import_from_here, on_interrupt, one_thread_each
+from synthfm_bench.cli.options import Modality, TrustPlugins, modality_named
 from synthfm_bench.cli.report import print_rows
 from synthfm_env.errors import InputError
+from synthfm_env.printable import printable
 
 if TYPE_CHECKING:
     from synthfm_bench.execution.run import Finished
@@ -43,7 +45,7 @@ def bench(
     ] = None,
     data: Annotated[
         Path | None,
-        typer.Option(metavar="FOLDER", help="where the suite's data sets lie; for the suite `folder`, your own files"),
+        typer.Option(metavar="FOLDER", help="of the suite's data sets; for the suite `folder`, of your files"),
     ] = None,
     cases: Annotated[int | None, typer.Option(min=1, metavar="N", help="of each group at most so many")] = None,
     seed: Annotated[
@@ -54,6 +56,14 @@ def bench(
         float | None,
         typer.Option(
             min=0.001, metavar="SECONDS", help="for one click; an episode that takes longer fails, the run goes on"
+        ),
+    ] = None,
+    memory_limit: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="MIB",
+            help="most memory that foreign code may take in a worker; by default most of what is free (Linux only)",
         ),
     ] = None,
     workers: Annotated[
@@ -67,17 +77,21 @@ def bench(
     resume: Annotated[
         bool, typer.Option("--resume", help="go on with a run that was stopped or killed: the newest, or that in --out")
     ] = False,
+    trust_plugins: TrustPlugins = False,
 ) -> None:
     """Play every clicker with every segmenter, and print the board.
 
     `synthfm bench quick` needs no download. The same board on a volume of yours:
     `synthfm bench quick --image ct.nii.gz --label organs.nii.gz --structure 3`
+
+    Exit status 1 if episodes failed: they score 0 on the board, and the others are played.
     """
     one_thread_each()
     from rich.console import Console
 
     from synthfm_bench.execution.resume import find_unfinished, suite_of
     from synthfm_bench.execution.run import run_suite
+    from synthfm_bench.execution.trust import check_trusted
     from synthfm_bench.plan import make_plan
     from synthfm_bench.suite import load_suite, with_choices
 
@@ -93,10 +107,15 @@ def bench(
                 clicker=clicker,
                 seed=seed,
                 time_limit=time_limit,
+                memory_limit=memory_limit,
             )
             folder = find_unfinished(suite, out)
             played = suite_of(folder, suite)
+            if not trust_plugins:
+                check_trusted(played, folder, "synthfm bench --resume", code_only=True)
+            import_from_here()
         else:
+            import_from_here()
             played = with_choices(
                 load_suite(suite),
                 segmenters=tuple(segmenter or ()),
@@ -106,6 +125,7 @@ def bench(
                 root=data,
                 cases=cases,
                 time_limit_s=time_limit,
+                memory_limit_mib=memory_limit,
             )
         with stderr.status("checking the suite, its volumes and models") as status:
             plan = make_plan(played, lambda name: status.update(f"reading {name}"))
@@ -114,7 +134,7 @@ def bench(
 
 
 def _refuse_choices(**given: object) -> None:
-    """Raise InputError where something was chosen for a run that goes on with what it was started with."""
+    """Raise InputError if something was chosen for a run that goes on with what it was started with."""
     for name, value in given.items():
         if value not in (None, []):
             raise InputError(
@@ -127,7 +147,7 @@ def _own_volume(
     image: Path | None, label: Path | None, structures: list[str], modality: str | None
 ) -> "FileData | None":
     """Return the data that ``--image`` and what belongs to it name, None without them."""
-    from synthfm_bench.suite import FileData
+    from synthfm_bench.suite import own_volume
 
     given = {"--label": label, "--structure": structures, "--modality": modality}
     if image is None:
@@ -137,29 +157,27 @@ def _own_volume(
         return None
     if label is None:
         raise InputError(f"--image {image} needs --label: the board compares masks with the truth")
-    return FileData(
-        kind="files",
-        name="own volume",
-        image=image,
-        label=label,
-        structures=tuple(structures),
-        modality=modality_named(modality),
-    )
+    return own_volume(image, label, tuple(structures), modality_named(modality))
 
 
 def _show(run: "Finished", plan: "Plan", suite: str, own: bool) -> None:
-    """Print the board, where the run lies, and what to do next; write the report."""
+    """Print the board, the run's folder and the next command; write the report."""
     from synthfm_bench.report.html import missing_extra
 
     print_rows(run.rows)
     for note in plan.notes:
-        typer.echo(f"note: {note}")
-    typer.echo(f"\nrun: {run.folder} (leaderboard.md, leaderboard.csv, pairs.csv, steps.jsonl, run.json)")
+        typer.echo(f"note: {printable(note)}")
+    typer.echo(f"\nrun: {printable(run.folder)} (leaderboard.md, leaderboard.csv, pairs.csv, steps.jsonl, run.json)")
     typer.echo(f"results hash: {run.results_hash}")
     if run.pace:
         typer.echo(f"pace: {run.pace}")
-    with on_interrupt(f"stopped: the run is complete; its report can be written by: synthfm report {run.folder}"):
+    again = shlex.join(["synthfm", "report", str(run.folder)])
+    with on_interrupt(f"stopped: the run is complete; its report can be written by: {again}"):
         typer.echo(f"report: {_write_report(run) or missing_extra()}")
+    if run.failed:
+        kinds = ", ".join(f"{count} {kind}" for kind, count in run.failed.items())
+        complain(f"{sum(run.failed.values())} of {run.episodes} episodes failed ({kinds}); they score 0 on the board")
+        raise typer.Exit(1)
     if own:
         typer.echo("next: synthfm segment IMAGE --click z,y,x,+ -o mask.nii.gz   writes the mask of your own clicks")
     else:
@@ -174,4 +192,4 @@ def _write_report(run: "Finished") -> Path | None:
 
     if missing_extra():
         return None
-    return write_report(run.folder, join_runs([run.folder]), run.rows, Console(stderr=True))
+    return write_report(run.folder, join_runs([run.folder]), run.rows, Console(stderr=True), trusted=True)

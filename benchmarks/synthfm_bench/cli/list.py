@@ -9,7 +9,7 @@ import typer
 
 
 class Kind(StrEnum):
-    """What ``synthfm list`` can list."""
+    """Kinds of things that ``synthfm list`` lists."""
 
     MODELS = "models"
     CLICKERS = "clickers"

@@ -1,25 +1,61 @@
-"""Messages of the ``synthfm`` command, and what it does on Ctrl-C."""
+"""Messages of the ``synthfm`` command, and how it ends when it is stopped."""
 
 import os
-from collections.abc import Iterator
+import signal
+import sys
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import FrameType
 
 import typer
+
+from synthfm_env.errors import HungUp, Terminated
+from synthfm_env.printable import printable
+
+_MOST = 3_000
+_STOPS: dict[str, type[Terminated]] = {"SIGTERM": Terminated, "SIGHUP": HungUp}
 
 
 def complain(message: str) -> None:
     """Print one line on stderr, with the command's name in front."""
-    typer.echo(f"synthfm: {' '.join(message.split())}", err=True)
+    typer.echo(f"synthfm: {printable(message, _MOST).strip()}", err=True)
 
 
 @contextmanager
 def on_interrupt(kept: str) -> Iterator[None]:
-    """Turn Ctrl-C into exit status 130 and one line on what was kept."""
+    """Turn Ctrl-C, SIGTERM and SIGHUP into an exit status (see ``status_of``) and one line on what was kept."""
     try:
         yield
     except KeyboardInterrupt as stop:
         complain(str(stop) or kept)
-        raise typer.Exit(130) from None
+        raise typer.Exit(status_of(stop)) from None
+
+
+def status_of(stop: KeyboardInterrupt) -> int:
+    """Return the exit status of a command that was stopped: 130 for Ctrl-C, 143 for SIGTERM, 129 for SIGHUP."""
+    return 128 + (stop.number if isinstance(stop, Terminated) else int(signal.SIGINT))
+
+
+def stop_as_on_ctrl_c() -> None:
+    """Let SIGTERM and SIGHUP end a command as Ctrl-C does. A signal that is ignored, as under ``nohup``, stays so."""
+    for name, kind in _STOPS.items():
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, _raising(kind))
+
+
+def _raising(kind: type[Terminated]) -> Callable[[int, FrameType | None], None]:
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise kind
+
+    return stop
+
+
+def import_from_here() -> None:
+    """Let classes of the user's own, named ``module:Class``, be imported from the current folder."""
+    here = os.getcwd()
+    if here not in sys.path:
+        sys.path.append(here)
 
 
 def one_thread_each() -> None:

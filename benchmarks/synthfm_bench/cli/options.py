@@ -13,6 +13,14 @@ Modality = Annotated[
     typer.Option(metavar="NAME", help="CT, MR, US or other: how intensities are scaled; guessed by default"),
 ]
 
+TrustPlugins = Annotated[
+    bool,
+    typer.Option(
+        "--trust-plugins",
+        help="import the classes and open the files that the run names; give it only for runs whose maker you trust",
+    ),
+]
+
 
 def modality_named(given: str | None) -> str | None:
     """Return the modality of a name in any case, None for None; raises InputError for an unknown one."""

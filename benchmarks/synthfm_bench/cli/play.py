@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from synthfm_bench.cli.messages import one_thread_each
+from synthfm_bench.cli.messages import import_from_here, one_thread_each
 from synthfm_bench.cli.options import NANO, Modality, modality_named
 from synthfm_env.errors import InputError
 
@@ -56,6 +56,7 @@ def play(
     leaves this machine.
     """
     one_thread_each()
+    import_from_here()
     from rich.console import Console
 
     from synthfm_bench.serve.listen import check_extra, check_token, listen, run, url_of

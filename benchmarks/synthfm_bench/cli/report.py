@@ -5,7 +5,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from synthfm_bench.cli.messages import on_interrupt, one_thread_each
+from synthfm_bench.cli.messages import complain, import_from_here, on_interrupt, one_thread_each
+from synthfm_bench.cli.options import TrustPlugins
+from synthfm_env.printable import printable
 
 if TYPE_CHECKING:
     from synthfm_bench.analysis.aggregate import Row
@@ -19,11 +21,13 @@ def report(
         Path | None,
         typer.Option(metavar="FOLDER", help="a new one; by default the run's own, for several runs/SUITE-joined-TIME"),
     ] = None,
+    trust_plugins: TrustPlugins = False,
 ) -> None:
     """Write the report of a run again, or join runs of one suite to one board.
 
     `synthfm report runs/quick-A runs/quick-B` shows the segmenters and clickers of both side by side, with tests of
-    all pairs. Runs with other click rules, images or suites are refused, and the message says what differs.
+    all pairs. Runs with other click rules, images or suites are refused, and the message names what differs.
+    Exit status 1 if records of a run are damaged or were changed: the report shows the others.
     """
     one_thread_each()
     from rich.console import Console
@@ -31,13 +35,18 @@ def report(
     from synthfm_bench.report.html import missing_extra
     from synthfm_bench.report.html import report as make_report
 
+    if trust_plugins:
+        import_from_here()
     with on_interrupt("stopped: the report was not finished"):
-        made = make_report(runs, out, Console(stderr=True))
+        made = make_report(runs, out, Console(stderr=True), trusted=trust_plugins)
     print_rows(made.rows)
     for note in made.notes:
-        typer.echo(f"note: {note}")
+        typer.echo(f"note: {printable(note)}")
     typer.echo(f"\ntables: {made.folder} (leaderboard.md, leaderboard.csv, pairs.csv)")
     typer.echo(f"report: {made.page or missing_extra()}")
+    if made.damage:
+        complain("; ".join(made.damage))
+        raise typer.Exit(1)
 
 
 def print_rows(rows: "list[Row]") -> None:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from synthfm_bench.cli.messages import on_interrupt
+from synthfm_bench.cli.messages import import_from_here, on_interrupt
 from synthfm_bench.cli.options import NANO, Modality, modality_named
 
 
@@ -26,8 +26,8 @@ def segment(
     `synthfm segment ct.nii.gz --click 40,120,96,+ --click 40,150,96,- -o mask.nii.gz`
 
     A click names a voxel as the file stores it, and as 3D Slicer shows it under K, J, I: z counts along the
-    file's third axis, y along its second, x along its first, all from 0. The mask lies on the input voxel by
-    voxel. Of a DICOM series z counts slices, y rows and x columns, and a mask named .dcm is written as DICOM SEG.
+    file's third axis, y along its second, x along its first, all from 0. The mask is on the grid of the input. Of a
+    DICOM series z counts slices, y rows and x columns, and a mask named .dcm is written as DICOM SEG.
     """
     from rich.console import Console
 
@@ -36,6 +36,7 @@ def segment(
     from synthfm_env.volumes import to_uint8
     from synthfm_env.volumes.image_files import check_mask_path, clicks_as_stored, open_image, write_mask
 
+    import_from_here()
     check_mask_path(output, image)
     clicks = [Click.parse(text) for text in click]
     with (

@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from synthfm_bench.cli.messages import import_from_here
 from synthfm_bench.cli.options import NANO
 
 
@@ -27,6 +28,7 @@ def serve(
     In Slicer's extension SlicerNNInteractive or napari-nninteractive choose the mode Remote and enter the printed
     address. Tools that the segmenter does not take are greyed out there. Stop it by Ctrl-C.
     """
+    import_from_here()
     from synthfm_bench.serve.listen import check_extra, check_token, listen, run, url_of
 
     check_extra("synthfm serve")

@@ -5,7 +5,9 @@ from typing import Annotated
 
 import typer
 
-from synthfm_bench.cli.messages import on_interrupt, one_thread_each
+from synthfm_bench.cli.messages import import_from_here, on_interrupt, one_thread_each
+from synthfm_bench.cli.options import TrustPlugins
+from synthfm_env.printable import printable
 
 
 def verify(
@@ -16,10 +18,11 @@ def verify(
     workers: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="processes, as many as cores by default")
     ] = None,
+    trust_plugins: TrustPlugins = False,
 ) -> None:
-    """Play a run's episodes again, and say whether they came out the same, or where not.
+    """Play a run's episodes again, and report whether they came out the same, or where not.
 
-    Exit status 0 where they did, 1 where not. Masks are compared bit by bit, times not at all.
+    Exit status 0 if they did, 1 if not. Masks are compared bit by bit, times not at all.
     """
     one_thread_each()
     from rich.console import Console
@@ -28,8 +31,16 @@ def verify(
     from synthfm_bench.execution.verify import say
     from synthfm_bench.execution.verify import verify as replay
 
+    if trust_plugins:
+        import_from_here()
     with on_interrupt("stopped: the replay was not finished"):
-        verdict = replay(run, episodes=episodes, workers=workers or default_workers(), console=Console(stderr=True))
+        verdict = replay(
+            run,
+            episodes=episodes,
+            workers=workers or default_workers(),
+            console=Console(stderr=True),
+            trusted=trust_plugins,
+        )
     for line in say(verdict):
-        typer.echo(line)
+        typer.echo(printable(line, 2000))
     raise typer.Exit(0 if verdict.equal else 1)

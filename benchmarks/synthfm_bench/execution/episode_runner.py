@@ -4,7 +4,6 @@ import hashlib
 import math
 import time
 from collections.abc import Iterator, Mapping
-from functools import cache, lru_cache
 from typing import Any
 
 import gymnasium as gym
@@ -12,30 +11,33 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synthfm_agents import Clicker
+from synthfm_bench.execution.foreign_calls import (
+    Fields,
+    ForeignCallError,
+    Watch,
+    foreign_call,
+    lacks_memory,
+    quietly,
+)
 from synthfm_bench.execution.peak_memory import PeakMemory
-from synthfm_bench.plan import Case, Task, build_clicker, build_segmenter, env_spec, open_volume
-from synthfm_bench.results.provenance import device_of, protocol_hash, weights_sha256
-from synthfm_bench.results.step_record import StepRecord
+from synthfm_bench.plan import Case, Task, env_spec, open_volume
+from synthfm_bench.players import build_clicker, build_segmenter, describe_clicker, describe_segmenter, own_code
+from synthfm_bench.results.step_record import FAILURES, StepRecord
 from synthfm_bench.suite import Choice, Suite, SyntheticData, tolerance_of
-from synthfm_env.envs.actions import read_action
+from synthfm_env.envs.actions import click_action, read_action, stop_action
 from synthfm_env.errors import InputError
+from synthfm_env.memory_limit import MemoryLimitError
 from synthfm_env.metrics import Surfaces, iou
+from synthfm_env.plugins import described
+from synthfm_env.printable import printable
 from synthfm_env.segmenters import Segmenter
+from synthfm_env.segmenters.base import Prediction
 from synthfm_env.volumes import Volume
 
 _FROM_THE_TRUTH = ("truth", "dice")
+_MOST_MODELS = 4
 
-Fields = dict[str, Any]
-
-
-class Watch:
-    """Is told when code of a segmenter or a clicker begins, and when it has answered; this one does nothing."""
-
-    def attempt(self, fields: Fields, step: int) -> None:
-        """Begin: should it never answer, ``failure(fields, step, ...)`` is the record."""
-
-    def answered(self) -> None:
-        """End: what follows is this project's own arithmetic."""
+Observation = Mapping[str, NDArray[Any]]
 
 
 class Player:
@@ -52,64 +54,59 @@ class Player:
     def __init__(self, suite: Suite, run_id: str) -> None:
         self._suite = suite
         self._run_id = run_id
-        self._segmenters = {choice.label: choice for choice in suite.segmenters}
-        self._segmenter = lru_cache(maxsize=4)(self._build)
-        self._clickers: dict[tuple[str, str], Clicker] = {}
-        self._weights = cache(weights_sha256)
+        self._segmenters: dict[str, tuple[Segmenter, dict[str, Any]]] = {}
+        self._clickers: dict[tuple[str, str], tuple[Clicker, dict[str, Any]]] = {}
         self._volume: tuple[tuple[str, str], Volume] | None = None
         self._env: tuple[tuple[str, ...], gym.Env[Any, Any]] | None = None
 
     def play(self, task: Task, watch: Watch) -> Iterator[StepRecord]:
         """Play a task, and yield each record as soon as there is one."""
-        segmenter = self._segmenter(task.model.label)
-        clicker = self._clicker(task, segmenter)
-        case = task.case
-        renamed = {"source": task.model.use} if task.model.name else {}
-        fixed: Fields = {
-            "run_id": self._run_id,
-            "episode_id": task.episode_id,
-            "env_id": env_spec(case.data, self._suite.clicks)["id"],
-            "data_id": case.data.name,
-            "case_id": case.case_id,
-            "image_id": case.image_id,
-            "seed": case.seed,
-            "clicker_seed": task.clicker_seed(self._suite),
-            "max_clicks": self._suite.clicks,
-            "clicker": task.clicker.label,
-            "protocol": task.clicker.use,
-            "protocol_hash": protocol_hash(clicker, task.clicker.use, task.clicker.params),
-            "clicker_params": task.clicker.params,
-            "oracle": clicker.oracle,
-            "model": task.model.label,
-            "model_params": task.model.params | renamed,
-            "model_hash": self._weights(segmenter),
-            "tol_mm": tolerance_of(self._suite, case.data),
-            "device": device_of(segmenter),
-        }
-        env = self._open_env(case, task.model, segmenter)
-        yield from play_episode(env, clicker, fixed, task.structure, watch)
+        fields = episode_fields(task, self._suite, self._run_id)
+        try:
+            segmenter, clicker = self._build(task, watch, fields)
+            env = self._open_env(task.case, task.model, segmenter, watch)
+        except ForeignCallError as failed:
+            yield failure(fields, 1, failed.outcome, failed.error)
+            return
+        except MemoryLimitError as error:
+            yield failure(fields, 1, "out_of_memory", str(error))
+            return
+        for record in play_episode(env, clicker, fields, task.structure, watch):
+            yield record
+            if record.outcome in FAILURES:
+                self.close(watch)  # what session and env hold is in doubt
 
-    def close(self) -> None:
+    def close(self, watch: Watch | None = None) -> None:
         """Free the env that is kept."""
-        if self._env is not None:
-            self._env[1].close()
-            self._env = None
+        env, self._env = self._env, None
+        if env is not None:
+            quietly(env[1].close, watch or Watch(), "segmenter")
 
-    def _build(self, label: str) -> Segmenter:
-        return build_segmenter(self._segmenters[label])
-
-    def _clicker(self, task: Task, segmenter: Segmenter) -> Clicker:
+    def _build(self, task: Task, watch: Watch, fields: Fields) -> tuple[Segmenter, Clicker]:
+        """Build what a task is played with, or take what was built before; adds to ``fields`` what it is."""
+        with foreign_call(watch, "segmenter", fields, 1, building=True, refuses=not own_code(task.model)):
+            if task.model.label not in self._segmenters:
+                if len(self._segmenters) == _MOST_MODELS:
+                    self._segmenters.clear()
+                    self._clickers.clear()
+                segmenter = build_segmenter(task.model)
+                self._segmenters[task.model.label] = segmenter, describe_segmenter(task.model, segmenter)
+            segmenter, model = self._segmenters[task.model.label]
         key = (task.clicker.label, task.model.label)
-        if key not in self._clickers:
-            self._clickers[key] = build_clicker(task.clicker, segmenter)
-        return self._clickers[key]
+        with foreign_call(watch, "clicker", fields, 1, building=True, refuses=not own_code(task.clicker)):
+            if key not in self._clickers:
+                clicker = build_clicker(task.clicker, segmenter)
+                self._clickers[key] = clicker, describe_clicker(task.clicker, clicker)
+            clicker, rule = self._clickers[key]
+        fields |= about_players(model, rule)
+        return segmenter, clicker
 
-    def _open_env(self, case: Case, model: Choice, segmenter: Segmenter) -> gym.Env[Any, Any]:
+    def _open_env(self, case: Case, model: Choice, segmenter: Segmenter, watch: Watch) -> gym.Env[Any, Any]:
         synthetic = isinstance(case.data, SyntheticData)
         key = (case.data.name, model.label, "" if synthetic else case.image_id)
         if self._env is not None and self._env[0] == key:
             return self._env[1]
-        self.close()
+        self.close(watch)
         spec = env_spec(case.data, self._suite.clicks)
         kwargs = spec["kwargs"]
         if not synthetic:
@@ -119,6 +116,45 @@ class Player:
             kwargs = {name: kwargs[name] for name in ("max_clicks", "reveal_truth")} | {"image": self._volume[1]}
         self._env = key, gym.make(spec["id"], disable_env_checker=True, segmenter=segmenter, **kwargs)
         return self._env[1]
+
+
+def episode_fields(task: Task, suite: Suite, run_id: str) -> Fields:
+    """Return the fields of the records of an episode that are known before its segmenter and clicker are built."""
+    case = task.case
+    renamed = {"source": task.model.use} if task.model.name else {}
+    return {
+        "run_id": run_id,
+        "episode_id": task.episode_id,
+        "env_id": env_spec(case.data, suite.clicks)["id"],
+        "data_id": case.data.name,
+        "case_id": case.case_id,
+        "image_id": case.image_id,
+        "structure": str(task.structure or "unknown"),
+        "modality": "unknown",
+        "seed": case.seed,
+        "clicker_seed": task.clicker_seed(suite),
+        "max_clicks": suite.clicks,
+        "clicker": task.clicker.label,
+        "protocol": task.clicker.use,
+        "protocol_hash": "",
+        "clicker_params": task.clicker.params,
+        "oracle": False,
+        "model": task.model.label,
+        "model_params": task.model.params | renamed,
+        "model_hash": None,
+        "tol_mm": tolerance_of(suite, case.data),
+        "device": "unknown",
+    }
+
+
+def about_players(model: Mapping[str, Any], rule: Mapping[str, Any]) -> Fields:
+    """Return the fields of the records that tell of a segmenter and a clicker, as ``players`` describes them."""
+    return {
+        "model_hash": model["weights_sha256"],
+        "device": model["device"],
+        "protocol_hash": rule["protocol_hash"],
+        "oracle": rule["oracle"],
+    }
 
 
 def play_episode(
@@ -137,70 +173,90 @@ def play_episode(
         clicker: who clicks.
         fixed: the fields of the records that the whole episode shares.
         structure: label id for ``env.reset``, or None to let the env draw.
-        watch: is told before and after each answer, None for nobody.
+        watch: is told before and after each call of foreign code, None for nobody.
     """
-    watch = watch or Watch()
-    known: Fields = {**fixed, "structure": str(structure or "unknown"), "modality": "unknown"}
-    memory = PeakMemory(fixed["device"])
-    watch.attempt(known, 1)
+    known: Fields = {"structure": str(structure or "unknown"), "modality": "unknown", **fixed}
+    step = 1
+    try:
+        for record in _steps(env, clicker, known, structure, watch or Watch()):
+            step = record.step + 1
+            yield record
+    except MemoryError as error:  # in this project's own arithmetic: the segmenter left too little
+        yield failure(known, step, "out_of_memory", described(error))
+
+
+def _steps(
+    env: gym.Env[Any, Any], clicker: Clicker, known: Fields, structure: int | None, watch: Watch
+) -> Iterator[StepRecord]:
+    memory = PeakMemory(known["device"])
     try:
         options = None if structure is None else {"structure": structure}
-        observation, info = env.reset(seed=fixed["seed"], options=options)
-    except Exception as error:  # whatever a segmenter raises at an image is its outcome for this case
-        yield failure(known, 1, "model_error", describe(error))
+        with foreign_call(watch, "segmenter", known, 1):
+            observation, info = env.reset(seed=known["seed"], options=options)
+        known |= _volume(observation, info)
+        with foreign_call(watch, "clicker", known, 1):
+            clicker.reset(known["clicker_seed"])
+    except ForeignCallError as failed:
+        yield failure(known, 1, failed.outcome, failed.error)
         return
-    watch.answered()
-    known |= _volume(observation, info)
-    clicker.reset(fixed["clicker_seed"])
-    for step in range(1, fixed["max_clicks"] + 1):
-        seen = info if clicker.oracle else {key: info[key] for key in info if key not in _FROM_THE_TRUTH}
-        watch.attempt(known, step)
-        began = time.perf_counter()
+    for step in range(1, known["max_clicks"] + 1):
+        click: Fields = {}
         try:
-            action = clicker.act(observation, seen)
-        except Exception as error:  # a clicker of the user's own may raise anything
-            yield failure(known, step, "no_valid_click", describe(error))
+            action, took = _ask(clicker, known, step, observation, info, watch)
+            click |= {"t_click_s": took, **_place(action, observation["image"].shape, observation["spacing"])}
+            with foreign_call(watch, "segmenter", known, step):
+                observation, reward, terminated, truncated, info = env.step(action)
+            used = memory.since_last()
+            if info["error"]:
+                click |= used
+                raise ForeignCallError("out_of_memory" if lacks_memory(info["error"]) else "model_error", info["error"])
+            answer = env.unwrapped.prediction if info["clicks_used"] == step else None  # type: ignore[attr-defined]
+            with foreign_call(watch, "segmenter", known, step):
+                click |= _seconds(answer)
+        except ForeignCallError as failed:
+            yield failure(known | click, step, failed.outcome, failed.error)
             return
-        took = time.perf_counter() - began
-        try:
-            observation, reward, terminated, truncated, info = env.step(action)
-        except InputError as error:
-            yield failure(known, step, "invalid_prompt", describe(error))
-            return
-        watch.answered()
-        used = memory.since_last()
-        if info["error"]:
-            click = _click(action, observation, answered=False)
-            yield failure(known | click | used | {"t_click_s": took}, step, "model_error", info["error"])
-            return
-        answer = env.unwrapped.prediction if info["clicks_used"] == step else None  # type: ignore[attr-defined]
         yield StepRecord(
             **known,
-            **_click(action, observation, answered=answer is not None),
-            **_scores(observation, info, fixed["tol_mm"]),
+            **click,
+            **(_obeyed(observation) if answer is not None and "point_zyx" in click else {}),
+            **_scores(observation, info, known["tol_mm"]),
             **used,
             step=step,
             outcome="no_error" if info["outcome"] == "stopped" and info["dice"] == 1 else info["outcome"],
             reward=float(reward),
             terminated=terminated,
             truncated=truncated,
-            t_click_s=took,
-            t_encode_s=answer.seconds.encode if answer else None,
-            t_predict_s=answer.seconds.predict if answer else None,
         )
         if terminated or truncated:
             return
 
 
+def _ask(
+    clicker: Clicker, known: Fields, step: int, observation: Observation, info: Mapping[str, Any], watch: Watch
+) -> tuple[NDArray[np.int64], float]:
+    """Return a clicker's action, checked, and the seconds that it took.
+
+    Raises:
+        ForeignCallError: it raised, or gave something else than an action.
+    """
+    seen = info if known["oracle"] else {key: info[key] for key in info if key not in _FROM_THE_TRUTH}
+    with foreign_call(watch, "clicker", known, step):
+        began = time.perf_counter()
+        given = clicker.act(observation, seen)
+        took = time.perf_counter() - began
+    with foreign_call(watch, "clicker", known, step):  # what it gave may be an object of its own
+        try:
+            click = read_action(given, observation["image"].shape)
+        except InputError as error:
+            raise ForeignCallError("invalid_prompt", described(error)) from None
+    return (stop_action() if click is None else click_action(click)), took
+
+
 def failure(fields: Mapping[str, Any], step: int, kind: str, error: str) -> StepRecord:
     """Return the record of a failed click: it ends the episode with a score of 0."""
     nothing: Fields = {"dice": 0.0, "iou": 0.0, "nsd": 0.0, "terminated": True, "truncated": False}
-    return StepRecord(**fields, **nothing, step=step, outcome=kind, error=" ".join(error.split()))
-
-
-def describe(error: BaseException) -> str:
-    """Return an exception's type and message."""
-    return f"{type(error).__name__}: {error}"
+    return StepRecord(**fields, **nothing, step=step, outcome=kind, error=printable(error))
 
 
 def _volume(observation: Mapping[str, NDArray[Any]], info: Mapping[str, Any]) -> Fields:
@@ -230,19 +286,40 @@ def _scores(observation: Mapping[str, NDArray[Any]], info: Mapping[str, Any], to
     }
 
 
-def _click(action: NDArray[np.integer], observation: Mapping[str, NDArray[Any]], answered: bool) -> Fields:
+def _place(action: NDArray[np.int64], shape: tuple[int, int, int], spacing: NDArray[np.float32]) -> Fields:
     """Return the fields that tell where the click went, none for a stop."""
-    mask = observation["mask"]
-    click = read_action(action, mask.shape)
+    click = read_action(action, shape)
     if click is None:
         return {}
-    spacing = observation["spacing"].tolist()
-    clicks = observation["clicks"][observation["clicks"][:, 0] >= 0]
-    obeyed = mask[tuple(clicks[:, :3].T)] == clicks[:, 3]
     return {
         "point_zyx": click.zyx,
-        "point_mm": tuple(float(i * mm) for i, mm in zip(click.zyx, spacing, strict=True)),
+        "point_mm": tuple(float(i * mm) for i, mm in zip(click.zyx, spacing.tolist(), strict=True)),
         "label": int(click.positive),
-        "complied": bool(mask[click.zyx]) == click.positive if answered else None,
-        "kept": float(obeyed.mean()) if answered else None,
     }
+
+
+def _obeyed(observation: Observation) -> Fields:
+    """Return whether the mask obeys the newest click, and the share of all clicks that it obeys."""
+    mask = observation["mask"]
+    clicks = observation["clicks"][observation["clicks"][:, 0] >= 0]
+    obeyed = mask[tuple(clicks[:, :3].T)] == clicks[:, 3]
+    return {"complied": bool(obeyed[-1]), "kept": float(obeyed.mean())}
+
+
+def _seconds(answer: Prediction | None) -> Fields:
+    """Return the seconds that a segmenter tells, none where it gave no answer.
+
+    Raises:
+        ForeignCallError: they are not two finite numbers from 0 up.
+    """
+    if answer is None:
+        return {}
+    told = answer.seconds
+    encode, predict = getattr(told, "encode", None), getattr(told, "predict", None)
+    if not all(isinstance(value, int | float) and math.isfinite(value) and value >= 0 for value in (encode, predict)):
+        raise ForeignCallError(
+            "model_error",
+            f"Prediction.seconds is {printable(repr(told), 80)}: expected Seconds(encode, predict), two finite numbers "
+            "of seconds, 0 or more",
+        )
+    return {"t_encode_s": float(told.encode), "t_predict_s": float(told.predict)}

@@ -1,9 +1,7 @@
 """Jobs over worker processes, one torch thread each. One that hangs or dies costs its episode, not the run."""
 
 import contextlib
-import multiprocessing
 import os
-import signal
 import threading
 import time
 import traceback
@@ -13,18 +11,20 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
-from synthfm_bench.execution.episode_runner import Fields, Player, Watch, failure
+from synthfm_bench.execution.episode_runner import Player, failure
+from synthfm_bench.execution.foreign_calls import Fields, Watch, Who, limit_memory
+from synthfm_bench.execution.probe import BUILDING_S
+from synthfm_bench.execution.workers import end_with_parent, leave_signals_to_parent, worker_context
 from synthfm_bench.plan import Job, Task
 from synthfm_bench.results.step_record import StepRecord
 from synthfm_bench.suite import Suite
 from synthfm_env.errors import InputError
 
 MOST_WORKERS = 8
-"""How many workers a run has by default at most; each holds a model of its own."""
+"""Most workers of a run by default; each holds a model of its own."""
 
 _LONGEST_WAIT_S = 1.0
 _TIME_TO_LEAVE_S = 5.0
-_OF_A_WORKER = ["torch", "synthfm_bench.execution.episode_runner"]  # loaded once for all workers
 
 Episode = tuple[StepRecord, ...]
 Advance = Callable[[StepRecord], None]
@@ -76,8 +76,9 @@ class Pool:
                 for worker in self._with_news():
                     yield from self._hear(worker, advance)
                 for worker in list(self._crew):
-                    if worker.late(self.suite.time_limit_s):
-                        yield self._gave_up(worker, "timeout", f"no answer within {self.suite.time_limit_s:g} s")
+                    limit = worker.limit(self.suite.time_limit_s)
+                    if worker.late(limit):
+                        yield from self._gave_up(worker, "timeout", f"no answer within {limit:g} s")
             self.elapsed_s = time.monotonic() - (began or time.monotonic())
         except BaseException:
             self._end()
@@ -102,17 +103,15 @@ class Pool:
 
     def _with_news(self) -> list["_Worker"]:
         busy = {worker.connection: worker for worker in self._crew if worker.tasks}
-        limits = [worker.seconds_left(self.suite.time_limit_s) for worker in busy.values()]
+        limits = [worker.seconds_left(worker.limit(self.suite.time_limit_s)) for worker in busy.values()]
         ready = wait(list(busy), timeout=max(0.0, min([_LONGEST_WAIT_S, *limits])))
         return [busy[connection] for connection in ready if isinstance(connection, Connection)]
 
     def _hear(self, worker: "_Worker", advance: Advance) -> Generator[Episode]:
         try:
             kind, content = worker.connection.recv()
-        except (EOFError, OSError):
-            died = self._died(worker)
-            if died is not None:
-                yield died
+        except Exception:  # it has died, or code in it wrote into the pipe
+            yield from self._died(worker)
             return
         match kind:
             case "attempt":
@@ -124,33 +123,39 @@ class Pool:
                 worker.records.append(content)
                 advance(content)
             case "ended":
-                yield worker.end_episode()
+                episode = worker.end_episode()
+                yield episode
                 if not worker.tasks:
                     self.busy_s += worker.rest()
+                elif episode[-1].outcome == "out_of_memory":
+                    worker.kill()  # it may still hold what it allocated
+                    self._replace(worker)
             case "refused":
                 raise InputError(content)
             case "broken":
                 raise RuntimeError(f"a worker process met a mistake:\n{content}")
 
-    def _died(self, worker: "_Worker") -> Episode | None:
+    def _died(self, worker: "_Worker") -> Generator[Episode]:
         """Play the episode again in a new worker; one that ends two of them is a failure."""
         task, code = worker.tasks[0], worker.kill()
         if worker.attempt is None and not worker.records:
-            raise RuntimeError(f"a worker process died as it started (exit code {code}); perhaps for want of memory")
+            raise RuntimeError(f"a worker process died as it started (exit code {code}), possibly out of memory")
         self._deaths[task.episode_id] += 1
-        if self._deaths[task.episode_id] > 1:
-            return self._gave_up(worker, "model_error", f"its process died twice (exit code {code})")
-        self._replace(worker)
-        return None
+        if self._deaths[task.episode_id] < 2:
+            self._replace(worker)
+        elif worker.killed_by_system():
+            yield from self._gave_up(worker, "out_of_memory", f"the system ended its process twice (exit code {code})")
+        else:
+            kind = "clicker_error" if worker.attempt and worker.attempt.who == "clicker" else "model_error"
+            yield from self._gave_up(worker, kind, f"its process died twice (exit code {code})")
 
-    def _gave_up(self, worker: "_Worker", kind: str, error: str) -> Episode:
+    def _gave_up(self, worker: "_Worker", kind: str, error: str) -> Generator[Episode]:
         worker.kill()
-        assert worker.attempt is not None, "only what was begun can fail"
-        fields, step = worker.attempt
-        worker.records.append(failure(fields, step, kind, error))
-        episode = worker.end_episode()
+        if worker.attempt is not None and worker.attempt.fields:
+            worker.records.append(failure(worker.attempt.fields, worker.attempt.step, kind, error))
+            yield worker.end_episode()
+        # Else it hung between two episodes, as it freed something: nothing is lost.
         self._replace(worker)
-        return episode
 
     def _replace(self, worker: "_Worker") -> None:
         self._crew.remove(worker)
@@ -162,6 +167,16 @@ class Pool:
         for worker in self._crew:
             worker.kill()
         self._crew.clear()
+
+
+@dataclass(frozen=True, slots=True)
+class _Attempt:
+    """A call of foreign code that was begun; see ``Watch.attempt``."""
+
+    fields: Fields
+    step: int
+    who: Who
+    building: bool
 
 
 @dataclass(slots=True)
@@ -178,24 +193,33 @@ class _Worker:
     process: Any
     connection: Connection
     tasks: deque[Task] = field(default_factory=deque)
-    attempt: tuple[Fields, int] | None = None
+    attempt: _Attempt | None = None
     since: float | None = None
     records: list[StepRecord] = field(default_factory=list)
     began: float = 0.0
+    kills_before: int = 0
 
     @classmethod
     def start(cls, suite: Suite, run_id: str) -> "_Worker":
-        context = _context()
+        context = worker_context()
         here, there = context.Pipe()
         process = context.Process(target=_work, args=(there, suite, run_id), daemon=True)
         process.start()
         there.close()
-        return cls(process, here)
+        return cls(process, here, kills_before=_kills_by_system())
 
     def take(self, tasks: Sequence[Task]) -> None:
         self.tasks.extend(tasks)
         self.began = time.monotonic()
         self.connection.send(tuple(tasks))
+
+    def limit(self, limit_s: float) -> float:
+        """Return the time limit of what it is doing."""
+        return max(limit_s, BUILDING_S) if self.attempt is not None and self.attempt.building else limit_s
+
+    def killed_by_system(self) -> bool:
+        """Tell whether the system has ended processes since this one began, because memory ran out."""
+        return _kills_by_system() > self.kills_before
 
     def late(self, limit_s: float) -> bool:
         late = self.since is not None and time.monotonic() - self.since > limit_s
@@ -223,7 +247,7 @@ class _Worker:
 
     def dismiss(self) -> None:
         """Let it go; the caller kills one that does not leave."""
-        with contextlib.suppress(OSError):  # it has gone already
+        with contextlib.suppress(OSError, ValueError):  # it has gone already
             self.connection.send(None)
         self.process.join(_TIME_TO_LEAVE_S)
 
@@ -234,29 +258,22 @@ class _Messages(Watch):
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    def attempt(self, fields: Fields, step: int) -> None:
-        self._connection.send(("attempt", (fields, step)))
+    def attempt(self, fields: Fields, step: int, who: Who, building: bool = False) -> None:
+        self._connection.send(("attempt", _Attempt(fields, step, who, building)))
 
     def answered(self) -> None:
         self._connection.send(("answered", None))
 
 
-def _context() -> Any:
-    """Return how workers are started: never by a fork of this process, since one that has run torch may hang."""
-    if "forkserver" not in multiprocessing.get_all_start_methods():
-        return multiprocessing.get_context("spawn")
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(_OF_A_WORKER)
-    return context
-
-
 def _work(connection: Connection, suite: Suite, run_id: str) -> None:
     """Play what the parent sends, until it sends None."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends workers through their parent
+    leave_signals_to_parent()
     threading.Thread(target=end_with_parent, daemon=True).start()
+    os.dup2(2, 1)  # what foreign code prints must not mix with the board
     import torch
 
     torch.set_num_threads(1)  # workers share the cores, and sums depend on how they are split
+    limit_memory(suite.memory_limit_mib)
     player, watch = Player(suite, run_id), _Messages(connection)
     try:
         while (tasks := connection.recv()) is not None:
@@ -265,15 +282,21 @@ def _work(connection: Connection, suite: Suite, run_id: str) -> None:
                     connection.send(("record", record))
                 connection.send(("ended", None))
     except InputError as error:
-        connection.send(("refused", str(error)))
+        _send(connection, ("refused", str(error)))
+    except (BrokenPipeError, ConnectionError, EOFError):
+        return  # the parent has gone
     except Exception:
-        connection.send(("broken", traceback.format_exc()))
+        _send(connection, ("broken", traceback.format_exc()))
     player.close()
 
 
-def end_with_parent() -> None:
-    """End this worker when its parent is gone; a killed parent cannot tell it."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        wait([parent.sentinel])
-        os._exit(1)
+def _send(connection: Connection, message: tuple[str, str]) -> None:
+    with contextlib.suppress(OSError):
+        connection.send(message)
+
+
+def _kills_by_system() -> int:
+    """Return how many processes Linux has ended since it started because memory ran out; 0 elsewhere."""
+    with contextlib.suppress(OSError, ValueError, IndexError), open("/proc/vmstat", encoding="ascii") as file:
+        return next((int(line.split()[1]) for line in file if line.startswith("oom_kill ")), 0)
+    return 0

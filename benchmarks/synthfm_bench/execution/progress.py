@@ -1,4 +1,4 @@
-"""How far a run is: a bar on a terminal, a line now and then elsewhere."""
+"""Progress of a run: a bar on a terminal, otherwise a line at intervals."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -26,7 +26,7 @@ def progress(episodes: int, clicks: int, console: Console) -> Iterator[Advance]:
     """Show how many of ``episodes``, with a budget of ``clicks`` each, have been played.
 
     Yields:
-        What to call with each record, in the order in which they are made.
+        A function to call with each record, in the order in which they are made.
     """
     show = _bar if console.is_terminal else _lines
     with show(episodes, clicks, console) as advance:

@@ -13,7 +13,7 @@ from synthfm_bench.suite import Suite
 from synthfm_env.errors import InputError
 
 MOST_LOSSES = 5
-"""How often one job may lose its machine before it is to blame."""
+"""Machines that one job may lose before it counts as the cause."""
 
 
 class RayPool:

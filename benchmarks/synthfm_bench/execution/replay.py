@@ -10,13 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 import synthfm_env  # noqa: F401 - registers the envs
-from synthfm_bench.plan import Case, build_segmenter, env_spec, open_volume
+from synthfm_bench.plan import Case, env_spec, open_volume
+from synthfm_bench.players import build_segmenter
 from synthfm_bench.results.episode_result import Episode
 from synthfm_bench.results.step_record import StepRecord
-from synthfm_bench.suite import Data, DatasetData, Suite, SyntheticData
+from synthfm_bench.suite import Choice, Data, DatasetData, Suite, SyntheticData
 from synthfm_env.envs.actions import click_action
 from synthfm_env.envs.prompt_env import PromptEnv
 from synthfm_env.errors import InputError
+from synthfm_env.printable import printable
 from synthfm_env.prompts import Click
 from synthfm_env.segmenters import Segmenter
 from synthfm_env.volumes.datasets import get_layout
@@ -24,7 +26,7 @@ from synthfm_env.volumes.datasets import get_layout
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """What an episode is played on.
+    """The image and truth that an episode is played on.
 
     Attributes:
         image: uint8 (D, H, W), axes (z, y, x), as the segmenter was given it.
@@ -41,7 +43,7 @@ class Scene:
 
 @dataclass(frozen=True, eq=False)
 class Answer:
-    """What a segmenter answered to a recorded click.
+    """A segmenter's answer to a recorded click.
 
     Attributes:
         click: the click.
@@ -63,6 +65,32 @@ def answered(episode: Episode) -> list[tuple[Click, StepRecord]]:
         for step in episode.steps
         if step.point_zyx is not None and step.mask_sha256 is not None
     ]
+
+
+def segmenter_of(suite: Suite, episode: Episode) -> Choice:
+    """Return the segmenter of a suite that an episode was played with.
+
+    Raises:
+        InputError: the suite has none of that name.
+    """
+    name = episode.segmenter
+    # A board of several runs may have put a mark behind the name, see merge.py.
+    found = [choice for choice in suite.segmenters if name == choice.label or name.startswith(f"{choice.label} (")]
+    if not found:
+        raise InputError(f"segmenter {name} is not in the run's suite")
+    return max(found, key=lambda choice: len(choice.label))
+
+
+def data_of(suite: Suite, episode: Episode) -> Data:
+    """Return the group of a suite that an episode is of.
+
+    Raises:
+        InputError: the suite has none of that name.
+    """
+    for data in suite.data:
+        if data.name == episode.data_id:
+            return data
+    raise InputError(f"group {episode.data_id} is not in the run's suite")
 
 
 class Replayer:
@@ -88,7 +116,7 @@ class Replayer:
         """
         env, anterior_up = self._open(episode)
         first = episode.steps[0]
-        synthetic = isinstance(self._data(episode), SyntheticData)
+        synthetic = isinstance(data_of(self._suite, episode), SyntheticData)
         observation, info = env.reset(seed=first.seed, options=None if synthetic else {"structure": first.structure})
         image = observation["image"]
         if first.image_sha256 not in (None, hashlib.sha256(image.data).hexdigest()):
@@ -134,33 +162,23 @@ class Replayer:
             volume = open_volume(case)
             anterior_up = volume.affine is not None
             kwargs = {name: kwargs[name] for name in ("max_clicks", "reveal_truth")} | {"image": volume}
-        segmenter = self._build(first.model)
+        segmenter = self._build(segmenter_of(self._suite, episode))
         env = gym.make(spec["id"], disable_env_checker=True, segmenter=segmenter, **kwargs)
         self._env = key, env, anterior_up
         return env, anterior_up
 
-    def _build(self, name: str) -> Segmenter:
-        if self._segmenter is None or self._segmenter[0] != name:
-            # A board of several runs may have put a mark behind the name, see join.py.
-            found = [c for c in self._suite.segmenters if name == c.label or name.startswith(f"{c.label} (")]
-            if not found:
-                raise InputError(f"segmenter {name} is not in the run's suite")
-            self._segmenter = name, build_segmenter(max(found, key=lambda choice: len(choice.label)))
+    def _build(self, choice: Choice) -> Segmenter:
+        if self._segmenter is None or self._segmenter[0] != choice.label:
+            self._segmenter = choice.label, build_segmenter(choice)
         return self._segmenter[1]
 
-    def _data(self, episode: Episode) -> Data:
-        for data in self._suite.data:
-            if data.name == episode.data_id:
-                return data
-        raise InputError(f"group {episode.data_id} is not in the run's suite")
-
     def _case(self, episode: Episode) -> Case:
-        data, first = self._data(episode), episode.steps[0]
+        data, first = data_of(self._suite, episode), episode.steps[0]
         image_id = first.image_id or first.case_id
         item = None
         if isinstance(data, DatasetData):
             items = get_layout(data.layout).items(data.path, data.part)
-            item = next((item for item in items if item.image_id == image_id), None)
+            item = next((item for item in items if printable(item.image_id) == image_id), None)
             if item is None:
                 raise InputError(f"{data.path}: image {image_id} is no longer there")
         return Case(data, first.case_id, image_id, first.seed, (), item)

@@ -1,4 +1,4 @@
-"""Going on with a run that was stopped: which one, and whether it would still be the same run."""
+"""Finds the run to resume, and checks that it would go on as it began."""
 
 import json
 from pathlib import Path
@@ -7,6 +7,8 @@ from typing import Any
 from synthfm_bench.plan import Plan
 from synthfm_bench.results.provenance import versions
 from synthfm_bench.results.run_directory import read_about
+from synthfm_bench.results.step_record import results_hash
+from synthfm_bench.results.steps_file import StepsFile
 from synthfm_bench.suite import Suite, list_suites, load_suite, parse_suite
 from synthfm_env.errors import InputError
 
@@ -37,7 +39,7 @@ def suite_of(folder: Path, named: str | None = None) -> Suite:
 
     Args:
         folder: of the run.
-        named: the suite that the user says it is of.
+        named: the suite that the user named.
 
     Raises:
         InputError: ``run.json`` cannot be read or is of another version, or the run is of another packaged suite.
@@ -53,13 +55,19 @@ def suite_of(folder: Path, named: str | None = None) -> Suite:
     return suite
 
 
+class ChangedError(InputError):
+    """The records of a finished run were edited."""
+
+
 def check_same(folder: Path, suite: Suite, plan: Plan) -> dict[str, Any]:
-    """Return what ``run.json`` says, where the run would go on as it began.
+    """Return ``run.json``, if the run would go on as it began.
 
     Raises:
         InputError: weights, click rules, versions or the suite differ from those it began with.
     """
     about = read_about(folder)
+    if not about.get("run_id"):
+        raise InputError(f"--resume {folder}: run.json names no run_id; the file was changed: start a new run")
     now = {
         "suite": suite.model_dump(mode="json"),
         "segmenters": plan.models,
@@ -67,10 +75,11 @@ def check_same(folder: Path, suite: Suite, plan: Plan) -> dict[str, Any]:
         "versions": versions(),
     }
     for key, value in json.loads(json.dumps(now)).items():
+        before = about.get(key, {})
         differs = [
-            f"{name} was {about[key].get(name)!r}, is {value.get(name)!r}"
-            for name in sorted({*about[key], *value})
-            if about[key].get(name) != value.get(name)
+            f"{name} was {before.get(name)!r}, is {value.get(name)!r}"
+            for name in sorted({*before, *value})
+            if before.get(name) != value.get(name)
         ]
         if differs:
             raise InputError(
@@ -78,3 +87,30 @@ def check_same(folder: Path, suite: Suite, plan: Plan) -> dict[str, Any]:
                 "set that back, or start a new run, so that one run holds one thing"
             )
     return about
+
+
+def check_unchanged(folder: Path, about: dict[str, Any]) -> None:
+    """Refuse to go on with a finished run whose records were edited.
+
+    A run with bad lines or missing episodes passes: it is repaired, and its hash is compared at the end.
+
+    Raises:
+        ChangedError: the records do not give the results hash in ``run.json``.
+    """
+    if about.get("results_hash") is None:
+        return
+    with StepsFile(folder / "steps.jsonl", read_only=True) as file:
+        if file.bad_lines or file.incomplete or len(file.episodes) != about.get("episodes"):
+            return
+        digest = results_hash(record for episode in file.episodes.values() for record in episode.steps)
+    if digest != about["results_hash"]:
+        raise changed_since(folder, about, digest)
+
+
+def changed_since(folder: Path, about: dict[str, Any], digest: str) -> ChangedError:
+    """Return the error for records that do not give the results hash of their run."""
+    return ChangedError(
+        f"--resume {folder}: its records give the results hash {digest[:12]}, run.json names "
+        f"{about['results_hash'][:12]}: they were changed since the run finished; `synthfm verify {folder}` tells "
+        "which, a new run plays them again"
+    )

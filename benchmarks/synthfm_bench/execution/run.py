@@ -1,7 +1,9 @@
 """A run: a suite played from beginning to end into a folder, at once or with interruptions."""
 
 import contextlib
-from collections.abc import Iterator
+import shlex
+from collections import Counter
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,17 +14,23 @@ from rich.console import Console
 
 from synthfm_agents.person import is_person
 from synthfm_bench.analysis.aggregate import Row, make_board
+from synthfm_bench.execution.episode_runner import about_players, episode_fields, failure
 from synthfm_bench.execution.local_pool import Pool, default_workers
-from synthfm_bench.execution.progress import progress
-from synthfm_bench.execution.resume import check_same
-from synthfm_bench.plan import Plan, env_spec
+from synthfm_bench.execution.progress import Advance, progress
+from synthfm_bench.execution.resume import ChangedError, changed_since, check_same, check_unchanged
+from synthfm_bench.execution.trust import code_of
+from synthfm_bench.plan import SHOWN, Job, Plan, env_spec
 from synthfm_bench.report.files import write_tables
+from synthfm_bench.results.episode_result import Episode
 from synthfm_bench.results.provenance import git_commit, machine, versions
-from synthfm_bench.results.run_directory import new_folder, read_run, write_json, write_text
-from synthfm_bench.results.step_record import SCHEMA, results_hash
+from synthfm_bench.results.run_directory import new_folder, read_run, write_first, write_json
+from synthfm_bench.results.step_record import SCHEMA, StepRecord, results_hash
 from synthfm_bench.results.steps_file import StepsFile
 from synthfm_bench.suite import Suite
-from synthfm_env.errors import InputError, unknown_name
+from synthfm_env.errors import InputError, UserFacingError, unknown_name
+from synthfm_env.files import remove_unfinished, write_text
+from synthfm_env.folder_lock import folder_lock
+from synthfm_env.printable import printable
 
 if TYPE_CHECKING:
     from synthfm_bench.execution.ray_pool import RayPool
@@ -35,16 +43,20 @@ class Finished:
     """A finished run.
 
     Attributes:
-        folder: where everything about it lies.
+        folder: of the run.
         rows: the board.
         results_hash: over the records but for timings and device.
-        pace: what its workers did, in words; empty where there was one, or nothing left to play.
+        pace: work and time of its workers; empty for one worker, or with nothing left to play.
+        failed: how many episodes failed, by outcome.
+        episodes: how many there are.
     """
 
     folder: Path
     rows: list[Row]
     results_hash: str
     pace: str
+    failed: dict[str, int]
+    episodes: int
 
 
 def run_suite(
@@ -71,26 +83,42 @@ def run_suite(
     Raises:
         InputError: the folder holds something already, or cannot be made or written; the run to be resumed was made
             with other weights or another suite; no such executor, or no Ray cluster.
-        KeyboardInterrupt: the user stopped it; the message says what was kept and how to go on.
+        KeyboardInterrupt: the user stopped it; the message tells what was kept and how to go on.
     """
     _check_executor(executor)
     refuse_people(suite)
     started = datetime.now(UTC)
-    if resume is None:
-        folder = new_folder(suite.name, out, started)
-        about = about_run(suite, plan, started, workers)
-        write_json(folder / "run.json", about)
-    else:
-        folder, about = resume, check_same(resume, suite, plan)
-    steps = folder / "steps.jsonl"
-    with _ends_clearly(folder, about, len(plan.tasks), suite.name), StepsFile(steps) as file:
-        played = set(file.episodes)
-        left = plan.without(played)
+    folder = new_folder(suite.name, out, started) if resume is None else resume
+    with folder_lock(folder):
+        remove_unfinished(folder)
+        if resume is None:
+            about = about_run(suite, plan, started, workers)
+            write_first(folder, about)
+        else:
+            about = check_same(resume, suite, plan)
+            check_unchanged(resume, about)
+        return _play(suite, plan, folder, about, workers, executor, console)
+
+
+def _play(
+    suite: Suite,
+    plan: Plan,
+    folder: Path,
+    about: dict[str, Any],
+    workers: int | None,
+    executor: str,
+    console: Console,
+) -> Finished:
+    command = resume_command(suite, folder)
+    with _ends_clearly(folder, about, len(plan.tasks), command), _opened(folder) as file:
+        for bad in file.bad_lines[:SHOWN]:
+            console.print(f"note: {bad}; taken out, its episode is played again", markup=False, highlight=False)
+        left = plan.without(set(file.episodes))
         pool = _pool(suite, about["run_id"], workers, executor, len(left.jobs))
         with (
             closing(pool),
             progress(len(left.tasks), suite.clicks, console) as advance,
-            closing(pool.play(left.jobs, advance)) as ended,
+            closing(play_plan(left, suite, about["run_id"], pool, advance)) as ended,
         ):
             for episode in ended:
                 with _writing():
@@ -108,8 +136,42 @@ def refuse_people(suite: Suite) -> None:
             )
 
 
+def play_plan(
+    plan: Plan, suite: Suite, run_id: str, pool: "Pool | RayPool", advance: Advance
+) -> Generator[tuple[StepRecord, ...]]:
+    """Yield each episode of a plan when it ends; those of broken segmenters and clickers fail without being played."""
+    playable = []
+    for job in plan.jobs:
+        tasks = []
+        for task in job.tasks:
+            why = plan.broken.get(("segmenter", task.model.label)) or plan.broken.get(("clicker", task.clicker.label))
+            if why is None:
+                tasks.append(task)
+                continue
+            players = about_players(plan.models[task.model.label], plan.clickers[task.clicker.label])
+            record = failure(episode_fields(task, suite, run_id) | players, 1, why.outcome, why.error)
+            advance(record)
+            yield (record,)
+        playable += [Job(tuple(tasks))] if tasks else []
+    yield from pool.play(playable, advance)
+
+
+def resume_command(suite: Suite, folder: Path) -> str:
+    """Return the command that goes on with a run, quoted for a shell."""
+    trust = ["--trust-plugins"] if code_of(suite) else []
+    return shlex.join(["synthfm", "bench", suite.name, "--resume", "--out", str(folder), *trust])
+
+
+@contextmanager
+def _opened(folder: Path) -> Iterator[StepsFile]:
+    with _writing():
+        file = StepsFile(folder / "steps.jsonl")
+    with file:
+        yield file
+
+
 def _check_executor(executor: str) -> None:
-    """Raise InputError, before anything is written, where there is no such executor or no cluster."""
+    """Raise InputError, before anything is written, if there is no such executor or no cluster."""
     if executor not in EXECUTORS:
         raise unknown_name("executor", executor, EXECUTORS)
     if executor == "ray":
@@ -128,12 +190,19 @@ def _pool(suite: Suite, run_id: str, workers: int | None, executor: str, jobs: i
 
 def _finish(folder: Path, about: dict[str, Any], pool: "Pool | RayPool") -> Finished:
     run = read_run(folder)
-    rows = make_board(run.episodes, about["suite"]["targets"])
+    rows = make_board(run.episodes, run.suite.targets)
     digest = results_hash(run.records)
-    write_tables(folder, f"{about['suite']['name']}: results {digest[:12]}", rows)
+    if about.get("results_hash") not in (None, digest):
+        raise changed_since(folder, about, digest)
+    write_tables(folder, f"{run.suite.name}: results {digest[:12]}", rows)
     write_text(folder / "results_hash", digest + "\n")
     write_json(folder / "run.json", about | end_of_run("finished", len(run.episodes)) | {"results_hash": digest})
-    return Finished(folder, rows, digest, _pace(pool))
+    return Finished(folder, rows, digest, _pace(pool), failures_of(run.episodes), len(run.episodes))
+
+
+def failures_of(episodes: Iterable[Episode]) -> dict[str, int]:
+    """Return how many episodes failed, by outcome."""
+    return dict(sorted(Counter(episode.failure for episode in episodes if episode.failure).items()))
 
 
 class _CannotWriteError(Exception):
@@ -156,10 +225,12 @@ def _pace(pool: "Pool | RayPool") -> str:
 
 
 @contextmanager
-def _ends_clearly(folder: Path, about: dict[str, Any], episodes: int, suite: str) -> Iterator[None]:
-    """Note in ``run.json`` how a run ended that did not finish, and say what was kept and how to go on."""
+def _ends_clearly(folder: Path, about: dict[str, Any], episodes: int, command: str) -> Iterator[None]:
+    """Note in ``run.json`` how a run ended that did not finish, and tell what was kept and how to go on."""
     try:
         yield
+    except ChangedError:
+        raise
     except BaseException as error:
         played = 0
         with contextlib.suppress(OSError, InputError):
@@ -167,12 +238,13 @@ def _ends_clearly(folder: Path, about: dict[str, Any], episodes: int, suite: str
                 played = len(file.episodes)
             stopped = isinstance(error, KeyboardInterrupt)
             write_json(folder / "run.json", about | end_of_run("stopped" if stopped else "failed", played))
-        kept = f"{played} of {episodes} episodes are kept in {folder}/steps.jsonl"
-        again = f"go on with: synthfm bench {suite} --resume --out {folder}"
+        kept = f"{played} of {episodes} episodes are kept in {printable(folder)}/steps.jsonl"
+        again = f"go on with: {command}"
         if isinstance(error, KeyboardInterrupt):
-            raise KeyboardInterrupt(f"stopped: {kept}; {again}") from None
+            raise type(error)(f"stopped: {kept}; {again}") from None
         if isinstance(error, _CannotWriteError):
-            raise RuntimeError(f"{folder} cannot be written ({error}): {kept}; make room, then {again}") from error
+            text = f"{printable(folder)} cannot be written ({error}): {kept}; make room, then {again}"
+            raise UserFacingError(text) from error
         raise
 
 

@@ -11,19 +11,20 @@ from rich.console import Console
 
 from synthfm_bench.execution.local_pool import Pool
 from synthfm_bench.execution.progress import progress
-from synthfm_bench.execution.resume import suite_of
+from synthfm_bench.execution.run import play_plan
+from synthfm_bench.execution.trust import check_trusted
 from synthfm_bench.plan import Plan, evenly, make_plan
 from synthfm_bench.play.replay import replay_people
 from synthfm_bench.results.episode_result import Episode
 from synthfm_bench.results.provenance import versions
 from synthfm_bench.results.run_directory import Run, read_run
-from synthfm_bench.results.step_record import NOT_RESULTS, StepRecord, results_hash
+from synthfm_bench.results.step_record import NOT_RESULTS, StepRecord, checked, results_hash
 from synthfm_env.errors import InputError
 
 
 @dataclass(frozen=True)
 class Difference:
-    """Where an episode first came out otherwise.
+    """The first difference of a replayed episode.
 
     Attributes:
         episode_id: which one.
@@ -38,7 +39,7 @@ class Difference:
     dice: float
 
     def __str__(self) -> str:
-        # What comes first in a record is nearest to the cause: an image that differs explains its mask.
+        # The first field that differs is nearest to the cause: an image that differs explains its mask.
         shown = [f"{name} {before!r} -> {after!r}" for name, (before, after) in list(self.fields.items())[:3]]
         more = f", and {len(self.fields) - 3} fields more" if len(self.fields) > 3 else ""
         return f"{self.episode_id}, step {self.step}: {'; '.join(shown)}{more}; Dice differs by up to {self.dice:.2g}"
@@ -46,13 +47,13 @@ class Difference:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a replay found.
+    """The result of a replay.
 
     Attributes:
         replayed: how many episodes were played again.
         episodes: how many the run has.
-        differences: those that came out otherwise.
-        tampered: the recorded ``results_hash``, where the records do not give it; else None.
+        differences: those that differ.
+        tampered: the recorded ``results_hash``, if the records do not give it; else None.
         changed: versions, weights and commits that differ from the run's.
     """
 
@@ -68,7 +69,7 @@ class Verdict:
         return not self.differences and self.tampered is None
 
 
-def verify(folder: Path, *, episodes: int | None, workers: int, console: Console) -> Verdict:
+def verify(folder: Path, *, episodes: int | None, workers: int, console: Console, trusted: bool = False) -> Verdict:
     """Replay a run.
 
     Args:
@@ -76,14 +77,18 @@ def verify(folder: Path, *, episodes: int | None, workers: int, console: Console
         episodes: how many to replay, evenly chosen; None for all.
         workers: processes to play in.
         console: where progress is shown.
+        trusted: whether code and files that ``run.json`` names may be imported and opened.
 
     Raises:
-        InputError: there is no complete run, or its data or models are not on this machine.
+        InputError: there is no complete run, it names code or files and is not trusted, or its data or models are not
+            on this machine.
     """
     run = read_run(folder)
+    if not trusted:
+        check_trusted(run.suite, folder, "synthfm verify")
     if not run.episodes:
         raise InputError(f"{folder}: holds no episode to verify; go on with its run first, by --resume")
-    plan = make_plan(suite_of(folder))
+    plan = make_plan(run.suite)
     chosen = evenly(run.episodes, episodes)
     known = {task.episode_id for task in plan.tasks}
     gone = [one.episode_id for one in chosen if one.episode_id not in known]
@@ -91,13 +96,13 @@ def verify(folder: Path, *, episodes: int | None, workers: int, console: Console
         raise InputError(
             f"{folder}: {len(gone)} of its episodes cannot be played here, for example {gone[0]}: {_why(plan)}"
         )
-    suite = suite_of(folder)
-    run_id = str(run.about.get("run_id", ""))
+    suite, run_id = run.suite, str(run.about.get("run_id", ""))
     again = replay_people(suite, run_id, plan, chosen)
     left = plan.without(known - {one.episode_id for one in chosen} | again.keys())
     pool = Pool(suite, run_id, min(workers, max(1, len(left.jobs))))
     with closing(pool), progress(len(left.tasks), suite.clicks, console) as advance:
-        again |= {records[0].episode_id: Episode(records) for records in pool.play(left.jobs, advance)}
+        played = play_plan(left, suite, run_id, pool, advance)
+        again |= {records[0].episode_id: Episode(tuple(map(checked, records))) for records in played}
     differences = [found for one in chosen if (found := _compare(one, again[one.episode_id])) is not None]
     return Verdict(len(chosen), len(run.episodes), tuple(differences), _tampered(run), tuple(_changed(run, plan)))
 

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synthfm_agents import make_clicker
-from synthfm_bench.plan import Task, build_segmenter, env_spec, open_volume
+from synthfm_bench.plan import Task, env_spec, open_volume
+from synthfm_bench.players import build_segmenter
 from synthfm_bench.results.episode_result import Episode
 from synthfm_bench.results.provenance import device_of, protocol_hash, weights_sha256
 from synthfm_bench.results.step_record import StepRecord

@@ -8,14 +8,15 @@ from typing import Any
 from synthfm_agents.person import PREFIX, make_person
 from synthfm_bench.analysis.aggregate import make_board
 from synthfm_bench.execution.resume import check_same
-from synthfm_bench.execution.run import Finished, about_run, end_of_run
+from synthfm_bench.execution.run import Finished, about_run, end_of_run, failures_of
 from synthfm_bench.plan import Plan, make_plan
 from synthfm_bench.report.files import write_tables
 from synthfm_bench.results.episode_result import Episode
-from synthfm_bench.results.run_directory import new_folder, read_run, write_json, write_text
+from synthfm_bench.results.run_directory import new_folder, read_run, write_json
 from synthfm_bench.results.step_record import results_hash
 from synthfm_bench.results.steps_file import StepsFile
 from synthfm_bench.suite import Choice, Suite, SyntheticData, parse_suite
+from synthfm_env.files import write_text
 
 
 def suite_of_person(suite: Suite, alias: str, *, segmenter: str | Choice, practice: bool) -> Suite:
@@ -93,4 +94,4 @@ class PersonRun:
         status = "finished" if len(run.episodes) == len(self.plan.tasks) else "stopped"
         end = end_of_run(status, len(run.episodes))
         write_json(self.folder / "run.json", self.about | end | {"results_hash": digest})
-        return Finished(self.folder, rows, digest, "")
+        return Finished(self.folder, rows, digest, "", failures_of(run.episodes), len(run.episodes))

@@ -5,10 +5,12 @@ from collections.abc import Iterable
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from synthfm_bench.analysis.aggregate import Row, by_group
 from synthfm_bench.analysis.comparisons import verdict
 from synthfm_bench.report.cells import board_figures, clicker_label, failures, mean_of, seconds, title
+from synthfm_env.printable import printable
 
 EXPLAINED = (
     "Dice after n clicks, mean over cases; nAUC is the area under that curve. An oracle clicker sees the "
@@ -22,7 +24,11 @@ def print_board(rows: Iterable[Row], console: Console) -> None:
     for name, group in by_group(rows).items():
         failed = any(row.failures for row in group)
         table = Table(
-            title=title(name, group), title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False
+            title=Text(printable(title(name, group))),
+            title_justify="left",
+            title_style="bold",
+            box=SIMPLE_HEAD,
+            pad_edge=False,
         )
         headings = ["segmenter", "clicker", *(f.name for f in board_figures(group)), "s/click"] + ["failed"] * failed
         for index, heading in enumerate(headings):
@@ -34,10 +40,12 @@ def print_board(rows: Iterable[Row], console: Console) -> None:
             best = last != row.clicker and len({other.segmenter for other in group}) > 1
             means = [figure.show(mean_of(row.estimate(figure))) for figure in board_figures(group)]
             cells = [row.segmenter, clicker_label(row), *means, seconds(row.seconds_per_click)]
-            table.add_row(*cells, *[failures(row)] * failed, style="bold" if best else None)
+            cells += [failures(row)] * failed
+            # A name is text, never console markup.
+            table.add_row(*(Text(printable(cell)) for cell in cells), style="bold" if best else None)
             last = row.clicker
         console.print(table)
         for said in verdict(group, _MOST_SENTENCES):
-            console.print(said, highlight=False)
+            console.print(printable(said), highlight=False, markup=False)
         console.print()
     console.print(EXPLAINED, style="dim", highlight=False)

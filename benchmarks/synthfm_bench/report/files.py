@@ -7,7 +7,7 @@ from synthfm_bench.analysis.aggregate import Row
 from synthfm_bench.analysis.comparisons import csv_pairs
 from synthfm_bench.report.csv_board import csv_board
 from synthfm_bench.report.markdown import markdown_board
-from synthfm_bench.results.run_directory import write_text
+from synthfm_env.files import write_text
 
 
 def write_tables(folder: Path, heading: str, rows: Sequence[Row]) -> None:

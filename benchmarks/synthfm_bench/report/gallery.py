@@ -1,18 +1,29 @@
 """The best, the median and the worst episode of each segmenter, drawn from a replay."""
 
-from collections.abc import Iterable, Mapping, Sequence
+import os
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
 
 from rich.console import Console
 from rich.progress import track
 
 from synthfm_bench.analysis.aggregate import Row, by_group
-from synthfm_bench.execution.replay import Replayer, answered
-from synthfm_bench.execution.resume import suite_of
+from synthfm_bench.execution.foreign_calls import limit_memory
+from synthfm_bench.execution.probe import BUILDING_S
+from synthfm_bench.execution.replay import Answer, Replayer, answered, data_of, segmenter_of
+from synthfm_bench.execution.trust import files_of_choice, files_of_data
+from synthfm_bench.execution.workers import end_with_parent, leave_signals_to_parent, worker_context
+from synthfm_bench.players import own_code
 from synthfm_bench.report.slice_svg import Film, draw_film
 from synthfm_bench.results.episode_result import Episode
 from synthfm_bench.results.run_directory import Run
-from synthfm_env.errors import InputError
+from synthfm_bench.suite import Suite
+from synthfm_env.errors import InputError, UserFacingError
+from synthfm_env.plugins import described
+from synthfm_env.printable import printable
+from synthfm_env.prompts import Click
 
 MOST = 36
 """Episodes that a gallery replays at most."""
@@ -57,13 +68,16 @@ def choose(rows: Iterable[Row]) -> list[tuple[str, Row, Episode]]:
     return chosen[:MOST]
 
 
-def make_gallery(rows: Sequence[Row], runs: Sequence[Run], console: Console) -> list[Card]:
-    """Replay the chosen episodes and draw them. What cannot be replayed here becomes a card that says why.
+def make_gallery(rows: Sequence[Row], runs: Sequence[Run], console: Console, *, trusted: bool = False) -> list[Card]:
+    """Replay the chosen episodes and draw them. What cannot be replayed here becomes a card with the reason.
+
+    A segmenter of the user's own is replayed in a process of its own, within the suite's time limit.
 
     Args:
         rows: the board.
         runs: that the episodes come from; their suites say what was played.
         console: where progress is shown.
+        trusted: whether code and files that the runs name may be imported and opened; else their cards stay empty.
     """
     chosen = choose(rows)
     folders = {str(run.about.get("run_id")): run for run in runs}
@@ -73,7 +87,7 @@ def make_gallery(rows: Sequence[Row], runs: Sequence[Run], console: Console) -> 
     shown = track(order, "drawing the gallery", console=console, transient=True, disable=not console.is_terminal)
     try:
         for place, row, episode in shown:
-            film, note = _draw(episode, folders, replayers)
+            film, note = _draw(episode, folders, replayers, trusted)
             cards[episode.episode_id] = Card(place, episode, _score(row, episode), film, note)
     finally:
         for replayer in replayers.values():
@@ -81,24 +95,85 @@ def make_gallery(rows: Sequence[Row], runs: Sequence[Run], console: Console) -> 
     return [cards[episode.episode_id] for _, _, episode in chosen]
 
 
-def _draw(episode: Episode, runs: Mapping[str, Run], replayers: dict[str, Replayer]) -> tuple[Film | None, str]:
+def _draw(
+    episode: Episode, runs: Mapping[str, Run], replayers: dict[str, Replayer], trusted: bool
+) -> tuple[Film | None, str]:
     failed = f"Ended in {episode.failure} at click {episode.steps[-1].step}. " if episode.failure else ""
     clicks = [click for click, _ in answered(episode)]
     if not clicks:
         return None, f"{failed}No click was answered, so there is no mask to draw."
     run_id = episode.steps[0].run_id
     try:
-        if run_id not in replayers:
-            replayers[run_id] = Replayer(suite_of(runs[run_id].folder))
-        scene, answers = replayers[run_id].replay(episode)
-        film = draw_film(scene, clicks, answers)
-    except Exception as error:  # whatever a segmenter of the user's own raises; the report is worth more than a picture
-        text = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
-        return None, f"{failed}Not drawn, since it could not be replayed here: {' '.join(text.split())}"
+        suite = runs[run_id].suite
+        choice, data = segmenter_of(suite, episode), data_of(suite, episode)
+        named = [*own_code(choice), *files_of_choice(choice), *files_of_data(data)]
+        if named and not trusted:
+            return None, f"{failed}Not drawn: the run names {printable(named[0])}; --trust-plugins opens it."
+        if own_code(choice):
+            film = _draw_elsewhere(suite, episode, clicks)
+        else:
+            replayer = replayers.setdefault(run_id, Replayer(suite))
+            scene, answers = replayer.replay(episode)
+            film = draw_film(scene, clicks, answers)
+    except Exception as error:  # the report is worth more than a picture
+        text = str(error) if isinstance(error, InputError | UserFacingError) else described(error)
+        return None, f"{failed}Not drawn, since it could not be replayed here: {printable(text)}"
     differs = (
         "" if film.same else "The replayed masks are not bit by bit the recorded ones: versions or machine differ."
     )
     return film, failed + differs
+
+
+def _draw_elsewhere(suite: Suite, episode: Episode, clicks: Sequence[Click]) -> Film:
+    """Replay and draw an episode in a process of its own.
+
+    Raises:
+        UserFacingError: the process died, an answer took longer than the suite's time limit, or the code raised.
+    """
+    context = worker_context()
+    here, there = context.Pipe()
+    process = context.Process(target=_draw_here, args=(there, suite, episode, clicks), daemon=True)
+    process.start()
+    there.close()
+    limit = max(suite.time_limit_s, BUILDING_S)  # for the start of the process and of the session
+    try:
+        while here.poll(limit):
+            kind, content = here.recv()
+            if kind == "drawn":
+                film: Film = content
+                return film
+            if kind == "failed":
+                raise UserFacingError(content)
+            limit = suite.time_limit_s
+        raise UserFacingError(f"no answer within {limit:g} s")
+    except (EOFError, OSError):
+        raise UserFacingError("its process died") from None
+    finally:
+        process.kill()
+        process.join()
+        here.close()
+
+
+def _draw_here(connection: Connection, suite: Suite, episode: Episode, clicks: Sequence[Click]) -> None:
+    """Draw in a worker process: tell the parent of each answer, then send the film."""
+    leave_signals_to_parent()
+    threading.Thread(target=end_with_parent, daemon=True).start()
+    os.dup2(2, 1)
+    import torch
+
+    torch.set_num_threads(1)
+    limit_memory(suite.memory_limit_mib)
+
+    def told(answers: Iterable[Answer]) -> Iterator[Answer]:
+        for answer in answers:
+            connection.send(("answered", None))
+            yield answer
+
+    try:
+        scene, answers = Replayer(suite).replay(episode)
+        connection.send(("drawn", draw_film(scene, clicks, told(answers))))
+    except BaseException as error:
+        connection.send(("failed", str(error) if isinstance(error, InputError) else described(error)))
 
 
 def _score(row: Row, episode: Episode) -> float:

@@ -28,9 +28,10 @@ from synthfm_bench.report.markdown import METHODS
 from synthfm_bench.report.reproduction import recipe
 from synthfm_bench.results.merge import Joined, join_runs
 from synthfm_bench.results.parquet import write_parquet
-from synthfm_bench.results.run_directory import new_folder, write_text
+from synthfm_bench.results.run_directory import new_folder
 from synthfm_bench.results.step_record import results_hash
-from synthfm_env.errors import InputError
+from synthfm_env.errors import InputError, UserFacingError
+from synthfm_env.files import write_text
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _NEEDED = ("jinja2", "plotly", "pyarrow", "tomli_w")
@@ -38,7 +39,7 @@ _FEW_CASES = 10
 
 
 def missing_extra() -> str | None:
-    """Return a line that says how to get what a report needs; None where it is all there."""
+    """Return a line that tells how to install what a report needs; None if all of it is installed."""
     missing = [name for name in _NEEDED if find_spec(name) is None]
     if not missing:
         return None
@@ -47,28 +48,31 @@ def missing_extra() -> str | None:
 
 @dataclass(frozen=True)
 class Report:
-    """What ``synthfm report`` made.
+    """The result of ``synthfm report``.
 
     Attributes:
-        folder: where it lies.
+        folder: of the tables and the page.
         rows: the board.
         notes: what a reader should know about the joint.
-        page: ``report.html``; None where the extra ``report`` is missing.
+        damage: what is wrong with the records, a line each.
+        page: ``report.html``; None if the extra ``report`` is missing.
     """
 
     folder: Path
     rows: list[Row]
     notes: tuple[str, ...]
     page: Path | None
+    damage: tuple[str, ...] = ()
 
 
-def report(folders: Sequence[Path], out: Path | None, console: Console) -> Report:
+def report(folders: Sequence[Path], out: Path | None, console: Console, *, trusted: bool = False) -> Report:
     """Write board, pairs and report of one run into its own folder, or of several into a new one.
 
     Args:
         folders: of the runs.
         out: a new folder for them; None for the run's own, or ``runs/<suite>-joined-<UTC time>``.
         console: where progress is shown.
+        trusted: whether code and files that the runs name may be imported and opened, to draw masks.
 
     Raises:
         InputError: a folder holds no run or no complete episode, runs cannot be joined, or the new folder cannot be
@@ -78,18 +82,22 @@ def report(folders: Sequence[Path], out: Path | None, console: Console) -> Repor
         joined = join_runs(folders)
         if not joined.episodes:
             raise InputError(f"{folders[0]}: holds no complete episode; go on with its run by --resume")
-        suite = joined.runs[0].about["suite"]
-        rows = make_board(joined.episodes, suite["targets"])
+        suite = joined.runs[0].suite
+        rows = make_board(joined.episodes, suite.targets)
     if out is None and len(joined.runs) == 1:
         folder = joined.runs[0].folder
     else:
-        folder = new_folder(f"{suite['name']}-joined", out, datetime.now(UTC))
-    with console.status("computing intervals and tests"):
-        write_tables(folder, f"{suite['name']}: results {_digest(joined)[:12]}", rows)
-    return Report(folder, rows, joined.notes, None if missing_extra() else write_report(folder, joined, rows, console))
+        folder = new_folder(f"{suite.name}-joined", out, datetime.now(UTC))
+    try:
+        with console.status("computing intervals and tests"):
+            write_tables(folder, f"{suite.name}: results {_digest(joined)[:12]}", rows)
+        page = None if missing_extra() else write_report(folder, joined, rows, console, trusted=trusted)
+    except OSError as error:
+        raise UserFacingError(f"{folder}: the report cannot be written ({error.strerror or error})") from error
+    return Report(folder, rows, joined.notes, page, joined.damage)
 
 
-def write_report(folder: Path, joined: Joined, rows: Sequence[Row], console: Console) -> Path:
+def write_report(folder: Path, joined: Joined, rows: Sequence[Row], console: Console, *, trusted: bool = False) -> Path:
     """Write ``report.html`` and ``steps.parquet`` into a folder, and return the report's path.
 
     Args:
@@ -97,6 +105,7 @@ def write_report(folder: Path, joined: Joined, rows: Sequence[Row], console: Con
         joined: one run, or several.
         rows: their board.
         console: where the progress of drawing is shown.
+        trusted: whether code and files that the runs name may be imported and opened.
 
     Raises:
         InputError: the extra ``report`` is missing.
@@ -104,7 +113,7 @@ def write_report(folder: Path, joined: Joined, rows: Sequence[Row], console: Con
     if missing := missing_extra():
         raise InputError(missing)
     write_parquet(folder / "steps.parquet", joined.episodes)
-    cards = make_gallery(rows, joined.runs, console)
+    cards = make_gallery(rows, joined.runs, console, trusted=trusted)
     path = folder / "report.html"
     write_text(path, render(joined, rows, cards))
     return path
@@ -144,12 +153,16 @@ def _content(joined: Joined, rows: Sequence[Row], cards: Sequence[Card]) -> dict
     ]
     failed = sum(1 for episode in joined.episodes if episode.failure)
     return {
-        "suite": about["suite"]["name"],
-        "description": about["suite"].get("description", ""),
+        "suite": joined.runs[0].suite.name,
+        "description": joined.runs[0].suite.description,
         "day": str(about.get("started", ""))[:10],
         "digest": _digest(joined),
         "version": metadata.version("synthfm_env"),
-        "notes": [*joined.notes, *(str(note) for run in joined.runs for note in run.about.get("notes", []))],
+        "notes": [
+            *joined.damage,
+            *joined.notes,
+            *(str(note) for run in joined.runs for note in run.about.get("notes", [])),
+        ],
         "groups": groups,
         "charts": [curves(group, colour) for group in by_group(rows).values()],
         "structures": split_table(rows, "structure", kind_of_structure),

@@ -118,12 +118,12 @@ def pairs_table(group: Sequence[Row]) -> Table:
 
 
 def split_table(rows: Sequence[Row], heading: str, part: Callable[[Episode], str]) -> Table | None:
-    """Return the scores of each structure, or of each modality, in each group; None where there is but one.
+    """Return the scores of each structure, or of each modality, in each group; None if there is only one.
 
     Args:
         rows: the board.
         heading: what the parts are.
-        part: says which one an episode belongs to.
+        part: returns the part that an episode belongs to.
     """
     lines, kinds = [], set()
     budget = 1
@@ -146,7 +146,7 @@ def split_table(rows: Sequence[Row], heading: str, part: Callable[[Episode], str
 
 
 def failures_table(rows: Iterable[Row]) -> Table | None:
-    """Return the episodes that failed, the first ``MOST_FAILURES``; None where none did."""
+    """Return the episodes that failed, the first ``MOST_FAILURES``; None if none did."""
     failed = [(row, episode) for row in rows for episode in row.episodes if episode.failure]
     lines = []
     for row, episode in failed[:MOST_FAILURES]:
@@ -154,7 +154,7 @@ def failures_table(rows: Iterable[Row]) -> Table | None:
         texts = (row.data_id, episode.case_id, episode.structure, row.segmenter, row.clicker, last.outcome)
         cells = [Cell(text, text) for text in texts]
         lines.append([*cells, Cell(str(last.step), last.step), Cell(last.error or "", last.error or "")])
-    names = ("data", "case", "structure", "segmenter", "clicker", "how", "at click", "what it said")
+    names = ("data", "case", "structure", "segmenter", "clicker", "how", "at click", "message")
     return Table([(name, "") for name in names], lines) if lines else None
 
 

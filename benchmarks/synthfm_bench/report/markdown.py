@@ -1,5 +1,6 @@
 """The board as Markdown, for a paper's appendix."""
 
+import re
 from collections.abc import Iterable, Sequence
 
 from synthfm_bench.analysis.aggregate import Row, by_group, ranks
@@ -14,6 +15,7 @@ from synthfm_bench.report.cells import (
     title,
     with_interval,
 )
+from synthfm_env.printable import printable
 
 METHODS = (
     "Figures are means over cases, structures averaged inside a case, with 95 % BCa bootstrap intervals over cases. "
@@ -25,13 +27,16 @@ METHODS = (
     "not."
 )
 
+_MARKUP = re.compile(r"[\\`*\[\]|~$]|(?<![^\W_])_|_(?![^\W_])")  # an underscore within a word is none
+_AT_START = re.compile(r"^ *(?:[#+=-]|\d+[.)])")
+
 
 def markdown_board(rows: Iterable[Row], heading: str) -> str:
     """Return the board as Markdown for a paper's appendix: figures with intervals, pairs in sentences, methods."""
     parts = [f"# {heading}"]
     primaries: dict[str, None] = {}
     for name, group in by_group(rows).items():
-        parts.append(f"## {title(name, group)}")
+        parts.append(f"## {escaped(title(name, group))}")
         placed = ranks(group)
         dice = [
             [
@@ -59,12 +64,28 @@ def markdown_board(rows: Iterable[Row], heading: str) -> str:
             for row in group
         ]
         parts.append(_table(headings, rest))
-        parts.append(f"{group[0].primary.name}:\n\n" + "\n".join(f"- {said}" for said in verdict(group)))
+        parts.append(f"{group[0].primary.name}:\n\n" + "\n".join(f"- {escaped(said)}" for said in verdict(group)))
         primaries[group[0].primary.name] = None
     parts.append(METHODS.format(primary=" or ".join(primaries)))
     return "\n\n".join(parts) + "\n"
 
 
+def escaped(text: str) -> str:
+    r"""Return text that a Markdown viewer shows as it is: no HTML, link, picture, emphasis, cell or heading of its own.
+
+    Example:
+        >>> escaped("a|b <script> [x](http://y)")
+        'a\\|b &lt;script&gt; \\[x\\](http&#58;//y)'
+    """
+    line = printable(text, 2_000)
+    for char, entity in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;")):
+        line = line.replace(char, entity)
+    line = _MARKUP.sub(r"\\\g<0>", line)
+    line = line.replace("://", "&#58;//").replace("www.", "www&#46;")
+    return _AT_START.sub(lambda found: found[0][:-1] + "\\" + found[0][-1], line)
+
+
 def _table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [headings, ["---"] * 2 + ["---:"] * (len(headings) - 2), *rows]
+    shown = [[escaped(cell) for cell in row] for row in rows]
+    lines = [headings, ["---"] * 2 + ["---:"] * (len(headings) - 2), *shown]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -1,17 +1,18 @@
-"""How a run is made again: the commands, and what its results depend on."""
+"""Commands that make a run again, and what its results depend on."""
 
 import shlex
 from dataclasses import dataclass
 from typing import Any
 
+from synthfm_bench.execution.trust import code_of, files_of
 from synthfm_bench.results.run_directory import Run
-from synthfm_bench.suite import Suite, load_suite, parse_suite, with_choices
+from synthfm_bench.suite import Suite, load_suite, with_choices
 from synthfm_env.errors import InputError
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to make one run again.
+    """Commands and facts to make one run again.
 
     Attributes:
         run: its folder's name.
@@ -29,18 +30,19 @@ class Recipe:
 
 
 def recipe(run: Run) -> Recipe:
-    """Return how to make a run again."""
+    """Return the commands and facts to make a run again."""
     about = run.about
     import tomli_w  # of the extra `report`
 
-    suite = tomli_w.dumps(_without_none(about["suite"]))
-    commands = (_bench(about), f"synthfm verify {shlex.quote(str(run.folder))}")
-    return Recipe(run.folder.name, about["suite"]["name"], commands, tuple(_facts(about)), suite)
+    suite = tomli_w.dumps(_without_none(run.suite.model_dump(mode="json")))
+    trust = ["--trust-plugins"] if code_of(run.suite) or files_of(run.suite) else []
+    commands = (_bench(run.suite), shlex.join(["synthfm", "verify", str(run.folder), *trust]))
+    facts = [*_facts(about), ("seed", str(run.suite.seed))]
+    return Recipe(run.folder.name, run.suite.name, commands, tuple(facts), suite)
 
 
-def _bench(about: dict[str, Any]) -> str:
+def _bench(played: Suite) -> str:
     """Return the command that plays the same: a suite of the package with what was chosen, or a file of its own."""
-    played = parse_suite(about["suite"], "of run.json")
     try:
         packaged = load_suite(played.name)
     except InputError:
@@ -77,7 +79,6 @@ def _facts(about: dict[str, Any]) -> list[tuple[str, str]]:
         ("results hash", str(about.get("results_hash", "none: the run is not finished"))),
         ("started", str(about.get("started", "unknown"))),
         ("git commit", str(about.get("git_commit") or "outside git")),
-        ("seed", str(about["suite"]["seed"])),
         ("versions", ", ".join(f"{name} {version}" for name, version in about.get("versions", {}).items())),
         ("machine", ", ".join(f"{name} {value}" for name, value in about.get("machine", {}).items() if value)),
         ("workers", str(about.get("workers", "unknown"))),

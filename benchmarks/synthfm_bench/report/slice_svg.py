@@ -74,7 +74,7 @@ class _Plane:
         return (plane[::-1] if self.flipped else plane)[self.rows, self.columns]
 
     def place(self, click: Click, height: int) -> tuple[float, float]:
-        """Return where a click lies in the drawing, to the right and down; ``height`` is the whole slice's."""
+        """Return a click's place in the drawing, (right, down); ``height`` is that of the whole slice."""
         row, column = _rows_and_columns(click.zyx, self.axis)
         row = height - 1 - row if self.flipped else row
         return (column - self.columns.start + 0.5) * self.scale[1], (row - self.rows.start + 0.5) * self.scale[0]
@@ -85,7 +85,7 @@ def draw_film(scene: Scene, clicks: Sequence[Click], answers: Iterable[Answer]) 
 
     Planes are cut to the surroundings of the structure and the clicks. The truth is outlined in blue, the mask after
     each click in orange. A click is a numbered disc, green where it is positive and red where it is negative; pale
-    where it lies in another slice.
+    if it is in another slice.
 
     Args:
         scene: what the episode is played on.

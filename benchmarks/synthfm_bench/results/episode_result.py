@@ -12,6 +12,8 @@ from synthfm_bench.results.step_record import FAILURES, StepRecord
 from synthfm_env.errors import InputError
 from synthfm_env.metrics import clicks_to_target, normalised_auc, worst_drop
 
+_SAME_IN_AN_EPISODE = ("data_id", "case_id", "image_id", "model", "clicker", "protocol_hash", "max_clicks", "tol_mm")
+
 
 @dataclass(frozen=True, eq=False)
 class Episode:
@@ -28,15 +30,21 @@ class Episode:
         """Put the records of one episode in order.
 
         Raises:
-            InputError: a step is missing or stands there twice, or the episode has no end.
+            InputError: a step is missing or stands there twice, the episode has no end or exceeds its click budget, or
+                its records differ in what they are about.
         """
         ordered = tuple(sorted(steps, key=lambda record: record.step))
-        ends = [record.ended for record in ordered]
+        first, ends = ordered[0], [record.ended for record in ordered]
         if [record.step for record in ordered] != list(range(1, len(ordered) + 1)) or not ends[-1] or any(ends[:-1]):
             raise InputError(
-                f"episode {ordered[0].episode_id}: steps are missing or twice there; its run was stopped, or the file "
+                f"episode {first.episode_id}: steps are missing or twice there; its run was stopped, or the file "
                 "was cut or joined; `synthfm bench ... --resume` ends a run that was stopped"
             )
+        for name in _SAME_IN_AN_EPISODE:
+            if len({getattr(record, name) for record in ordered}) > 1:
+                raise InputError(f"episode {first.episode_id}: its records differ in {name}; the file was changed")
+        if len(ordered) > first.max_clicks:
+            raise InputError(f"episode {first.episode_id}: holds more steps than its {first.max_clicks} clicks")
         return cls(ordered)
 
     @property
@@ -56,7 +64,7 @@ class Episode:
 
     @property
     def structure(self) -> str:
-        """What was to be segmented."""
+        """The structure to segment."""
         return self.steps[-1].structure
 
     @property
@@ -91,7 +99,7 @@ class Episode:
 
     @property
     def outcome(self) -> str:
-        """How it ended."""
+        """The outcome of the last step."""
         return self.steps[-1].outcome
 
     @property
@@ -114,7 +122,7 @@ class Episode:
 
     @property
     def hd95_mm(self) -> float | None:
-        """HD95 of the mask at the end; None where mask or truth is empty, and after a failure."""
+        """HD95 of the mask at the end; None if mask or truth is empty, and after a failure."""
         return self.steps[-1].hd95_mm
 
     @property
@@ -123,7 +131,7 @@ class Episode:
         return normalised_auc(self.dice)
 
     def clicks_to(self, target: float) -> int | None:
-        """Return how many clicks the Dice ``target`` took (NoC), None where it was never reached."""
+        """Return how many clicks the Dice ``target`` took (NoC), None if it was never reached."""
         return clicks_to_target(self.dice, target)
 
     @property
@@ -134,23 +142,23 @@ class Episode:
 
     @property
     def compliance(self) -> float | None:
-        """Share of the answered clicks whose own voxel the mask obeyed at once; None where none was answered."""
+        """Share of the answered clicks whose own voxel the mask obeyed at once; None if none was answered."""
         return _mean([record.complied for record in self.steps])
 
     @property
     def seconds_per_click(self) -> float | None:
-        """Mean seconds of the segmenter for a click, encoding apart; None where none was answered."""
+        """Mean seconds of the segmenter for a click, encoding apart; None if none was answered."""
         return _mean([record.t_predict_s for record in self.steps])
 
     @property
     def encode_seconds(self) -> float | None:
-        """Seconds for the image: 0 where an episode before had paid them; None where no click was answered."""
+        """Seconds for the image: 0 if an earlier episode paid them; None if no click was answered."""
         seconds = [record.t_encode_s for record in self.steps if record.t_encode_s is not None]
         return sum(seconds) if seconds else None
 
     @property
     def peak_memory_mib(self) -> float | None:
-        """The most memory that its process held, in MiB; None where it was not measured."""
+        """The most memory that its process held, in MiB; None if it was not measured."""
         return max(
             (record.peak_memory_mib for record in self.steps if record.peak_memory_mib is not None), default=None
         )
@@ -160,7 +168,7 @@ class Episode:
 
 
 def episodes_of(records: Iterable[StepRecord]) -> list[Episode]:
-    """Return the episodes that records tell of, in the order of their first records.
+    """Return the episodes of records, in the order of their first records.
 
     Raises:
         InputError: an episode lacks a step, or has one twice.

@@ -1,5 +1,6 @@
-"""Runs of one suite as one board: what may be joined, and what is refused."""
+"""Runs of one suite as one board: runs that differ in what was played are refused."""
 
+import shlex
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -7,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from synthfm_bench.results.episode_result import Episode
-from synthfm_bench.results.run_directory import Run, read_about, read_run
-from synthfm_bench.results.step_record import NOT_RESULTS, StepRecord
+from synthfm_bench.results.run_directory import Run, read_about
+from synthfm_bench.results.step_record import NOT_RESULTS, StepRecord, results_hash
 from synthfm_bench.results.steps_file import StepsFile
 from synthfm_env.errors import InputError
 
-_PLAYERS = ("segmenters", "clickers")  # what runs of one suite may differ in
-_PLACES = ("path", "image", "label")  # data sets lie elsewhere on other machines; the images' hashes tell
+_SHOWN = 5
+_PLAYERS = ("segmenters", "clickers")  # runs of one suite may differ in these
+_PLACES = ("path", "image", "label")  # data sets are elsewhere on other machines; the images' hashes identify them
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,11 +26,13 @@ class Joined:
         runs: as they were given.
         episodes: of all of them, each once.
         notes: what a reader should know about the joint.
+        damage: what is wrong with the records of the runs, a line each.
     """
 
     runs: tuple[Run, ...]
     episodes: tuple[Episode, ...]
     notes: tuple[str, ...]
+    damage: tuple[str, ...] = ()
 
 
 def join_runs(folders: Sequence[Path]) -> Joined:
@@ -43,6 +47,7 @@ def join_runs(folders: Sequence[Path]) -> Joined:
     """
     runs = [_read(folder) for folder in {folder.resolve(): folder for folder in folders}.values()]
     _check_suites(runs)
+    _check_budgets(runs)
     _check_one_value(runs, "the click rule", lambda step: (step.clicker,), lambda step: step.protocol_hash)
     _check_one_value(
         runs, "the image", lambda step: (step.data_id, step.image_id or step.case_id), lambda step: step.image_sha256
@@ -60,25 +65,51 @@ def join_runs(folders: Sequence[Path]) -> Joined:
             if _results(first) != _results(episode):
                 raise InputError(
                     f"{other.folder} and {run.folder} hold different results of episode {episode.episode_id}: one of "
-                    "them did not reproduce; `synthfm verify RUN` says which"
+                    "them did not reproduce; `synthfm verify RUN` tells which"
                 )
             twice += 1
     if twice:
         notes.append(f"{twice} episodes stand in more than one run with the same results and count once.")
-    return Joined(tuple(runs), tuple(episode for _, episode in episodes.values()), tuple(notes))
+    damage = tuple(line for run in runs for line in run.damage)
+    return Joined(tuple(runs), tuple(episode for _, episode in episodes.values()), tuple(notes), damage)
 
 
 def _read(folder: Path) -> Run:
-    """Read a run; of one that was stopped, the episodes that are complete."""
-    if read_about(folder).get("status") == "finished":
-        return read_run(folder)
+    """Read a run: the episodes that are complete, and what is wrong with the others."""
+    about = read_about(folder)
     path = folder / "steps.jsonl"
-    if not path.is_file():
+    if not path.exists():
         raise InputError(
             f"{folder}: holds no records (steps.jsonl); `synthfm bench ... --resume` goes on with that run"
         )
     with StepsFile(path, read_only=True) as file:
-        return Run(folder, read_about(folder), tuple(file.episodes.values()))
+        run = Run(folder, about, tuple(file.episodes.values()))
+        bad, incomplete = file.bad_lines, file.incomplete
+    damage = [f"{line}; it is left out" for line in bad[:_SHOWN]]
+    if len(bad) > _SHOWN:
+        damage.append(f"{path}: {len(bad) - _SHOWN} more lines are no step records")
+    finished = about.get("status") == "finished"
+    if finished and incomplete:
+        damage.append(f"{path}: {len(incomplete)} episodes lack steps or have them twice, for example {incomplete[0]}")
+    if damage:
+        again = shlex.join(["synthfm", "bench", run.suite.name, "--resume", "--out", str(folder)])
+        damage.append(f"{folder}: repaired by: {again}")
+    elif finished and about.get("results_hash") not in (None, results_hash(run.records)):
+        damage.append(
+            f"{folder}: its records do not give the results hash in run.json ({about['results_hash'][:12]}): they were "
+            "changed since the run finished"
+        )
+    return replace(run, damage=tuple(damage))
+
+
+def _check_budgets(runs: Sequence[Run]) -> None:
+    for run in runs:
+        for episode in run.episodes:
+            if episode.max_clicks != run.suite.clicks:
+                raise InputError(
+                    f"{run.folder}: episode {episode.episode_id} has a budget of {episode.max_clicks} clicks, its "
+                    f"suite one of {run.suite.clicks}; the file was changed"
+                )
 
 
 def _check_suites(runs: Sequence[Run]) -> None:
@@ -95,11 +126,11 @@ def _check_suites(runs: Sequence[Run]) -> None:
 
 
 def _played(run: Run) -> dict[str, Any]:
-    """Return what a suite says about the cases and how they are played."""
-    suite = dict(run.about.get("suite") or {})
-    groups = [{k: v for k, v in group.items() if k not in _PLACES} for group in suite.get("data", [])]
-    left_out = {*_PLAYERS, "description", "time_limit_s", "data"}
-    return {k: v for k, v in suite.items() if k not in left_out} | {f"data {g.get('name')}": g for g in groups}
+    """Return the part of a suite that defines the cases and the way they are played."""
+    suite = run.suite.model_dump(mode="json")
+    groups = [{k: v for k, v in group.items() if k not in _PLACES} for group in suite["data"]]
+    left_out = {*_PLAYERS, "description", "time_limit_s", "memory_limit_mib", "data"}
+    return {k: v for k, v in suite.items() if k not in left_out} | {f"data {g['name']}": g for g in groups}
 
 
 def _check_one_value(
@@ -108,14 +139,14 @@ def _check_one_value(
     key: Callable[[StepRecord], tuple[str, ...]],
     value: Callable[[StepRecord], str | None],
 ) -> None:
-    """Raise InputError where two runs know different values by the same name."""
+    """Raise InputError if two runs have different values of the same name."""
     known: dict[tuple[str, ...], tuple[Run, str]] = {}
     differing: dict[str, tuple[str, str]] = {}
     for run in runs:
         for episode in run.episodes:
             step = episode.steps[-1]
             name, found = key(step), value(step)
-            if found is None:
+            if not found:  # an episode that failed before it was known
                 continue
             other, first = known.setdefault(name, (run, found))
             if first != found:
@@ -123,8 +154,8 @@ def _check_one_value(
                     f"{what} {'/'.join(name)}", (f"{first[:12]} in {other.folder}", f"{found[:12]} in {run.folder}")
                 )
     if differing:
-        said = "; ".join(f"{name} has hash {one}, but {two}" for name, (one, two) in list(differing.items())[:5])
-        raise InputError(f"these runs do not share a board: {said}; play one of them again, or leave it out")
+        listed = "; ".join(f"{name} has hash {one}, but {two}" for name, (one, two) in list(differing.items())[:5])
+        raise InputError(f"these runs do not share a board: {listed}; play one of them again, or leave it out")
 
 
 def _distinct_segmenters(runs: Sequence[Run]) -> list[list[Episode]]:

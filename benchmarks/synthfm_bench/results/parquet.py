@@ -1,14 +1,14 @@
 """The step records as a Parquet file, for pandas, polars, DuckDB or R."""
 
 import json
-import os
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from synthfm_bench.results.episode_result import Episode
 from synthfm_bench.results.step_record import StepRecord
+from synthfm_env.files import atomic_write
 
 
 def write_parquet(path: Path, episodes: Iterable[Episode]) -> None:
@@ -27,14 +27,15 @@ def write_parquet(path: Path, episodes: Iterable[Episode]) -> None:
 
     def arrow(hint: Any) -> Any:
         (kind,) = [part for part in get_args(hint) or (hint,) if part is not type(None)] if _optional(hint) else (hint,)
+        if get_origin(kind) is Literal:
+            kind = type(get_args(kind)[0])
         origin = get_origin(kind) or kind
         return pa.list_(scalars[get_args(kind)[0]]) if origin is tuple else scalars[origin]
 
     schema = pa.schema([(name, arrow(hint)) for name, hint in get_type_hints(StepRecord).items()])
     rows = [_flat(asdict(step)) for episode in episodes for step in episode.steps]
-    part = path.with_name(f".{path.name}.part")
-    pq.write_table(pa.Table.from_pylist(rows, schema=schema), part, compression="zstd")
-    os.replace(part, path)
+    with atomic_write(path) as file:
+        pq.write_table(pa.Table.from_pylist(rows, schema=schema), file, compression="zstd")
 
 
 def _optional(hint: Any) -> bool:

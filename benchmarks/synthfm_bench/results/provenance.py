@@ -1,4 +1,4 @@
-"""What a run was made with: versions, commit, weights, device."""
+"""Versions, commit, weights and device of a run."""
 
 import hashlib
 import json
@@ -39,7 +39,7 @@ def versions() -> dict[str, str]:
 
 
 def git_commit() -> str | None:
-    """Return the commit that this package runs from, with ``+`` where files differ; None outside git."""
+    """Return the commit that this package runs from, with ``+`` if files differ; None outside git."""
     here = Path(__file__).parent
     try:
         _git(here, "ls-files", "--error-unmatch", Path(__file__).name)  # a .venv inside another project is not ours
@@ -54,7 +54,7 @@ def machine() -> dict[str, Any]:
 
 
 def weights_sha256(segmenter: Segmenter) -> str | None:
-    """Return the SHA-256 of parameters and buffers of a model and its refiner; None where there is no model."""
+    """Return the SHA-256 of parameters and buffers of a model and its refiner; None without a model."""
     model, refiner = getattr(segmenter, "model", None), getattr(segmenter, "refiner", None)
     if model is None:
         return None
@@ -72,12 +72,17 @@ def protocol_hash(clicker: Clicker, name: str, params: Mapping[str, Any]) -> str
     """Return a protocol's own hash; for another clicker one over its name and parameters, in the same form."""
     if isinstance(clicker, ClickProtocol):
         return clicker.protocol_hash
+    return hash_of_name(name, params)
+
+
+def hash_of_name(name: str, params: Mapping[str, Any]) -> str:
+    """Return the SHA-256 over the name and the parameters of a clicker that is no protocol."""
     what = {"name": name, "params": dict(params)}
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
 
 
 def device_of(segmenter: Segmenter) -> str:
-    """Return where a segmenter's model lies, "cpu" for one without."""
+    """Return the device of a segmenter's model, "cpu" for one without a model."""
     model = getattr(segmenter, "model", None)
     return "cpu" if model is None else str(next(model.parameters()).device)
 

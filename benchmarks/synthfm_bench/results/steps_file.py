@@ -6,44 +6,56 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from synthfm_bench.results.episode_result import Episode, by_episode
-from synthfm_bench.results.run_directory import write_text
-from synthfm_bench.results.step_record import StepRecord, as_lines, read_steps
+from synthfm_bench.results.step_record import BadLine, StepRecord, as_lines, scan_steps
 from synthfm_env.errors import InputError
+from synthfm_env.files import write_text
 
 
 class StepsFile:
     """``steps.jsonl`` as a run writes it: whole episodes, so that a run that is killed can go on.
 
-    What an earlier run left of an episode is taken away when the file is opened. An append is one write: of an episode
-    that a full disk cut off, nothing counts.
+    Opening the file for writing repairs it: bad lines, and the lines of episodes without an end, are taken out. An
+    append writes one episode. If a full disk cuts it off, none of it counts.
 
     Args:
-        path: made where it is missing.
-        read_only: look at it alone.
+        path: made if it is missing.
+        read_only: read it and change nothing.
+
+    Attributes:
+        episodes: the complete ones, by their ids.
+        bad_lines: lines that are no records.
+        incomplete: ids of episodes of which lines are missing or there twice.
 
     Raises:
-        InputError: the file holds something else than records.
+        InputError: the file cannot be read.
         OSError: it cannot be written.
     """
 
     def __init__(self, path: Path, read_only: bool = False) -> None:
-        self._path = path
         self.episodes: dict[str, Episode] = {}
-        steps = read_steps(path) if path.is_file() else []
-        for records in by_episode(steps).values():
+        self.incomplete: list[str] = []
+        found = list(scan_steps(path)) if path.exists() else []
+        self.bad_lines = [line for line in found if isinstance(line, BadLine)]
+        for episode_id, records in by_episode(line for line in found if isinstance(line, StepRecord)).items():
+            self.incomplete.append(episode_id)
             with contextlib.suppress(InputError):  # one without its end is played again
-                whole = Episode.of(records)
-                self.episodes[whole.episode_id] = whole
+                self.episodes[episode_id] = Episode.of(records)
+                self.incomplete.pop()
         self._file: io.RawIOBase | None = None
         if not read_only:
             text = as_lines(record for episode in self.episodes.values() for record in episode.steps)
-            if not path.is_file() or path.read_text(encoding="utf-8") != text:
+            if not path.is_file() or path.is_symlink() or path.read_bytes() != text.encode():
                 write_text(path, text)
             self._file = open(path, "ab", buffering=0)  # noqa: SIM115 - closed by __exit__
 
     def append(self, records: Iterable[StepRecord]) -> None:
-        """Write one episode."""
-        assert self._file is not None, "opened to be written"
+        """Write one episode.
+
+        Raises:
+            ValueError: a record is none that could be read again.
+            OSError: the disk is full, or the file cannot be written.
+        """
+        assert self._file is not None, "opened for writing"
         rest = memoryview(as_lines(records).encode())
         while rest:  # an unbuffered write may take a part
             rest = rest[self._file.write(rest) or 0 :]

@@ -124,9 +124,7 @@ class VectorCandidateClicks(gym.vector.VectorWrapper, gym.utils.RecordConstructo
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
         self._candidates: list[Candidates] = []
 
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Any, dict[str, Any]]:
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Start episodes and propose the first candidates."""
         observations, infos = self.env.reset(seed=seed, options=options)
         return self._propose(observations), infos

@@ -28,6 +28,13 @@ def seeded(seed: int) -> Iterator[None]:
         yield
 
 
+MOST_PIXELS = 4096
+"""Largest side of the frames that a model takes. Meta's take 1024."""
+
+_Blocks = Annotated[int, Field(ge=1, le=96)]
+_Window = Annotated[int, Field(ge=1, le=256)]
+
+
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class Architecture:
     """The sizes of one SAM 2; the defaults are those of ``synthfm3d-nano``.
@@ -45,16 +52,16 @@ class Architecture:
         num_maskmem: slices in the memory bank, the clicked ones not counted beyond one.
     """
 
-    image_size: Annotated[int, Field(ge=32, multiple_of=32)] = 128
-    embed_dim: Annotated[int, Field(ge=8)] = 40
-    stages: tuple[int, int, int, int] = (1, 2, 4, 2)
+    image_size: Annotated[int, Field(ge=32, le=MOST_PIXELS, multiple_of=32)] = 128
+    embed_dim: Annotated[int, Field(ge=8, le=512)] = 40
+    stages: tuple[_Blocks, _Blocks, _Blocks, _Blocks] = (1, 2, 4, 2)
     global_att_blocks: tuple[int, ...] = (5, 8)
-    window_spec: tuple[int, int, int, int] = (8, 4, 8, 4)
-    d_model: Annotated[int, Field(multiple_of=16)] = 128
-    mem_dim: Annotated[int, Field(ge=8)] = 32
-    memory_layers: Annotated[int, Field(ge=1)] = 2
-    feedforward: Annotated[int, Field(ge=16)] = 512
-    num_maskmem: Annotated[int, Field(ge=1)] = 7
+    window_spec: tuple[_Window, _Window, _Window, _Window] = (8, 4, 8, 4)
+    d_model: Annotated[int, Field(ge=16, le=2048, multiple_of=16)] = 128
+    mem_dim: Annotated[int, Field(ge=8, le=1024)] = 32
+    memory_layers: Annotated[int, Field(ge=1, le=64)] = 2
+    feedforward: Annotated[int, Field(ge=16, le=16384)] = 512
+    num_maskmem: Annotated[int, Field(ge=1, le=64)] = 7
 
     def to_json(self) -> str:
         """Return the fields as JSON, for the header of a weights file."""

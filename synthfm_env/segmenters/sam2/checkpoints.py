@@ -1,8 +1,9 @@
 """Loading weights: strictly, and without ever running code from a file."""
 
+import warnings
+import zipfile
 from importlib.resources import files
 from pathlib import Path
-from pickle import UnpicklingError
 
 import torch
 from pydantic import ValidationError
@@ -11,9 +12,11 @@ from sam2.sam2_video_predictor import SAM2VideoPredictor
 from torch import Tensor
 
 from synthfm_env.errors import InputError
-from synthfm_env.segmenters.sam2.architecture import Architecture, build_model
+from synthfm_env.memory_limit import check_memory
+from synthfm_env.printable import printable
+from synthfm_env.segmenters.sam2.architecture import MOST_PIXELS, Architecture, build_model
 from synthfm_env.segmenters.sam2.official_checkpoints import OFFICIAL, build_official, official_checkpoint
-from synthfm_env.segmenters.weights_file import fill, read_safetensors
+from synthfm_env.segmenters.weights_file import check_finite, fill, read_safetensors
 
 EMBEDDED = {"synthfm3d-nano": "synthfm3d-nano.safetensors"}
 _TRUNKS = {(96, 12): "tiny", (96, 16): "small", (112, 24): "base-plus", (144, 48): "large"}  # width, blocks
@@ -54,8 +57,18 @@ def load_weights(name_or_path: str) -> SAM2VideoPredictor:
         if "architecture" in header:
             return fill(_build(header["architecture"], path), state, path)
         if header.get("official") in OFFICIAL:
-            return fill(build_official(header["official"], int(header["image_size"])), state, path)
+            return fill(build_official(header["official"], _image_size(header, path)), state, path)
     return _official(path, None)
+
+
+def _image_size(header: dict[str, str], path: Path) -> int:
+    text = header.get("image_size", "")
+    if not text.isdecimal() or int(text) % 32 or not 32 <= int(text) <= MOST_PIXELS:
+        raise InputError(
+            f"weights {str(path)!r}: image_size {printable(text)!r} in the header; expected a multiple of 32 from 32 "
+            f"to {MOST_PIXELS}"
+        )
+    return int(text)
 
 
 def trained_here(name_or_path: str) -> bool:
@@ -106,12 +119,32 @@ def _guess(path: Path, state: dict[str, Tensor]) -> str:
 
 
 def _read_checkpoint(path: Path) -> dict[str, Tensor]:
+    """Read the tensors of a checkpoint as Meta publishes it.
+
+    Raises:
+        InputError: the file is damaged, holds more than tensors, is larger than the memory limit, or holds NaN.
+    """
+    check_memory(_unpacked_bytes(path), f"checkpoint {str(path)!r}")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (UnpicklingError, EOFError, OSError, RuntimeError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"checkpoint {str(path)!r} is damaged, or holds more than tensors: {reason}") from None
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch warns of what it then refuses
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception:  # torch raises all kinds at a broken file, and its message is about a switch that is not ours
+        raise InputError(
+            f"checkpoint {str(path)!r} is damaged, or holds more than tensors; nothing of it was run: "
+            "take the file that its authors publish, or its tensors as .safetensors"
+        ) from None
     state = content.get("model", content) if isinstance(content, dict) else None
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise InputError(f"checkpoint {str(path)!r} holds no state dict: expected tensors by name under 'model'")
+    check_finite(state, path)
     return state
+
+
+def _unpacked_bytes(path: Path) -> int:
+    """Return how much memory a checkpoint takes: it is a zip archive, or in the old form a pickle."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return sum(entry.file_size for entry in archive.infolist())
+    except (zipfile.BadZipFile, OSError, ValueError):
+        return path.stat().st_size

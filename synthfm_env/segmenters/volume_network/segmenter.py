@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from synthfm_env.errors import InputError
-from synthfm_env.prompts import Click
+from synthfm_env.prompts import Click, Prompt
 from synthfm_env.segmenters.base import Capabilities, Prediction, Segmenter, Session, check_batch
 from synthfm_env.segmenters.image_input import prepare_image
 from synthfm_env.segmenters.volume_network.image_pyramid import ImagePyramid
@@ -19,10 +19,10 @@ from synthfm_env.segmenters.volume_network.network_input import network_input
 from synthfm_env.segmenters.volume_network.session import Answer, Asking, Grids, Look, VolumeNetworkSession
 from synthfm_env.segmenters.volume_network.weights import EMBEDDED, embedded_weights, load_network
 
-GRIDS = {
-    3: Grids(scout=(24, 24, 24), full=(40, 40, 40), flat=(8, 56, 56)),
-    2: Grids(scout=(1, 64, 64), full=(1, 128, 128), flat=(1, 128, 128)),
-}
+VOLUME = Grids(scout=(24, 24, 24), full=(40, 40, 40))
+FLAT_VOLUME = Grids(scout=(8, 32, 32), full=(8, 56, 56))  # for fewer slices than FLAT_SLICES
+IMAGE = Grids(scout=(1, 64, 64), full=(1, 128, 128))
+FLAT_SLICES = 8
 _BATCH = 32  # looks in one forward pass, at most
 
 
@@ -42,7 +42,7 @@ class VolumeNetworkSegmenter(Segmenter):
         self.name, self.device = name, device
         self.model = nn.ModuleDict({str(dimensions): network for dimensions, network in networks.items()})
         self.model.eval().requires_grad_(False).to(device)
-        self.capabilities = Capabilities(volumes=3 in networks, images=2 in networks)
+        self.capabilities = Capabilities(volumes=3 in networks, images=2 in networks, initial_mask=True)
 
     def start(self, image: NDArray, spacing: tuple[float, float, float]) -> VolumeNetworkSession:
         """Open a session, paying for the image's pyramid; see ``Segmenter.start``."""
@@ -55,7 +55,7 @@ class VolumeNetworkSegmenter(Segmenter):
                 f"{self.name} takes images, and this volume has {grey.shape[0]} slices; take 'synthfm3d-unet'"
             )
         pyramid = ImagePyramid(grey)
-        grids = GRIDS[2 if grey.shape[0] == 1 else 3]
+        grids = IMAGE if grey.shape[0] == 1 else FLAT_VOLUME if grey.shape[0] < FLAT_SLICES else VOLUME
         return VolumeNetworkSession(self, pyramid, spacing, grids, time.perf_counter() - started)
 
     def add_many(self, sessions: Sequence[Session], clicks: Sequence[Click]) -> list[Prediction]:
@@ -64,11 +64,15 @@ class VolumeNetworkSegmenter(Segmenter):
         ours = [session for session in sessions if isinstance(session, VolumeNetworkSession)]
         if len(ours) != len(sessions):
             raise InputError("add_many: a session is of another segmenter")
-        for session, click in zip(ours, clicks, strict=True):
-            session.check(click)
+        return self.answer(ours, [Prompt((click,)) for click in clicks])
+
+    def answer(self, sessions: Sequence[VolumeNetworkSession], prompts: Sequence[Prompt]) -> list[Prediction]:
+        """Answer one prompt for each session, all looks of a round in one batch."""
+        for session, prompt in zip(sessions, prompts, strict=True):
+            session.check(prompt)
         started = time.perf_counter()
-        answers = self._answer([session.ask(click) for session, click in zip(ours, clicks, strict=True)])
-        return [session.keep(answer, started) for session, answer in zip(ours, answers, strict=True)]
+        answers = self._answer([session.ask(prompt) for session, prompt in zip(sessions, prompts, strict=True)])
+        return [session.keep(answer, started) for session, answer in zip(sessions, answers, strict=True)]
 
     @torch.inference_mode()
     def _answer(self, asking: list[Asking]) -> list[Answer]:

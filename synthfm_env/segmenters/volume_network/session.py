@@ -3,6 +3,7 @@
 import time
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -10,15 +11,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from synthfm_env.errors import InputError
-from synthfm_env.prompts import Click
-from synthfm_env.segmenters.base import Prediction, Seconds, Segmenter, Session
-from synthfm_env.segmenters.focus import Crop, FocusPolicy, Shape, whole_crop
+from synthfm_env.prompts import Box, Click, Prompt
+from synthfm_env.segmenters.base import Prediction, Seconds, Session
+from synthfm_env.segmenters.focus import Crop, FocusPolicy, Shape, covered_extent, whole_crop
 from synthfm_env.segmenters.volume_network.image_pyramid import ImagePyramid
 from synthfm_env.segmenters.volume_network.network_input import GridPrompt
-from synthfm_env.segmenters.volume_network.resampling import along_axis, axis_weights, carry_over
+from synthfm_env.segmenters.volume_network.resampling import along_axis, axis_weights, carry_over, resample
 
 _LOOKS = 2  # proposals answered after a click, at most
 _WORSE = 0.03  # a proposed crop is taken unless the predicted Dice falls by more than this
+_GIVEN = 5.0  # logit inside a mask that was given
 _OUTSIDE = -4.0  # carried logit of voxels that the earlier crop did not hold
 _FAR = -32.0  # logit outside the crop, in the preview
 _PREVIEW = 128  # pixels along a side of the preview of the logits, at most
@@ -26,21 +28,15 @@ _PREVIEW = 128  # pixels along a side of the preview of the logits, at most
 
 @dataclass(frozen=True, slots=True)
 class Grids:
-    """Sizes of the network's grids.
+    """Sizes of the network's grids, (d, h, w), for one kind of image.
 
     Attributes:
         scout: on which the crops for a first click are compared.
         full: on which a click is answered.
-        flat: the same, for crops of a few slices.
     """
 
     scout: Shape
     full: Shape
-    flat: Shape
-
-    def of(self, crop: Crop) -> Shape:
-        """Return the grid for a crop."""
-        return self.flat if crop[0].stop - crop[0].start <= self.flat[0] else self.full
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -76,6 +72,15 @@ class Answer:
 Asking = Generator[list[Look], list[tuple[Tensor, float]], Answer]
 
 
+class AnswersPrompts(Protocol):
+    """The part of the segmenter that a session uses."""
+
+    name: str
+
+    def answer(self, sessions: "Sequence[VolumeNetworkSession]", prompts: Sequence[Prompt]) -> list[Prediction]:
+        """Answer one prompt for each session, all in one batch."""
+
+
 class VolumeNetworkSession(Session):
     """One structure in one image.
 
@@ -89,7 +94,7 @@ class VolumeNetworkSession(Session):
 
     def __init__(
         self,
-        segmenter: Segmenter,
+        segmenter: "AnswersPrompts",
         pyramid: ImagePyramid,
         spacing: tuple[float, float, float],
         grids: Grids,
@@ -109,7 +114,16 @@ class VolumeNetworkSession(Session):
 
     def add(self, click: Click) -> Prediction:
         """Take one more click; see ``Session.add``."""
-        return self._segmenter.add_many([self], [click])[0]
+        return self.prompt([click])
+
+    def prompt(
+        self, clicks: Sequence[Click] = (), *, box: Box | None = None, mask: NDArray[np.bool_] | None = None
+    ) -> Prediction:
+        """Take clicks together, and a mask to start from, as another model may have drawn it; see ``Session.prompt``.
+
+        A mask without a click is the answer itself, as far as the network's grid can show it.
+        """
+        return self._segmenter.answer([self], [Prompt(tuple(clicks), box, mask)])[0]
 
     def undo(self) -> Prediction:
         """Take back the newest click; see ``Session.undo``."""
@@ -131,29 +145,34 @@ class VolumeNetworkSession(Session):
         """Free the image and all answers. May be called twice."""
         self._pyramid, self._history = None, []
 
-    def check(self, click: Click) -> None:
-        """Raise InputError unless the session is open and the click is inside the image."""
-        click.check_inside(self._opened().shape)
+    def check(self, prompt: Prompt) -> None:
+        """Raise InputError unless the session is open and the prompt fits its image."""
+        prompt.check(self._opened().shape)
+        if prompt.box is not None:
+            raise InputError(f"box {prompt.box}: {self._segmenter.name} takes no boxes; give clicks or a mask")
 
-    def ask(self, click: Click) -> Asking:
-        """Yield looks, be sent the network's answers to them, and return the answer to the click.
+    def ask(self, prompt: Prompt) -> Asking:
+        """Yield looks, be sent the network's answers to them, and return the answer to the prompt.
 
-        Several sessions are asked at once by running their generators side by side; see the segmenter's ``add_many``.
+        Several sessions are asked at once by running their generators side by side; see the segmenter's ``answer``.
         """
-        pyramid, clicks = self._opened(), (*self.clicks, click)
-        if not any(click.positive for click in clicks):
+        shape, clicks = self._opened().shape, (*self.clicks, *prompt.clicks)
+        before = self._history[-1] if self._history else None
+        if prompt.mask is not None and prompt.mask.any():
+            before = self._answer_of(prompt.mask, clicks)
+            if not clicks:
+                return before
+        if not any(click.positive for click in clicks) and prompt.mask is None:
             # Nothing was said to belong to the structure.
-            crop = whole_crop(pyramid.shape)
-            return Answer(clicks, crop, torch.full(self._grids.of(crop), _OUTSIDE), 0.0)
+            return Answer(clicks, whole_crop(shape), torch.full(self._grids.full, _OUTSIDE), 0.0)
         # 1. Answer on the current crop, or find one.
-        if self._history and any(click.positive for click in self.clicks):
-            before = self._history[-1]
-            answer = yield from self._answer_on(self._holding(before.crop, click), clicks, before)
+        if before is not None and bool((before.logits > 0).any()):
+            answer = yield from self._answer_on(self._holding(before.crop, prompt.clicks), clicks, before)
         else:
             answer = yield from self._scout(clicks)
         # 2. Move to a better crop, if the mask asks for one.
         for _ in range(_LOOKS):
-            crop = self._policy.proposal(answer.crop, (answer.logits > 0).numpy(), clicks, pyramid.shape)
+            crop = self._policy.proposal(answer.crop, (answer.logits > 0).numpy(), clicks, shape)
             if crop is None:
                 break
             candidate = yield from self._answer_on(crop, clicks, answer)
@@ -181,16 +200,29 @@ class VolumeNetworkSession(Session):
         return (yield from self._answer_on(fitted, clicks, best))
 
     def _answer_on(self, crop: Crop, clicks: tuple[Click, ...], before: Answer) -> Asking:
-        grid = self._grids.of(crop)
+        grid = self._grids.full
         carried = carry_over(before.logits, before.crop, crop, grid, _OUTSIDE)
         [(logits, quality)] = yield [self._look(crop, clicks, carried, grid)]
         return Answer(clicks, crop, logits, quality)
 
-    def _holding(self, crop: Crop, click: Click) -> Crop:
-        """Return a crop widened to hold a positive click."""
-        if not click.positive or all(side.start <= at < side.stop for side, at in zip(crop, click.zyx, strict=True)):
+    def _answer_of(self, mask: NDArray[np.bool_], clicks: tuple[Click, ...]) -> Answer:
+        """Return a mask as an answer: logits of a crop that fits it and the positive clicks."""
+        shape = self._opened().shape
+        positive = [click for click in clicks if click.positive]
+        extent = covered_extent(whole_crop(shape), mask, positive)
+        assert extent is not None
+        crop = self._policy.fitted(extent, shape)
+        share = resample(torch.from_numpy(np.ascontiguousarray(mask[crop])), self._grids.full)
+        return Answer(clicks, crop, (share - 0.5) * 2 * _GIVEN, 0.0)
+
+    def _holding(self, crop: Crop, clicks: Sequence[Click]) -> Crop:
+        """Return a crop widened to hold positive clicks."""
+        extent = [(side.start, side.stop) for side in crop]
+        for click in clicks:
+            if click.positive:
+                extent = [(min(low, at), max(high, at + 1)) for (low, high), at in zip(extent, click.zyx, strict=True)]
+        if all((side.start, side.stop) == ends for side, ends in zip(crop, extent, strict=True)):
             return crop
-        extent = [(min(side.start, at), max(side.stop, at + 1)) for side, at in zip(crop, click.zyx, strict=True)]
         return self._policy.fitted(extent, self._opened().shape)
 
     def _look(self, crop: Crop, clicks: Sequence[Click], logits: Tensor | None, grid: Shape) -> Look:

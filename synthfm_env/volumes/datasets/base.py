@@ -109,7 +109,7 @@ def wanted_ids(structures: Sequence[int | str], names: Mapping[int, str]) -> lis
     wanted = []
     for structure in structures:
         text = str(structure) if str(structure) in ids else canonical_name(str(structure))
-        if text not in ids and not (text.isdigit() and (not names or int(text) in names)):
+        if text not in ids and not (text.isdecimal() and (not names or int(text) in names)):
             raise unknown_name("structure", str(structure), [*names.values(), *map(str, names)])
         wanted.append(ids[text] if text in ids else int(text))
     return list(dict.fromkeys(wanted))

@@ -51,7 +51,7 @@ class Chaos(Layout):
         home = next((place / modality for place in places if (place / modality).is_dir()), None)
         if home is None:
             return []
-        folders = sorted((path for path in home.iterdir() if path.name.isdigit()), key=lambda path: int(path.name))
+        folders = sorted((path for path in home.iterdir() if path.name.isdecimal()), key=lambda path: int(path.name))
         return [
             Item(f"{modality}-{folder.name}", f"{modality}-{folder.name}-{part}", folder / image, folder / label, part)
             for folder in folders

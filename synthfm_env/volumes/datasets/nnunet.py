@@ -1,12 +1,13 @@
 """Folders in nnU-Net's manner, those of the Medical Segmentation Decathlon and AMOS, and plain ones."""
 
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 from synthfm_env.errors import InputError
+from synthfm_env.printable import printable
+from synthfm_env.text_files import read_json_table
 from synthfm_env.volumes.datasets.base import Item, Layout
 from synthfm_env.volumes.nifti import load_volume
 from synthfm_env.volumes.structure_names import canonical_name
@@ -34,7 +35,7 @@ class Folder(Layout):
     expected: ClassVar[tuple[str, ...]] = (
         "imagesTr/CASE_0000.nii.gz with labelsTr/CASE.nii.gz",
         "images/CASE.nii.gz with labels/CASE.nii.gz",
-        "or CASE/image.nii.gz with CASE/label.nii.gz",
+        "CASE/image.nii.gz with CASE/label.nii.gz",
     )
 
     def find(self, root: Path, part: str) -> list[Item]:
@@ -95,7 +96,8 @@ class Amos(Folder):
     expected: ClassVar[tuple[str, ...]] = (
         "imagesTr/amos_0001.nii.gz",
         "labelsTr/amos_0001.nii.gz",
-        "and imagesVa, labelsVa",
+        "imagesVa",
+        "labelsVa",
     )
     last_ct: ClassVar[int] = 500
 
@@ -122,18 +124,6 @@ def named(volume: Volume, names: Mapping[int, str]) -> Volume:
 def stem(path: Path) -> str:
     """Return a NIfTI file's name without its ending."""
     return path.name.removesuffix(".gz").removesuffix(".nii")
-
-
-def read_json(path: Path) -> Any:
-    """Read a JSON file.
-
-    Raises:
-        InputError: it is broken.
-    """
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read as JSON ({error}); mend the file, or move it away") from None
 
 
 def _in_two_folders(root: Path) -> Iterator[Item]:
@@ -175,24 +165,26 @@ def _described(item: Item) -> tuple[dict[int, str], str | None]:
     """Return the names of label ids and the modality that a file beside the images tells, where there is one."""
     dataset, meta = item.image.parent.parent / "dataset.json", item.image.parent / "meta.json"
     if item.image.name.startswith("image.") and meta.is_file():
-        about = read_json(meta)
+        about = read_json_table(meta, str(meta))
         labels, modality = about.get("labels", {}), about.get("modality", "")
     elif dataset.is_file() and not item.image.name.startswith("image."):
-        about = read_json(dataset)
+        about = read_json_table(dataset, str(dataset))
         labels = about.get("labels", {})
         channels = about.get("channel_names") or about.get("modality") or {}
         modality = next(iter(channels.values()), "") if isinstance(channels, dict) else str(channels)
     else:
         return {}, None
-    return _names(labels), _modality(str(modality))
+    return _names(labels, item.image.parent), _modality(str(modality))
 
 
-def _names(labels: Mapping[str, Any]) -> dict[int, str]:
+def _names(labels: Any, path: Path) -> dict[int, str]:
     """Read ``{"1": "liver"}``, as version 1 of the format has it, or ``{"liver": 1}``, as version 2 has it."""
+    if not isinstance(labels, Mapping):
+        raise InputError(f"{path}: labels: expected a table of ids and names, got {printable(repr(labels), 80)}")
     names = {}
     for key, value in labels.items():
-        if key.isdigit():
-            names[int(key)] = str(value)
+        if key.isdecimal():
+            names[int(key)] = printable(value)
         elif isinstance(value, int):
             names[value] = key
     return {key: name for key, name in names.items() if key}

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from volume_network.small_network import small_segmenter
+from small_network import small_segmenter
 
-from synthfm_env import Click, InputError
+from synthfm_env import Box, Click, InputError
+from synthfm_env.metrics import dice
 from synthfm_env.segmenters.volume_network.image_pyramid import ImagePyramid
 from synthfm_env.segmenters.volume_network.resampling import resample
 from synthfm_env.segmenters.volume_network.session import image_mask
@@ -114,3 +115,32 @@ def test_rounded_means_are_never_off_by_more_than_one_at_the_first_level():
     padded = np.pad(image.astype(float), ((0, 0), (0, 0), (0, 1)), mode="edge")
     expected = padded.reshape(100, 2, 3, 101, 2).mean((1, 4))
     assert np.abs(level - expected).max() <= 1
+
+
+def test_a_mask_alone_is_the_answer(segmenter):
+    mask = np.zeros((24, 40, 40), bool)
+    mask[6:18, 10:30, 12:28] = True
+    with segmenter.start(picture(mask.shape), SPACING) as session:
+        assert dice(session.prompt(mask=mask).mask, mask) > 0.95
+        session.add(Click((20, 20, 20)))
+        session.undo()
+        assert session.clicks == ()
+        assert not session.undo().mask.any()
+
+
+def test_one_undo_takes_back_a_prompt_of_several_clicks(segmenter):
+    clicks = clicks_of((20, 40, 44))
+    with segmenter.start(picture((20, 40, 44)), SPACING) as session:
+        first = session.add(clicks[0])
+        session.prompt(clicks[1:])
+        assert session.clicks == tuple(clicks)
+        assert np.array_equal(session.undo().mask, first.mask)
+        assert session.clicks == (clicks[0],)
+
+
+def test_a_box_is_refused(segmenter):
+    with (
+        segmenter.start(picture((20, 40, 44)), SPACING) as session,
+        pytest.raises(InputError, match="takes no boxes"),
+    ):
+        session.prompt(box=Box((2, 2, 2), (9, 9, 9)))

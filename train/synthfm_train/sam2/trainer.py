@@ -230,6 +230,8 @@ class Trainer:
             "step": self.at.step,
             "best": self.at.best,
             "seconds": self.at.seconds,
+            # Sums of the log line under way, so that a resumed run's averages equal an undisturbed one's.
+            "sums": dict(self._sums),
         }
         save_checkpoint(state, self.folder.checkpoint)
 
@@ -241,11 +243,12 @@ class Trainer:
             self.task.head.load_state_dict(state["head"])
             self.average.load_state_dict(state["average"])
             self.optimizer.load_state_dict(state["optimizer"])
+            self.at = _Progress(state["phase"], state["step"], state["best"], state["seconds"])
+            self._sums.update(state.get("sums", {}))
         except (KeyError, RuntimeError, ValueError) as error:
             raise InputError(
                 f"checkpoint {str(path)!r} is of another model or of other parts that train "
                 f"({str(error).splitlines()[0]}); give the recipe and --set that it was started with"
             ) from None
-        self.at = _Progress(state["phase"], state["step"], state["best"], state["seconds"])
         if self._leads:
             self.folder.forget_after(self.at.phase, self.at.step)

@@ -12,15 +12,18 @@ from torch.utils.data import Dataset
 
 from synthfm_env.segmenters.volume_network.resampling import resample
 from synthfm_env.synthesis import SynthFM3D
-from synthfm_env.volumes import to_uint8
+from synthfm_env.volumes import Volume, to_uint8
 
 _FAR = 10**12  # stand-ins for volumes without a structure come from seeds that far away
-_UNION, _REGION = 0.1, 0.1  # shares of targets that are two neighbours together, and that are a region of even grey
-_REGION_VOXELS = (40, 0.15)  # voxels at least, share of the volume at most
+# Shares of targets that are two neighbours together, a connected region of even grey, a part of a structure, and a blob
+# that the image does not show. The last two have borders that only clicks can tell, as many real structures have.
+_UNION, _REGION, _PART, _BLOB = 0.08, 0.08, 0.1, 0.15
+_LEAST, _MOST = 40, 0.15  # voxels of a region or blob at least, share of the volume at most
+_RADII = (0.04, 0.25)  # of a blob, as shares of the volume's longest side in mm
 _GAMMA, _GAIN = 0.35, (0.25, 1.3)  # spread of log gamma; least and most contrast
 _NOISE, _BLUR = 0.3, 0.15  # shares of volumes with more noise and with blur
 _NOISE_LEVELS = (2.0, 30.0)  # grey levels
-_FADED = 0.15  # share of volumes whose borders fade: clicks alone then tell where a structure ends
+_FADED = 0.3  # share of volumes whose borders fade: clicks alone then tell where a structure ends
 
 
 class TrainingVolume(NamedTuple):
@@ -67,7 +70,8 @@ class TrainingVolumes(Dataset[TrainingVolume]):
             raise RuntimeError(f"no structure of {self._min_voxels} voxels in the volumes of seed {seed}")
         image = to_uint8(volume.image, volume.modality)
         chosen = rng.permutation(ids)[: self._structures]
-        truths = np.stack([_target(image, volume.label, int(i), rng) for i in np.resize(chosen, self._structures)])
+        targets = (_target(image, volume, int(i), rng) for i in np.resize(chosen, self._structures))
+        truths = np.stack(list(targets))
         order, flips = _symmetry(image.shape, rng)
         image = augment(image, rng).transpose(order)[flips].copy()
         truths = truths.transpose(0, *(axis + 1 for axis in order))[:, *flips].copy()
@@ -77,20 +81,50 @@ class TrainingVolumes(Dataset[TrainingVolume]):
         )
 
 
-def _target(image: NDArray[np.uint8], label: NDArray, structure: int, rng: np.random.Generator) -> NDArray[np.bool_]:
-    """Return a structure, sometimes with a neighbour, or instead a connected region of even grey about it."""
-    truth = label == structure
+def _target(image: NDArray[np.uint8], volume: Volume, structure: int, rng: np.random.Generator) -> NDArray[np.bool_]:
+    """Return a structure, or something that is none; see the shares above."""
+    label = volume.label
+    assert label is not None
+    truth: NDArray[np.bool_] = label == structure
     kind = rng.random()
+    other = None
     if kind < _UNION:
         neighbours = _neighbours(label, truth)
-        if len(neighbours):
-            return truth | (label == rng.choice(neighbours))
-    elif kind < _UNION + _REGION:
-        region = _even_region(image, rng.choice(np.argwhere(truth)), rng)
-        least, most = _REGION_VOXELS
-        if least <= np.count_nonzero(region) <= most * region.size:
-            return region
-    return truth
+        return truth | (label == rng.choice(neighbours)) if len(neighbours) else truth
+    if kind < _UNION + _REGION:
+        other = _even_region(image, rng.choice(np.argwhere(truth)), rng)
+    elif kind < _UNION + _REGION + _PART:
+        other = _part(truth, volume.spacing, rng)
+    elif kind < _UNION + _REGION + _PART + _BLOB:
+        other = _blob(image.shape, volume.spacing, rng)
+    return truth if other is None or not _LEAST <= np.count_nonzero(other) <= _MOST * other.size else other
+
+
+def _part(truth: NDArray[np.bool_], spacing: tuple[float, float, float], rng: np.random.Generator) -> NDArray[np.bool_]:
+    """Return what a random plane through a structure leaves of it."""
+    places = np.argwhere(truth)
+    side = (places * spacing) @ rng.normal(size=3)
+    part = np.zeros_like(truth)
+    part[tuple(places[side > np.quantile(side, rng.uniform(0.25, 0.75))].T)] = True
+    return part
+
+
+def _blob(shape: tuple[int, ...], spacing: tuple[float, float, float], rng: np.random.Generator) -> NDArray[np.bool_]:
+    """Return an ellipsoid with a smoothly bent surface, anywhere in the volume."""
+    longest = max(n * step for n, step in zip(shape, spacing, strict=True))
+    radii = np.exp(rng.uniform(*np.log(_RADII)) + rng.normal(0, 0.25, 3)) * longest / np.array(spacing)
+    centre = np.array([rng.uniform(0, n) for n in shape])
+    box = tuple(
+        slice(max(0, int(at - 1.5 * r)), min(n, int(at + 1.5 * r) + 2))
+        for at, r, n in zip(centre, radii, shape, strict=True)
+    )
+    z, y, x = ((np.arange(side.start, side.stop) - at) / r for side, at, r in zip(box, centre, radii, strict=True))
+    distance = np.sqrt(z[:, None, None] ** 2 + y[:, None] ** 2 + x**2)
+    bends = torch.from_numpy(rng.normal(0, 0.2, (5, 5, 5)))
+    d, h, w = distance.shape
+    blob = np.zeros(shape, dtype=bool)
+    blob[box] = distance + resample(bends, (d, h, w)).numpy() < 1
+    return blob
 
 
 def _neighbours(label: NDArray, truth: NDArray[np.bool_]) -> NDArray:

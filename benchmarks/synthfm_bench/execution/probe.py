@@ -1,0 +1,105 @@
+"""Builds a segmenter or clicker of the user's own in a process of its own, to describe it.
+
+Importing a module and building an object run code that may raise, hang, exit or allocate without bound. The command's
+own process never does either.
+"""
+
+import contextlib
+import threading
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from typing import Any
+
+from synthfm_bench.execution.foreign_calls import ForeignCallError, Watch, Who, foreign_call, limit_memory
+from synthfm_bench.execution.workers import end_with_parent, leave_signals_to_parent, worker_context
+from synthfm_bench.players import build_clicker, build_segmenter, describe_clicker, describe_segmenter
+from synthfm_bench.suite import Choice
+from synthfm_env.errors import InputError
+
+BUILDING_S = 30.0
+"""Least time limit for building a segmenter or clicker: its module may import much."""
+
+_STARTING_S = 120.0
+_ENDING_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """A segmenter or clicker that could not be built: all its episodes fail.
+
+    Attributes:
+        outcome: one of ``FAILURES``.
+        error: one line.
+    """
+
+    outcome: str
+    error: str
+
+
+def probe(who: Who, choice: Choice, time_limit_s: float, memory_limit_mib: int | None) -> dict[str, Any] | Broken:
+    """Describe a segmenter or clicker of the user's own, as ``players`` does.
+
+    Args:
+        who: which of the two it is.
+        choice: the suite's.
+        time_limit_s: of the suite; building may take ``BUILDING_S`` at least.
+        memory_limit_mib: of the suite.
+
+    Raises:
+        InputError: it cannot be imported, is no such class, or takes other parameters.
+        RuntimeError: no process could be started.
+    """
+    limit = max(time_limit_s, BUILDING_S)
+    context = worker_context()
+    here, there = context.Pipe()
+    process = context.Process(target=_describe, args=(there, who, choice, memory_limit_mib), daemon=True)
+    process.start()
+    there.close()
+    try:
+        if _heard(here, _STARTING_S) != ("ready", None):
+            raise RuntimeError(f"a process for {who} {choice.label} could not be started")
+        answer = _heard(here, limit)
+        if answer is None:
+            process.join(_ENDING_S)  # a pipe that is closed precedes the end of its process
+            if process.is_alive():
+                return Broken("timeout", f"was not built within {limit:g} s")
+    finally:
+        process.kill()
+        process.join()
+        here.close()
+    if answer is None:
+        kind = "clicker_error" if who == "clicker" else "model_error"
+        return Broken(kind, f"its process died as it was built (exit code {process.exitcode})")
+    kind, content = answer
+    if kind == "refused":
+        raise InputError(content)
+    return Broken(*content) if kind == "failed" else content
+
+
+def _heard(connection: Connection, limit_s: float) -> Any:
+    """Return the next message, None if the process ended or the time is up."""
+    with contextlib.suppress(EOFError, OSError):
+        if connection.poll(limit_s):
+            return connection.recv()
+    return None
+
+
+def _describe(connection: Connection, who: Who, choice: Choice, memory_limit_mib: int | None) -> None:
+    leave_signals_to_parent()
+    threading.Thread(target=end_with_parent, daemon=True).start()
+    limit_memory(memory_limit_mib)
+    connection.send(("ready", None))
+    message: tuple[str, Any]
+    try:
+        with foreign_call(Watch(), who, {}, 0, building=True, refuses=True):
+            if who == "segmenter":
+                message = ("described", describe_segmenter(choice, build_segmenter(choice)))
+            else:
+                from synthfm_env.segmenters.geodesic import Geodesic  # stands for the one that it would ask
+
+                message = ("described", describe_clicker(choice, build_clicker(choice, Geodesic())))
+    except InputError as error:
+        message = ("refused", str(error))
+    except ForeignCallError as failed:
+        message = ("failed", (failed.outcome, failed.error))
+    connection.send(message)

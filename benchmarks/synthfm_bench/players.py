@@ -1,0 +1,78 @@
+"""Builds the segmenters and clickers of a suite, and describes them for ``run.json``."""
+
+import inspect
+from pathlib import Path
+from typing import Any
+
+from synthfm_agents import Clicker, make_clicker
+from synthfm_agents.person import is_person
+from synthfm_bench.results.provenance import device_of, protocol_hash, weights_sha256
+from synthfm_bench.suite import Choice
+from synthfm_env.errors import InputError, unknown_name
+from synthfm_env.plugins import is_plugin
+from synthfm_env.printable import printable
+from synthfm_env.segmenters import Segmenter, list_segmenters, make_segmenter
+
+NO_PARAMETERS = ("geodesic",)
+"""Segmenters that take no parameter of ``make_segmenter``."""
+
+
+def build_segmenter(choice: Choice) -> Segmenter:
+    """Build the segmenter of a suite.
+
+    Raises:
+        InputError: an unknown name, weights that cannot be loaded, or a parameter that it does not take.
+        PluginError: code of the user's own failed.
+    """
+    known = list(inspect.signature(make_segmenter).parameters)[1:]
+    for name in choice.params:
+        if name not in known:
+            raise unknown_name(f"parameter of segmenter {choice.label!r}", name, known)
+    if choice.params and (choice.use in NO_PARAMETERS or is_plugin(choice.use)):
+        raise InputError(f"segmenter {choice.label!r} takes no parameters, got {', '.join(choice.params)}; remove them")
+    return make_segmenter(choice.use, **choice.params)
+
+
+def build_clicker(choice: Choice, segmenter: Segmenter) -> Clicker:
+    """Build the clicker of a suite; one that asks a segmenter asks the one that it plays with.
+
+    Raises:
+        InputError: an unknown name, or parameters that it does not take.
+        PluginError: code of the user's own failed.
+    """
+    named = choice.params.get("segmenter")
+    if named is not None and not (isinstance(named, str) and _is_segmenter(named)):
+        raise unknown_name(f"segmenter of clicker {choice.label!r}", printable(named), list_segmenters())
+    clicker = make_clicker(choice.use, **choice.params)
+    asks = "segmenter" in inspect.signature(type(clicker)).parameters and "segmenter" not in choice.params
+    return make_clicker(choice.use, **choice.params, segmenter=segmenter) if asks else clicker
+
+
+def _is_segmenter(name: str) -> bool:
+    return name in list_segmenters() or is_plugin(name) or Path(name).is_file()
+
+
+def describe_segmenter(choice: Choice, segmenter: Segmenter) -> dict[str, Any]:
+    """Return what a segmenter is made of, the hash of its weights and where it runs."""
+    return {
+        "use": choice.use,
+        "params": choice.params,
+        "weights_sha256": weights_sha256(segmenter),
+        "device": device_of(segmenter),
+    }
+
+
+def describe_clicker(choice: Choice, clicker: Clicker) -> dict[str, Any]:
+    """Return what a clicker is made of, its hash and whether it sees the truth."""
+    return {
+        "use": choice.use,
+        "params": choice.params,
+        "protocol_hash": protocol_hash(clicker, choice.use, choice.params),
+        "oracle": bool(clicker.oracle),
+    }
+
+
+def own_code(choice: Choice) -> list[str]:
+    """Return the classes of the user's own, ``package.module:Class``, that a segmenter or clicker names."""
+    named = (choice.use, *choice.params.values())
+    return [name for name in named if isinstance(name, str) and is_plugin(name) and not is_person(name)]

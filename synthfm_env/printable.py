@@ -1,0 +1,37 @@
+"""Makes any text safe to show, to write as UTF-8 and to read again."""
+
+import re
+
+_MORE = "..."
+_SPACE = re.compile(r" *[^\S ]\s*")
+
+
+def printable(text: object, most: int = 500) -> str:
+    r"""Return a text as one line of printable characters.
+
+    Line ends, tabs and the spaces around them become one space. Control characters, direction marks and lone
+    surrogates become backslash escapes; a byte that is not UTF-8, as Python keeps it in file names, becomes its value.
+    The function is idempotent.
+
+    Args:
+        text: anything. An object whose ``str`` raises becomes ``<TypeName without text>``.
+        most: characters that are kept; a longer text ends in "...".
+
+    Example:
+        >>> printable("two\nlines \x1b[31m and a byte \udcff")
+        'two lines \\x1b[31m and a byte \\xff'
+    """
+    try:
+        whole = str(text)
+    except Exception:
+        return f"<{type(text).__name__} without text>"
+    line = _SPACE.sub(" ", whole[: 4 * most])
+    shown = "".join(char if char.isprintable() else _escaped(char) for char in line[: most + 1])
+    return shown if len(shown) <= most else shown[: most - len(_MORE)] + _MORE
+
+
+def _escaped(char: str) -> str:
+    code = ord(char)
+    if 0xDC80 <= code <= 0xDCFF:  # PEP 383: the undecodable byte 0x80 to 0xFF
+        return f"\\x{code - 0xDC00:02x}"
+    return char.encode("unicode_escape").decode("ascii")
