@@ -20,7 +20,7 @@ def play_by_rule(folder, alias, rule, seed=0, **params):
     for index in range(2):
         game.open(index)
         clicker.reset(seed + index)
-        _, episode = game._now
+        episode = game.episode
         clicks = []
         while not episode.ended:
             rows = np.full((4, 4), -1, np.int32)

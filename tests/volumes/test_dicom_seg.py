@@ -130,7 +130,7 @@ def test_the_command_takes_a_series_and_writes_seg(tmp_path, monkeypatch):
     (first,) = [one for one in map(pydicom.dcmread, (tmp_path / "scan").iterdir()) if one.InstanceNumber == 2]
     place = np.array(first.ImagePositionPatient, dtype=float) + column * 2 * 2.0 + row * 3 * 1.0
     image = SimpleITK.ReadImage("mask.dcm")
-    assert image[image.TransformPhysicalPointToIndex(place.tolist())] == 1
+    assert image[image.TransformPhysicalPointToIndex(place.tolist())] > 0
     assert image.GetNumberOfPixels() == array.size
 
 
