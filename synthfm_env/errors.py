@@ -19,6 +19,20 @@ class InputError(ValueError):
     """
 
 
+class SegmenterError(RuntimeError):
+    """A model outside this process failed: it died, or its answer cannot be used.
+
+    An episode ends with the outcome ``model_error``; the run goes on.
+    """
+
+
+class SegmenterTimeoutError(SegmenterError):
+    """A model outside this process gave no answer within its time limit.
+
+    An episode ends with the outcome ``timeout``; the run goes on.
+    """
+
+
 class UserFacingError(RuntimeError):
     """Something outside the program failed, as a full disk; the message says what was kept and what to do.
 

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 RULE = (ROOT / "styles" / "synthfm" / "RejectedWords.yml").read_text()
 SWAPS = dict(line.strip().rsplit(": ", 1) for line in RULE.partition("swap:\n")[2].splitlines())
 REJECTED = re.compile("|".join(rf"\b(?:{pattern})\b" for pattern in SWAPS), flags=re.IGNORECASE)
-OPENINGS = re.compile(r"(What|Where|How|Which|Who|Whose|Whether|When)\b")
+OPENINGS = re.compile(r"(What|Where|How|Which|Who)\b")
 PACKAGES = ("synthfm_env", "agents/synthfm_agents", "train/synthfm_train", "benchmarks", "examples")
 SOURCES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "synthfm_env" / "weights").glob("*.md")])

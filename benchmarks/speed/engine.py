@@ -26,7 +26,7 @@ from synthfm_env.synthesis import SynthFM3D
 
 
 class Row(NamedTuple):
-    """What is played."""
+    """One episode to time."""
 
     weights: str
     size: int  # pixels along a slice's side

@@ -1,8 +1,8 @@
-"""How long a refinement takes with oneDNN's convolutions throughout, beside torch's own choice of them.
+"""Time of a refinement with oneDNN's convolutions throughout, compared with torch's own choice.
 
-``python benchmarks/speed/refiner.py``, one thread, seconds of the process. Torch leaves convolutions of small and of
-flat boxes to code of its own (see ``synthfm_env.segmenters.sam2.multiview.refiner``). The shapes are grids of boxes as
-objects have them.
+``python benchmarks/speed/refiner.py``, one thread, seconds of the process. Torch computes convolutions of small and
+flat boxes with code of its own (see ``synthfm_env.segmenters.sam2.multiview.refiner``). The shapes are grids of
+boxes as objects have them.
 """
 
 import time

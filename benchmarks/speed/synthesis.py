@@ -1,9 +1,9 @@
-"""How fast is the generator, next to TorchIO's label-to-image chain? One thread, CPU time, one run.
+"""CPU time of the generator compared with TorchIO's label-to-image chain: one thread, one run.
 
     python benchmarks/speed/synthesis.py                    # 64 x 128 x 128
     python benchmarks/speed/synthesis.py --shape 160,160,160 --runs 7
 
-TorchIO is measured where it is installed (``pip install torchio``). It has no generator of label maps, so the usual
+TorchIO is measured if it is installed (``pip install torchio``). It has no generator of label maps, so the usual
 one is put before its transforms: 14 smooth noise images, upsampled, and their argmax (SynthMorph, lab2im).
 Both make one image and its label map: TorchIO from deformation, Gaussian mixture, bias field, blur and noise.
 """

@@ -1,8 +1,8 @@
-"""Click compliance: does the mask hold a clicked voxel, or leave it out where the click was negative.
+"""Click compliance: whether the mask has the label of the click at each clicked voxel.
 
 ``python benchmarks/studies/compliance.py FOLDER`` plays ``ritm-3d-v1`` on real cases (``FOLDER/<case>/image.nii.gz``,
 ``label.nii.gz``, ``meta.json``; the largest structure of each) and on synthetic volumes, and prints, by sign and kind
-of case, the share of clicks heeded right away and the share of all clicks so far that the mask still heeds.
+of case, the share of clicks obeyed at once and the share of all clicks so far that the mask still obeys.
 """
 
 from collections import defaultdict
@@ -21,8 +21,8 @@ from rich.table import Table
 from synthfm_env import Segmenter, SynthFM3D, Volume, make_segmenter
 
 
-def heeded(segmenter: Segmenter, volume: Volume, count: int) -> list[tuple[bool, bool, list[bool]]]:
-    """Return for each click of an episode its sign, whether it was heeded, and whether each one so far still is."""
+def obeyed(segmenter: Segmenter, volume: Volume, count: int) -> list[tuple[bool, bool, list[bool]]]:
+    """Return for each click of an episode its sign, whether it was obeyed, and whether each one so far still is."""
     assert volume.label is not None
     structure = int(np.bincount(volume.label.ravel())[1:].argmax()) + 1
     rows = []
@@ -51,9 +51,9 @@ def main(
         cases += [("real 2D" if len(volume.image) == 1 else "real 3D", volume) for volume in real]
     found: dict[tuple[str, str], list[tuple[bool, float]]] = defaultdict(list)
     for kind, volume in track(cases, console=Console(stderr=True)):
-        for positive, at_once, still in heeded(engine, volume, clicks):
+        for positive, at_once, still in obeyed(engine, volume, clicks):
             found[kind, "positive" if positive else "negative"].append((at_once, float(np.mean(still))))
-    table = Table("cases", "click", "n", "heeded at once", "clicks so far heeded, mean")
+    table = Table("cases", "click", "n", "obeyed at once", "clicks so far obeyed, mean")
     for (kind, sign), rows in sorted(found.items()):
         at_once, still = np.mean(rows, axis=0)
         table.add_row(kind, sign, str(len(rows)), f"{at_once:.1%}", f"{still:.1%}")

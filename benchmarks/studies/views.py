@@ -1,4 +1,4 @@
-"""What three planes, zoom, click distances and the refiner are worth: the same weights in six views of real cases.
+"""Dice of three planes, zoom, click prior and refiner: the same weights in six views of real cases.
 
 ``python benchmarks/studies/views.py FOLDER`` reads cases as ``real_cases.py`` does and plays ``ritm-3d-v1`` on the
 largest structure of each, whole volumes on their native grid. One torch thread. Seconds a click hold everything the

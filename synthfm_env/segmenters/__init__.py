@@ -1,7 +1,7 @@
 """Promptable models behind one contract: encode once, prompt many."""
 
 from synthfm_env.segmenters.base import Capabilities, Prediction, Seconds, Segmenter, Session
-from synthfm_env.segmenters.registry import list_segmenters, make_segmenter
+from synthfm_env.segmenters.registry import list_segmenters, make_segmenter, missing_for
 
 __all__ = [
     "Capabilities",
@@ -11,4 +11,5 @@ __all__ = [
     "Session",
     "list_segmenters",
     "make_segmenter",
+    "missing_for",
 ]

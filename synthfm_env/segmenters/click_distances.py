@@ -52,7 +52,7 @@ class ClickDistances:
         steps /= min((step for step, n in zip(steps, grey.shape, strict=True) if n > 1), default=1.0)
         cost = 1 + (_gradient(grey, steps) / EDGE) ** 2
         self._paths = MCP_Geometric(cost, fully_connected=False, sampling=tuple(steps))
-        self.to_border = self._distance(_border(grey.shape))
+        self.to_border = self._distance(border_voxels(grey.shape))
         self._nowhere = np.full(grey.shape, UNREACHED, dtype=np.float32)
         self._maps = [(self._nowhere, self._nowhere)]  # after the newest clicks, at most KEPT_MAPS
         self._clicks: list[Click] = []
@@ -125,7 +125,7 @@ def _gradient(grey: _Array, steps: NDArray[np.float64]) -> _Array:
     return np.sqrt(squares)
 
 
-def _border(shape: tuple[int, ...]) -> NDArray[np.integer]:
+def border_voxels(shape: tuple[int, ...]) -> NDArray[np.integer]:
     """Return the (n, 3) voxels on the faces of a grid, leaving out those across a thin axis."""
     border = np.zeros(shape, dtype=bool)
     for axis, length in enumerate(shape):

@@ -98,7 +98,8 @@ def test_less_is_better_for_some_figures():
     ]
     rows = make_board(episodes_of(records))
     (comparison,) = compare_group(rows, next(f for f in rows[0].figures if f.key == "hd95_mm"))
-    assert sentence(comparison).startswith("near leads far by 8.0 HD95 mm [8.0, 8.0], better in 6 of 6 cases, p = 0.031")
+    text = sentence(comparison)
+    assert text.startswith("near leads far by 8.0 HD95 mm [8.0, 8.0], better in 6 of 6 cases, p = 0.031")
 
 
 def test_failures_are_named():

@@ -1,4 +1,7 @@
 import hashlib
+import shlex
+import sys
+from pathlib import Path
 
 import gymnasium as gym
 import numpy as np
@@ -7,6 +10,7 @@ import pytest
 from synthfm_agents import make_clicker
 from synthfm_bench.execution.episode_runner import play_episode
 from synthfm_env.metrics import hd95, nsd
+from synthfm_env.segmenters.bridge import BridgeSegmenter
 from synthfm_env.volumes import Volume, to_uint8
 
 FIXED = {
@@ -36,7 +40,7 @@ def volume():
 def play(volume, clicker="ritm-3d-v1", model="toys:Ball"):
     env = gym.make("synthfm_env:SynthFM/Volume-v0", image=volume, segmenter=model, max_clicks=4, reveal_truth=True)
     who = make_clicker(clicker)
-    fixed = FIXED | {"clicker": clicker, "protocol": clicker, "oracle": who.oracle, "model": model}
+    fixed = FIXED | {"clicker": clicker, "protocol": clicker, "oracle": who.oracle, "model": str(model)}
     records = list(play_episode(env, who, fixed, 2))
     env.close()
     return records
@@ -121,3 +125,15 @@ def test_a_failure_before_any_answer_is_a_row_that_scores_0(volume, clicker, mod
     assert record.terminated
     assert record.error.startswith(error)
     assert "\n" not in record.error
+
+
+@pytest.mark.parametrize(
+    ("mood", "outcome"),
+    [("hangs", "timeout"), ("dies", "out_of_memory"), ("garbage", "model_error"), ("refuses", "invalid_prompt")],
+)
+def test_a_bridged_model_that_misbehaves_ends_its_episode_with_a_typed_outcome(volume, mood, outcome):
+    model = Path(__file__).parents[1] / "segmenters" / "hostile_model.py"
+    segmenter = BridgeSegmenter(f"{shlex.quote(sys.executable)} {shlex.quote(str(model))} {mood}", time_limit_s=2.0)
+    for _ in range(2):  # the next episode is played on
+        *_, last = play(volume, model=segmenter)
+        assert (last.step, last.outcome, last.dice) == (2, outcome, 0.0)

@@ -127,7 +127,7 @@ BAD = {
     "a structure without an image": ((*BENCH, "--structure", "1"), "--structure was given without --image"),
     "an unknown segmenter": (
         ("bench", "quick", "--segmenter", "synthfm-nano"),
-        "unknown segmenter 'synthfm-nano': did you mean synthfm3d-nano?",
+        "unknown segmenter 'synthfm-nano': did you mean synthfm3d-nano",
     ),
     "an unknown clicker": (
         (*BENCH, "--clicker", "ritm"),
@@ -154,7 +154,8 @@ BAD = {
     "a folder in use": ((*OWN, "--out", "."), "--out .: already holds files"),
     "an unknown command": (("benhc",), "No such command 'benhc'"),
     "an unknown option": (("bench", "quick", "--imag", "x"), "No such option: --imag"),
-    "an unknown list": (("list", "modells"), "'modells' is not one of 'models', 'clickers'"),
+    "an unknown list": (("list", "modells"), "unknown kind of list 'modells'"),
+    "the former list of models": (("list", "models"), "`synthfm list segmenters`"),
     "an unknown recipe": (("train", "nosuch"), "nosuch"),
     "nothing to generate": (("generate",), "name a folder for the volumes, or --preview FILE"),
     "a malformed shape": (("generate", "new", "--shape", "64"), "--shape 64: expected three voxel counts z,y,x"),
@@ -255,7 +256,7 @@ def test_generated_volumes_can_be_played_as_the_next_line_says(place, monkeypatc
 @pytest.mark.parametrize(
     ("kind", "names"),
     [
-        ("models", ["synthfm3d-nano", "geodesic"]),
+        ("segmenters", ["synthfm3d-nano", "geodesic", "random-walker", "bridge"]),
         ("clickers", ["random", "ritm-3d-v1"]),
         ("protocols", ["ritm-3d-v1"]),
         ("suites", ["quick"]),

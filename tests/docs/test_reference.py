@@ -1,6 +1,7 @@
 """The documentation names everything that a user can ask for."""
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from typer.main import get_command
 from synthfm_agents import list_clickers
 from synthfm_agents.registry import _CLICKERS
 from synthfm_bench.cli.app import app
+from synthfm_bench.suite import parse_suite
 from synthfm_env.envs.registration import ENVS
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -33,6 +35,11 @@ def test_the_reference_has_every_clicker(name):
 def test_the_reference_has_every_command():
     page = (DOCS / "reference" / "commands.md").read_text()
     assert [name for name in get_command(app).commands if f"| `synthfm {name} " not in page] == []
+
+
+def test_the_suite_that_the_reference_shows_is_valid():
+    (shown,) = re.findall(r"^```toml\n(.*?)^```", (DOCS / "reference" / "suites.md").read_text(), re.M | re.S)
+    assert parse_suite(tomllib.loads(shown), "suites.md").name == "mine"
 
 
 def test_every_page_is_in_the_navigation():

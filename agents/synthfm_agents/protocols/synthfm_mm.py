@@ -1,4 +1,4 @@
-"""The project's own click rule: a user who sees millimetres."""
+"""The project's own click rule, with distances in mm."""
 
 import math
 from typing import ClassVar
@@ -11,25 +11,25 @@ from synthfm_env.error_regions import deepest, without_small_components
 from synthfm_env.errors import InputError
 from synthfm_env.prompts import Click
 
-SMALL_SHARE = 0.01  # of the structure: where everything is small, errors are measured against it
+SMALL_SHARE = 0.01  # of the structure's volume; matters for structures below 100 times smallest_mm3
 
 
 class SynthFMMillimetres(ClickProtocol):
-    """Oracle: the deepest voxel of the error in mm, no voxel twice, small errors let be (this project's own).
+    """Oracle: the deepest voxel of the error in mm, no voxel twice, small errors ignored (this project's own).
 
-    1. Missed and false voxels each fall into components (26 neighbours). Once there is a click, a component is
-       let be that is under ``smallest_mm3`` and under 1 % of the structure's volume: no user would mend it.
+    1. Missed and false voxels each fall into components (26 neighbours). After the first click, a
+       component below both ``smallest_mm3`` and 1 % of the structure's volume is ignored, as a user would do.
     2. The voxels of the others get their Euclidean distance, in mm, to the nearest voxel that is not of their
-       kind. The edge of the image counts as one, save along an axis of one voxel.
+       kind. The edge of the image counts as one, except along an axis of one voxel.
     3. Voxels clicked before count as distance 0, so none is clicked twice.
-    4. The click goes to the largest distance, among equals to the first in raster order; positive where that is
-       a missed voxel, negative where it is a false one, negative on a tie between the two.
-    5. Where there is no distance above 0 it stops: it is done.
+    4. The click goes to the largest distance, among equals to the first in raster order; positive for a
+       missed voxel, negative for a false one, negative on a tie between the two.
+    5. It stops if no distance is above 0.
 
-    There is no chance in it.
+    It draws nothing at random.
 
-    Source: RITM's rule (``ritm-3d-v1``), which counts voxels: on slices 5 mm apart it clicks where an error is
-    many pixels wide, this where it is wide to the eye.
+    Source: RITM's rule (``ritm-3d-v1``), which counts voxels: on slices 5 mm apart it prefers
+    errors that are many pixels wide, this rule errors that are wide in mm.
 
     Args:
         smallest_mm3: volume of the smallest error that is always worth a click, 0 or more. The default of

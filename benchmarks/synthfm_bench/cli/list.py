@@ -7,11 +7,13 @@ from typing import Annotated
 
 import typer
 
+from synthfm_env.errors import InputError, unknown_name
+
 
 class Kind(StrEnum):
     """Kinds of things that ``synthfm list`` lists."""
 
-    MODELS = "models"
+    SEGMENTERS = "segmenters"
     CLICKERS = "clickers"
     PROTOCOLS = "protocols"
     SUITES = "suites"
@@ -20,10 +22,19 @@ class Kind(StrEnum):
 
 
 def list_(
-    kind: Annotated[Kind, typer.Argument(metavar="KIND", help="models, clickers, protocols, suites, layouts or envs")],
+    kind: Annotated[
+        str, typer.Argument(metavar="KIND", help="segmenters, clickers, protocols, suites, layouts or envs")
+    ],
 ) -> None:
-    """List what can be named: models, clickers, protocols, suites, data-set layouts, envs."""
-    names = _LISTS[kind]()
+    """List what can be named: segmenters, clickers, protocols, suites, data-set layouts, envs.
+
+    Of a segmenter it says whether it is ready on this machine, and if not, what to install or to place where.
+    """
+    if kind == "models":
+        raise InputError("`synthfm list models` is gone: `synthfm list segmenters` also says which are ready")
+    if kind not in list(Kind):
+        raise unknown_name("kind of list", kind, list(Kind))
+    names = _LISTS[Kind(kind)]()
     width = max(map(len, names))
     for name, description in names.items():
         typer.echo(f"{name:{width}}  {description}")
@@ -41,10 +52,15 @@ def _layouts() -> dict[str, str]:
     return list_layouts()
 
 
-def _models() -> dict[str, str]:
-    from synthfm_env.segmenters import list_segmenters
+def _segmenters() -> dict[str, str]:
+    """Return the segmenters, each with "ready" or with what is missing on this machine."""
+    from synthfm_env.segmenters import list_segmenters, missing_for
 
-    return list_segmenters()
+    missing = {name: missing_for(name) for name in list_segmenters()}
+    return {
+        name: f"ready  {description}" if missing[name] is None else f"needs  {description}; {missing[name]}"
+        for name, description in list_segmenters().items()
+    }
 
 
 def _clickers() -> dict[str, str]:
@@ -76,7 +92,7 @@ def _envs() -> dict[str, str]:
 
 
 _LISTS = {
-    Kind.MODELS: _models,
+    Kind.SEGMENTERS: _segmenters,
     Kind.CLICKERS: _clickers,
     Kind.PROTOCOLS: _protocols,
     Kind.SUITES: _suites,

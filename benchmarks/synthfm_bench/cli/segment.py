@@ -17,7 +17,7 @@ def segment(
     ],
     output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="the mask: .nii, .nii.gz or .dcm")],
     segmenter: Annotated[
-        str, typer.Option(metavar="NAME", help="from `synthfm list models`, or a weights file")
+        str, typer.Option(metavar="NAME", help="from `synthfm list segmenters`, or a weights file")
     ] = NANO,
     modality: Modality = None,
 ) -> None:

@@ -16,7 +16,7 @@ from synthfm_bench.execution.foreign_calls import (
     ForeignCallError,
     Watch,
     foreign_call,
-    lacks_memory,
+    outcome_told,
     quietly,
 )
 from synthfm_bench.execution.peak_memory import PeakMemory
@@ -209,7 +209,7 @@ def _steps(
             used = memory.since_last()
             if info["error"]:
                 click |= used
-                raise ForeignCallError("out_of_memory" if lacks_memory(info["error"]) else "model_error", info["error"])
+                raise ForeignCallError(outcome_told(info["error"]), info["error"])
             answer = env.unwrapped.prediction if info["clicks_used"] == step else None  # type: ignore[attr-defined]
             with foreign_call(watch, "segmenter", known, step):
                 click |= _seconds(answer)

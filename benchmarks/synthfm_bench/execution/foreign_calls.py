@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Literal, TypeVar
 
-from synthfm_env.errors import InputError
+from synthfm_env.errors import InputError, SegmenterTimeoutError
 from synthfm_env.memory_limit import MemoryLimitError, free_memory
 from synthfm_env.plugins import PluginError, described
 
@@ -99,7 +99,18 @@ def outcome_of(error: BaseException, who: Who) -> str:
     if who == "clicker":
         refused = isinstance(error, InputError) and not isinstance(error, PluginError)
         return "no_valid_click" if refused else "clicker_error"
-    return "model_error"
+    return "timeout" if isinstance(error, SegmenterTimeoutError) else "model_error"
+
+
+def outcome_told(text: str) -> str:
+    """Return the outcome of a click at which a segmenter raised, from the error as ``described`` gives it.
+
+    A model outside this process may have hung, and a segmenter refuses a click that it does not take by an InputError.
+    """
+    if lacks_memory(text):
+        return "out_of_memory"
+    kinds = {SegmenterTimeoutError.__name__: "timeout", InputError.__name__: "invalid_prompt"}
+    return kinds.get(text.partition(":")[0], "model_error")
 
 
 def lacks_memory(text: str) -> bool:

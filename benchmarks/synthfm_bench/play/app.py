@@ -1,4 +1,4 @@
-"""What the page asks for: a small JSON interface over a game, and the page's own files."""
+"""Serves the page of ``synthfm play``: a small JSON interface over a game, and the page's own files."""
 
 import json
 import threading

@@ -1,22 +1,19 @@
 """Loading weights: strictly, and without ever running code from a file."""
 
-import warnings
-import zipfile
 from importlib.resources import files
 from pathlib import Path
 
-import torch
 from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from sam2.sam2_video_predictor import SAM2VideoPredictor
 from torch import Tensor
 
 from synthfm_env.errors import InputError
-from synthfm_env.memory_limit import check_memory
 from synthfm_env.printable import printable
+from synthfm_env.segmenters.checkpoint_files import read_checkpoint
 from synthfm_env.segmenters.sam2.architecture import MOST_PIXELS, Architecture, build_model
 from synthfm_env.segmenters.sam2.official_checkpoints import OFFICIAL, build_official, official_checkpoint
-from synthfm_env.segmenters.weights_file import check_finite, fill, read_safetensors
+from synthfm_env.segmenters.weights_file import fill, read_safetensors
 
 EMBEDDED = {"synthfm3d-nano": "synthfm3d-nano.safetensors"}
 _TRUNKS = {(96, 12): "tiny", (96, 16): "small", (112, 24): "base-plus", (144, 48): "large"}  # width, blocks
@@ -94,7 +91,7 @@ def _build(architecture: str, path: Path) -> SAM2VideoPredictor:
 
 
 def _official(path: Path, name: str | None) -> SAM2VideoPredictor:
-    state = read_safetensors(path)[1] if path.suffix == ".safetensors" else _read_checkpoint(path)
+    state = read_safetensors(path)[1] if path.suffix == ".safetensors" else read_checkpoint(path)
     if name is None:
         name = _guess(path, state)
     return fill(build_official(name), state, path)
@@ -116,35 +113,3 @@ def _guess(path: Path, state: dict[str, Tensor]) -> str:
             "`synthfm train` writes one"
         )
     return f"sam2.1-hiera-{size}" if "no_obj_embed_spatial" in state else f"sam2-hiera-{size}"
-
-
-def _read_checkpoint(path: Path) -> dict[str, Tensor]:
-    """Read the tensors of a checkpoint as Meta publishes it.
-
-    Raises:
-        InputError: the file is damaged, holds more than tensors, is larger than the memory limit, or holds NaN.
-    """
-    check_memory(_unpacked_bytes(path), f"checkpoint {str(path)!r}")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch warns of what it then refuses
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception:  # torch raises all kinds at a broken file, and its message is about a switch that is not ours
-        raise InputError(
-            f"checkpoint {str(path)!r} is damaged, or holds more than tensors; nothing of it was run: "
-            "take the file that its authors publish, or its tensors as .safetensors"
-        ) from None
-    state = content.get("model", content) if isinstance(content, dict) else None
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise InputError(f"checkpoint {str(path)!r} holds no state dict: expected tensors by name under 'model'")
-    check_finite(state, path)
-    return state
-
-
-def _unpacked_bytes(path: Path) -> int:
-    """Return how much memory a checkpoint takes: it is a zip archive, or in the old form a pickle."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return sum(entry.file_size for entry in archive.infolist())
-    except (zipfile.BadZipFile, OSError, ValueError):
-        return path.stat().st_size

@@ -1,12 +1,12 @@
 """Meta's SAM 2 and 2.1: the package's configurations by name, and where their checkpoints come from."""
 
-import os
 from pathlib import Path
 
 from sam2.build_sam import HF_MODEL_ID_TO_FILENAMES, build_sam2_video_predictor
 from sam2.sam2_video_predictor import SAM2VideoPredictor
 
 from synthfm_env.errors import InputError
+from synthfm_env.segmenters.placed_weights import weights_folder
 
 # "sam2.1-hiera-tiny" -> ("configs/sam2.1/sam2.1_hiera_t.yaml", "sam2.1_hiera_tiny.pt"), for all eight.
 OFFICIAL = {model_id.removeprefix("facebook/"): names for model_id, names in HF_MODEL_ID_TO_FILENAMES.items()}
@@ -29,12 +29,6 @@ def build_official(name: str, image_size: int = 1024) -> SAM2VideoPredictor:
         ],
     )
     return model
-
-
-def weights_folder() -> Path:
-    """Return where checkpoints that a user placed are looked for: ``$SYNTHFM_WEIGHTS``, or the cache folder."""
-    chosen = os.environ.get("SYNTHFM_WEIGHTS")
-    return Path(chosen) if chosen else Path.home() / ".cache" / "synthfm_env"
 
 
 def official_checkpoint(name: str) -> Path:

@@ -1,0 +1,112 @@
+"""The messages of the bridge, version 1: one line of JSON a call, arrays in files that both sides share.
+
+==========  =============================================================  =====================================
+call        fields                                                         answer
+==========  =============================================================  =====================================
+``hello``   ``version``                                                    ``version``, ``name``, ``capabilities``
+``start``   ``session``, ``image``, ``spacing``, ``mask``                  ``seconds``
+``prompt``  ``session``, ``prompts``: **all** in force, oldest first       ``shape`` of the mask, ``seconds``
+``close``   ``session``                                                    nothing
+==========  =============================================================  =====================================
+
+Every call has an ``id``, which its answer repeats.
+
+- An array is ``{"path", "dtype", "shape"}``: a file of its voxels alone, in C order, axes (z, y, x).
+- ``start`` names two: ``image``, which the model reads, and ``mask`` (uint8), into which it writes each answer as
+  0 and 1.
+- A prompt is ``{"clicks": [[z, y, x, sign], ...], "box": [start, stop] or null, "mask": array or null}``, sign 1 for
+  positive and 0 for negative. Every call carries all prompts, so a model needs no undo and no state, and a process
+  that was started again knows everything.
+- ``seconds`` is optional: ``[encode, predict]``.
+- An answer ``{"error": "input" or "model", "message": ...}`` refuses the prompt, or reports that the model
+  failed.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from synthfm_env.errors import SegmenterError
+from synthfm_env.prompts import Box, Click, Prompt
+from synthfm_env.segmenters.base import Capabilities
+
+VERSION = 1
+LONGEST_LINE = 1 << 20
+SHOWN = 80
+
+
+def encode(message: Mapping[str, Any]) -> bytes:
+    """Return a message as one line."""
+    return json.dumps(message, separators=(",", ":")).encode() + b"\n"
+
+
+def decode(line: bytes, what: str) -> dict[str, Any]:
+    """Read one line.
+
+    Args:
+        line: as it came.
+        what: who sent it, begins the message of an error.
+
+    Raises:
+        SegmenterError: it is no JSON object, or longer than ``LONGEST_LINE``.
+    """
+    try:
+        message = json.loads(line)
+    except (ValueError, RecursionError):
+        message = None
+    if not isinstance(message, dict) or len(line) > LONGEST_LINE:
+        shown = line[:SHOWN].decode("utf-8", "replace").strip()
+        raise SegmenterError(
+            f"{what} wrote {shown!r} to its standard output: expected one line of JSON a call; print to stderr instead"
+        )
+    return message
+
+
+def write_array(path: Path, array: NDArray[Any]) -> dict[str, Any]:
+    """Write an array's voxels to a file, and return what names it."""
+    np.ascontiguousarray(array).tofile(path)
+    return describe_array(path, array.dtype, array.shape)
+
+
+def describe_array(path: Path, dtype: Any, shape: tuple[int, ...]) -> dict[str, Any]:
+    """Return what names the array in a file."""
+    return {"path": str(path), "dtype": np.dtype(dtype).name, "shape": list(shape)}
+
+
+def map_array(array: Mapping[str, Any], mode: str = "r") -> NDArray[Any]:
+    """Map the file of an array into memory; ``mode`` as for ``numpy.memmap``."""
+    return np.memmap(array["path"], dtype=array["dtype"], mode=mode, shape=tuple(array["shape"]))  # type: ignore[call-overload]
+
+
+def prompt_message(prompt: Prompt, mask: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return a prompt as a message's field; ``mask`` names the file of its mask."""
+    return {
+        "clicks": [[*click.zyx, int(click.positive)] for click in prompt.clicks],
+        "box": None if prompt.box is None else [list(prompt.box.start), list(prompt.box.stop)],
+        "mask": mask,
+    }
+
+
+def read_prompt(message: Mapping[str, Any]) -> Prompt:
+    """Undo ``prompt_message``."""
+    clicks = tuple(Click((z, y, x), bool(sign)) for z, y, x, sign in message["clicks"])
+    box = message["box"] and Box(tuple(message["box"][0]), tuple(message["box"][1]))
+    mask = None if message["mask"] is None else np.array(map_array(message["mask"])).view(bool)
+    return Prompt(clicks, box or None, mask)
+
+
+def read_capabilities(fields: Any, what: str) -> Capabilities:
+    """Return the capabilities that a model declares; what it leaves out has its default.
+
+    Raises:
+        SegmenterError: a capability that there is not, or a value that is not true or false.
+    """
+    known = Capabilities.__slots__
+    good = isinstance(fields, dict) and all(k in known and isinstance(v, bool) for k, v in fields.items())
+    if not good:
+        raise SegmenterError(f"{what} declared the capabilities {fields!r}: expected {', '.join(known)}, true or false")
+    return Capabilities(**fields)

@@ -1,0 +1,191 @@
+"""The segmenter that speaks the bridge's protocol."""
+
+import contextlib
+import itertools
+import shutil
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from synthfm_env.errors import InputError, SegmenterError
+from synthfm_env.prompts import Prompt
+from synthfm_env.segmenters.base import Capabilities, Segmenter
+from synthfm_env.segmenters.bridge.process import BridgeProcess
+from synthfm_env.segmenters.bridge.protocol import describe_array, prompt_message, read_capabilities, write_array
+from synthfm_env.segmenters.external_process import split_command
+from synthfm_env.segmenters.image_input import prepare_image
+from synthfm_env.segmenters.prompt_history import PromptHistorySession
+
+TIME_LIMIT_S = 300.0
+_MEMORY_FOLDER = Path("/dev/shm")  # files there are memory; elsewhere the system's cache serves nearly as well
+
+
+class BridgeSegmenter(Segmenter):
+    """A model in a process of its own, as ``bridge.protocol`` describes it.
+
+    The process is started once and serves all sessions. When it dies, hangs or writes garbage, the click that was
+    asked ends with ``SegmenterError``, and the next one starts the process again with all prompts in force.
+
+    Args:
+        command: what serves the model, split as a shell does, for example
+            ``"/envs/other/bin/python my_model.py"`` or ``"python -m synthfm_env.segmenters.bridge geodesic"``.
+        time_limit_s: longest time for any answer, loading the model included.
+
+    Raises:
+        InputError: the command cannot be started, or does not speak the protocol.
+
+    Example:
+        >>> from synthfm_env import make_segmenter
+        >>> import sys
+        >>> segmenter = make_segmenter(f"bridge:{sys.executable} -m synthfm_env.segmenters.bridge geodesic")
+        >>> segmenter.name
+        'bridge:geodesic'
+    """
+
+    def __init__(self, command: str, time_limit_s: float = TIME_LIMIT_S) -> None:
+        """Start the process and ask what it takes."""
+        self._process = BridgeProcess(split_command(command, "bridge:"), time_limit_s)
+        self._ids = itertools.count(1)
+        try:
+            self._process.ensure_running()
+            self.capabilities = read_capabilities(self._process.hello.get("capabilities", {}), self._process.what)
+        except SegmenterError as error:
+            raise InputError(str(error)) from error
+        self.name = f"bridge:{self._process.hello.get('name', command)}"
+
+    @property
+    def process_id(self) -> int | None:
+        """The id of the process; None while none runs."""
+        return self._process.process_id
+
+    def start(self, image: NDArray, spacing: tuple[float, float, float]) -> "BridgeSession":
+        """Open a session in the process; see ``Segmenter.start``.
+
+        Raises:
+            SegmenterError: the process failed.
+            InputError: as ``Segmenter.start``, or the model takes no such image.
+        """
+        began = time.perf_counter()
+        grey_or_rgb = prepare_image(image, spacing)
+        one_slice = grey_or_rgb.shape[0] == 1
+        if not (self.capabilities.images if one_slice else self.capabilities.volumes):
+            raise InputError(f"{self.name} takes no {'images of one slice' if one_slice else 'volumes'}")
+        files = _SharedFiles(grey_or_rgb)
+        try:
+            session = BridgeSession(self.name, self.capabilities, self._process, self._ids, files, spacing)
+        except BaseException:
+            files.remove()
+            raise
+        session.opened_in(time.perf_counter() - began)
+        return session
+
+
+class BridgeSession(PromptHistorySession):
+    """Sends all prompts in force with every call, so that the model may be without a state."""
+
+    def __init__(
+        self,
+        name: str,
+        capabilities: Capabilities,
+        process: BridgeProcess,
+        ids: "itertools.count[int]",
+        files: "_SharedFiles",
+        spacing: tuple[float, float, float],
+    ) -> None:
+        """Open the session in the process."""
+        super().__init__(name, capabilities, files.shape)
+        self._process = process
+        self._ids = ids
+        self._files = files
+        self._spacing = [float(mm) for mm in spacing]
+        self._generation = 0
+        self._id = 0
+        self._given: list[dict[str, Any]] = []
+        self._open()
+
+    def opened_in(self, seconds: float) -> None:
+        """Count what opening took as encoding."""
+        self._encode_seconds += seconds
+
+    def _answer(self, prompts: Prompt) -> NDArray[np.bool_]:
+        if self._process.ensure_running() != self._generation:
+            self._open()
+        given = [*self._given[: len(self._history)], self._newest(prompts)]
+        answer = self._process.call({"call": "prompt", "session": self._id, "prompts": given})
+        mask = self._files.read_mask(answer.get("shape"), self._process.what)
+        self._given = given
+        self._count_encoding(answer.get("seconds"))
+        return mask
+
+    def _newest(self, prompts: Prompt) -> dict[str, Any]:
+        """Return the part of the prompts that is not in the history, as a message's field."""
+        known = self._prompts
+        box = prompts.box if prompts.box is not known.box else None
+        mask = prompts.mask if prompts.mask is not known.mask else None
+        shared = None if mask is None else self._files.write_prompt_mask(mask, len(self._history))
+        return prompt_message(Prompt(prompts.clicks[len(known.clicks) :], box, mask), shared)
+
+    def _open(self) -> None:
+        self._generation = self._process.ensure_running()
+        self._id = next(self._ids)
+        image, mask = self._files.image, self._files.mask
+        self._process.call(
+            {"call": "start", "session": self._id, "image": image, "mask": mask, "spacing": self._spacing}
+        )
+
+    def _count_encoding(self, seconds: Any) -> None:
+        """Count the encoding that the model reports for this answer, if it is a sensible figure."""
+        if isinstance(seconds, list) and len(seconds) == 2 and all(isinstance(s, int | float) for s in seconds):
+            self._encode_seconds += min(max(0.0, float(seconds[0])), TIME_LIMIT_S)
+
+    def _release(self) -> None:
+        if self._process.generation == self._generation:
+            with contextlib.suppress(SegmenterError, InputError):  # the process may have ended
+                self._process.call({"call": "close", "session": self._id})
+        self._files.remove()
+
+
+class _SharedFiles:
+    """The image and the mask of a session as files, in memory if there is room."""
+
+    def __init__(self, image: NDArray[np.uint8]) -> None:
+        depth, height, width = image.shape[:3]
+        self.shape = (depth, height, width)
+        needed = 2 * (image.nbytes + int(np.prod(self.shape)))
+        roomy = _MEMORY_FOLDER.is_dir() and shutil.disk_usage(_MEMORY_FOLDER).free > needed
+        self._folder = Path(tempfile.mkdtemp(prefix="synthfm-bridge-", dir=_MEMORY_FOLDER if roomy else None))
+        self._mask_file = self._folder / "mask"
+        self.image = write_array(self._folder / "image", image)
+        np.zeros(self.shape, dtype=np.uint8).tofile(self._mask_file)
+        self.mask = describe_array(self._mask_file, np.uint8, self.shape)
+
+    def write_prompt_mask(self, mask: NDArray[np.bool_], index: int) -> dict[str, Any]:
+        """Write the initial mask of a prompt."""
+        return write_array(self._folder / f"prompt-{index}", mask.view(np.uint8))
+
+    def read_mask(self, shape: Any, what: str) -> NDArray[np.bool_]:
+        """Return a copy of the answer. It is read, not mapped: a mapped file that is cut short ends this process.
+
+        Raises:
+            SegmenterError: another grid than the image's, or values other than 0 and 1.
+        """
+        if shape != list(self.shape):
+            raise SegmenterError(f"{what} answered with a mask of shape {shape!r}: expected {list(self.shape)}")
+        try:
+            voxels = np.fromfile(self._mask_file, dtype=np.uint8)
+        except OSError as error:
+            raise SegmenterError(f"{what}: the mask cannot be read: {error.strerror}") from None
+        if voxels.size != np.prod(self.shape) or voxels.max(initial=0) > 1:
+            raise SegmenterError(
+                f"{what} wrote {voxels.size} voxels of up to {voxels.max(initial=0)} into the mask: "
+                f"expected {np.prod(self.shape)} of 0 or 1"
+            )
+        return voxels.reshape(self.shape).view(bool)
+
+    def remove(self) -> None:
+        """Delete the files."""
+        shutil.rmtree(self._folder, ignore_errors=True)

@@ -1,0 +1,61 @@
+"""Start and stop the processes of models that run outside this one."""
+
+import contextlib
+import os
+import shlex
+import signal
+import subprocess
+from collections.abc import Sequence
+from typing import Any
+
+from synthfm_env.errors import InputError
+
+# Children get a process group of their own, so that what they start ends with them.
+_OWN_GROUP: dict[str, Any] = {"start_new_session": True} if os.name == "posix" else {}
+
+
+def split_command(command: str, what: str) -> list[str]:
+    """Split a command line as a shell does, without running one.
+
+    Args:
+        command: for example ``"/envs/other/bin/python serve_model.py --size large"``.
+        what: begins the message, for example ``"bridge:"``.
+
+    Raises:
+        InputError: it is empty, or its quotes do not match.
+    """
+    try:
+        parts = shlex.split(command)
+    except ValueError as error:
+        raise InputError(f"{what}{command}: cannot be split into words: {error}") from None
+    if not parts:
+        raise InputError(f"{what}: the command is missing; give it behind the colon, for example {what}python model.py")
+    return parts
+
+
+def start_process(command: Sequence[str], what: str, **options: Any) -> subprocess.Popen[bytes]:
+    """Start a command.
+
+    Args:
+        command: program and arguments.
+        what: begins the message.
+        options: of ``subprocess.Popen``.
+
+    Raises:
+        InputError: the program cannot be started.
+    """
+    try:
+        return subprocess.Popen(list(command), **_OWN_GROUP, **options)
+    except OSError as error:
+        raise InputError(
+            f"{what}{shlex.join(command)}: cannot be started: {error.strerror or error}; check the program's path"
+        ) from None
+
+
+def kill_process(process: subprocess.Popen[bytes]) -> int:
+    """End a process and what it started, at once, and return its exit code."""
+    if os.name == "posix" and process.returncode is None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+    process.kill()
+    return process.wait()

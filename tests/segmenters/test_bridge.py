@@ -1,0 +1,150 @@
+"""Models in processes of their own: the same masks, and every way to misbehave is a typed outcome."""
+
+import shlex
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from synthfm_env.errors import InputError, SegmenterError, SegmenterTimeoutError
+from synthfm_env.prompts import Click
+from synthfm_env.segmenters import make_segmenter
+from synthfm_env.segmenters.bridge import BridgeSegmenter
+from synthfm_env.testing import check_segmenter
+
+HERE = Path(__file__).parent
+PYTHON = shlex.quote(sys.executable)
+GEODESIC = f"{PYTHON} -m synthfm_env.segmenters.bridge geodesic"
+TEMPLATE = f"{PYTHON} {shlex.quote(str(HERE.parents[1] / 'docs' / 'reference' / 'segmenters' / 'bridge_template.py'))}"
+SHAPE = (6, 24, 32)
+MM = (2.0, 1.0, 1.0)
+CLICKS = [Click((3, 12, 16)), Click((3, 2, 2), False), Click((1, 12, 18))]
+
+
+def hostile(mood: str, limit: float = 60.0) -> BridgeSegmenter:
+    return BridgeSegmenter(f"{PYTHON} {shlex.quote(str(HERE / 'hostile_model.py'))} {mood}", limit)
+
+
+def image(seed: int = 0) -> np.ndarray:
+    picture = np.random.default_rng(seed).integers(0, 60, SHAPE, dtype=np.uint8)
+    picture[1:5, 6:18, 8:24] += 120
+    return picture
+
+
+@pytest.fixture(scope="module")
+def geodesic() -> BridgeSegmenter:
+    return BridgeSegmenter(GEODESIC)
+
+
+def test_a_bridged_segmenter_keeps_the_contract(geodesic: BridgeSegmenter) -> None:
+    check_segmenter(geodesic)
+
+
+def test_the_template_of_the_docs_keeps_the_contract_and_has_forty_lines() -> None:
+    check_segmenter(BridgeSegmenter(TEMPLATE))
+    lines = Path(shlex.split(TEMPLATE)[1]).read_text().splitlines()
+    assert sum(bool(line.strip()) for line in lines) <= 45
+
+
+def test_masks_over_the_bridge_equal_those_in_process(geodesic: BridgeSegmenter) -> None:
+    with geodesic.start(image(), MM) as bridged, make_segmenter("geodesic").start(image(), MM) as here:
+        for click in CLICKS:
+            assert np.array_equal(bridged.add(click).mask, here.add(click).mask)
+        assert np.array_equal(bridged.undo().mask, here.undo().mask)
+        other = Click((2, 20, 30), False)
+        assert np.array_equal(bridged.add(other).mask, here.add(other).mask)
+        together = [Click((2, 2, 2), False), Click((4, 12, 12))]
+        assert np.array_equal(bridged.prompt(together).mask, here.prompt(together).mask)
+
+
+def test_encoding_is_charged_once(geodesic: BridgeSegmenter) -> None:
+    with geodesic.start(image(), MM) as session:
+        assert session.add(CLICKS[0]).seconds.encode > 0
+        assert session.add(CLICKS[1]).seconds.encode == 0
+
+
+@pytest.mark.parametrize(
+    ("mood", "message"),
+    [
+        ("dies", "died .exit code 9.*out of memory"),
+        ("garbage", "Loading weights"),
+        ("endless", "expected one line of JSON"),
+        ("list", r"\[1, 2\]"),
+        ("other-grid", r"shape \[1, 2, 3\]"),
+        ("short-file", "wrote 5 voxels"),
+        ("seven", "up to 7"),
+        ("missing-file", "cannot be read"),
+        ("stale", "answered the call 1"),
+        ("fails", "CUDA out of memory"),
+    ],
+)
+def test_a_model_that_misbehaves_costs_its_click_and_is_played_on(mood: str, message: str) -> None:
+    segmenter = hostile(mood)
+    with segmenter.start(image(), MM) as session:
+        session.add(CLICKS[0])
+        with pytest.raises(SegmenterError, match=message):
+            session.add(CLICKS[1])
+        assert session.clicks == (CLICKS[0],)
+    with segmenter.start(image(), MM) as session:
+        assert session.add(CLICKS[0]).mask.sum() == 1
+
+
+def test_a_model_that_hangs_is_ended_after_its_time_limit() -> None:
+    segmenter = hostile("hangs", limit=1.0)
+    with segmenter.start(image(), MM) as session:
+        session.add(CLICKS[0])
+        with pytest.raises(SegmenterTimeoutError, match=r"no answer to 'prompt' within 1 s"):
+            session.add(CLICKS[1])
+        assert session.clicks == (CLICKS[0],)
+
+
+def test_a_process_that_died_once_is_started_again_with_all_prompts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ONCE", str(tmp_path / "died"))
+    segmenter = hostile("dies")
+    with segmenter.start(image(), MM) as session, segmenter.start(image(), MM) as beside:
+        session.add(CLICKS[0])
+        beside.add(CLICKS[0])
+        with pytest.raises(SegmenterError):
+            session.add(CLICKS[1])
+        assert session.add(CLICKS[1]).mask.sum() == 2
+        assert beside.add(CLICKS[1]).mask.sum() == 2
+
+
+def test_a_refused_prompt_is_the_users_error_and_seconds_that_make_no_sense_do_not_count() -> None:
+    with hostile("refuses").start(image(), MM) as session:
+        session.add(CLICKS[0])
+        with pytest.raises(InputError, match="only one click, please"):
+            session.add(CLICKS[1])
+    with hostile("strange-seconds").start(image(), MM) as session:
+        session.add(CLICKS[0])
+        assert session.add(CLICKS[1]).seconds.encode == 0
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        ("", "the command is missing"),
+        ("'unbalanced", "cannot be split"),
+        ("/no/such/program", "cannot be started: No such file"),
+        (f"{PYTHON} {HERE / 'hostile_model.py'} dies-at-hello", "died .exit code 1.; .*no such weights"),
+        (f"{PYTHON} {HERE / 'hostile_model.py'} garbage-at-hello", "Welcome!"),
+        (f"{PYTHON} {HERE / 'hostile_model.py'} other-version", "speaks version 99"),
+        (f"{PYTHON} {HERE / 'hostile_model.py'} other-abilities", "telepathy"),
+        (f"{PYTHON} -m synthfm_env.segmenters.bridge geodesick", "did you mean geodesic"),
+        (f"{PYTHON} -m synthfm_env.segmenters.bridge", "usage:"),
+    ],
+)
+def test_a_command_that_serves_no_model_is_refused_at_once(command: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        BridgeSegmenter(command)
+
+
+def test_a_closed_session_leaves_no_files_behind(geodesic: BridgeSegmenter) -> None:
+    session = geodesic.start(image(), MM)
+    folder = Path(session._files.image["path"]).parent  # type: ignore[attr-defined]
+    assert folder.is_dir()
+    session.close()
+    assert not folder.exists()

@@ -1,0 +1,84 @@
+"""The random walker: what a click does on synthetic shapes, and that cost is bounded."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from synthfm_env.metrics import dice
+from synthfm_env.prompts import Click
+from synthfm_env.segmenters import random_walker as module
+from synthfm_env.segmenters.random_walker import RandomWalker
+from synthfm_env.testing import check_segmenter
+
+MM = (1.0, 1.0, 1.0)
+
+
+def ball(shape: tuple[int, int, int], radius: float, spacing: tuple[float, float, float] = MM) -> np.ndarray:
+    away = [(i - (n - 1) / 2) * s for i, n, s in zip(np.indices(shape), shape, spacing, strict=True)]
+    return np.asarray(sum(a**2 for a in away) <= radius**2)
+
+
+def noisy(truth: np.ndarray) -> np.ndarray:
+    return np.clip(80 + 70 * truth + np.random.default_rng(0).normal(0, 6, truth.shape), 0, 255).astype(np.uint8)
+
+
+def segment(image: np.ndarray, clicks: list[Click], spacing: tuple[float, float, float] = MM) -> np.ndarray:
+    with RandomWalker().start(image, spacing) as session:
+        return session.prompt(clicks).mask
+
+
+def test_the_contract_is_kept() -> None:
+    check_segmenter(RandomWalker())
+
+
+@pytest.mark.parametrize(("shape", "spacing"), [((1, 61, 61), MM), ((31, 41, 41), MM), ((11, 61, 61), (5.0, 1.0, 1.0))])
+def test_one_click_finds_a_noisy_ball(shape: tuple[int, int, int], spacing: tuple[float, float, float]) -> None:
+    truth = ball(shape, 12, spacing)
+    centre = Click(tuple(n // 2 for n in shape))  # type: ignore[arg-type]
+    assert dice(segment(noisy(truth), [centre], spacing), truth) > 0.9
+
+
+def test_clicked_voxels_get_their_label_and_without_a_positive_click_nothing_is_inside() -> None:
+    image = np.full((5, 15, 15), 90, np.uint8)
+    clicks = [Click((2, 7, 7)), Click((0, 0, 0)), Click((2, 7, 8), False)]
+    mask = segment(image, clicks)
+    assert [bool(mask[click.zyx]) for click in clicks] == [True, True, False]
+    assert not segment(image, [Click((2, 7, 7), False)]).any()
+
+
+def test_the_unit_of_spacing_and_mirrored_axes_do_not_matter() -> None:
+    truth = ball((9, 31, 31), 8, (2.0, 1.0, 1.0))
+    image = noisy(truth)
+    clicks = [Click((4, 15, 15)), Click((4, 15, 27), False)]
+    expected = segment(image, clicks, (2.0, 1.0, 1.0))
+    assert np.mean(segment(image, clicks, (0.2, 0.1, 0.1)) != expected) < 1e-3
+    for axis in range(3):
+        mirrored = [
+            Click(tuple(image.shape[a] - 1 - i if a == axis else i for a, i in enumerate(c.zyx)), c.positive)  # type: ignore[arg-type]
+            for c in clicks
+        ]
+        found = segment(np.flip(image, axis), mirrored, (2.0, 1.0, 1.0))
+        assert np.mean(np.flip(found, axis) != expected) < 1e-3
+
+
+@pytest.mark.parametrize("shape", list(itertools.product((1, 2), (1, 3), (1, 4))))
+def test_tiny_images_are_answered(shape: tuple[int, int, int]) -> None:
+    image = np.arange(np.prod(shape), dtype=np.uint8).reshape(shape)
+    for click in (Click((0, 0, 0)), Click((0, 0, 0), False)):
+        assert segment(image, [click])[0, 0, 0] == click.positive
+
+
+def test_a_large_volume_is_solved_on_a_bounded_grid(monkeypatch: pytest.MonkeyPatch) -> None:
+    truth = ball((31, 61, 61), 13)
+    monkeypatch.setattr(module, "MAX_VOXELS", 8000)
+    sizes = []
+    solve = module.random_walker
+
+    def watched(data: np.ndarray, *args: object, **kwargs: object) -> np.ndarray:
+        sizes.append(data.size)
+        return solve(data, *args, **kwargs)
+
+    monkeypatch.setattr(module, "random_walker", watched)
+    assert dice(segment(noisy(truth), [Click((15, 30, 30))]), truth) > 0.85
+    assert max(sizes) <= 8000
