@@ -21,11 +21,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="+", type=Path)
     parser.add_argument("--against", action="append", metavar="PROTOCOL", help="again for more; five by default")
+    parser.add_argument("--trust-plugins", action="store_true", help="open files and code that the runs name")
     arguments = parser.parse_args()
     rules = arguments.against or list(RULES)
     if "ritm-3d-v1" not in rules:
         rules.append("ritm-3d-v1")  # which the noise is fitted beside
-    replayed = [one for folder in arguments.runs for one in replay_beside(folder, rules)]
+    replayed = [
+        one for folder in arguments.runs for one in replay_beside(folder, rules, trusted=arguments.trust_plugins)
+    ]
     pairs = [pair for one in replayed for pair in one.pairs]
 
     print("| person | protocol | clicks | distance in mm: median (quartiles) | same sign |")

@@ -48,7 +48,7 @@ def shaky(tmp_path_factory):
 
 
 def test_who_clicks_as_a_rule_has_no_distance_from_it(exact):
-    pairs = [pair for one in replay_beside(exact, ["ritm-3d-v1", "synthfm-mm-v1"]) for pair in one.pairs]
+    pairs = [pair for one in replay_beside(exact, ["ritm-3d-v1", "synthfm-mm-v1"], trusted=True) for pair in one.pairs]
     ritm = [pair for pair in pairs if pair.rule == "ritm-3d-v1"]
     assert len(ritm) >= 6
     assert all(pair.distance_mm == 0 and pair.same_sign and not pair.slipped for pair in ritm)
@@ -58,7 +58,7 @@ def test_who_clicks_as_a_rule_has_no_distance_from_it(exact):
 
 
 def test_who_clicks_beside_a_rule_is_at_a_distance_in_mm(shaky):
-    pairs = [pair for one in replay_beside(shaky, ["ritm-3d-v1"]) for pair in one.pairs]
+    pairs = [pair for one in replay_beside(shaky, ["ritm-3d-v1"], trusted=True) for pair in one.pairs]
     assert any(pair.distance_mm > 0 for pair in pairs)
     assert all(pair.same_sign for pair in pairs)
     spacing = (3.0, 1.0, 1.5)
@@ -78,7 +78,7 @@ def test_the_fit_finds_the_noise_that_was_put_in():
 
 
 def test_people_agree_with_themselves_and_less_with_others(exact, shaky):
-    one, two = (replay_beside(folder, []) for folder in (exact, shaky))
+    one, two = (replay_beside(folder, [], trusted=True) for folder in (exact, shaky))
     (values,) = agreement([*one, *two]).values()
     assert len(values) == 2
     assert all(0.5 < value <= 1 for value in values)
@@ -93,7 +93,9 @@ def test_a_run_without_people_is_refused(tmp_path):
 @pytest.mark.slow
 def test_the_study_prints_its_tables(exact, shaky):
     script = Path(__file__).parents[2] / "benchmarks" / "studies" / "people.py"
-    done = subprocess.run([sys.executable, script, exact, shaky], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, script, "--trust-plugins", exact, shaky], capture_output=True, text=True, check=True
+    )
     assert "| human:exact | ritm-3d-v1 |" in done.stdout
     assert "| human:exact | human:shaky | 2 |" in done.stdout
     assert "human-noise-v1: jitter_mm = " in done.stdout

@@ -14,6 +14,7 @@ from synthfm_agents import make_clicker
 from synthfm_agents.person import is_person
 from synthfm_agents.protocol import ClickProtocol, Scene
 from synthfm_bench.execution.resume import suite_of
+from synthfm_bench.execution.trust import check_trusted
 from synthfm_bench.plan import Task, make_plan
 from synthfm_bench.play.person_episode import PersonPlayer, Thought
 from synthfm_bench.results.episode_result import Episode
@@ -82,21 +83,25 @@ class Replayed:
     mask: NDArray[np.bool_]
 
 
-def replay_beside(folder: Path, rules: Sequence[str]) -> list[Replayed]:
+def replay_beside(folder: Path, rules: Sequence[str], *, trusted: bool = False) -> list[Replayed]:
     """Replay a person's run, asking rules before each of their clicks where they would click.
 
     Args:
         folder: of the run.
         rules: click protocols; one that stops in a state gives no pair there.
+        trusted: whether code and files that ``run.json`` names may be imported and opened.
 
     Raises:
-        InputError: no run, no person in it, or no click protocol of that name.
+        InputError: no run, no person in it, no click protocol of that name, or a run that names code or files and is
+            not trusted.
     """
     recorded = {one.episode_id: one for one in read_run(folder).episodes if is_person(one.steps[0].protocol)}
     if not recorded:
         raise InputError(f"{folder}: holds no episode of a person; `synthfm play` makes some")
     clickers = {name: _protocol(name) for name in rules}
     suite = suite_of(folder)
+    if not trusted:
+        check_trusted(suite, folder, "this study")
     with closing(PersonPlayer(suite, "")) as player:
         return [
             _replayed(player, task, recorded[task.episode_id], clickers)
