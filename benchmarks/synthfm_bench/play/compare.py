@@ -128,12 +128,12 @@ def agreement(replayed: Sequence[Replayed]) -> dict[tuple[str, str], list[float]
     """Return Dice between the last masks of two people, one value for each structure that both clicked."""
     by_structure: dict[tuple[str, ...], list[Replayed]] = defaultdict(list)
     for one in replayed:
-        first = one.episode.steps[0]
-        by_structure[first.data_id, first.image_id, first.structure, first.model].append(one)
+        step = one.episode.steps[0]
+        by_structure[step.data_id, step.image_id, step.structure, step.model].append(one)
     found: dict[tuple[str, str], list[float]] = defaultdict(list)
     for same in by_structure.values():
-        for one, two in itertools.combinations(same, 2):
-            first, second = sorted((one, two), key=lambda each: each.episode.clicker)
+        for pair in itertools.combinations(same, 2):
+            first, second = sorted(pair, key=lambda each: each.episode.clicker)
             found[first.episode.clicker, second.episode.clicker].append(float(dice(first.mask, second.mask)))
     return dict(found)
 
