@@ -11,6 +11,7 @@ import cc3d
 import edt
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from synthfm_env.error_regions import ISOTROPIC, Voxel, as_voxel, bounding_box, deepest
 from synthfm_env.prompts import Click
@@ -89,7 +90,8 @@ class Candidates:
               in radii of the structure;
             - region_volume: log10 of its mm³; region_share: of the truth's (blind: the mask's) volume, at most 2;
             - from_positive, from_negative: distance to the nearest click of that sign, in radii, at most 4;
-            - mean_logit: over 3³ voxels, -1 to 1 for -8 to 8; without logits 1 inside the mask and -1 outside;
+            - mean_logit: over 3³ voxels, -1 to 1 for -8 to 8; without logits, as for all oracles of this project, 1
+              inside the mask and -1 outside;
             - grey_from_positive, grey_from_negative: difference of the grey of 3³ voxels to that at the nearest such
               click, in deviations of the image; grey_spread: their deviation, in the same unit;
             - border_mm: oracles: distance to the truth's border, log(1 + d); blind: to the mask's;
@@ -145,50 +147,67 @@ def oracle_candidates(scene: Scene, count: int) -> Candidates:
 
 
 def blind_candidates(scene: Scene, count: int) -> Candidates:
-    """Propose clicks from the mask and the logits alone, four kinds in turn.
+    """Propose clicks from image, mask and logits alone, five kinds in turn.
 
-    1. The voxel of which the segmenter is least sure, positive; without logits the one nearest to the mask's border.
-    2. The same voxel, negative.
-    3. Positive: the voxel of the mask that is deepest in it and farthest from all clicks.
-    4. Negative: the voxel just outside the mask that is farthest from all clicks.
+    1. Grow: positive, outside the mask and near it, of a grey like that at the positive clicks.
+    2. Cut: negative, in the mask, of another grey.
+    3. Hold: positive, deep in the mask, far from all clicks and of a like grey.
+    4. Wall: negative, just outside the mask, far from all clicks and of another grey.
+    5. Doubt: the voxel of which the segmenter is least sure, with either sign; without logits the one nearest to the
+       mask's border.
 
-    Points of one kind are at least a third of the mask's radius apart from each other and from the clicks.
+    Greys are means of 3³ voxels, in deviations of the image. Points of one kind are at least a third of the mask's
+    radius apart from each other and from the clicks.
 
     Args:
         scene: its truth is not read.
         count: how many at most, 1 or more.
     """
-    box = bounding_box(scene.mask, _MARGIN)
+    reach = [max(_MARGIN, int(np.ceil(scene.radius / mm))) for mm in scene.spacing]
+    box = bounding_box(scene.mask, max(reach))
     if box is None:
         return Candidates((), np.zeros((0, len(FEATURES)), np.float32))
-    mask = scene.mask[box]
+    mask, corner, radius = scene.mask[box], np.array([side.start for side in box]), scene.radius
     inside, outside = _distances(mask, scene.spacing)
     logits = _at_full_size(scene, box, inside - outside)
-    corner = np.array([side.start for side in box])
     far = _distance_to(mask.shape, [np.subtract(click.zyx, corner) for click in scene.clicks], scene.spacing)
-    step = float(max(scene.spacing))
-    near = ~mask & (outside <= 2 * step)
-    maps: tuple[tuple[NDArray[np.floating], tuple[bool, ...]], ...] = (
-        (np.where(far > 0, -np.abs(logits), -np.inf), (True, False)),
-        (np.where(mask, np.minimum(2 * inside, far), -np.inf), (True,)),
-        (np.where(near, far, -np.inf), (False,)),
+    unlike = _unlike(scene, box)
+    far = np.where(far < _NEAR * radius, -np.inf, np.minimum(far / radius, 1.0))
+    depth, gap = np.minimum(inside / radius, 0.5), outside / radius
+    kinds: tuple[tuple[NDArray[np.floating], tuple[bool, ...]], ...] = (
+        (np.where(~mask & (gap < 1), np.minimum(far, 0) - unlike - gap, -np.inf), (True,)),
+        (np.where(mask, np.minimum(far, 0) + unlike + depth, -np.inf), (False,)),
+        (np.where(mask, far + 2 * depth - unlike, -np.inf), (True,)),
+        (np.where(~mask & (gap < 0.5), far + unlike - gap, -np.inf), (False,)),
+        (np.minimum(far, 0) - np.abs(logits), (True, False)),
     )
-    streams = [_peaks(score, scene.spacing, _NEAR * scene.radius) for score, _ in maps]
+    streams = [_peaks(score, scene.spacing, _NEAR * radius) for score, _ in kinds]
     chosen: list[tuple[Voxel, bool]] = []
     while len(chosen) < count:
         before = len(chosen)
-        for stream, (_, signs) in zip(streams, maps, strict=True):
-            place = next(stream, None)
+        for stream, (_, signs) in zip(streams, kinds, strict=True):
+            place = next(stream, None) if len(chosen) < count else None
             if place is not None:
                 chosen += [(as_voxel(np.add(place, corner)), positive) for positive in signs]
         if len(chosen) == before:
             break
     chosen = list(dict.fromkeys(chosen))[:count]
+    step = float(max(scene.spacing))
     volume = float(np.count_nonzero(mask) * np.prod(scene.spacing))
     depths = [float(max(inside[at], outside[at])) for at in (_inner(voxel, corner) for voxel, _ in chosen)]
     measures = [(depth, depth / step, volume) for depth in depths]
     border = _field(inside + outside, corner)
     return _described(scene, [Click(voxel, positive) for voxel, positive in chosen], measures, border, 0.0)
+
+
+def _unlike(scene: Scene, box: tuple[slice, slice, slice]) -> NDArray[np.float64]:
+    """Return how far the grey of each voxel of a box is from that at the nearest-grey positive click, at most 2."""
+    deviation = max(float(scene.image[::2, ::2, ::2].std()), 4.0)
+    smooth = ndimage.uniform_filter(scene.image[box].astype(np.float32), 3, mode="nearest")
+    greys = [_grey(scene.image, click.zyx)[0] for click in scene.clicks if click.positive]
+    if not greys:
+        return np.zeros(smooth.shape)
+    return np.minimum(np.min([np.abs(smooth - grey) for grey in greys], axis=0) / deviation, 2.0)
 
 
 class _Region:

@@ -4,6 +4,7 @@
 downloads at first use, so these tests apply the rule without it.
 """
 
+import ast
 import io
 import re
 import tokenize
@@ -18,7 +19,11 @@ SWAPS = dict(line.strip().rsplit(": ", 1) for line in RULE.partition("swap:\n")[
 REJECTED = re.compile("|".join(rf"\b(?:{pattern})\b" for pattern in SWAPS), flags=re.IGNORECASE)
 OPENINGS = re.compile(r"(What|Where|How|Which|Who)\b")
 PACKAGES = ("synthfm_env", "agents/synthfm_agents", "train/synthfm_train", "benchmarks", "examples")
-SOURCES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
+PENDING = set((ROOT / "tests" / "prose_pending.txt").read_text("utf-8").split())
+"""Sources that were not reworded yet. The list only gets shorter: take a file out when it is done."""
+
+FOUND = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
+SOURCES = [path for path in FOUND if path.relative_to(ROOT).as_posix() not in PENDING]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "synthfm_env" / "weights").glob("*.md")])
 
 
@@ -48,3 +53,17 @@ def test_the_rule_finds_what_it_rejects():
 def test_pages_have_no_rejected_word(page):
     text = re.sub(r"^```.*?^```", lambda block: "\n" * block[0].count("\n"), page.read_text(), flags=re.M | re.S)
     assert list(rejected_in(text)) == []
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=named)
+def test_sources_have_no_rejected_word(path):
+    found = [hit for line, text in prose_of(path.read_text("utf-8")) for hit in rejected_in(text, line)]
+    assert found == []
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=named)
+def test_docstrings_begin_with_a_verb_or_a_name(path):
+    documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    nodes = (node for node in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(node, documented))
+    texts = [text for node in nodes if (text := ast.get_docstring(node))]
+    assert [text.splitlines()[0] for text in texts if OPENINGS.match(text)] == []

@@ -10,6 +10,7 @@ from synthfm_agents.blind.center import CentreClicker
 from synthfm_agents.blind.ppo.clicker import LearnedClicker
 from synthfm_agents.blind.random import RandomClicker
 from synthfm_agents.blind.uncertain import UncertainClicker
+from synthfm_agents.candidates.clicker import BlindPPO, OracleImitation, OraclePPO
 from synthfm_agents.person import is_person, make_person
 from synthfm_agents.protocol import ClickProtocol
 from synthfm_agents.protocols.cvpr25 import Cvpr25
@@ -47,6 +48,9 @@ _OTHERS: tuple[type[Clicker], ...] = (
     CentreClicker,
     UncertainClicker,
     LearnedClicker,
+    BlindPPO,
+    OraclePPO,
+    OracleImitation,
     Greedy,
     HumanNoise,
 )

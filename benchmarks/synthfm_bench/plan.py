@@ -14,6 +14,7 @@ from synthfm_bench.execution.probe import Broken, probe
 from synthfm_bench.players import build_clicker, build_segmenter, describe_clicker, describe_segmenter, own_code
 from synthfm_bench.results.provenance import hash_of_name
 from synthfm_bench.suite import BundledData, Choice, Data, DatasetData, FileData, Suite, SyntheticData
+from synthfm_env.envs.start_prompt import Start
 from synthfm_env.errors import InputError, unknown_name
 from synthfm_env.printable import printable
 from synthfm_env.segmenters import Segmenter
@@ -22,6 +23,9 @@ from synthfm_env.volumes import Volume, bundled_volume, load_volume
 from synthfm_env.volumes.datasets import Item, get_layout, wanted_ids
 
 VOLUME_ENV = "SynthFM/Volume-v0"
+EPISODE_ARGUMENTS = ("max_clicks", "reveal_truth", "start")
+"""Of what ``env_spec`` returns, the arguments that every env takes."""
+
 SHOWN = 3
 MOST_ID = 2_000
 
@@ -117,13 +121,15 @@ def open_volume(case: Case) -> Volume:
             raise AssertionError("a synthetic case has no volume to open")
 
 
-def env_spec(data: Data, clicks: int) -> dict[str, Any]:
+def env_spec(data: Data, clicks: int, start: str = "empty") -> dict[str, Any]:
     """Return the id and the JSON-able arguments of the env of a group, beside segmenter and structure.
 
     Raises:
         InputError: a synthetic env that is unknown.
     """
-    common = {"max_clicks": clicks, "reveal_truth": True}
+    common: dict[str, Any] = {"max_clicks": clicks, "reveal_truth": True}
+    if start != "empty":
+        common["start"] = start
     match data:
         case SyntheticData():
             # Gymnasium imports a module that an id names, so only ids of this package may reach it.
@@ -239,6 +245,7 @@ def _segmenters(suite: Suite, broken: dict[tuple[Who, str], Broken]) -> tuple[di
     for choice in suite.segmenters:
         if not own_code(choice):
             stand_in = build_segmenter(choice)
+            Start(suite.start, None, None).check(stand_in)
             models[choice.label] = describe_segmenter(choice, stand_in)
             continue
         answer = probe("segmenter", choice, suite.time_limit_s, suite.memory_limit_mib)

@@ -220,6 +220,7 @@ class Suite(_Strict):
         segmenters: names, checkpoint paths, or tables of ``use``, ``name`` and ``params``.
         clickers: the same.
         clicks: click budget of an episode.
+        start: prompt that every episode begins with, as ``PromptEnv`` has it; a start click is none of the budget.
         seed: all case seeds and clicker seeds follow from it.
         targets: Dice values for the number of clicks (NoC).
         tolerance_mm: of the normalised surface Dice.
@@ -234,6 +235,7 @@ class Suite(_Strict):
     segmenters: Choices
     clickers: Choices
     clicks: int = Field(default=10, ge=1, le=MOST_CLICKS)
+    start: Literal["empty", "click", "box", "mask"] = "empty"
     seed: int = Field(default=0, ge=0, lt=2**63)
     targets: Annotated[tuple[Annotated[float, Field(gt=0, le=1)], ...], AfterValidator(_distinct)] = (0.8, 0.85, 0.9)
     tolerance_mm: float = Field(default=2.0, ge=0, allow_inf_nan=False)
@@ -355,7 +357,7 @@ def with_choices(
     fields: dict[str, Any] = {key: getattr(suite, key) for key in Suite.model_fields}
     fields |= given | {"data": tuple(_fewer(group, cases) for group in placed)}
     if data:
-        fields["description"] = f"one volume of one's own: {data.image.name}"
+        fields["description"] = f"one volume of one's own: {printable(data.image.name)}"
     return parse_suite(fields, suite.name)
 
 

@@ -352,6 +352,16 @@ class PromptEnv(gym.Env[Observation, NDArray[np.integer]], ABC):
         click = read_action(action, self._shape)
         return click if episode.running else None
 
+    def observe(self) -> tuple[Observation, dict[str, Any]]:
+        """Return observation and info of the episode as it stands, as ``reset`` and ``step`` last did.
+
+        Raises:
+            gymnasium.error.ResetNeeded: no episode began.
+        """
+        if self._episode is None:
+            raise ResetNeeded("no episode began: call env.reset() before env.observe()")
+        return self._observe(self._episode), self._info(self._episode)
+
     def finish_step(self, click: Click | None, prediction: Prediction | None = None) -> Step:
         """Return what ``step`` returns, after a click or, for None, after a stop.
 

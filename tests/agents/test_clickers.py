@@ -9,7 +9,7 @@ from synthfm_env import InputError
 from synthfm_env.envs.actions import read_action, stop_action
 
 SHAPE = (6, 18, 20)
-ASKING = ("uncertain", "greedy-v1")
+ASKING = ("uncertain", "blind-ppo-v1", "greedy-v1")
 
 
 def make(name):
@@ -107,8 +107,8 @@ def test_own_clicker_by_path():
         ("ritm-3d-v2", "did you mean ritm-3d-v1"),
         ("no_such_package.module:Thing", "No module named 'no_such_package'"),
         (f"{__name__}:Missing", "has no attribute 'Missing'"),
-        (f"{__name__}:SHAPE", "is no clicker"),
-        (f"{__name__}:Unfinished", "is no clicker"),
+        (f"{__name__}:SHAPE", "is no subclass of synthfm_agents.Clicker"),
+        (f"{__name__}:Unfinished", "is abstract: it lacks act"),
         (":Thing", "package.module:Class"),
     ],
 )

@@ -102,6 +102,19 @@ def test_failures_are_rows_of_the_board(tmp_path, own):
     assert all(len(row.curve) == 3 for row in rows)
 
 
+def test_a_suite_may_begin_episodes_with_a_click(tmp_path, own):
+    played = {}
+    for start in ("empty", "click"):
+        chosen = suite(own, segmenters=("geodesic",), clickers=("random",), start=start)
+        played[start] = read_run(run(chosen, tmp_path / start).folder)
+        arguments = played[start].about["envs"]["own volume"]["kwargs"]
+        assert arguments.get("start", "empty") == start
+    first = {start: np.mean([episode.dice[0] for episode in read.episodes]) for start, read in played.items()}
+    assert first["click"] > first["empty"], "a random click corrects an answer that there is already"
+    with pytest.raises(InputError, match="segmenter 'geodesic' takes no box as a prompt"):
+        make_plan(suite(own, segmenters=("geodesic",), clickers=("random",), start="box"))
+
+
 def test_every_structure_is_played_unless_some_are_named(tmp_path, own):
     every = make_plan(with_choices(suite(), data=own))
     assert [(task.case.case_id, task.structure) for task in every.tasks[:4:2]] == [("scan", 1), ("scan", 4)]

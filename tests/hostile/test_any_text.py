@@ -1,11 +1,14 @@
 """Random JSON and TOML as suites and recipes: read, or refused in one line; never another exception."""
 
+import json
+import os
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from refusals import result_or_refusal
 
-from synthfm_bench.suite import Suite, load_suite, parse_suite
+from synthfm_bench.suite import Suite, load_suite, own_volume, parse_suite, with_choices
 from synthfm_env.errors import InputError
 from synthfm_env.synthesis import load_recipe
 from synthfm_env.synthesis.recipe import Recipe as GeneratorRecipe
@@ -24,6 +27,14 @@ SUITE = {
     "data": [{"kind": "synthetic", "name": "s", "shape": [8, 32, 32], "cases": 1}],
 }
 GROUP = ["kind", "name", "shape", "cases", "env", "recipe", "layout", "path", "part", "image", "label", "structures"]
+
+
+def test_a_file_name_that_is_not_utf8_can_be_played_and_recorded(tmp_path):
+    image = tmp_path / os.fsdecode(b"bad\xff.nii")
+    suite = with_choices(load_suite("quick"), data=own_volume(image, image))
+    about = json.dumps(suite.model_dump(mode="json"))
+    assert parse_suite(json.loads(about), "again") == suite
+    assert suite.description.endswith("bad\\xff.nii")
 
 
 @given(key=st.sampled_from([*Suite.model_fields, "other"]), value=values)

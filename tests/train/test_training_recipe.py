@@ -69,5 +69,5 @@ def test_a_missing_or_broken_file_is_named(tmp_path):
         load_recipe(str(tmp_path / "gone.toml"))
     bad = tmp_path / "bad.toml"
     bad.write_text("name = [")
-    with pytest.raises(InputError, match="not TOML"):
+    with pytest.raises(InputError, match="is not valid TOML"):
         load_recipe(str(bad))

@@ -19,8 +19,8 @@ _ENDS: dict[str, type[KeyboardInterrupt]] = {
 def gentle_interrupt() -> Iterator[Callable[[], bool]]:
     """Note the first Ctrl-C, SIGTERM or SIGHUP instead of raising; a second one raises at once.
 
-    A KeyboardInterrupt that leaves the block becomes the one of the signal that was noted. A signal that is ignored
-    stays so. Outside the main thread, where Python takes no signal handlers, nothing changes.
+    A KeyboardInterrupt that leaves the block becomes the one of the signal that was noted. SIGTERM and SIGHUP that
+    are ignored stay so. Outside the main thread, where Python takes no signal handlers, nothing changes.
 
     Yields:
         Returns True once a signal was noted.
@@ -39,7 +39,7 @@ def gentle_interrupt() -> Iterator[Callable[[], bool]]:
     numbers = [getattr(signal, name) for name in _ENDS if hasattr(signal, name)]
     before = {number: signal.getsignal(number) for number in numbers}
     for number in numbers:
-        if before[number] is not signal.SIG_IGN:
+        if number == signal.SIGINT or before[number] is not signal.SIG_IGN:  # nohup ignores SIGHUP
             signal.signal(number, note)
     try:
         yield lambda: bool(noted)

@@ -12,6 +12,7 @@ from synthfm_bench.cli.generate import generate
 from synthfm_bench.cli.list import list_
 from synthfm_bench.cli.messages import complain, status_of, stop_as_on_ctrl_c
 from synthfm_bench.cli.play import play
+from synthfm_bench.cli.record import record
 from synthfm_bench.cli.report import report
 from synthfm_bench.cli.segment import segment
 from synthfm_bench.cli.serve import serve
@@ -40,6 +41,7 @@ app.command()(serve)
 app.command()(play)
 app.command("list")(list_)
 app.command()(generate)
+app.command()(record)
 app.command()(train)
 
 

@@ -20,7 +20,7 @@ from synthfm_bench.execution.foreign_calls import (
     quietly,
 )
 from synthfm_bench.execution.peak_memory import PeakMemory
-from synthfm_bench.plan import Case, Task, env_spec, open_volume
+from synthfm_bench.plan import EPISODE_ARGUMENTS, Case, Task, env_spec, open_volume
 from synthfm_bench.players import build_clicker, build_segmenter, describe_clicker, describe_segmenter, own_code
 from synthfm_bench.results.step_record import FAILURES, StepRecord
 from synthfm_bench.suite import Choice, Suite, SyntheticData, tolerance_of
@@ -107,13 +107,13 @@ class Player:
         if self._env is not None and self._env[0] == key:
             return self._env[1]
         self.close(watch)
-        spec = env_spec(case.data, self._suite.clicks)
+        spec = env_spec(case.data, self._suite.clicks, self._suite.start)
         kwargs = spec["kwargs"]
         if not synthetic:
             image = (case.data.name, case.image_id)
             if self._volume is None or self._volume[0] != image:
                 self._volume = image, open_volume(case)
-            kwargs = {name: kwargs[name] for name in ("max_clicks", "reveal_truth")} | {"image": self._volume[1]}
+            kwargs = {name: kwargs[name] for name in EPISODE_ARGUMENTS if name in kwargs} | {"image": self._volume[1]}
         self._env = key, gym.make(spec["id"], disable_env_checker=True, segmenter=segmenter, **kwargs)
         return self._env[1]
 

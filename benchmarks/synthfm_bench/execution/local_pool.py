@@ -14,7 +14,7 @@ from typing import Any
 from synthfm_bench.execution.episode_runner import Player, failure
 from synthfm_bench.execution.foreign_calls import Fields, Watch, Who, limit_memory
 from synthfm_bench.execution.probe import BUILDING_S
-from synthfm_bench.execution.workers import end_with_parent, leave_signals_to_parent, worker_context
+from synthfm_bench.execution.workers import end_with_parent, leave_signals_to_parent, start_worker, worker_context
 from synthfm_bench.plan import Job, Task
 from synthfm_bench.results.step_record import StepRecord
 from synthfm_bench.suite import Suite
@@ -201,10 +201,8 @@ class _Worker:
 
     @classmethod
     def start(cls, suite: Suite, run_id: str) -> "_Worker":
-        context = worker_context()
-        here, there = context.Pipe()
-        process = context.Process(target=_work, args=(there, suite, run_id), daemon=True)
-        process.start()
+        here, there = worker_context().Pipe()
+        process = start_worker(_work, there, suite, run_id)
         there.close()
         return cls(process, here, kills_before=_kills_by_system())
 

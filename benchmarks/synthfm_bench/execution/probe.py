@@ -11,7 +11,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from synthfm_bench.execution.foreign_calls import ForeignCallError, Watch, Who, foreign_call, limit_memory
-from synthfm_bench.execution.workers import end_with_parent, leave_signals_to_parent, worker_context
+from synthfm_bench.execution.workers import end_with_parent, leave_signals_to_parent, start_worker, worker_context
 from synthfm_bench.players import build_clicker, build_segmenter, describe_clicker, describe_segmenter
 from synthfm_bench.suite import Choice
 from synthfm_env.errors import InputError
@@ -50,10 +50,8 @@ def probe(who: Who, choice: Choice, time_limit_s: float, memory_limit_mib: int |
         RuntimeError: no process could be started.
     """
     limit = max(time_limit_s, BUILDING_S)
-    context = worker_context()
-    here, there = context.Pipe()
-    process = context.Process(target=_describe, args=(there, who, choice, memory_limit_mib), daemon=True)
-    process.start()
+    here, there = worker_context().Pipe()
+    process = start_worker(_describe, there, who, choice, memory_limit_mib)
     there.close()
     try:
         if _heard(here, _STARTING_S) != ("ready", None):

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import synthfm_env  # noqa: F401 - registers the envs
-from synthfm_bench.plan import Case, env_spec, open_volume
+from synthfm_bench.plan import EPISODE_ARGUMENTS, Case, env_spec, open_volume
 from synthfm_bench.players import build_segmenter
 from synthfm_bench.results.episode_result import Episode
 from synthfm_bench.results.step_record import StepRecord
@@ -155,13 +155,13 @@ class Replayer:
         if self._env is not None:
             self._env[1].close()
             self._env = None
-        spec = env_spec(case.data, self._suite.clicks)
+        spec = env_spec(case.data, self._suite.clicks, self._suite.start)
         kwargs = spec["kwargs"]
         anterior_up = False
         if not synthetic:
             volume = open_volume(case)
             anterior_up = volume.affine is not None
-            kwargs = {name: kwargs[name] for name in ("max_clicks", "reveal_truth")} | {"image": volume}
+            kwargs = {name: kwargs[name] for name in EPISODE_ARGUMENTS if name in kwargs} | {"image": volume}
         segmenter = self._build(segmenter_of(self._suite, episode))
         env = gym.make(spec["id"], disable_env_checker=True, segmenter=segmenter, **kwargs)
         self._env = key, env, anterior_up

@@ -259,7 +259,7 @@ def about_run(suite: Suite, plan: Plan, started: datetime, workers: int | None) 
         "suite": suite.model_dump(mode="json"),
         "notes": list(plan.notes),
         "left_out": list(plan.left_out),
-        "envs": {data.name: env_spec(data, suite.clicks) for data in suite.data},
+        "envs": {data.name: env_spec(data, suite.clicks, suite.start) for data in suite.data},
         "segmenters": plan.models,
         "clickers": plan.clickers,
         "workers": workers,

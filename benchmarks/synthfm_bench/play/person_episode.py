@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synthfm_agents import make_clicker
-from synthfm_bench.plan import Task, env_spec, open_volume
+from synthfm_bench.plan import EPISODE_ARGUMENTS, Task, env_spec, open_volume
 from synthfm_bench.players import build_segmenter
 from synthfm_bench.results.episode_result import Episode
 from synthfm_bench.results.provenance import device_of, protocol_hash, weights_sha256
@@ -236,10 +236,11 @@ class PersonPlayer:
         if self._env is not None and self._env[0] == key:
             return self._env[1]
         self.close()
-        spec = env_spec(case.data, self._suite.clicks)
+        spec = env_spec(case.data, self._suite.clicks, self._suite.start)
         kwargs = spec["kwargs"]
         if not synthetic:
-            kwargs = {name: kwargs[name] for name in ("max_clicks", "reveal_truth")} | {"image": open_volume(case)}
+            kwargs = {name: kwargs[name] for name in EPISODE_ARGUMENTS if name in kwargs}
+            kwargs["image"] = open_volume(case)
         self._env = key, gym.make(spec["id"], disable_env_checker=True, segmenter=segmenter, **kwargs)
         return self._env[1]
 

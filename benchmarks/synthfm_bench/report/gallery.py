@@ -14,7 +14,7 @@ from synthfm_bench.execution.foreign_calls import limit_memory
 from synthfm_bench.execution.probe import BUILDING_S
 from synthfm_bench.execution.replay import Answer, Replayer, answered, data_of, segmenter_of
 from synthfm_bench.execution.trust import files_of_choice, files_of_data
-from synthfm_bench.execution.workers import end_with_parent, leave_signals_to_parent, worker_context
+from synthfm_bench.execution.workers import end_with_parent, leave_signals_to_parent, start_worker, worker_context
 from synthfm_bench.players import own_code
 from synthfm_bench.report.slice_svg import Film, draw_film
 from synthfm_bench.results.episode_result import Episode
@@ -130,10 +130,8 @@ def _draw_elsewhere(suite: Suite, episode: Episode, clicks: Sequence[Click]) -> 
     Raises:
         UserFacingError: the process died, an answer took longer than the suite's time limit, or the code raised.
     """
-    context = worker_context()
-    here, there = context.Pipe()
-    process = context.Process(target=_draw_here, args=(there, suite, episode, clicks), daemon=True)
-    process.start()
+    here, there = worker_context().Pipe()
+    process = start_worker(_draw_here, there, suite, episode, clicks)
     there.close()
     limit = max(suite.time_limit_s, BUILDING_S)  # for the start of the process and of the session
     try:

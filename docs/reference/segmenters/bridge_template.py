@@ -36,8 +36,10 @@ for line in sys.stdin:
     if call["call"] == "hello":
         answer = {"version": 1, "name": "mine", "capabilities": {"boxes": False, "initial_mask": False}}
     elif call["call"] == "start":
-        files = (np.memmap(call[key]["path"], call[key]["dtype"], mode, shape=tuple(call[key]["shape"]))
-                 for key, mode in (("image", "r"), ("mask", "r+")))
+        files = (
+            np.memmap(call[key]["path"], call[key]["dtype"], mode, shape=tuple(call[key]["shape"]))
+            for key, mode in (("image", "r"), ("mask", "r+"))
+        )
         sessions[call["session"]] = (*files, call["spacing"])
     elif call["call"] == "prompt":
         image, mask, spacing = sessions[call["session"]]

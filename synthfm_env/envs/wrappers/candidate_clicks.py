@@ -201,7 +201,7 @@ class Proposer:
             mask,
             clicks,
             (z, y, x),
-            env.prediction.logits if env.prediction is not None else None,
+            env.prediction.logits if env.prediction is not None and not self._oracle else None,
             float((rows[:, 0] < 0).mean()),
             env.truth if self._oracle else None,
         )

@@ -1,0 +1,1 @@
+"""Clickers that learned to choose among candidate clicks."""

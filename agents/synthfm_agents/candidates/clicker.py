@@ -1,0 +1,155 @@
+"""Clickers that learned to choose among candidate clicks."""
+
+from collections.abc import Mapping
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from synthfm_agents.base import Clicker, Observation, clicks_in, middle_of
+from synthfm_agents.shadow_session import OwnSession
+from synthfm_env.candidates import Candidates, Scene, blind_candidates, oracle_candidates
+from synthfm_env.envs.actions import click_action, stop_action
+from synthfm_env.errors import InputError
+from synthfm_env.prompts import Click
+from synthfm_env.segmenters import Segmenter
+
+if TYPE_CHECKING:
+    from synthfm_agents.candidates.network import CandidateNet
+
+CANDIDATES = 8
+
+
+class CandidateClicker(Clicker):
+    """Chooses the candidate that a small network scores highest.
+
+    Attributes:
+        weights: the packaged file of the network.
+        stops: whether it may stop although there is a candidate.
+    """
+
+    weights: ClassVar[str]
+    stops: ClassVar[bool] = False
+
+    def __init__(self, weights: str | Path | None = None) -> None:
+        self._weights = (
+            str(weights) if weights is not None else str(files("synthfm_agents") / "candidates" / self.weights)
+        )
+
+    def choose(self, candidates: Candidates) -> NDArray[np.int64]:
+        """Return the action of the best candidate; stop if there is none, or if it may and that scores higher."""
+        # Imported here, because torch takes seconds and the other clickers do without.
+        import torch
+
+        n = len(candidates.clicks)
+        if n == 0:
+            return stop_action()
+        with torch.inference_mode():
+            features = torch.from_numpy(candidates.features)[None]
+            mask = torch.ones(1, n + 1, dtype=torch.bool)
+            mask[:, -1] = self.stops
+            logits, _ = _network(self._weights)(features, mask)
+        best = int(logits[0].argmax())
+        return stop_action() if best == n else click_action(candidates.clicks[best])
+
+
+class BlindPPO(CandidateClicker):
+    """Blind: corrects a first click with candidates from mask and logits, chosen by PPO (``blind-ppo-v1``).
+
+    The candidates are those of ``synthfm_env.candidates.blind_candidates``. Without a click it clicks the image's
+    middle. The logits come from a session of its own beside the environment's, so each click is answered twice. There
+    is no chance in it. ``agents/blind_ppo.py`` trained it and prints what it reaches.
+
+    Args:
+        segmenter: the one that the environment plays with: a name, a path, or a ``Segmenter``.
+        weights: a file that ``agents/blind_ppo.py`` wrote, instead of the packaged one.
+
+    Raises:
+        InputError: from ``act``, weights or a segmenter that cannot be read.
+    """
+
+    name: ClassVar[str] = "blind-ppo-v1"
+    weights: ClassVar[str] = "blind-ppo-v1.safetensors"
+    stops: ClassVar[bool] = True
+
+    def __init__(self, segmenter: str | Segmenter = "synthfm3d-unet", weights: str | Path | None = None) -> None:
+        super().__init__(weights)
+        self._own = OwnSession(segmenter)
+
+    def act(self, observation: Observation, info: Mapping[str, Any]) -> NDArray[np.int64]:
+        """Return the click of the best candidate, or stop."""
+        clicks = clicks_in(observation)
+        if not clicks:
+            return click_action(Click(middle_of(observation)))
+        self._own.follow(observation)
+        logits = self._own.prediction.logits if self._own.prediction is not None else None
+        return self.choose(blind_candidates(_scene(observation, clicks, logits, None), CANDIDATES))
+
+
+class OraclePPO(CandidateClicker):
+    """Oracle: chooses among 8 deep points of the errors, trained with PPO (``oracle-ppo-v1``).
+
+    The candidates are those of ``synthfm_env.candidates.oracle_candidates``; it asks no model, and there is no chance
+    in it. ``agents/oracle_ppo.py`` trained it and prints what it reaches.
+
+    Args:
+        weights: a file that ``agents/oracle_ppo.py`` wrote, instead of the packaged one.
+
+    Raises:
+        InputError: from ``act``, weights that cannot be read, or an environment that reveals no truth.
+    """
+
+    name: ClassVar[str] = "oracle-ppo-v1"
+    oracle: ClassVar[bool] = True
+    weights: ClassVar[str] = "oracle-ppo-v1.safetensors"
+
+    def act(self, observation: Observation, info: Mapping[str, Any]) -> NDArray[np.int64]:
+        """Return the click of the best candidate, or stop."""
+        scene = _scene(observation, clicks_in(observation), None, self.truth(info))
+        return self.choose(oracle_candidates(scene, CANDIDATES))
+
+
+class OracleImitation(OraclePPO):
+    """Oracle: chooses among 8 deep points of the errors as a look-ahead did (``oracle-bc-v1``).
+
+    The same candidates and network as ``oracle-ppo-v1``; trained on recorded episodes in which every candidate had been
+    tried. ``agents/imitation.py`` trained it and prints what it reaches.
+
+    Args:
+        weights: a file that ``agents/imitation.py`` wrote, instead of the packaged one.
+
+    Raises:
+        InputError: as ``oracle-ppo-v1``.
+    """
+
+    name: ClassVar[str] = "oracle-bc-v1"
+    weights: ClassVar[str] = "oracle-bc-v1.safetensors"
+
+
+def _scene(
+    observation: Observation,
+    clicks: tuple[Click, ...],
+    logits: NDArray[np.float32] | None,
+    truth: NDArray[np.bool_] | None,
+) -> Scene:
+    z, y, x = (float(size) for size in observation["spacing"])
+    left = float((observation["clicks"][:, 0] < 0).mean())
+    return Scene(observation["image"], observation["mask"] != 0, clicks, (z, y, x), logits, left, truth)
+
+
+@cache
+def _network(path: str) -> "CandidateNet":
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    from synthfm_agents.candidates.network import CandidateNet
+
+    network = CandidateNet()
+    try:
+        network.load_state_dict(load_file(path))
+    except (OSError, SafetensorError, RuntimeError) as error:
+        raise InputError(f"weights {path}: no policy over candidates can be read from it ({error})") from None
+    return network.eval()

@@ -1,0 +1,97 @@
+"""The training scripts of the policies over candidates: they run, repeat, and write what the clickers read."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+blind_ppo = pytest.importorskip("blind_ppo", reason="the scripts in agents/ are not on the Python path")
+import imitation  # noqa: E402
+import oracle_ppo  # noqa: E402
+import paired_test  # noqa: E402
+from synthfm_agents import make_clicker  # noqa: E402
+from synthfm_agents.candidates.network import CandidateNet  # noqa: E402
+from synthfm_env import InputError, SyntheticEnv  # noqa: E402
+
+TINY = {"segmenter": "geodesic", "shape": (8, 24, 24), "clicks": 3}
+PPO = {**TINY, "steps": 16, "envs": 2, "rollout": 4, "epochs": 1, "minibatches": 2}
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def test_ppo_repeats_from_its_seed_and_writes_a_curve(tmp_path):
+    first, again, other = (
+        load_file(blind_ppo.train(blind_ppo.Settings(**PPO, seed=seed), tmp_path / name))
+        for seed, name in ((0, "a"), (0, "b"), (1, "c"))
+    )
+    assert all((first[key] == again[key]).all() for key in first)
+    assert any((first[key] != other[key]).any() for key in first)
+    curve = [json.loads(line) for line in (tmp_path / "a" / "curve.jsonl").read_text().splitlines()]
+    assert [line["clicks"] for line in curve] == [8, 16]
+
+
+def test_imitation_learns_the_look_ahead_and_ppo_goes_on_from_it(tmp_path):
+    settings = imitation.Settings(**TINY, episodes=3, steps=300, batch=32)
+    weights = imitation.train(settings, tmp_path / "bc", None)
+    gains = np.load(tmp_path / "bc" / "lookahead.npz")["gains"]
+    assert gains.shape[1] == 8
+    assert np.nanmax(gains) > 0
+    again = imitation.train(settings, tmp_path / "again", tmp_path / "bc" / "lookahead.npz")
+    assert load_file(weights)["each.weight"].equal(load_file(again)["each.weight"])
+    ppo = oracle_ppo.train(oracle_ppo.Settings(**PPO), weights, tmp_path / "ppo")
+    paired_test.measure(
+        paired_test.Contender("oracle-ppo-v1", {"weights": ppo}),
+        [paired_test.Contender("ritm-3d-v1"), paired_test.Contender("stop")],
+        "geodesic",
+        (8, 24, 24),
+        3,
+        3,
+        None,
+        "click",
+    )
+
+
+def test_returns_of_the_oracles_reward_sum_to_nauc(tmp_path, monkeypatch):
+    kept = []
+    monkeypatch.setattr(oracle_ppo.blind_ppo, "improve", lambda net, optimizer, batch, *rest: kept.append(batch))
+    oracle_ppo.train(oracle_ppo.Settings(**{**PPO, "rollout": 8}), None, tmp_path)
+    assert kept[0]["rewards"].sum() > 0
+    assert kept[0]["rewards"].max() <= 1
+
+
+def test_scores_do_not_depend_on_the_order_of_the_candidates():
+    torch.manual_seed(0)
+    net, features = CandidateNet(), torch.randn(1, 6, 16)
+    mask = torch.tensor([[True, True, True, True, False, False, True]])
+    order = torch.tensor([2, 0, 3, 1, 4, 5])
+    logits, value = net(features, mask)
+    moved, same = net(features[:, order], mask)
+    assert torch.allclose(moved[0, :4], logits[0, order[:4]], atol=1e-6)
+    assert torch.allclose(value, same, atol=1e-6)
+    other = features.clone()
+    other[0, 4:] = 9.0
+    assert torch.allclose(net(other, mask)[0], logits), "rows without a candidate do not count"
+
+
+def test_holms_correction_is_that_of_the_step_down_procedure():
+    assert paired_test._holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert paired_test._holm([0.9, 0.8]) == [1.0, 1.0]
+
+
+def test_weights_that_are_none_are_named(tmp_path):
+    path = tmp_path / "weights.safetensors"
+    path.write_bytes(b"nothing")
+    env = SyntheticEnv(shape=(8, 24, 24), segmenter="geodesic", reveal_truth=True)
+    clicker = make_clicker("oracle-ppo-v1", weights=Path(path))
+    clicker.reset(0)
+    with pytest.raises(InputError, match="no policy over candidates can be read"):
+        clicker.act(*env.reset(seed=0))
