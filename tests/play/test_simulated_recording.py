@@ -16,7 +16,7 @@ def test_the_packaged_recording_is_complete_and_marked_as_simulated():
     assert len(run.episodes) == 12
     assert {episode.clicker for episode in run.episodes} == {"human:simulated"}
     assert results_hash(run.records) == (RECORDING / "results_hash").read_text().strip()
-    assert "No person made these clicks" in (RECORDING / "README.md").read_text()
+    assert "No person made these clicks" in (RECORDING / "README.txt").read_text()
 
 
 @pytest.mark.slow
