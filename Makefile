@@ -51,7 +51,7 @@ test: $(VENV)/.installed-dev  ## install what is missing, then lint, types and t
 	OMP_NUM_THREADS=1 "$(BIN)/python" -m pytest -n 2 -m "not slow"
 
 .PHONY: test-all
-test-all: $(VENV)/.installed-dev  ## every test, the slow ones too
+test-all: $(VENV)/.installed-dev $(VENV)/.installed-ray  ## every test, the slow ones too
 	OMP_NUM_THREADS=1 "$(BIN)/python" -m pytest -n 2
 
 .PHONY: coverage
@@ -90,6 +90,10 @@ $(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/pyvenv.cfg
 $(VENV)/.installed-dev: pyproject.toml constraints.txt | $(VENV)/pyvenv.cfg
 	$(call pip_install,real$(,)plot$(,)report$(,)dev)
 	@touch $(VENV)/.installed $@
+
+$(VENV)/.installed-ray: pyproject.toml constraints.txt | $(VENV)/pyvenv.cfg
+	$(call pip_install,ray)
+	@touch $@
 
 $(VENV)/.installed-play: pyproject.toml constraints.txt | $(VENV)/pyvenv.cfg
 	$(call pip_install,real$(,)report$(,)serve)

@@ -4,7 +4,7 @@ Oracle candidates come from the errors of a mask, blind ones from the mask, the 
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import cc3d
@@ -163,6 +163,7 @@ def blind_candidates(scene: Scene, count: int) -> Candidates:
         scene: its truth is not read.
         count: how many at most, 1 or more.
     """
+    scene = replace(scene, truth=None)
     reach = [max(_MARGIN, int(np.ceil(scene.radius / mm))) for mm in scene.spacing]
     box = bounding_box(scene.mask, max(reach))
     if box is None:
@@ -182,22 +183,22 @@ def blind_candidates(scene: Scene, count: int) -> Candidates:
         (np.minimum(far, 0) - np.abs(logits), (True, False)),
     )
     streams = [_peaks(score, scene.spacing, _NEAR * radius) for score, _ in kinds]
-    chosen: list[tuple[Voxel, bool]] = []
-    while len(chosen) < count:
-        before = len(chosen)
+    chosen: dict[tuple[Voxel, bool], None] = {}  # keeps the order
+    exhausted = False
+    while len(chosen) < count and not exhausted:
+        exhausted = True
         for stream, (_, signs) in zip(streams, kinds, strict=True):
             place = next(stream, None) if len(chosen) < count else None
             if place is not None:
-                chosen += [(as_voxel(np.add(place, corner)), positive) for positive in signs]
-        if len(chosen) == before:
-            break
-    chosen = list(dict.fromkeys(chosen))[:count]
+                exhausted = False
+                chosen |= dict.fromkeys((as_voxel(np.add(place, corner)), positive) for positive in signs)
+    picked = list(chosen)[:count]
     step = float(max(scene.spacing))
     volume = float(np.count_nonzero(mask) * np.prod(scene.spacing))
-    depths = [float(max(inside[at], outside[at])) for at in (_inner(voxel, corner) for voxel, _ in chosen)]
+    depths = [float(max(inside[at], outside[at])) for at in (_inner(voxel, corner) for voxel, _ in picked)]
     measures = [(depth, depth / step, volume) for depth in depths]
     border = _field(inside + outside, corner)
-    return _described(scene, [Click(voxel, positive) for voxel, positive in chosen], measures, border, 0.0)
+    return _described(scene, [Click(voxel, positive) for voxel, positive in picked], measures, border, 0.0)
 
 
 def _unlike(scene: Scene, box: tuple[slice, slice, slice]) -> NDArray[np.float64]:

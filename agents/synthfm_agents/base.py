@@ -24,6 +24,7 @@ class Clicker(ABC):
         name: under which it is recorded.
         oracle: True for a clicker that looks at the truth, as simulated users do; it needs an environment
             with ``reveal_truth=True``, and boards keep it apart from the blind ones.
+        at_once: True for a clicker whose clicks are one prompt: all are given together, and the segmenter answers once.
         rng: source of all chance, seeded by ``reset``.
 
     Example:
@@ -41,6 +42,7 @@ class Clicker(ABC):
 
     name: ClassVar[str]
     oracle: ClassVar[bool] = False
+    at_once: ClassVar[bool] = False
     rng: np.random.Generator
 
     def reset(self, seed: int) -> None:

@@ -1,7 +1,5 @@
 """Click protocols: frozen rules of how a simulated user clicks, each with a version and a hash."""
 
-import hashlib
-import json
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synthfm_agents.base import Clicker, Observation, clicks_in
+from synthfm_agents.behaviour import behaviour_hash
 from synthfm_env.envs.actions import click_action, stop_action
 from synthfm_env.error_regions import Voxel
 from synthfm_env.prompts import Click
@@ -69,9 +68,9 @@ class ClickProtocol(Clicker):
 
     @property
     def protocol_hash(self) -> str:
-        """SHA-256, in hex, over name, params and rule: equal hashes click alike."""
-        what = {"name": self.name, "params": dict(self.params), "rule": self.rule}
-        return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
+        """SHA-256, in hex, over name, params, rule and the clicks on fixed error maps; see ``behaviour_hash``."""
+        about = {"name": self.name, "params": dict(self.params), "rule": self.rule}
+        return behaviour_hash(type(self)(**self.params), about)
 
     def act(self, observation: Observation, info: Mapping[str, Any]) -> NDArray[np.int64]:
         """Return the protocol's next click, or stop; see ``Clicker.act``."""

@@ -24,7 +24,7 @@ from synthfm_agents.protocols.sam2_offline import Sam2Offline
 from synthfm_agents.protocols.sam_med3d import SamMed3DRandom
 from synthfm_agents.protocols.shen2024 import Shen2024
 from synthfm_agents.protocols.synthfm_mm import SynthFMMillimetres
-from synthfm_agents.protocols.synthfm_pairs import SynthFMPairs
+from synthfm_agents.protocols.synthfm_pairs import SynthFMPairs, SynthFMPrompt
 from synthfm_agents.protocols.vista3d import Vista3D
 from synthfm_env.errors import InputError, unknown_name
 from synthfm_env.plugins import build, described, load_class
@@ -40,6 +40,7 @@ _PROTOCOLS: tuple[type[ClickProtocol], ...] = (
     MonaiDeepgrow,
     SamMed3DRandom,
     SynthFMPairs,
+    SynthFMPrompt,
     Shen2024,
     Dong2024,
 )

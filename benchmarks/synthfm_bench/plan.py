@@ -1,9 +1,11 @@
 """From a suite to the list of what is to be played, with all that a user can get wrong checked first."""
 
 import hashlib
+import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, TypeVar
 
 import gymnasium as gym
@@ -13,7 +15,7 @@ from synthfm_bench.execution.foreign_calls import Who
 from synthfm_bench.execution.probe import Broken, probe
 from synthfm_bench.players import build_clicker, build_segmenter, describe_clicker, describe_segmenter, own_code
 from synthfm_bench.results.provenance import hash_of_name
-from synthfm_bench.suite import BundledData, Choice, Data, DatasetData, FileData, Suite, SyntheticData
+from synthfm_bench.suite import BundledData, Choice, Data, DatasetData, FileData, Split, Suite, SyntheticData
 from synthfm_env.envs.start_prompt import Start
 from synthfm_env.errors import InputError, unknown_name
 from synthfm_env.printable import printable
@@ -21,11 +23,9 @@ from synthfm_env.segmenters import Segmenter
 from synthfm_env.segmenters.geodesic import Geodesic
 from synthfm_env.volumes import Volume, bundled_volume, load_volume
 from synthfm_env.volumes.datasets import Item, get_layout, wanted_ids
+from synthfm_env.volumes.sources import slice_of, slices_with
 
 VOLUME_ENV = "SynthFM/Volume-v0"
-EPISODE_ARGUMENTS = ("max_clicks", "reveal_truth", "start")
-"""Of what ``env_spec`` returns, the arguments that every env takes."""
-
 SHOWN = 3
 MOST_ID = 2_000
 
@@ -45,6 +45,7 @@ class Case:
         seed: the env's reset seed.
         structures: label ids to play; None if the env draws one from the seed.
         item: its files, if it comes from a data set.
+        z: the slice of the image that is played, None for all of it.
     """
 
     data: Data
@@ -53,6 +54,20 @@ class Case:
     seed: int
     structures: tuple[int | None, ...]
     item: Item | None = None
+    z: int | None = None
+
+    @property
+    def whole_id(self) -> str:
+        """The id of the image that it is a slice of."""
+        return self.image_id if self.z is None else self.image_id.removesuffix(_slice_mark(self.z))
+
+
+SLICE_MARK = re.compile(r"@z(\d+)$")
+"""Ends the id of an image that is one slice of another."""
+
+
+def _slice_mark(z: int) -> str:
+    return f"@z{z:03d}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,11 +119,21 @@ def evenly(things: Sequence[T], count: int | None) -> list[T]:
 
 
 def open_volume(case: Case) -> Volume:
-    """Return the volume of a case that is not synthetic.
+    """Return what a case that is not synthetic plays: a volume, or one slice of it.
 
     Raises:
         InputError: it cannot be read, or the package that carries it is missing.
     """
+    return part_of(read_volume(case), case)
+
+
+def part_of(volume: Volume, case: Case) -> Volume:
+    """Return the slice of a volume that a case plays, or all of it."""
+    return volume if case.z is None else slice_of(volume, case.z)
+
+
+def read_volume(case: Case) -> Volume:
+    """Return the whole volume of a case that is not synthetic; see ``open_volume``."""
     match case.data:
         case DatasetData():
             assert case.item is not None, "a case of a data set has files"
@@ -121,15 +146,15 @@ def open_volume(case: Case) -> Volume:
             raise AssertionError("a synthetic case has no volume to open")
 
 
-def env_spec(data: Data, clicks: int, start: str = "empty") -> dict[str, Any]:
-    """Return the id and the JSON-able arguments of the env of a group, beside segmenter and structure.
+def env_spec(suite: Suite, data: Data, case: Case | None = None) -> dict[str, Any]:
+    """Return the id and the JSON-able arguments of the env of a group, without segmenter and structure.
+
+    ``gym.make(spec["id"], **spec["kwargs"])`` makes it, on the image of ``case`` or on the group's first one.
 
     Raises:
         InputError: a synthetic env that is unknown.
     """
-    common: dict[str, Any] = {"max_clicks": clicks, "reveal_truth": True}
-    if start != "empty":
-        common["start"] = start
+    common = {"max_clicks": suite.clicks, "reveal_truth": True, **suite.start_options}
     match data:
         case SyntheticData():
             # Gymnasium imports a module that an id names, so only ids of this package may reach it.
@@ -138,13 +163,15 @@ def env_spec(data: Data, clicks: int, start: str = "empty") -> dict[str, Any]:
                 raise unknown_name("synthetic env", data.env, known)
             return {"id": data.env, "kwargs": {"shape": list(data.shape), "recipe": data.recipe, **common}}
         case FileData():
-            paths = {"image": str(data.image), "label": str(data.label), "modality": data.modality}
-            return {"id": VOLUME_ENV, "kwargs": {**paths, **common}}
+            image: dict[str, Any] = {"image": str(data.image), "label": str(data.label), "modality": data.modality}
         case BundledData():
-            return {"id": VOLUME_ENV, "kwargs": {"image": {"bundled": data.volume}, **common}}
+            image = {"bundled": data.volume}
         case DatasetData():
-            image = {"layout": data.layout, "part": data.part, "path": str(data.path)}
-            return {"id": VOLUME_ENV, "kwargs": {"image": image, **common}}
+            image = {"layout": data.layout, "path": str(data.path), "part": data.part}
+            image |= {"structures": list(data.structures)}
+            image |= {} if case is None or case.item is None else {"image_id": case.item.image_id}
+    image |= {} if case is None or case.z is None else {"slice": case.z}
+    return {"id": VOLUME_ENV, "kwargs": {"image": image, **common}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,7 +272,7 @@ def _segmenters(suite: Suite, broken: dict[tuple[Who, str], Broken]) -> tuple[di
     for choice in suite.segmenters:
         if not own_code(choice):
             stand_in = build_segmenter(choice)
-            Start(suite.start, None, None).check(stand_in)
+            Start(suite.start, suite.start_protocol, suite.start_dice).check(stand_in)
             models[choice.label] = describe_segmenter(choice, stand_in)
             continue
         answer = probe("segmenter", choice, suite.time_limit_s, suite.memory_limit_mib)
@@ -284,7 +311,8 @@ def _jobs(suite: Suite, cases: Sequence[Case]) -> Iterator[Job]:
 
 def _synthetic(suite: Suite, data: Data, found: _Found, segmenter: Segmenter, reading: Reading) -> None:
     assert isinstance(data, SyntheticData)
-    gym.make(env_spec(data, suite.clicks)["id"], shape=data.shape, recipe=data.recipe, segmenter=segmenter).close()
+    spec = env_spec(suite, data)
+    gym.make(spec["id"], segmenter=segmenter, **spec["kwargs"]).close()
     for index in range(data.cases):
         seed = derive_seed(suite.seed, data.name, index)
         found.cases.append(Case(data, f"seed-{seed}", f"seed-{seed}", seed, (None,)))
@@ -306,7 +334,8 @@ def _one_volume(suite: Suite, data: Data, found: _Found, segmenter: Segmenter, r
     ids = _present(volume)
     wanted = wanted_ids(data.structures, volume.structures) if data.structures else ids
     name = printable(volume.case_id)
-    found.cases.append(replace(case, case_id=name, image_id=name, structures=tuple(wanted)))
+    case = replace(case, case_id=name, image_id=name, structures=tuple(wanted))
+    found.cases += _parts(case, volume)
 
 
 def _dataset(suite: Suite, data: Data, found: _Found, segmenter: Segmenter, reading: Reading) -> None:
@@ -321,10 +350,11 @@ def _dataset(suite: Suite, data: Data, found: _Found, segmenter: Segmenter, read
     except InputError as error:
         found.notes.append(f"{data.name} is left out: {error}")
         return
-    lacking: Counter[str] = Counter()
-    broken: list[str] = []
+    tally = _Tally(data, missing=layout.unpaired(data.path, data.part or ""))
+    for path in tally.missing:
+        found.left_out.append({"data": data.name, "image": path.name, "why": f"{path}: no such file"})
     before = len(found.cases)
-    for item in _some(items, data.cases, data.images):
+    for item in _some(_of_split(items, data.split), data.cases, data.images):
         reading(f"{data.name} {item.image_id}")
         case = Case(data, printable(item.case_id), printable(item.image_id), suite.seed, (), item)
         try:
@@ -332,25 +362,84 @@ def _dataset(suite: Suite, data: Data, found: _Found, segmenter: Segmenter, read
         except InputError as error:
             if isinstance(error.__cause__, ImportError):
                 raise
-            broken.append(str(error))
+            tally.broken.append(str(error))
             found.left_out.append({"data": data.name, "image": item.image_id, "why": str(error)})
             continue
-        present = _present(volume)
-        try:
-            wanted = wanted_ids(data.structures, volume.structures) if data.structures else present
-        except InputError as error:
-            raise InputError(f"{data.name}: {error}") from None
-        lacking.update(volume.structures.get(key, str(key)) for key in wanted if key not in present)
-        structures = tuple(key for key in wanted if key in present)
-        if structures:
-            found.cases.append(replace(case, structures=structures))
-    if len(found.cases) == before and not broken:
-        raise InputError(f"{data.name}: no image holds {', '.join(map(str, data.structures)) or 'a structure'}")
-    if broken:
-        count = f"{len(broken)} image{'s' * (len(broken) > 1)} of {data.name} left out, not readable"
-        found.notes.append(f"{count}: {'; '.join(broken[:SHOWN])}{'; ...' * (len(broken) > SHOWN)}")
-    for name, times in sorted(lacking.items()):
-        found.notes.append(f"{data.name}: {name} is not in {times} image{'s' * (times > 1)}, which count without it")
+        for name, why in volume.metadata.get("left_out", {}).items():
+            tally.unread[name].append(why)
+            found.left_out.append({"data": data.name, "image": item.image_id, "structure": name, "why": why})
+        found.cases += _cases_of(case, volume, layout.structures or volume.structures, tally)
+    if len(found.cases) == before and not tally.broken:
+        wanted = ", ".join(map(str, data.structures)) or "a structure"
+        found.notes.append(f"{data.name} is left out: no image holds {wanted}")
+    found.notes += tally.notes()
+
+
+@dataclass(slots=True)
+class _Tally:
+    """What of a data set cannot be played.
+
+    Attributes:
+        data: the group.
+        missing: files without which an image cannot be played.
+        broken: the reason for each image that could not be read.
+        unread: of each structure the reasons for which it could not be read in some images.
+        lacking: in how many images each structure is not.
+        small: in how many images each structure is, but counts in no slice.
+    """
+
+    data: DatasetData
+    missing: list[Path] = field(default_factory=list)
+    broken: list[str] = field(default_factory=list)
+    unread: defaultdict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    lacking: Counter[str] = field(default_factory=Counter)
+    small: Counter[str] = field(default_factory=Counter)
+
+    def notes(self) -> Iterator[str]:
+        """Yield a line for each kind of loss."""
+        name, pixels = self.data.name, self.data.slice_pixels
+        if self.missing:
+            files = _first([str(path) for path in self.missing])
+            yield f"{_images(len(self.missing))} of {name} left out, a file is missing: {files}"
+        if self.broken:
+            yield f"{_images(len(self.broken))} of {name} left out, not readable: {_first(self.broken)}"
+        for structure, reasons in sorted(self.unread.items()):
+            yield f"{name}: {structure} of {_images(len(reasons))} left out, not readable: {_first(reasons)}"
+        for structure, times in sorted(self.small.items()):
+            yield f"{name}: {structure} has {pixels} pixels in no slice of {_images(times)}, which count without it"
+        for structure, times in sorted(self.lacking.items()):
+            yield f"{name}: {structure} is not in {_images(times)}, which count without it"
+
+
+def _images(number: int) -> str:
+    return f"{number} image" if number == 1 else f"{number} images"
+
+
+def _first(reasons: Sequence[str]) -> str:
+    return "; ".join(reasons[:SHOWN]) + ("; ..." if len(reasons) > SHOWN else "")
+
+
+def _cases_of(case: Case, volume: Volume, names: Mapping[int, str], tally: _Tally) -> list[Case]:
+    """Return what is played of one image: itself, its slices, or nothing.
+
+    Raises:
+        InputError: an unknown structure, or slices of an image that has but one.
+    """
+    data = tally.data
+    present = _present(volume)
+    try:
+        wanted = wanted_ids(data.structures, names) if data.structures else present
+    except InputError as error:
+        raise InputError(f"{data.name}: {error}") from None
+    absent = [names.get(key, str(key)) for key in wanted if key not in present]
+    tally.lacking.update(name for name in absent if name not in tally.unread)
+    structures = tuple(key for key in wanted if key in present)
+    if not structures:
+        return []
+    parts = _parts(replace(case, structures=structures), volume)
+    played = {key for part in parts for key in part.structures}
+    tally.small.update(names.get(key, str(key)) for key in structures if key not in played)
+    return parts
 
 
 _CASES: dict[str, Callable[[Suite, Data, _Found, Segmenter, Reading], None]] = {
@@ -361,12 +450,48 @@ _CASES: dict[str, Callable[[Suite, Data, _Found, Segmenter, Reading], None]] = {
 }
 
 
+def _of_split(items: Sequence[Item], split: Split | None) -> list[Item]:
+    """Return the images of the patients on one side of a split; all for None."""
+    if split is None:
+        return list(items)
+    patients = sorted({item.case_id for item in items})
+    order = np.random.default_rng(split.seed).permutation(len(patients))
+    trains = {patients[i] for i in order[: round(split.train * len(patients))]}
+    return [item for item in items if (item.case_id in trains) == (split.side == "train")]
+
+
 def _some(items: Sequence[Item], cases: int | None, images: int | None) -> list[Item]:
     """Return at most so many images of at most so many patients, both evenly chosen from all."""
     patients: dict[str, list[Item]] = defaultdict(list)
     for item in items:
         patients[item.case_id].append(item)
     return [item for patient in evenly(list(patients), cases) for item in evenly(patients[patient], images)]
+
+
+def _parts(case: Case, volume: Volume) -> list[Case]:
+    """Return the case itself, or one for each slice of its volume in which a structure of it counts.
+
+    Raises:
+        InputError: slices of an image that has but one.
+    """
+    data = case.data
+    assert not isinstance(data, SyntheticData)
+    if data.slices is None:
+        return [case]
+    if len(volume.image) == 1:
+        raise InputError(
+            f'{data.name}: slices = "{data.slices}" needs volumes, but {case.image_id} is an image of one slice; leave '
+            "slices out"
+        )
+    assert volume.label is not None, "the structures are from it"
+    of_slices: dict[int, list[int | None]] = defaultdict(list)
+    for key in case.structures:
+        for z in slices_with(volume.label == key, data.slices, data.slice_pixels, data.most_slices):
+            of_slices[z].append(key)
+    return [
+        replace(case, image_id=case.image_id + _slice_mark(z), structures=tuple(of_slices[z]), z=z)
+        for z in sorted(of_slices)
+    ]
 
 
 def _present(volume: Volume) -> list[int]:

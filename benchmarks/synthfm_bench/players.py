@@ -6,12 +6,13 @@ from typing import Any
 
 from synthfm_agents import Clicker, make_clicker
 from synthfm_agents.person import is_person
-from synthfm_bench.results.provenance import device_of, protocol_hash, weights_sha256
+from synthfm_bench.results.provenance import answers_sha256, device_of, protocol_hash, weights_sha256
 from synthfm_bench.suite import Choice
 from synthfm_env.errors import InputError, unknown_name
 from synthfm_env.plugins import is_plugin
 from synthfm_env.printable import printable
 from synthfm_env.segmenters import Segmenter, list_segmenters, make_segmenter
+from synthfm_env.segmenters.geodesic import Geodesic
 
 NO_PARAMETERS = ("geodesic",)
 """Segmenters that take no parameter of ``make_segmenter``."""
@@ -53,11 +54,14 @@ def _is_segmenter(name: str) -> bool:
 
 
 def describe_segmenter(choice: Choice, segmenter: Segmenter) -> dict[str, Any]:
-    """Return what a segmenter is made of, the hash of its weights and where it runs."""
+    """Return what a segmenter is made of, the hash of its weights and where it runs.
+
+    A segmenter without weights has the hash of its answers to fixed clicks in their place.
+    """
     return {
         "use": choice.use,
         "params": choice.params,
-        "weights_sha256": weights_sha256(segmenter),
+        "weights_sha256": weights_sha256(segmenter) or answers_sha256(segmenter, choice.use),
         "device": device_of(segmenter),
     }
 
@@ -67,9 +71,15 @@ def describe_clicker(choice: Choice, clicker: Clicker) -> dict[str, Any]:
     return {
         "use": choice.use,
         "params": choice.params,
-        "protocol_hash": protocol_hash(clicker, choice.use, choice.params),
+        "protocol_hash": protocol_hash(_with_a_stand_in(choice, clicker), choice.use, choice.params),
         "oracle": bool(clicker.oracle),
     }
+
+
+def _with_a_stand_in(choice: Choice, clicker: Clicker) -> Clicker:
+    """Return the clicker to be hashed: one that asks the segmenter that it plays with asks ``geodesic`` instead."""
+    asks = "segmenter" in inspect.signature(type(clicker)).parameters and "segmenter" not in choice.params
+    return make_clicker(choice.use, **choice.params, segmenter=Geodesic()) if asks and not own_code(choice) else clicker
 
 
 def own_code(choice: Choice) -> list[str]:

@@ -16,6 +16,7 @@ from pydantic import (
     model_validator,
 )
 
+from synthfm_env.envs.start_prompt import Start
 from synthfm_env.errors import InputError, unknown_name
 from synthfm_env.printable import printable
 from synthfm_env.text_files import read_toml
@@ -140,23 +141,45 @@ class SyntheticData(_Strict):
     cases: int = Field(ge=1, le=MOST_CASES)
 
 
-class BundledData(_Strict):
+class _RealData(_Strict):
+    """Options of real volumes.
+
+    Attributes:
+        structures: label ids or names; empty means every structure.
+        slices: play slices along z as images, each in the grey levels that it has in its volume: "each" in which a
+            structure counts, the one with the "largest" area of it, or the "middle" one of those. None plays volumes.
+        slice_pixels: a structure counts in a slice if it has at least so many pixels there. The default is the
+            threshold that MedSAM's preprocessing (``pre_CT_MR.py``) names.
+        most_slices: of "each", at most so many of a structure, evenly chosen; None for all.
+    """
+
+    structures: Structures = ()
+    slices: Literal["each", "largest", "middle"] | None = None
+    slice_pixels: int = Field(default=100, ge=1)
+    most_slices: int | None = Field(default=None, ge=1)
+
+    @model_validator(mode="after")
+    def _only_with_slices(self) -> Self:
+        if self.most_slices is not None and self.slices != "each":
+            raise ValueError(f'most_slices = {self.most_slices} needs slices = "each"')
+        return self
+
+
+class BundledData(_RealData):
     """A real volume that an installed package carries; skipped with a note if that package is missing.
 
     Attributes:
         kind: "bundled".
         name: names the group on the board.
         volume: a name that ``synthfm_env.volumes.bundled_volume`` knows.
-        structures: label ids or names; empty means every structure.
     """
 
     kind: Literal["bundled"]
     name: Name
     volume: Name
-    structures: Structures = ()
 
 
-class FileData(_Strict):
+class FileData(_RealData):
     """One volume of the user's own: an image and a label on the same grid.
 
     Attributes:
@@ -164,7 +187,6 @@ class FileData(_Strict):
         name: names the group on the board.
         image: path of the image.
         label: path of the label map.
-        structures: label ids or names; empty means every structure.
         modality: one of ``synthfm_env.volumes.MODALITIES``; None leaves it to the reader.
     """
 
@@ -172,11 +194,27 @@ class FileData(_Strict):
     name: Name
     image: FilePath
     label: FilePath
-    structures: Structures = ()
     modality: Annotated[str | None, AfterValidator(_known_modality)] = None
 
 
-class DatasetData(_Strict):
+class Split(_Strict):
+    """One side of a random split of a data set's patients, the same on every machine.
+
+    Patients in the order of their names are shuffled by ``numpy.random.default_rng(seed)``. The first ``train`` share
+    of them, rounded, trains.
+
+    Attributes:
+        side: "train" or "test".
+        train: share of the patients that trains.
+        seed: of the shuffle.
+    """
+
+    side: Literal["train", "test"] = "test"
+    train: float = Field(default=0.8, gt=0, lt=1)
+    seed: int = Field(default=0, ge=0, lt=2**63)
+
+
+class DatasetData(_RealData):
     """Cases of a data set as its host ships it, or of a folder of the user's own.
 
     Attributes:
@@ -185,9 +223,9 @@ class DatasetData(_Strict):
         layout: a name that ``synthfm_env.volumes.datasets`` knows.
         path: its folder, relative to what ``--data`` names.
         part: which of the layout's parts, for example a modality or a view; None if it has one.
-        structures: label ids or names; empty means every structure of a case.
         cases: at most so many patients, evenly chosen from all; None means every one.
         images: of each patient at most so many, evenly chosen; None means every one.
+        split: only the patients of one side of a seeded split; None means all. Chosen before ``cases``.
         tolerance_mm: instead of the suite's.
     """
 
@@ -196,7 +234,7 @@ class DatasetData(_Strict):
     layout: Name
     path: FilePath = Path(".")
     part: Name | None = None
-    structures: Structures = ()
+    split: Split | None = None
     cases: int | None = Field(default=None, ge=1)
     images: int | None = Field(default=None, ge=1)
     tolerance_mm: float | None = Field(default=None, ge=0, allow_inf_nan=False)
@@ -220,7 +258,9 @@ class Suite(_Strict):
         segmenters: names, checkpoint paths, or tables of ``use``, ``name`` and ``params``.
         clickers: the same.
         clicks: click budget of an episode.
-        start: prompt that every episode begins with, as ``PromptEnv`` has it; a start click is none of the budget.
+        start: the prompt that every episode begins with: "empty", "click", "box" or "mask"; it is none of the clicks.
+        start_protocol: the rule that draws it, None for the kind's first; see ``synthfm_env.envs.start_prompt``.
+        start_dice: Dice of the mask that ``start = "mask"`` gives with the truth.
         seed: all case seeds and clicker seeds follow from it.
         targets: Dice values for the number of clicks (NoC).
         tolerance_mm: of the normalised surface Dice.
@@ -236,6 +276,8 @@ class Suite(_Strict):
     clickers: Choices
     clicks: int = Field(default=10, ge=1, le=MOST_CLICKS)
     start: Literal["empty", "click", "box", "mask"] = "empty"
+    start_protocol: Name | None = None
+    start_dice: float | None = Field(default=None, gt=0, le=1)
     seed: int = Field(default=0, ge=0, lt=2**63)
     targets: Annotated[tuple[Annotated[float, Field(gt=0, le=1)], ...], AfterValidator(_distinct)] = (0.8, 0.85, 0.9)
     tolerance_mm: float = Field(default=2.0, ge=0, allow_inf_nan=False)
@@ -247,6 +289,21 @@ class Suite(_Strict):
     def _groups_are_distinct(self) -> Self:
         _distinct(tuple(group.name for group in self.data))
         return self
+
+    @model_validator(mode="after")
+    def _start_is_known(self) -> Self:
+        try:
+            Start(self.start, self.start_protocol, self.start_dice)
+        except InputError as error:
+            raise ValueError(str(error)) from None
+        return self
+
+    @property
+    def start_options(self) -> dict[str, Any]:
+        """The arguments of an env that set its start prompt; none for an empty start."""
+        if self.start == "empty":
+            return {}
+        return {"start": self.start, "start_protocol": self.start_protocol, "start_dice": self.start_dice}
 
 
 def tolerance_of(suite: Suite, data: Data) -> float:

@@ -2,7 +2,7 @@
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple, TypedDict
 
@@ -383,6 +383,29 @@ class PromptEnv(gym.Env[Observation, NDArray[np.integer]], ABC):
             episode.place(click)
             _answer(episode, lambda: prediction or session.add(click))
         return self._step(episode, click)
+
+    def step_together(self, clicks: Sequence[Click]) -> Step:
+        """Place several clicks as one prompt: the segmenter answers once, see ``Session.prompt``.
+
+        Args:
+            clicks: at least one, inside the image, as many as are left of ``max_clicks`` at most.
+
+        Raises:
+            InputError: no click, too many, or one outside the image.
+            gymnasium.error.ResetNeeded: no episode is running.
+        """
+        episode, session = self._running("step")
+        left = self.max_clicks - episode.clicks_used
+        if not 0 < len(clicks) <= left:
+            raise InputError(f"step_together got {len(clicks)} clicks: expected 1 to {left}, the rest of max_clicks")
+        for click in clicks:
+            click.check_inside(self._shape)
+        if not episode.running:  # the segmenter failed on the start prompt
+            return self._step(episode, None)
+        for click in clicks:
+            episode.place(click)
+        _answer(episode, lambda: session.prompt(clicks))
+        return self._step(episode, clicks[-1])
 
     @property
     def truth(self) -> NDArray[np.bool_]:

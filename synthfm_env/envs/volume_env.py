@@ -1,7 +1,8 @@
 """The environment on one volume of the user's own."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Unpack
+from typing import Any, Unpack
 
 import numpy as np
 
@@ -9,6 +10,7 @@ from synthfm_env.envs.episode import Task
 from synthfm_env.envs.prompt_env import EpisodeOptions, PromptEnv
 from synthfm_env.errors import InputError
 from synthfm_env.volumes import Volume, load_volume
+from synthfm_env.volumes.sources import open_source
 
 
 class VolumeEnv(PromptEnv):
@@ -33,7 +35,8 @@ class VolumeEnv(PromptEnv):
 
     | Argument    | Default  | Meaning                                                                    |
     |-------------|----------|----------------------------------------------------------------------------|
-    | `image`     | required | path of a NIfTI file, or a `Volume`, which then carries label and modality |
+    | `image`     | required | path of a NIfTI file, or a `Volume`, which then carries label and modality; |
+    |             |          | or a dict that describes one, as `run.json` does: see `open_source`        |
     | `label`     | `None`   | path of the label map on the same grid; needed with a path                 |
     | `structure` | `None`   | label id or name                                                           |
     | `modality`  | `None`   | `CT`, `MR`, `US` or `other`, picks the scaling to 8 bits; `None` guesses   |
@@ -55,12 +58,14 @@ class VolumeEnv(PromptEnv):
     def __init__(
         self,
         *,
-        image: str | Path | Volume,
+        image: str | Path | Volume | Mapping[str, Any],
         label: str | Path | None = None,
         structure: int | str | None = None,
         modality: str | None = None,
         **episode: Unpack[EpisodeOptions],
     ) -> None:
+        if isinstance(image, Mapping):
+            image = open_source(image)
         if not isinstance(image, Volume):
             image = load_volume(image, label, modality=modality)
         elif label is not None or modality is not None:

@@ -20,7 +20,8 @@ from synthfm_env.synthesis.anatomy.groups import populate, top_up
 from synthfm_env.synthesis.anatomy.placement import Scene
 from synthfm_env.synthesis.anatomy.shapes import Array, Rng, log_uniform
 from synthfm_env.synthesis.background.body import draw_body, draw_clusters, draw_phantom
-from synthfm_env.synthesis.components import tidy
+from synthfm_env.synthesis.background.boundary_aware import BoundaryImage, draw_boundary_image
+from synthfm_env.synthesis.components import REGION, tidy
 from synthfm_env.synthesis.drawing.canvas import Canvas
 from synthfm_env.synthesis.drawing.random_fields import fractal_field, slabs
 from synthfm_env.synthesis.imaging.scanners import Device, field_of_view
@@ -29,7 +30,7 @@ from synthfm_env.synthesis.recipe import Recipe, Style, load_recipe
 from synthfm_env.synthesis.visibility import border_contrast, without
 from synthfm_env.volumes.volume import Volume
 
-GENERATOR_VERSION = "1.4"
+GENERATOR_VERSION = "1.5"
 _BYTES_PER_VOXEL = 32  # an image, a label, and some fields of float32
 _TOP_UPS = 4
 _ROOM = 4  # a structure needs about this many times its smallest size around it
@@ -151,12 +152,20 @@ class SynthFM3D:
         scene = Scene(canvas, palette, recipe, _frame(rng, recipe.oblique), rng)
         seen, probe = field_of_view(style, shape[1], shape[2], rng)
         seen = None if seen is None else seen.to(self.device)
-        label, structures = self._anatomy(scene, seen)
-        tissue = _textured(canvas, rng)
+        boundary = self._boundary_image(scene) if recipe.canvas == "synthfm" else None
+        if boundary is None:
+            label, structures = self._anatomy(scene, seen)
+            tissue = _textured(canvas, rng)
+        else:
+            tissue = boundary.image
+            regions = {int(key): REGION for key in np.unique(boundary.label) if key}
+            label, structures = tidy(boundary.label, regions, recipe.targets[1], recipe.smallest)
         if style != "CT" and rng.random() < recipe.invert:
             tissue = tissue.neg_().add_(1).clamp_(min=0)
         unit = max(1.0, min(shape[1:]) / 192) ** rng.uniform(0.3, 1.2)
-        device = Device(rng, generator, ratio, dz, unit, log_uniform(rng, *recipe.noise), probe)
+        device = Device(
+            rng, generator, ratio, dz, unit, log_uniform(rng, *recipe.noise), probe, recipe.canvas == "synthfm"
+        )
         image = device.image(style, tissue)
         if seen is not None:
             image.mul_(seen)  # quicker than a mask
@@ -177,8 +186,16 @@ class SynthFM3D:
                 "seed": seed,
                 "shape": list(shape),
                 "recipe": recipe.model_dump(mode="json"),
-            },
+            }
+            | ({} if boundary is None else {"canvas": boundary.metadata}),
         )
+
+    def _boundary_image(self, scene: Scene) -> BoundaryImage | None:
+        """Draw a boundary-aware image as often as the recipe's clusters are; None leaves the image to the shapes."""
+        recipe, rng = self.recipe, scene.rng
+        if rng.random() >= recipe.clusters:
+            return None
+        return draw_boundary_image(self.shape, recipe.cluster_count, rng, scene.canvas.generator)
 
     def _style(self, rng: Rng) -> Style:
         names = sorted(self.recipe.styles)
@@ -194,7 +211,7 @@ class SynthFM3D:
         black = phantom and body is None
         base, grain = (0.0, 0.0) if black else (palette.base, palette.amplitude(rng))
         regions: dict[int, str] = {}
-        if rng.random() < recipe.clusters:
+        if recipe.canvas == "tissue" and rng.random() < recipe.clusters:
             regions = draw_clusters(canvas, palette, recipe, rng)
         else:
             canvas.mean.fill_(base)

@@ -40,6 +40,9 @@ class Recipe(BaseModel):
         clusters: probability of SynthMorph clusters behind the organs (the boundary-aware module).
         cluster_targets: probability that those clusters are structures to segment, too.
         cluster_count: how many clusters, at least and at most.
+        canvas: "tissue" for clusters of tissue intensities with organs before them; "synthfm" for SynthFM's own 2D
+            set-up: cluster images are boundary-aware (see ``boundary_aware``) without shapes, and lattice noise is
+            Perlin's.
         background: "anatomy" for a body with fat, muscle or skull; "phantom" for black or one plain disc.
         body: probability of a body outline (air around it).
         targets: how many structures a volume holds, at least and at most; fewer where a small or crowded volume has no
@@ -80,6 +83,7 @@ class Recipe(BaseModel):
     clusters: Probability = 0.7
     cluster_targets: Probability = 0.5
     cluster_count: tuple[Annotated[int, Field(ge=2)], Annotated[int, Field(le=16)]] = (10, 15)
+    canvas: Literal["tissue", "synthfm"] = "tissue"
     background: Literal["anatomy", "phantom"] = "anatomy"
     body: Probability = 0.6
     targets: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(le=1000)]] = (9, 20)

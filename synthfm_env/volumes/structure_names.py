@@ -9,6 +9,8 @@ _ALIASES = {
     "aorta": (),
     "cartilage femoral": ("femoral cartilage", "femur cartilage"),
     "cartilage tibial": ("tibial cartilage", "tibia cartilage"),
+    "cartilage tibial lateral": ("lateral tibial cartilage",),
+    "cartilage tibial medial": ("medial tibial cartilage",),
     "duodenum": (),
     "esophagus": ("oesophagus",),
     "femur": ("femoral bone", "distal femur"),

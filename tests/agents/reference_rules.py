@@ -197,6 +197,7 @@ def admissible(name, truth, mask, clicks=(), spacing=(1.0, 1.0, 1.0)):
         "monai-deepgrow-v1": lambda: deepgrow(truth, mask),
         "sammed3d-random-v1": lambda: sammed3d(truth, mask),
         "synthfm-v1": lambda: pairs(truth, clicks),
+        "synthfm-v2": lambda: pairs(truth, clicks),
         "shen2024-v1": lambda: shen(truth, mask, clicks),
         "dong2024-v1": lambda: dong(truth, clicks),
         "synthfm-mm-v1": lambda: millimetres(truth, mask, clicks, spacing),

@@ -4,10 +4,14 @@ The script used no code of this project. Each draw is one of ``np.random.default
 raster order (``rng.integers(n)``, or ``rng.choice(n, p=...)`` for DeepGrow); CVPR 2025 draws from ``RandomState(42)``.
 """
 
+import importlib
+import sys
+
 import numpy as np
 import pytest
 
 from synthfm_agents import list_protocols, make_clicker
+from synthfm_agents.behaviour import source_hash
 from synthfm_env.envs.actions import STOP
 
 SPACING = (2.0, 0.5, 1.0)
@@ -95,23 +99,25 @@ GOLDEN = {
         (2, 11, 3, 1),
     ],
     "synthfm-v1": [(6, 11, 8, 1), (10, 23, 21, 0), (0, 0, 0, 0), (0, 0, 0, 2)],
+    "synthfm-v2": [(6, 11, 8, 1), (10, 23, 21, 0), (0, 0, 0, 0), (0, 0, 0, 2)],
     "shen2024-v1": [(6, 15, 12, 1), (6, 6, 4, 1), (6, 11, 3, 1), (6, 11, 8, 1), (6, 11, 12, 1), (0, 0, 0, 2)],
     "dong2024-v1": [(6, 15, 12, 1), (0, 0, 0, 2)],
 }
 
-# SHA-256 of {"name": ..., "params": {...}, "rule": 1} as sorted JSON.
+# Of name, params, rule and the clicks on fixed error maps.
 HASHES = {
-    "synthfm-mm-v1": "5f0c0311e4fb666a88eda7c65a3249140007ab2d1415468875ba1d006116f073",
-    "ritm-3d-v1": "bdcc79e2c0d3749ec6827477f9041cd5af6dccf017b81350dddf6d558126e3f6",
-    "sam2-center-v1": "89c5e1b974ca5efd2dac873997d51fb92a0b8b7efb3bbebab9feb9724ef82a55",
-    "sam2-offline-v1": "22ec0db161a1643fcea05fcac9807d1f3b855ec5be2124a7fa93939a5a7a6ead",
-    "cvpr25-v1": "8cd2b800c2442376e145eed3201f2167c2e221242851828bcf61fa92d6e57aad",
-    "vista3d-v1": "de8af5921e2da9e5892a2cd3f3ab9bf6a7e6800de02d384f7ab4946a9b8acb96",
-    "monai-deepgrow-v1": "318f15b308ab222b638cf311e280724fef5bd45caa3e0fd6c6edad974142d7d9",
-    "sammed3d-random-v1": "8592683da6a30b0e5f632637a20091beb4a335f32fde4c04385601c295ffbc83",
-    "synthfm-v1": "94ac5f876f7e8e701915bb12a304f469698cae6e29871cfac6d73e241b9f8ca4",
-    "shen2024-v1": "a578d5203e11012253cbd4d0e7b4eda6cacdb552ec83c16688c6622f64a63bad",
-    "dong2024-v1": "0b921bc0105cc700f51264107ef4f7596fa192b448cf2862d5b8bc6b129b0d23",
+    "synthfm-mm-v1": "06aab12159f36d8019dda85679c3b90ff7db124d8335b8606d1729566200a204",
+    "ritm-3d-v1": "e1c0484974bebe930654a9d558782528918844cb37f69e5abef99fe54096d890",
+    "sam2-center-v1": "4ea369f020959f84c0071737adad4e0fafa0ff3160974adaf4c0440a3ddbba98",
+    "sam2-offline-v1": "f2e494609b163f3bcf9e52e7a4566f1649cfb56ffacd185bad6a56ffc4fe533b",
+    "cvpr25-v1": "74a68f31abc9a19ecc1d6cec05aec22104aca475a850bddbb374686e204b3467",
+    "vista3d-v1": "65f8d430e83c12ad566b0b9545762449115badf3f7b38043eb3f107d252dd7a5",
+    "monai-deepgrow-v1": "37c7bd799c8dfd7ef734196c3506d94063e20b78b351e0859c3de7325f198225",
+    "sammed3d-random-v1": "1fee2fca341798a2311c6a6202ddf298bc1059aa77be409d69917678ab97f392",
+    "synthfm-v1": "edf0e989a1e661f30ccaf7e74750a917dacb87d9899c537c4d83b1e7a091d345",
+    "synthfm-v2": "94164683cbbb6a77d9b953d8393aa0d3f3db87e49d7e4cec1e149b50c42a5f9c",
+    "shen2024-v1": "00c87f911cd9609edb9c1c121c93d70fec31108b041afe35d4ff9118af4d99ba",
+    "dong2024-v1": "f00695f912d3c2537586823140c5a29939410210c912c62054837ca404fd55a6",
 }
 
 
@@ -158,3 +164,41 @@ def test_the_hash_follows_from_the_parameters():
     assert dict(other.params) == {"positives": 1, "negatives": 3}
     with pytest.raises(TypeError):
         other.params["negatives"] = 2
+
+
+def test_a_rule_that_is_changed_under_its_name_has_another_hash(monkeypatch):
+    ritm, mm = make_clicker("ritm-3d-v1"), make_clicker("synthfm-mm-v1")
+    before = ritm.protocol_hash
+    choose = type(ritm).choose
+
+    def mirrored(self, scene):
+        click = choose(self, scene)
+        return click and type(click)(click.zyx, not click.positive)
+
+    monkeypatch.setattr(type(ritm), "choose", mirrored)
+    assert ritm.protocol_hash != before
+    assert mm.protocol_hash == HASHES["synthfm-mm-v1"]
+
+
+def test_the_hash_leaves_an_episode_alone():
+    clicker = make_clicker("sammed3d-random-v1")
+    clicker.reset(SEED)
+    state = clicker.rng.bit_generator.state
+    assert clicker.protocol_hash == HASHES["sammed3d-random-v1"]
+    assert clicker.rng.bit_generator.state == state
+
+
+def test_code_of_ones_own_is_hashed_by_its_source(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    found = []
+    for number in (1, 2):
+        (tmp_path / "own_rule.py").write_text(
+            "from synthfm_agents import Clicker\n"
+            "class Own(Clicker):\n"
+            "    name = 'own'\n"
+            f"    def act(self, observation, info): return [{number}, 0, 0, 1]\n"
+        )
+        sys.modules.pop("own_rule", None)
+        importlib.invalidate_caches()
+        found.append(source_hash(importlib.import_module("own_rule").Own, {}))
+    assert found[0] != found[1]

@@ -16,8 +16,8 @@ ALL = tuple(list_protocols())
 NO_MASK = "clicks follow from the truth alone, whatever the mask"
 BY_SLICE = "the slice is chosen by its number or its score"
 EXCEPT = {
-    "on an error": {"synthfm-v1": NO_MASK, "dong2024-v1": NO_MASK},
-    "one kind of error": {"synthfm-v1": NO_MASK, "dong2024-v1": NO_MASK},
+    "on an error": {"synthfm-v1": NO_MASK, "synthfm-v2": NO_MASK, "dong2024-v1": NO_MASK},
+    "one kind of error": {"synthfm-v1": NO_MASK, "synthfm-v2": NO_MASK, "dong2024-v1": NO_MASK},
     "any axis": {"sam2-offline-v1": BY_SLICE, "shen2024-v1": BY_SLICE, "dong2024-v1": BY_SLICE},
     "up-sampling": {
         "monai-deepgrow-v1": "a draw from the whole error",
@@ -25,11 +25,12 @@ EXCEPT = {
     },
     "correct voxels elsewhere": {
         "synthfm-v1": NO_MASK,
+        "synthfm-v2": NO_MASK,
         "dong2024-v1": NO_MASK,
         "sam2-offline-v1": BY_SLICE,
         "shen2024-v1": BY_SLICE,
     },
-    "perfect mask": {"synthfm-v1": NO_MASK, "dong2024-v1": NO_MASK},
+    "perfect mask": {"synthfm-v1": NO_MASK, "synthfm-v2": NO_MASK, "dong2024-v1": NO_MASK},
     "thin error": {
         "vista3d-v1": "errors that an erosion removes are beyond the rule",
         "shen2024-v1": "stops at a depth of 1.42 pixels",

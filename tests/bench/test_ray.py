@@ -1,4 +1,5 @@
 import os
+import re
 import subprocess
 import sys
 from functools import partial
@@ -23,6 +24,7 @@ PATIENCE = {
     "RAY_health_check_timeout_ms": "60000",
 }
 HERE = Path(__file__).parent
+_COLOUR = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 SUITE = """
 name = "small"
 segmenters = ["toys:Ball", "toys:FailsAtThirdClick"]
@@ -50,10 +52,10 @@ def test_a_node_killed_in_the_middle_costs_nothing(path, tmp_path):
     local = run_suite(suite, make_plan(suite), out=tmp_path / "local", workers=1, console=Console(quiet=True))
     places = os.pathsep.join([str(HERE), *sys.path])
     script = [sys.executable, str(HERE / "ray_cluster.py"), str(path), str(tmp_path / "ray")]
-    env = {**os.environ, "PYTHONPATH": places, **PATIENCE}
+    env = {**os.environ, "PYTHONPATH": places, "NO_COLOR": "1", **PATIENCE}
     done = subprocess.run(script, env=env, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr
-    lines = done.stdout.splitlines()  # among what Ray says itself
+    lines = _COLOUR.sub("", done.stdout).splitlines()  # among what Ray says itself, in colour
     assert "killed" in lines
     assert lines[-1] == f"results hash {local.results_hash}"
     assert len(read_run(tmp_path / "ray").episodes) == 24

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from synthfm_agents import Clicker
 from synthfm_env.envs.actions import click_action
-from synthfm_env.prompts import Click
+from synthfm_env.prompts import Click, Prompt
 from synthfm_env.segmenters import Capabilities, Prediction, Seconds, Segmenter, Session
 
 
@@ -149,3 +149,33 @@ class Asking(Blind):
 
     def __init__(self, segmenter: str | Segmenter = "synthfm3d-nano") -> None:
         self.segmenter = segmenter
+
+
+class BoxesSession(BallSession):
+    """Takes boxes and masks too, and answers a box or a mask with itself."""
+
+    region: NDArray[np.bool_] | None = None
+
+    def prompt(self, clicks=(), *, box=None, mask=None) -> Prediction:
+        Prompt(tuple(clicks), box, mask).check(self._shape)
+        self._clicks += clicks
+        if box is not None:
+            self.region = np.zeros(self._shape, dtype=bool)
+            self.region[box.slices] = True
+        self.region = mask if mask is not None else self.region
+        return self._answer()
+
+    def reset(self) -> None:
+        super().reset()
+        self.region = None
+
+    def _answer(self) -> Prediction:
+        answer = super()._answer()
+        return answer if self.region is None else Prediction(answer.mask | self.region, None, answer.seconds)
+
+
+class Boxes(Ball):
+    capabilities = Capabilities(boxes=True, initial_mask=True)
+
+    def start(self, image: NDArray, spacing: tuple[float, float, float]) -> Session:
+        return BoxesSession(self, image)

@@ -96,8 +96,8 @@ def test_the_least_certain_voxel_is_proposed_with_both_signs():
     logits = np.where(scene.mask, 4.0, -4.0).astype(np.float32)
     logits[6, 30, 30] = 0.1  # beyond the mask's surroundings
     logits[6, 10, 20] = 0.2
-    found = blind_candidates(Scene(scene.image, scene.mask, scene.clicks, SPACING, logits=logits), 4)
-    assert found.clicks[:2] == (Click((6, 10, 20)), Click((6, 10, 20), positive=False))
+    found = blind_candidates(Scene(scene.image, scene.mask, scene.clicks, SPACING, logits=logits), 6)
+    assert {Click((6, 10, 20)), Click((6, 10, 20), positive=False)} <= set(found.clicks)
 
 
 @every_id

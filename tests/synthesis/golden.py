@@ -11,7 +11,7 @@ from synthfm_env.volumes import Volume
 
 FILE = Path(__file__).with_name("golden.json")
 SHAPES = ((8, 48, 48), (1, 64, 80))
-SEEDS = (0, 1, 2)
+SEEDS = (0, 1, 2, 9)  # "any" draws no clusters for seed 9: else its hash would be that of "both"
 
 
 def machine() -> dict[str, str]:

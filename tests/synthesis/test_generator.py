@@ -32,6 +32,11 @@ def test_the_golden_hashes_hold():
     assert hashes() == golden["hashes"], "the volumes changed: raise GENERATOR_VERSION, run tests/synthesis/golden.py"
 
 
+def test_every_golden_hash_pins_a_recipe_of_its_own():
+    golden = json.loads(FILE.read_text())["hashes"]
+    assert len(set(golden.values())) == len(golden) == len(list_recipes())
+
+
 def test_a_seed_gives_the_same_bytes_on_any_number_of_threads():
     maker = SynthFM3D((16, 96, 96), "any")
     first = [digest(maker.sample(seed)) for seed in range(6)]

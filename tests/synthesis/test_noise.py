@@ -100,8 +100,18 @@ def test_log_compression_is_its_formula_and_stays_within_zero_and_one():
     torch.testing.assert_close(y, torch.tensor([[[0.0, 0.0, 0.5, 1.0, 1.0]]]))
 
 
-def test_perlin_has_the_stated_strength_and_no_power_above_its_finest_octave():
-    y = noise.perlin(flat(0.0), 0.5, 24.0, draws(8))
+def test_perlin_is_gradient_noise_with_zeros_at_its_lattice_points():
+    y = noise.perlin(torch.zeros(1, 97, 129), 0.5, 16.0, draws(8))
+    assert float(y.std()) == pytest.approx(0.5, rel=0.01)
+    assert float(y[:, ::16, ::16].abs().max()) < 1e-5
+    assert float(y[:, 2::4, 2::4].abs().mean()) > 0.1
+    z = noise.perlin(torch.zeros(9, 33, 33), 0.5, 8.0, draws(8), dz=2.0)
+    assert float(z[::4, ::8, ::8].abs().max()) < 1e-5
+    assert float(z[2, ::8, ::8].abs().mean()) > 0.05
+
+
+def test_value_noise_has_the_stated_strength_and_no_power_above_its_finest_octave():
+    y = noise.value_noise(flat(0.0), 0.5, 24.0, draws(8))
     assert float(y.std()) == pytest.approx(0.5, rel=0.3)
     frequency, power = radial_power(y)
     low, high = power[(frequency > 0) & (frequency < 1 / 24)].mean(), power[frequency > 0.4].mean()
@@ -139,6 +149,7 @@ def test_noise_draws_from_the_generator_alone():
         lambda g: noise.poisson(flat(1.0), 5.0, g),
         lambda g: noise.poisson(flat(1.0), 50.0, g),
         lambda g: noise.perlin(flat(1.0), 0.1, 16.0, g),
+        lambda g: noise.value_noise(flat(1.0), 0.1, 16.0, g),
         lambda g: noise.rician(flat(1.0), 0.1, g),
         lambda g: noise.speckle(flat(1.0), g, (0, 1, 1)),
     ):

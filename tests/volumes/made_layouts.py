@@ -181,3 +181,38 @@ def alfi(root: Path) -> None:
             picture(home / f"Images/I_{sequence}_{frame:04d}.png", greys // 2 + 20)
             picture(home / f"Masks/M_{sequence}_{frame:04d}.png", greys)
     picture(root / "Data&Annotations/CD01/Images/I_CD01_0001.png", greys)
+
+
+def amos_cases(root: Path, numbers: tuple[str, ...]) -> None:
+    """Write cases with all fifteen organs."""
+    label = boxes(15, (16, 60, 20))
+    for number in numbers:
+        nifti(root / f"imagesTr/amos_{number}.nii.gz", image_of(label))
+        nifti(root / f"labelsTr/amos_{number}.nii.gz", label)
+
+
+def totalsegmentator_cases(root: Path, image: str, cases: tuple[str, ...]) -> None:
+    """Write cases with the eight organs of SynthFM's tables."""
+    organs = ("aorta", "gallbladder", "kidney_left", "kidney_right", "liver", "pancreas", "prostate", "spleen")
+    label = boxes(8, (9, 40, 20))
+    for case in cases:
+        nifti(root / case / image, image_of(label) - 1000)
+        for key, organ in enumerate(organs, start=1):
+            nifti(root / case / f"segmentations/{organ}.nii.gz", (label == key).astype(np.uint8))
+
+
+def msd_cases(root: Path, structure: str, count: int) -> None:
+    """Write one task with so many cases."""
+    for number in range(count):
+        nifti(root / f"imagesTr/case_{number:03d}.nii.gz", image_of(boxes(1, shift=number % 3)))
+        nifti(root / f"labelsTr/case_{number:03d}.nii.gz", boxes(1, shift=number % 3))
+    about = '{"modality": {"0": "CT"}, "labels": {"0": "background", "1": "%s"}}'
+    (root / "dataset.json").write_text(about % structure)
+
+
+def oaizib_cases(root: Path, count: int) -> None:
+    """Write test cases with all five structures of the knee."""
+    label = boxes(5, (9, 40, 20))
+    for number in range(count):
+        nifti(root / f"imagesTs/oaizib_{number:03d}_0000.nii.gz", image_of(label))
+        nifti(root / f"labelsTs/oaizib_{number:03d}.nii.gz", label)

@@ -318,3 +318,13 @@ def test_simple_itk_is_asked_for_by_its_extra(tmp_path, monkeypatch):
     layout = get_layout("fh-ps-aop")
     with pytest.raises(InputError, match=r'pip install "synthfm_env\[data\]"'):
         layout.load(layout.items(tmp_path)[0])
+
+
+def test_a_folder_of_another_layout_says_what_was_expected_and_what_is_there(tmp_path):
+    made.hc18(tmp_path)
+    with pytest.raises(InputError) as error:
+        get_layout("amos").items(tmp_path, "CT")
+    text = str(error.value)
+    assert str(tmp_path / "imagesTr/amos_0001.nii.gz") in text
+    assert text.endswith("found there: test_set/, training_set/, training_set_pixel_size_and_HC.csv")
+    assert "\n" not in text

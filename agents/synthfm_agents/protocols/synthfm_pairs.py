@@ -26,7 +26,7 @@ class SynthFMPairs(ClickProtocol):
        raster order; distances count voxels, whatever the spacing.
     4. Then it stops; also where the structure, or the ring, has no voxel left.
 
-    The mask plays no part: all of them are one prompt, given one after another.
+    The mask plays no part: all of them are one prompt, given one after another. ``synthfm-v2`` gives them at once.
 
     Source: Sengupta et al., "SynthFM", ISBI 2025, compares pairs of (positives, negatives); the wording of the
     rule is of the same group's "Is SAM 2 better than SAM in medical image segmentation?", 2024: one positive
@@ -76,6 +76,19 @@ class SynthFMPairs(ClickProtocol):
         if not squares.any():
             return None
         return Click(as_voxel(ring[:, squares.argmax()]), positive=False)
+
+
+class SynthFMPrompt(SynthFMPairs):
+    """Oracle: the points of ``synthfm-v1`` as one prompt, for one answer (SynthFM's prompts as the paper gives them).
+
+    The segmenter gets all positives and negatives together and answers once: no mask is fed back between them. A
+    segmenter that takes clicks one by one alone gets them so.
+
+    Source, rule and parameters: see ``synthfm-v1``.
+    """
+
+    name: ClassVar[str] = "synthfm-v2"
+    at_once: ClassVar[bool] = True
 
 
 def _ring(truth: NDArray[np.bool_]) -> NDArray[np.int64]:

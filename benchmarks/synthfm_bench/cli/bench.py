@@ -167,7 +167,7 @@ def _show(run: "Finished", plan: "Plan", suite: str, own: bool) -> None:
     print_rows(run.rows)
     for note in plan.notes:
         typer.echo(f"note: {printable(note)}")
-    typer.echo(f"\nrun: {printable(run.folder)} (leaderboard.md, leaderboard.csv, pairs.csv, steps.jsonl, run.json)")
+    typer.echo(f"\nrun: {printable(run.folder)} (leaderboard.md, structures.md, pairs.csv, steps.jsonl, run.json)")
     typer.echo(f"results hash: {run.results_hash}")
     if run.pace:
         typer.echo(f"pace: {run.pace}")

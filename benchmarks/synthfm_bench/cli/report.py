@@ -42,7 +42,7 @@ def report(
     print_rows(made.rows)
     for note in made.notes:
         typer.echo(f"note: {printable(note)}")
-    typer.echo(f"\ntables: {made.folder} (leaderboard.md, leaderboard.csv, pairs.csv)")
+    typer.echo(f"\ntables: {made.folder} (leaderboard.md, structures.md, pairs.csv)")
     typer.echo(f"report: {made.page or missing_extra()}")
     if made.damage:
         complain("; ".join(made.damage))

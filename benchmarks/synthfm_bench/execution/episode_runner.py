@@ -4,7 +4,7 @@ import hashlib
 import math
 import time
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, SupportsFloat
 
 import gymnasium as gym
 import numpy as np
@@ -20,16 +20,19 @@ from synthfm_bench.execution.foreign_calls import (
     quietly,
 )
 from synthfm_bench.execution.peak_memory import PeakMemory
-from synthfm_bench.plan import EPISODE_ARGUMENTS, Case, Task, env_spec, open_volume
+from synthfm_bench.plan import Case, Task, env_spec, part_of, read_volume
 from synthfm_bench.players import build_clicker, build_segmenter, describe_clicker, describe_segmenter, own_code
 from synthfm_bench.results.step_record import FAILURES, StepRecord
 from synthfm_bench.suite import Choice, Suite, SyntheticData, tolerance_of
 from synthfm_env.envs.actions import click_action, read_action, stop_action
+from synthfm_env.envs.prompt_env import PromptEnv
+from synthfm_env.envs.start_prompt import Start
 from synthfm_env.errors import InputError
 from synthfm_env.memory_limit import MemoryLimitError
-from synthfm_env.metrics import Surfaces, iou
+from synthfm_env.metrics import Surfaces, dice, iou
 from synthfm_env.plugins import described
 from synthfm_env.printable import printable
+from synthfm_env.prompts import Click
 from synthfm_env.segmenters import Segmenter
 from synthfm_env.segmenters.base import Prediction
 from synthfm_env.volumes import Volume
@@ -53,6 +56,7 @@ class Player:
 
     def __init__(self, suite: Suite, run_id: str) -> None:
         self._suite = suite
+        self._start = Start(suite.start, suite.start_protocol, suite.start_dice)
         self._run_id = run_id
         self._segmenters: dict[str, tuple[Segmenter, dict[str, Any]]] = {}
         self._clickers: dict[tuple[str, str], tuple[Clicker, dict[str, Any]]] = {}
@@ -99,6 +103,10 @@ class Player:
                 self._clickers[key] = clicker, describe_clicker(task.clicker, clicker)
             clicker, rule = self._clickers[key]
         fields |= about_players(model, rule)
+        try:
+            self._start.check(segmenter)
+        except InputError as error:
+            raise ForeignCallError("invalid_prompt", str(error)) from None
         return segmenter, clicker
 
     def _open_env(self, case: Case, model: Choice, segmenter: Segmenter, watch: Watch) -> gym.Env[Any, Any]:
@@ -107,13 +115,13 @@ class Player:
         if self._env is not None and self._env[0] == key:
             return self._env[1]
         self.close(watch)
-        spec = env_spec(case.data, self._suite.clicks, self._suite.start)
+        spec = env_spec(self._suite, case.data, case)
         kwargs = spec["kwargs"]
         if not synthetic:
-            image = (case.data.name, case.image_id)
+            image = (case.data.name, case.whole_id)
             if self._volume is None or self._volume[0] != image:
-                self._volume = image, open_volume(case)
-            kwargs = {name: kwargs[name] for name in EPISODE_ARGUMENTS if name in kwargs} | {"image": self._volume[1]}
+                self._volume = image, read_volume(case)
+            kwargs = kwargs | {"image": part_of(self._volume[1], case)}
         self._env = key, gym.make(spec["id"], disable_env_checker=True, segmenter=segmenter, **kwargs)
         return self._env[1]
 
@@ -125,7 +133,7 @@ def episode_fields(task: Task, suite: Suite, run_id: str) -> Fields:
     return {
         "run_id": run_id,
         "episode_id": task.episode_id,
-        "env_id": env_spec(case.data, suite.clicks)["id"],
+        "env_id": env_spec(suite, case.data)["id"],
         "data_id": case.data.name,
         "case_id": case.case_id,
         "image_id": case.image_id,
@@ -193,24 +201,32 @@ def _steps(
         options = None if structure is None else {"structure": structure}
         with foreign_call(watch, "segmenter", known, 1):
             observation, info = env.reset(seed=known["seed"], options=options)
-        known |= _volume(observation, info)
+        known |= _volume(observation, info) | _start(env, observation, info)
         with foreign_call(watch, "clicker", known, 1):
             clicker.reset(known["clicker_seed"])
+            at_once = bool(type(clicker).at_once)
     except ForeignCallError as failed:
         yield failure(known, 1, failed.outcome, failed.error)
         return
     for step in range(1, known["max_clicks"] + 1):
         click: Fields = {}
         try:
-            action, took = _ask(clicker, known, step, observation, info, watch)
-            click |= {"t_click_s": took, **_place(action, observation["image"].shape, observation["spacing"])}
-            with foreign_call(watch, "segmenter", known, step):
-                observation, reward, terminated, truncated, info = env.step(action)
+            if at_once:
+                prompt, took = _ask_for_all(clicker, known, observation, info, watch)
+                click |= {"t_click_s": took, "prompt_zyxl": tuple((*c.zyx, int(c.positive)) for c in prompt) or None}
+                with foreign_call(watch, "segmenter", known, step):
+                    observation, reward, terminated, truncated, info = _step_together(env, prompt)
+            else:
+                action, took = _ask(clicker, known, step, observation, info, watch)
+                click |= {"t_click_s": took, **_place(action, observation["image"].shape, observation["spacing"])}
+                with foreign_call(watch, "segmenter", known, step):
+                    observation, reward, terminated, truncated, info = env.step(action)
             used = memory.since_last()
             if info["error"]:
                 click |= used
                 raise ForeignCallError(outcome_told(info["error"]), info["error"])
-            answer = env.unwrapped.prediction if info["clicks_used"] == step else None  # type: ignore[attr-defined]
+            answered = bool(click.get("prompt_zyxl")) if at_once else info["clicks_used"] == step
+            answer = env.unwrapped.prediction if answered else None  # type: ignore[attr-defined]
             with foreign_call(watch, "segmenter", known, step):
                 click |= _seconds(answer)
         except ForeignCallError as failed:
@@ -219,7 +235,7 @@ def _steps(
         yield StepRecord(
             **known,
             **click,
-            **(_obeyed(observation) if answer is not None and "point_zyx" in click else {}),
+            **(_obeyed(observation) if answer is not None and click.keys() & {"point_zyx", "prompt_zyxl"} else {}),
             **_scores(observation, info, known["tol_mm"]),
             **used,
             step=step,
@@ -230,6 +246,63 @@ def _steps(
         )
         if terminated or truncated:
             return
+
+
+def _ask_for_all(
+    clicker: Clicker, known: Fields, observation: Observation, info: Mapping[str, Any], watch: Watch
+) -> tuple[list[Click], float]:
+    """Return all clicks of a clicker whose clicks are one prompt, and the seconds that they took.
+
+    It sees its clicks so far, and the mask as it was before them.
+
+    Raises:
+        ForeignCallError: as ``_ask``.
+    """
+    prompt: list[Click] = []
+    seconds = 0.0
+    rows = observation["clicks"].copy()
+    free = np.flatnonzero(rows[:, 0] < 0)
+    while len(prompt) < known["max_clicks"]:
+        action, took = _ask(clicker, known, 1, {**observation, "clicks": rows.copy()}, info, watch)
+        seconds += took
+        click = read_action(action, observation["image"].shape)
+        if click is None:
+            break
+        rows[free[len(prompt)]] = (*click.zyx, click.positive)
+        prompt.append(click)
+    return prompt, seconds
+
+
+def _step_together(
+    env: gym.Env[Any, Any], prompt: list[Click]
+) -> tuple[Observation, SupportsFloat, bool, bool, dict[str, Any]]:
+    """Give a prompt, then end the episode; without any click it ends at once."""
+    own: PromptEnv = env.unwrapped  # type: ignore[assignment]
+    if not prompt:
+        return own.step(stop_action())
+    observation, reward, terminated, truncated, info = own.step_together(prompt)
+    if terminated or truncated:
+        return observation, reward, terminated, truncated, info
+    answer = own.prediction
+    observation, _, terminated, truncated, info = own.step(stop_action())
+    assert own.prediction is answer, "a stop keeps the answer"
+    return observation, reward, terminated, truncated, info
+
+
+def _start(env: gym.Env[Any, Any], observation: Observation, info: Mapping[str, Any]) -> Fields:
+    """Return the fields that tell of the episode's start prompt."""
+    own: PromptEnv = env.unwrapped  # type: ignore[assignment]
+    if own.start.kind == "empty":
+        return {}
+    given: Fields = {}
+    if own.start.kind == "click":
+        given["click"] = observation["clicks"][0, :3].tolist()
+    elif own.start.kind == "box":
+        given["box"] = observation["box"].tolist()
+    else:
+        mask = observation["start_mask"].view(bool)
+        given = {"mask_sha256": hashlib.sha256(mask.data).hexdigest(), "mask_dice": float(dice(mask, info["truth"]))}
+    return {"start": str(own.start), "start_given": given, "start_score": float(info["dice"])}
 
 
 def _ask(

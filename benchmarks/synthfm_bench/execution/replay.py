@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import synthfm_env  # noqa: F401 - registers the envs
-from synthfm_bench.plan import EPISODE_ARGUMENTS, Case, env_spec, open_volume
+from synthfm_bench.plan import SLICE_MARK, Case, env_spec, open_volume
 from synthfm_bench.players import build_segmenter
 from synthfm_bench.results.episode_result import Episode
 from synthfm_bench.results.step_record import StepRecord
@@ -43,10 +43,10 @@ class Scene:
 
 @dataclass(frozen=True, eq=False)
 class Answer:
-    """A segmenter's answer to a recorded click.
+    """A segmenter's answer to a recorded click, or to several that were given at once.
 
     Attributes:
-        click: the click.
+        click: the click, the last one of several.
         mask: bool (D, H, W).
         step: the record of it.
         same: whether the mask is the recorded one, bit by bit.
@@ -59,12 +59,20 @@ class Answer:
 
 
 def answered(episode: Episode) -> list[tuple[Click, StepRecord]]:
-    """Return the clicks of an episode that were answered, with their records."""
-    return [
-        (Click(step.point_zyx, bool(step.label)), step)
-        for step in episode.steps
-        if step.point_zyx is not None and step.mask_sha256 is not None
-    ]
+    """Return the clicks of an episode that were answered, with their records; the last one of several given at once."""
+    found = []
+    for step in episode.steps:
+        clicks = clicks_of(step)
+        if clicks and step.mask_sha256 is not None:
+            found.append((clicks[-1], step))
+    return found
+
+
+def clicks_of(step: StepRecord) -> list[Click]:
+    """Return the clicks of a record: none, one, or those that were given at once."""
+    if step.prompt_zyxl is not None:
+        return [Click((z, y, x), bool(label)) for z, y, x, label in step.prompt_zyxl]
+    return [] if step.point_zyx is None else [Click(step.point_zyx, bool(step.label))]
 
 
 def segmenter_of(suite: Suite, episode: Episode) -> Choice:
@@ -139,10 +147,14 @@ class Replayer:
             if step.undone:
                 prompt_env.undo()
                 continue
-            if step.point_zyx is None or step.mask_sha256 is None:
+            clicks = clicks_of(step)
+            if not clicks or step.mask_sha256 is None:
                 continue
-            click = Click(step.point_zyx, bool(step.label))
-            observation, *_ = env.step(click_action(click))
+            click = clicks[-1]
+            if step.prompt_zyxl is None:
+                observation, *_ = env.step(click_action(click))
+            else:
+                observation, *_ = prompt_env.step_together(clicks)
             mask = observation["mask"].view(bool)
             yield Answer(click, mask, step, hashlib.sha256(mask.data).hexdigest() == step.mask_sha256)
 
@@ -155,13 +167,13 @@ class Replayer:
         if self._env is not None:
             self._env[1].close()
             self._env = None
-        spec = env_spec(case.data, self._suite.clicks, self._suite.start)
+        spec = env_spec(self._suite, case.data, case)
         kwargs = spec["kwargs"]
         anterior_up = False
         if not synthetic:
             volume = open_volume(case)
             anterior_up = volume.affine is not None
-            kwargs = {name: kwargs[name] for name in EPISODE_ARGUMENTS if name in kwargs} | {"image": volume}
+            kwargs = kwargs | {"image": volume}
         segmenter = self._build(segmenter_of(self._suite, episode))
         env = gym.make(spec["id"], disable_env_checker=True, segmenter=segmenter, **kwargs)
         self._env = key, env, anterior_up
@@ -175,10 +187,12 @@ class Replayer:
     def _case(self, episode: Episode) -> Case:
         data, first = data_of(self._suite, episode), episode.steps[0]
         image_id = first.image_id or first.case_id
+        sliced = SLICE_MARK.search(image_id) if getattr(data, "slices", None) else None
+        whole_id, z = (image_id[: sliced.start()], int(sliced[1])) if sliced else (image_id, None)
         item = None
         if isinstance(data, DatasetData):
             items = get_layout(data.layout).items(data.path, data.part)
-            item = next((item for item in items if printable(item.image_id) == image_id), None)
+            item = next((item for item in items if printable(item.image_id) == whole_id), None)
             if item is None:
                 raise InputError(f"{data.path}: image {image_id} is no longer there")
-        return Case(data, first.case_id, image_id, first.seed, (), item)
+        return Case(data, first.case_id, image_id, first.seed, (), item, z)

@@ -194,7 +194,7 @@ def _finish(folder: Path, about: dict[str, Any], pool: "Pool | RayPool") -> Fini
     digest = results_hash(run.records)
     if about.get("results_hash") not in (None, digest):
         raise changed_since(folder, about, digest)
-    write_tables(folder, f"{run.suite.name}: results {digest[:12]}", rows)
+    write_tables(folder, run.suite.name, digest, rows)
     write_text(folder / "results_hash", digest + "\n")
     write_json(folder / "run.json", about | end_of_run("finished", len(run.episodes)) | {"results_hash": digest})
     return Finished(folder, rows, digest, _pace(pool), failures_of(run.episodes), len(run.episodes))
@@ -250,6 +250,7 @@ def _ends_clearly(folder: Path, about: dict[str, Any], episodes: int, command: s
 
 def about_run(suite: Suite, plan: Plan, started: datetime, workers: int | None) -> dict[str, Any]:
     """Return what ``run.json`` holds when a run begins."""
+    first = {task.case.data.name: task.case for task in reversed(plan.tasks)}
     return {
         "schema": SCHEMA,
         "run_id": f"{suite.name}-{started:%Y%m%dT%H%M%SZ}",
@@ -259,7 +260,7 @@ def about_run(suite: Suite, plan: Plan, started: datetime, workers: int | None) 
         "suite": suite.model_dump(mode="json"),
         "notes": list(plan.notes),
         "left_out": list(plan.left_out),
-        "envs": {data.name: env_spec(data, suite.clicks, suite.start) for data in suite.data},
+        "envs": {data.name: env_spec(suite, data, first[data.name]) for data in suite.data if data.name in first},
         "segmenters": plan.models,
         "clickers": plan.clickers,
         "workers": workers,

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synthfm_agents import make_clicker
-from synthfm_bench.plan import EPISODE_ARGUMENTS, Task, env_spec, open_volume
+from synthfm_bench.plan import Task, env_spec, open_volume
 from synthfm_bench.players import build_segmenter
 from synthfm_bench.results.episode_result import Episode
-from synthfm_bench.results.provenance import device_of, protocol_hash, weights_sha256
+from synthfm_bench.results.provenance import answers_sha256, device_of, protocol_hash, weights_sha256
 from synthfm_bench.results.step_record import StepRecord
 from synthfm_bench.suite import Suite, SyntheticData, tolerance_of
 from synthfm_env.envs.actions import click_action, stop_action
@@ -236,11 +236,10 @@ class PersonPlayer:
         if self._env is not None and self._env[0] == key:
             return self._env[1]
         self.close()
-        spec = env_spec(case.data, self._suite.clicks, self._suite.start)
+        spec = env_spec(self._suite, case.data, case)
         kwargs = spec["kwargs"]
         if not synthetic:
-            kwargs = {name: kwargs[name] for name in EPISODE_ARGUMENTS if name in kwargs}
-            kwargs["image"] = open_volume(case)
+            kwargs = kwargs | {"image": open_volume(case)}
         self._env = key, gym.make(spec["id"], disable_env_checker=True, segmenter=segmenter, **kwargs)
         return self._env[1]
 
@@ -250,7 +249,7 @@ class PersonPlayer:
         return {
             "run_id": self._run_id,
             "episode_id": task.episode_id,
-            "env_id": env_spec(case.data, self._suite.clicks)["id"],
+            "env_id": env_spec(self._suite, case.data)["id"],
             "data_id": case.data.name,
             "case_id": case.case_id,
             "image_id": case.image_id,
@@ -264,7 +263,7 @@ class PersonPlayer:
             "oracle": person.oracle,
             "model": task.model.label,
             "model_params": task.model.params | ({"source": task.model.use} if task.model.name else {}),
-            "model_hash": weights_sha256(segmenter),
+            "model_hash": weights_sha256(segmenter) or answers_sha256(segmenter, task.model.use),
             "tol_mm": tolerance_of(self._suite, case.data),
             "device": device_of(segmenter),
         }

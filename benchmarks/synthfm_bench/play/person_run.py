@@ -89,7 +89,7 @@ class PersonRun:
         run = read_run(self.folder)
         rows = make_board(run.episodes, self.suite.targets)
         digest = results_hash(run.records)
-        write_tables(self.folder, f"{self.suite.name}: results {digest[:12]}", rows)
+        write_tables(self.folder, self.suite.name, digest, rows)
         write_text(self.folder / "results_hash", digest + "\n")
         status = "finished" if len(run.episodes) == len(self.plan.tasks) else "stopped"
         end = end_of_run(status, len(run.episodes))

@@ -90,7 +90,7 @@ def report(folders: Sequence[Path], out: Path | None, console: Console, *, trust
         folder = new_folder(f"{suite.name}-joined", out, datetime.now(UTC))
     try:
         with console.status("computing intervals and tests"):
-            write_tables(folder, f"{suite.name}: results {_digest(joined)[:12]}", rows)
+            write_tables(folder, suite.name, _digest(joined), rows)
         page = None if missing_extra() else write_report(folder, joined, rows, console, trusted=trusted)
     except OSError as error:
         raise UserFacingError(f"{folder}: the report cannot be written ({error.strerror or error})") from error

@@ -28,7 +28,7 @@ METHODS = (
 )
 
 _MARKUP = re.compile(r"[\\`*\[\]|~$]|(?<![^\W_])_|_(?![^\W_])")  # an underscore within a word is none
-_AT_START = re.compile(r"^ *(?:[#+=-]|\d+[.)])")
+_AT_START = re.compile(r"^ *(?:[#=]|[+-](?=[ \t+-])|\d+[.)](?=[ \t]))")  # headings and lists, no plain numbers
 
 
 def markdown_board(rows: Iterable[Row], heading: str) -> str:
@@ -47,7 +47,7 @@ def markdown_board(rows: Iterable[Row], heading: str) -> str:
             ]
             for row, rank in zip(group, placed, strict=True)
         ]
-        parts.append(_table(["segmenter", "clicker", *(f.name for f in board_figures(group)), "rank"], dice))
+        parts.append(table(["segmenter", "clicker", *(f.name for f in board_figures(group)), "rank"], dice))
         others = group[0].figures[len(board_figures(group)) :]
         noc = [f"NoC@{100 * target:g} (reached)" for target in group[0].targets]
         headings = ["segmenter", "clicker", *(f.name for f in others), *noc, "s/click", "encode s", "failed"]
@@ -63,7 +63,7 @@ def markdown_board(rows: Iterable[Row], heading: str) -> str:
             ]
             for row in group
         ]
-        parts.append(_table(headings, rest))
+        parts.append(table(headings, rest))
         parts.append(f"{group[0].primary.name}:\n\n" + "\n".join(f"- {escaped(said)}" for said in verdict(group)))
         primaries[group[0].primary.name] = None
     parts.append(METHODS.format(primary=" or ".join(primaries)))
@@ -85,7 +85,8 @@ def escaped(text: str) -> str:
     return _AT_START.sub(lambda found: found[0][:-1] + "\\" + found[0][-1], line)
 
 
-def _table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a Markdown table whose first two columns are text and whose others are numbers; cells are escaped."""
     shown = [[escaped(cell) for cell in row] for row in rows]
     lines = [headings, ["---"] * 2 + ["---:"] * (len(headings) - 2), *shown]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

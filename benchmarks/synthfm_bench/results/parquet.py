@@ -30,7 +30,7 @@ def write_parquet(path: Path, episodes: Iterable[Episode]) -> None:
         if get_origin(kind) is Literal:
             kind = type(get_args(kind)[0])
         origin = get_origin(kind) or kind
-        return pa.list_(scalars[get_args(kind)[0]]) if origin is tuple else scalars[origin]
+        return pa.list_(arrow(get_args(kind)[0])) if origin is tuple else scalars[origin]
 
     schema = pa.schema([(name, arrow(hint)) for name, hint in get_type_hints(StepRecord).items()])
     rows = [_flat(asdict(step)) for episode in episodes for step in episode.steps]

@@ -10,7 +10,12 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from synthfm_agents import Clicker, ClickProtocol
+from synthfm_agents.behaviour import behaviour_hash, source_hash
+from synthfm_env.plugins import is_plugin
+from synthfm_env.prompts import Click
 from synthfm_env.segmenters import Segmenter
 
 _PACKAGES = (
@@ -69,10 +74,44 @@ def weights_sha256(segmenter: Segmenter) -> str | None:
 
 
 def protocol_hash(clicker: Clicker, name: str, params: Mapping[str, Any]) -> str:
-    """Return a protocol's own hash; for another clicker one over its name and parameters, in the same form."""
+    """Return a hash that changes with what a clicker does.
+
+    A protocol of this package has its own. Another clicker gets one over name, parameters and its clicks on fixed error
+    maps; a clicker of the user's own, which is not called here, over name, parameters and its source files.
+
+    Args:
+        clicker: one that asks a segmenter must ask the same one in all runs, or its hash tells them apart.
+        name: as the suite has it.
+        params: the same.
+    """
+    about = {"name": name, "params": dict(params)}
+    if is_plugin(name):
+        return source_hash(type(clicker), about)
     if isinstance(clicker, ClickProtocol):
         return clicker.protocol_hash
-    return hash_of_name(name, params)
+    return behaviour_hash(clicker, about)
+
+
+def answers_sha256(segmenter: Segmenter, name: str) -> str:
+    """Return the SHA-256 of what a segmenter without weights answers to fixed clicks on a small volume and an image.
+
+    Of one of the user's own, which is not called here, it is that of its source files.
+    """
+    if is_plugin(name):
+        return source_hash(type(segmenter), {"name": name})
+    digest = hashlib.sha256(name.encode())
+    takes = segmenter.capabilities
+    for shape, played in (((6, 20, 24), takes.volumes), ((1, 28, 24), takes.images)):
+        if not played:
+            continue
+        z, y, x = np.indices(shape)
+        inside = (y - 11) ** 2 + (x - 10) ** 2 + 9 * (z - shape[0] // 2) ** 2 < 40
+        image = (np.where(inside, 150, 60) + (7 * z + 13 * y + 29 * x) % 31).astype(np.uint8)
+        clicks = [Click((shape[0] // 2, 11, 10)), Click((0, 2, 3), positive=False), Click((shape[0] // 2, 13, 14))]
+        with segmenter.start(image, (2.5, 0.8, 0.8)) as session:
+            for click in clicks if takes.negative_clicks else clicks[::2]:
+                digest.update(session.add(click).mask.tobytes())
+    return digest.hexdigest()
 
 
 def hash_of_name(name: str, params: Mapping[str, Any]) -> str:

@@ -43,6 +43,14 @@ NOT_RESULTS = frozenset(
 )
 """Fields that differ between two runs of the same thing; ``results_hash`` leaves them out."""
 
+_LATER: dict[str, Any] = {
+    "undone": False,
+    "prompt_zyxl": None,
+    "start": "empty",
+    "start_given": {},
+    "start_score": None,
+}
+
 MOST_TEXT = 2_000
 _MOST_PARAMS = 20_000  # characters of JSON
 _MOST_LINE = 1 << 20  # bytes
@@ -103,6 +111,11 @@ class StepRecord:
         point_zyx: the clicked voxel, (z, y, x); None if no click was made.
         point_mm: the same in mm from the centre of the first voxel, (z, y, x).
         label: 1 for a positive click, 0 for a negative one, None if no click was made.
+        prompt_zyxl: the clicks that were given at once, rows of z, y, x and label; None if clicks came one by one.
+        start: kind and rule of the prompt that the episode began with, "empty" without one.
+        start_given: what that prompt was: "click" (z, y, x), "box" (start and stop, z, y, x), or "mask_sha256" and
+            "mask_dice", the Dice of the mask that was given with the truth. Empty without one.
+        start_score: Dice of the segmenter's answer to it; None without one.
         outcome: "running" while the episode goes on, else how it ended: "max_clicks", "target_reached",
             "stopped", "no_error" (stopped because nothing was left to correct), or one of ``FAILURES``.
         dice: after this step, in [0, 1]; 0 at a failure, whatever the clicks before had reached.
@@ -157,6 +170,10 @@ class StepRecord:
     point_zyx: tuple[Whole, Whole, Whole] | None = None
     point_mm: tuple[Real, Real, Real] | None = None
     label: Literal[0, 1] | None = None
+    prompt_zyxl: tuple[tuple[Whole, Whole, Whole, Literal[0, 1]], ...] | None = None
+    start: Text = "empty"
+    start_given: Params = field(default_factory=dict)
+    start_score: Share | None = None
     undone: bool = False
     outcome: Outcome
     dice: Share
@@ -302,8 +319,8 @@ def results_hash(records: Iterable[StepRecord]) -> str:
     digest = hashlib.sha256()
     for record in ordered:
         kept = {key: value for key, value in asdict(record).items() if key not in NOT_RESULTS}
-        if not record.undone:  # a field that people's records alone need: hashes from before it stay as they were
-            del kept["undone"]
+        # Fields that came later count only if they are used, so that the hashes of older runs stay.
+        kept = {key: value for key, value in kept.items() if key not in _LATER or value != _LATER[key]}
         digest.update(_line(kept).encode() + b"\n")
     return digest.hexdigest()
 

@@ -5,6 +5,7 @@ device must be the image's.
 """
 
 from collections.abc import Sequence
+from itertools import product
 
 import torch
 from torch import Tensor
@@ -12,7 +13,7 @@ from torch import Tensor
 from synthfm_env.synthesis.drawing.fast_normal import normal
 from synthfm_env.synthesis.drawing.random_fields import fractal_field, gaussian_blur
 
-__all__ = ["gaussian", "gaussian_blur", "log_compress", "perlin", "poisson", "rician", "speckle"]
+__all__ = ["gaussian", "gaussian_blur", "log_compress", "perlin", "poisson", "rician", "speckle", "value_noise"]
 
 _EXACT_POISSON_BELOW = 10.0
 
@@ -48,11 +49,58 @@ def poisson(image: Tensor, photons: float, generator: torch.Generator) -> Tensor
 
 
 def perlin(image: Tensor, strength: float, size: float, generator: torch.Generator, dz: float = 1.0) -> Tensor:
-    """Add fractal lattice noise: y = x + strength sum_o w_o B_o, with octaves of size, size/2, size/4 pixels.
+    """Add Perlin's gradient noise: y = x + strength n / std(n), n = sum_o P_o / 2^o, octaves of size, size/2, size/4.
+
+    P_o is 0 at the points of a lattice, where it has random unit gradients; between them the gradients' ramps are
+    blended by 6 t^5 - 15 t^4 + 10 t^3 (Perlin 1985 and 2002). The lattice has a point at the first voxel.
+
+    Args:
+        image: float32 (D, H, W).
+        strength: standard deviation of what is added, in units of the image.
+        size: pixels between lattice points of the first octave, at least 2.
+        generator: source of the gradients.
+        dz: thickness of a slice in pixels.
+    """
+    noise = torch.zeros(image.shape, device=image.device)
+    for octave in range(3):
+        noise.add_(_gradient_noise(image.shape, max(2.0, size / 2**octave), dz, generator), alpha=0.5**octave)
+    return image + noise.mul_(strength / max(float(noise.std(correction=0)), 1e-12))
+
+
+def _gradient_noise(shape: Sequence[int], size: float, dz: float, generator: torch.Generator) -> Tensor:
+    """Return one octave of Perlin's noise, (D, H, W); in the plane alone if there is one slice."""
+    device = generator.device
+    axes = [axis for axis, n in enumerate(shape) if n > 1 or axis > 0]
+    cells, parts, fades = [], [], []
+    for axis in axes:
+        place = torch.arange(shape[axis], device=device, dtype=torch.float32) * ((dz if axis == 0 else 1.0) / size)
+        cell = place.floor().long()
+        part = place - cell
+        view = [-1 if other == axis else 1 for other in range(3)]
+        cells.append(cell.view(view))
+        parts.append(part.view(view))
+        fades.append((part**3 * (part * (6 * part - 15) + 10)).view(view))
+    lattice = [int(cell.max()) + 2 for cell in cells]
+    gradients = torch.randn((len(axes), *lattice), generator=generator, device=device)
+    gradients = gradients / gradients.norm(dim=0).clamp(min=1e-6)
+    out = torch.zeros(tuple(shape), device=device)
+    for corner in product((0, 1), repeat=len(axes)):
+        at = tuple(cell + step for cell, step in zip(cells, corner, strict=True))
+        ramp = torch.zeros(tuple(shape), device=device)
+        weight = torch.ones((1, 1, 1), device=device)
+        for number, step in enumerate(corner):
+            ramp = ramp + gradients[number][at] * (parts[number] - step)
+            weight = weight * (fades[number] if step else 1 - fades[number])
+        out += ramp * weight
+    return out
+
+
+def value_noise(image: Tensor, strength: float, size: float, generator: torch.Generator, dz: float = 1.0) -> Tensor:
+    """Add fractal value noise: y = x + strength sum_o w_o B_o, with octaves of size, size/2, size/4 pixels.
 
     Weights 1, 1/2, 1/4, normalised to a standard deviation of about ``strength``. B_o is a cubic B-spline of normal
-    coefficients on a lattice: value noise, smooth to the second derivative, with Perlin's octaves (Perlin 1985) but
-    without the zeros at the lattice points that his gradient noise has.
+    coefficients on a lattice, smooth to the second derivative: several times quicker than ``perlin``, and without its
+    zeros at the lattice points.
     """
     sizes = [max(2.0, size / 2**octave) for octave in range(3)]
     noise = fractal_field(image.shape, sizes, [1.0, 0.5, 0.25], dz, generator)

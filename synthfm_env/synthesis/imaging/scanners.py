@@ -26,6 +26,7 @@ class Device:
         unit: how many pixels a detail of one pixel at 128 x 128 covers; large images are smoother.
         noise: factor on the strength of the noise.
         probe: where an ultrasound's beams go; None for straight down the rows.
+        gradient_noise: whether devices of the style "other" take Perlin's noise instead of the quicker value noise.
     """
 
     rng: Rng
@@ -35,6 +36,7 @@ class Device:
     unit: float
     noise: float
     probe: Probe | None = None
+    gradient_noise: bool = False
 
     def image(self, style: Style, tissue: Tensor) -> Tensor:
         """Return the image (D, H, W) of the tissue's intensities, in HU for CT, about 0 to 1 for the others."""
@@ -110,13 +112,14 @@ class Device:
         image = self._shaded(image, 0.3) if rng.random() < 0.5 else image
         image = self._spread(image, log_uniform(rng, 0.25, 2.0) * self.unit)
         level = log_uniform(rng, 0.005, 0.2) * self.noise
-        for kind in rng.permutation(["gaussian", "poisson", "perlin", "speckle", "rician"])[: rng.integers(0, 3)]:
+        for kind in rng.permutation(["gaussian", "poisson", "lattice", "speckle", "rician"])[: rng.integers(0, 3)]:
             if kind == "gaussian":
                 image = noise.gaussian(image, level, generator)
             elif kind == "poisson":
                 image = noise.poisson(image, log_uniform(rng, 10, 1000), generator)
-            elif kind == "perlin":
-                image = noise.perlin(image, level, log_uniform(rng, 4, 40) * self.unit, generator, self.dz)
+            elif kind == "lattice":
+                add = noise.perlin if self.gradient_noise else noise.value_noise
+                image = add(image, level, log_uniform(rng, 4, 40) * self.unit, generator, self.dz)
             elif kind == "speckle":
                 image = noise.speckle(image, generator, (0, 0.5, 0.5), min(1.0, 2 * level))
             else:

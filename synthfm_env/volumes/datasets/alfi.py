@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synthfm_env.errors import InputError
-from synthfm_env.volumes.datasets.base import Item, Layout
+from synthfm_env.volumes.datasets.base import Item, Layout, missing_of, whole
 from synthfm_env.volumes.datasets.readers import read_picture
 from synthfm_env.volumes.volume import Volume
 
@@ -37,14 +37,23 @@ class Alfi(Layout):
 
     def find(self, root: Path, part: str) -> list[Item]:
         """Return the frames with a mask."""
+        return whole(self._pairs(root, part))
+
+    def unpaired(self, root: Path, part: str) -> list[Path]:
+        """Return the missing halves of pairs; see ``Layout.unpaired``."""
+        return missing_of(self._pairs(root, part))
+
+    def _pairs(self, root: Path, part: str) -> list[Item]:
         home = root / "Data&Annotations" if (root / "Data&Annotations").is_dir() else root
         items = []
-        for sequence in sorted(home.glob("MI*")):
-            for image in sorted((sequence / "Images").glob("I_*.png")):
-                name = image.stem.removeprefix("I_")
-                label = sequence / "Masks" / f"M_{name}.png"
-                if label.is_file():
-                    items.append(Item(sequence.name, name, image, label, part))
+        for sequence in sorted(path for path in home.glob("MI*") if (path / "Masks").is_dir()):
+            images, masks = sequence / "Images", sequence / "Masks"
+            names = {path.stem.removeprefix("I_") for path in images.glob("I_*.png")}
+            names |= {path.stem.removeprefix("M_") for path in masks.glob("M_*.png")}
+            items += [
+                Item(sequence.name, name, images / f"I_{name}.png", masks / f"M_{name}.png", part)
+                for name in sorted(names)
+            ]
         return items
 
     def load(self, item: Item, structures: Sequence[int | str] = ()) -> Volume:

@@ -1,14 +1,17 @@
 """What a data-set layout is: where the files of a data set lie, and how they become volumes."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
 from synthfm_env.errors import InputError, unknown_name
+from synthfm_env.printable import printable
 from synthfm_env.volumes.structure_names import canonical_name
 from synthfm_env.volumes.volume import Volume
+
+_SHOWN = 5  # names of a folder in a message
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +76,17 @@ class Layout(ABC):
             InputError: a file that is missing, broken, or unlike what the layout says.
         """
 
+    def unpaired(self, root: Path, part: str) -> list[Path]:
+        """Return the files that are missing beside others of their image, so that it is not among ``find``'s.
+
+        A layout in which images without a truth are usual returns none of those.
+
+        Args:
+            root: as ``find``.
+            part: the same.
+        """
+        return []
+
     def items(self, root: Path, part: str | None = None) -> list[Item]:
         """Return the images below a folder.
 
@@ -87,7 +101,8 @@ class Layout(ABC):
             raise InputError(f"{root}: there is no such folder; {self.says_what_it_expects(root, part)}")
         found = self.find(root, part or "")
         if not found:
-            raise InputError(f"{root}: holds no image with a label; {self.says_what_it_expects(root, part)}")
+            expected = self.says_what_it_expects(root, part)
+            raise InputError(f"{root}: holds no image with a label; {expected}; found there: {_contents(root)}")
         return found
 
     def says_what_it_expects(self, root: Path, part: str | None = None) -> str:
@@ -95,6 +110,23 @@ class Layout(ABC):
         which = f", part {part}" if part else ""
         files = ", ".join(str(root / file) for file in self.expected)
         return f"layout {self.name!r}{which} expects {files} (from {self.address})"
+
+
+def _contents(root: Path) -> str:
+    """Return the first names in a folder."""
+    names = sorted(path.name + ("/" if path.is_dir() else "") for path in root.iterdir())
+    return printable(", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")) or "nothing"
+
+
+def whole(items: Iterable[Item]) -> list[Item]:
+    """Return the items whose image and truth are both on disk."""
+    return [item for item in items if item.image.exists() and item.label.exists()]
+
+
+def missing_of(items: Iterable[Item]) -> list[Path]:
+    """Return what is missing of items of which the image or the truth is on disk."""
+    halves = [item for item in items if item.image.exists() != item.label.exists()]
+    return [item.label if item.image.exists() else item.image for item in halves]
 
 
 def wanted_ids(structures: Sequence[int | str], names: Mapping[int, str]) -> list[int]:

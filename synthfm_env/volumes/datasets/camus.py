@@ -44,15 +44,30 @@ class Camus(Layout):
     def find(self, root: Path, part: str) -> list[Item]:
         """Return one image of each patient that has it with a truth."""
         view, _, frame = part.partition("-")
-        homes = [root / "database_nifti", root / "training", root]
-        home = next((place for place in homes if place.is_dir() and any(map(_is_patient, place.iterdir()))), root)
         items = []
-        for folder in sorted(filter(_is_patient, home.iterdir())):
+        for folder in sorted(filter(_is_patient, self._home(root).iterdir())):
             for name in FRAMES[frame]:
                 image, label = (_file(folder / f"{folder.name}_{view}_{name}{gt}") for gt in ("", "_gt"))
                 if image and label:
                     items.append(Item(folder.name, f"{folder.name}_{view}_{name}", image, label, part))
         return items
+
+    def unpaired(self, root: Path, part: str) -> list[Path]:
+        """Return the missing halves of single frames; sequences without a truth are usual in the first release."""
+        view, _, frame = part.partition("-")
+        if frame == "sequence":
+            return []
+        missing = []
+        for folder in sorted(filter(_is_patient, self._home(root).iterdir())):
+            image, label = (folder / f"{folder.name}_{view}_{frame}{gt}" for gt in ("", "_gt"))
+            if (_file(image) is None) != (_file(label) is None):
+                lone = image if _file(image) is None else label
+                missing.append(lone.with_name(f"{lone.name}.nii.gz"))
+        return missing
+
+    def _home(self, root: Path) -> Path:
+        homes = [root / "database_nifti", root / "training", root]
+        return next((place for place in homes if place.is_dir() and any(map(_is_patient, place.iterdir()))), root)
 
     def load(self, item: Item, structures: Sequence[int | str] = ()) -> Volume:
         """Read a frame or a sequence."""

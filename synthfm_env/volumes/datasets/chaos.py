@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synthfm_env.errors import InputError
-from synthfm_env.volumes.datasets.base import Item, Layout
+from synthfm_env.volumes.datasets.base import Item, Layout, missing_of, whole
 from synthfm_env.volumes.datasets.readers import read_picture, read_series, turned
 from synthfm_env.volumes.volume import Volume
 
@@ -46,6 +46,13 @@ class Chaos(Layout):
 
     def find(self, root: Path, part: str) -> list[Item]:
         """Return the patients of a modality."""
+        return whole(self._pairs(root, part))
+
+    def unpaired(self, root: Path, part: str) -> list[Path]:
+        """Return the missing halves of pairs; see ``Layout.unpaired``."""
+        return missing_of(self._pairs(root, part))
+
+    def _pairs(self, root: Path, part: str) -> list[Item]:
         modality, image, label = IMAGES[part]
         places = (root / "Train_Sets", root / "CHAOS_Train_Sets" / "Train_Sets", root)
         home = next((place / modality for place in places if (place / modality).is_dir()), None)
@@ -55,7 +62,6 @@ class Chaos(Layout):
         return [
             Item(f"{modality}-{folder.name}", f"{modality}-{folder.name}-{part}", folder / image, folder / label, part)
             for folder in folders
-            if (folder / image).is_dir() and (folder / label).is_dir()
         ]
 
     def load(self, item: Item, structures: Sequence[int | str] = ()) -> Volume:

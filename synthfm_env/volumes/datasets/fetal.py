@@ -13,7 +13,7 @@ from skimage import measure
 from skimage.measure import regionprops
 
 from synthfm_env.errors import InputError
-from synthfm_env.volumes.datasets.base import Item, Layout
+from synthfm_env.volumes.datasets.base import Item, Layout, missing_of, whole
 from synthfm_env.volumes.datasets.readers import LUMA, read_itk, read_picture
 from synthfm_env.volumes.volume import Volume
 
@@ -37,9 +37,18 @@ class HC18(Layout):
 
     def find(self, root: Path, part: str) -> list[Item]:
         """Return the images with an outline."""
+        return whole(self._pairs(root))
+
+    def unpaired(self, root: Path, part: str) -> list[Path]:
+        """Return the missing halves of pairs; see ``Layout.unpaired``."""
+        return missing_of(self._pairs(root))
+
+    def _pairs(self, root: Path) -> list[Item]:
         home = root / "training_set" if (root / "training_set").is_dir() else root
-        pairs = [(path, path.with_name(f"{path.stem}_Annotation.png")) for path in sorted(home.glob("*HC.png"))]
-        return [Item(image.stem.split("_")[0], image.stem, image, label) for image, label in pairs if label.is_file()]
+        ending = "_Annotation.png"
+        names = {path.stem for path in home.glob("*HC.png")}
+        names |= {path.name.removesuffix(ending) for path in home.glob(f"*HC{ending}")}
+        return [Item(n.split("_")[0], n, home / f"{n}.png", home / f"{n}{ending}") for n in sorted(names)]
 
     def load(self, item: Item, structures: Sequence[int | str] = ()) -> Volume:
         """Read an image, fill its outline, and look up its pixel size."""
@@ -76,10 +85,18 @@ class FhPsAop(Layout):
 
     def find(self, root: Path, part: str) -> list[Item]:
         """Return the pairs of equal names."""
+        return whole(self._pairs(root))
+
+    def unpaired(self, root: Path, part: str) -> list[Path]:
+        """Return the missing halves of pairs; see ``Layout.unpaired``."""
+        return missing_of(self._pairs(root))
+
+    def _pairs(self, root: Path) -> list[Item]:
         homes = [root, *sorted(path for path in root.iterdir() if path.is_dir())]
         home = next((place for place in homes if (place / "image_mha").is_dir()), root)
-        pairs = [(path, home / "label_mha" / path.name) for path in sorted((home / "image_mha").glob("*.mha"))]
-        return [Item(image.stem, image.stem, image, label) for image, label in pairs if label.is_file()]
+        images, labels = home / "image_mha", home / "label_mha"
+        names = sorted({path.name for folder in (images, labels) for path in folder.glob("*.mha")})
+        return [Item(Path(name).stem, Path(name).stem, images / name, labels / name) for name in names]
 
     def load(self, item: Item, structures: Sequence[int | str] = ()) -> Volume:
         """Read a pair; colours become grey."""

@@ -60,6 +60,10 @@ class Decathlon(Folder):
         """Return the training pairs; the test images have no public truth."""
         return list(_pairs(root / "imagesTr", root / "labelsTr"))
 
+    def unpaired(self, root: Path, part: str) -> list[Path]:
+        """Return the missing halves of training pairs."""
+        return _lone(root / "imagesTr", root / "labelsTr")
+
 
 class Amos(Folder):
     """AMOS 2022: 15 abdominal organs; numbers up to 500 are CT, above they are MR.
@@ -105,6 +109,11 @@ class Amos(Folder):
         """Return the images of one modality, of training and validation."""
         return [item for item in _in_two_folders(root) if self._modality(item.image_id) == part]
 
+    def unpaired(self, root: Path, part: str) -> list[Path]:
+        """Return the missing halves of training and validation pairs of one modality."""
+        lone = [path for which in ("Tr", "Va") for path in _lone(root / f"images{which}", root / f"labels{which}")]
+        return [path for path in lone if self._modality(stem(path)) == part]
+
     def load(self, item: Item, structures: Sequence[int | str] = ()) -> Volume:
         """Read a pair."""
         modality = self._modality(item.image_id)
@@ -113,6 +122,52 @@ class Amos(Folder):
     def _modality(self, image_id: str) -> str:
         number = re.search(r"(\d+)$", image_id)
         return "CT" if number and int(number[1]) <= self.last_ct else "MR"
+
+
+class OaiZib(Folder):
+    """OAI-ZIB, as OAIZIB-CM: bones and cartilage of the knee in 507 MR scans (DESS) of the Osteoarthritis Initiative.
+
+    Tibial cartilage is in two parts there, medial and lateral.
+    """
+
+    name: ClassVar[str] = "oaizib-cm"
+    licence: ClassVar[str] = "CC BY-NC 4.0; the images are the Osteoarthritis Initiative's"
+    address: ClassVar[str] = "https://huggingface.co/datasets/YongchengYAO/OAIZIB-CM"
+    parts: ClassVar[Mapping[str, str]] = {"train": "404 scans: imagesTr", "test": "103 scans: imagesTs"}
+    structures: ClassVar[Mapping[int, str]] = {
+        1: "femur",
+        2: "cartilage femoral",
+        3: "tibia",
+        4: "cartilage tibial medial",
+        5: "cartilage tibial lateral",
+    }
+    expected: ClassVar[tuple[str, ...]] = (
+        "imagesTs/oaizib_404_0000.nii.gz",
+        "labelsTs/oaizib_404.nii.gz",
+        "and imagesTr, labelsTr",
+    )
+
+    def find(self, root: Path, part: str) -> list[Item]:
+        """Return the pairs of one side of the host's split."""
+        return list(_pairs(*self._folders(root, part)))
+
+    def unpaired(self, root: Path, part: str) -> list[Path]:
+        """Return the missing halves of pairs."""
+        images, labels = self._folders(root, part)
+        if not images.is_dir() or not labels.is_dir():
+            return []
+        cases = {_CHANNEL.sub("", stem(path)) for path in _niftis(images)}
+        truths = {stem(path) for path in _niftis(labels)}
+        lone = [labels / f"{case}.nii.gz" for case in sorted(cases - truths)]
+        return lone + [images / f"{case}_0000.nii.gz" for case in sorted(truths - cases)]
+
+    def load(self, item: Item, structures: Sequence[int | str] = ()) -> Volume:
+        """Read a pair."""
+        return named(load_volume(item.image, item.label, modality="MR", case_id=item.case_id), self.structures)
+
+    def _folders(self, root: Path, part: str) -> tuple[Path, Path]:
+        end = "Tr" if part == "train" else "Ts"
+        return root / f"images{end}", root / f"labels{end}"
 
 
 def named(volume: Volume, names: Mapping[int, str]) -> Volume:
@@ -143,6 +198,14 @@ def _pairs(images: Path, labels: Path) -> Iterator[Item]:
             case = _CHANNEL.sub("", case)
         if case in truths:
             yield Item(case, case, path, truths[case])
+
+
+def _lone(images: Path, labels: Path) -> list[Path]:
+    """Return the files that are missing in one of two folders with files of the same names."""
+    if not images.is_dir() or not labels.is_dir():
+        return []
+    names, truths = ({path.name for path in _niftis(folder)} for folder in (images, labels))
+    return [*(labels / name for name in sorted(names - truths)), *(images / name for name in sorted(truths - names))]
 
 
 def _a_folder_a_case(root: Path) -> Iterator[Item]:

@@ -8,11 +8,11 @@ from synthfm_env.volumes.datasets.base import Layout
 from synthfm_env.volumes.datasets.camus import Camus
 from synthfm_env.volumes.datasets.chaos import Chaos
 from synthfm_env.volumes.datasets.fetal import HC18, FhPsAop
-from synthfm_env.volumes.datasets.nnunet import Amos, Decathlon, Folder
+from synthfm_env.volumes.datasets.nnunet import Amos, Decathlon, Folder, OaiZib
 from synthfm_env.volumes.datasets.totalsegmentator import TotalSegmentator
 
 _LAYOUTS: dict[str, type[Layout]] = {
-    kind.name: kind for kind in (Folder, Amos, Decathlon, Chaos, TotalSegmentator, Camus, HC18, FhPsAop, Alfi)
+    kind.name: kind for kind in (Folder, Amos, Decathlon, Chaos, TotalSegmentator, Camus, HC18, FhPsAop, Alfi, OaiZib)
 }
 
 

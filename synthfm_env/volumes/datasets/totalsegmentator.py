@@ -7,7 +7,7 @@ from typing import ClassVar
 import numpy as np
 
 from synthfm_env.errors import InputError
-from synthfm_env.volumes.datasets.base import Item, Layout, wanted_ids
+from synthfm_env.volumes.datasets.base import Item, Layout, missing_of, wanted_ids, whole
 from synthfm_env.volumes.nifti import load_mask, load_volume
 from synthfm_env.volumes.volume import Volume
 
@@ -76,11 +76,19 @@ class TotalSegmentator(Layout):
 
     def find(self, root: Path, part: str) -> list[Item]:
         """Return the folders with an image of that modality."""
+        return whole(self._pairs(root, part))
+
+    def unpaired(self, root: Path, part: str) -> list[Path]:
+        """Return the missing images and folders of masks; a folder with the image of the other modality lacks none."""
+        others = [name for key, name in self.parts.items() if key != part]
+        lone = [item for item in self._pairs(root, part) if not any((item.label.parent / o).exists() for o in others)]
+        return missing_of(lone)
+
+    def _pairs(self, root: Path, part: str) -> list[Item]:
         name = self.parts[part]
         return [
             Item(folder.name, folder.name, folder / name, folder / "segmentations", part)
             for folder in sorted(path for path in root.iterdir() if path.is_dir())
-            if (folder / name).is_file() and (folder / "segmentations").is_dir()
         ]
 
     def load(self, item: Item, structures: Sequence[int | str] = ()) -> Volume:
