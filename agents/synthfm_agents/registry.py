@@ -16,6 +16,7 @@ from synthfm_agents.protocol import ClickProtocol
 from synthfm_agents.protocols.cvpr25 import Cvpr25
 from synthfm_agents.protocols.dong2024 import Dong2024
 from synthfm_agents.protocols.greedy import Greedy
+from synthfm_agents.protocols.human_noise import HumanNoise
 from synthfm_agents.protocols.monai_deepgrow import MonaiDeepgrow
 from synthfm_agents.protocols.ritm_3d import Ritm3D
 from synthfm_agents.protocols.sam2_center import Sam2Center
@@ -52,6 +53,7 @@ _OTHERS: tuple[type[Clicker], ...] = (
     OraclePPO,
     OracleImitation,
     Greedy,
+    HumanNoise,
 )
 _CLICKERS: dict[str, type[Clicker]] = {kind.name: kind for kind in _OTHERS + _PROTOCOLS}
 

@@ -27,7 +27,7 @@ class Adapter:
         extra: of this package that installs it.
         weights: the published checkpoint that it needs, None for none.
         has_device: whether it runs in this process, on a device of its own choice.
-        has_time_limit: whether its answers can be given a time limit.
+        has_time_limit: whether a command or a server answers, which can be given a time limit.
     """
 
     description: str
@@ -65,6 +65,17 @@ def find_adapter(text: str) -> tuple[str, str] | None:
     """
     name, _, argument = text.partition(":")
     return (name, argument) if name in ADAPTERS else None
+
+
+def reaches_out(text: str) -> bool:
+    """Tell whether a segmenter's name starts a command or asks a server, so that it needs its user's trust.
+
+    Example:
+        >>> reaches_out("bridge:python model.py"), reaches_out("random-walker")
+        (True, False)
+    """
+    found = find_adapter(text)
+    return found is not None and ADAPTERS[found[0]].has_time_limit
 
 
 def make_adapter(name: str, argument: str, device: str, time_limit_s: float | None) -> Segmenter:

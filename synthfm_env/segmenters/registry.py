@@ -27,7 +27,7 @@ _DESCRIPTIONS = {
 
 # Spelled out, so that listing them does not import torch; a test compares them with the sam2 package's.
 _OFFICIAL = tuple(f"{v}-hiera-{size}" for v in ("sam2.1", "sam2") for size in ("tiny", "small", "base-plus", "large"))
-_DESCRIPTIONS |= {name: "Meta's SAM 2; its checkpoint is placed by you or fetched from the hub" for name in _OFFICIAL}
+_DESCRIPTIONS |= {name: "Meta's SAM 2" for name in _OFFICIAL}
 _DESCRIPTIONS |= {name: adapter.description for name, adapter in ADAPTERS.items()}
 
 

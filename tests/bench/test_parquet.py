@@ -15,12 +15,13 @@ def test_the_copy_holds_every_field_of_every_record(tmp_path):
     records = [
         *episode([0.25, 1.0], budget=2, point_zyx=(1, 2, 3), spacing_zyx=(2.5, 1.0, 1.0), clicker_params={"k": [1]}),
         *episode([0.0], budget=2, case_id="b", outcome="timeout", error="too slow"),
+        *episode([0.5], budget=1, case_id="c", prompt_zyxl=((1, 2, 3, 1), (0, 2, 4, 0)), start="box tight-v1"),
     ]
     write_parquet(tmp_path / "steps.parquet", episodes_of(records))
     rows = parquet.read_table(tmp_path / "steps.parquet").to_pylist()
     expected = [json.loads(json.dumps(asdict(record))) for record in records]
     for row in expected:
-        for name in ("clicker_params", "model_params"):
+        for name in ("clicker_params", "model_params", "start_given"):
             row[name] = json.dumps(row[name])
     assert rows == expected
     assert [path.name for path in tmp_path.iterdir()] == ["steps.parquet"]

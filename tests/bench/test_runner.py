@@ -78,7 +78,7 @@ def test_a_runs_folder_holds_what_the_board_came_from(tmp_path, own):
     assert (done.folder / "results_hash").read_text() == done.results_hash + "\n"
     assert about["played"] == about["episodes"] == len({step.episode_id for step in steps}) == 16
     assert about["suite"]["segmenters"] == ["toys:Ball", "toys:FailsAtThirdClick"]
-    assert about["envs"]["own volume"]["kwargs"]["image"] == str(own.image)
+    assert about["envs"]["own volume"]["kwargs"]["image"]["image"] == str(own.image)
     assert about["versions"].keys() >= {"python", "numpy", "gymnasium", "torch"}
     assert sorted(path.name for path in done.folder.iterdir()) == [
         "leaderboard.csv",
@@ -87,6 +87,8 @@ def test_a_runs_folder_holds_what_the_board_came_from(tmp_path, own):
         "results_hash",
         "run.json",
         "steps.jsonl",
+        "structures.csv",
+        "structures.md",
     ]
 
 
@@ -367,7 +369,7 @@ def test_quick_plays_twelve_synthetic_cases_and_the_mni152_head():
     synthetic = {task.case.seed for task in plan.tasks if task.case.data.name == "synthetic"}
     assert len(synthetic) == 12
     assert [(task.case.case_id, task.structure) for task in plan.tasks[24::2]] == [("mni152", 1), ("mni152", 2)]
-    assert {name: about["oracle"] for name, about in plan.clickers.items()} == {"random": False, "ritm-3d-v1": True}
+    assert {name: about["oracle"] for name, about in plan.clickers.items()} == {"random": False, "synthfm-mm-v1": True}
 
 
 @pytest.mark.parametrize(

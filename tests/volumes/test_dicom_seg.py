@@ -114,6 +114,26 @@ def test_a_mask_of_a_series_is_saved_as_nifti_too(series, tmp_path):
     assert nib.load(tmp_path / "mask.nii.gz").affine == pytest.approx(volume.affine, abs=1e-4)
 
 
+def test_the_command_takes_a_series_and_writes_seg(tmp_path, monkeypatch):
+    from synthfm_bench import cli
+
+    array = write_series(tmp_path / "scan", *ORIENTATIONS["coronal"])
+    monkeypatch.chdir(tmp_path)
+    command = ["synthfm", "segment", "scan", "--segmenter", "geodesic", "--click", "1,2,3,+", "-o"]
+    for output, status in (("mask.dcm", 0), ("mask.nii.gz", 0), ("mask.png", 2)):
+        monkeypatch.setattr("sys.argv", [*command, output])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        assert (end.value.code or 0) == status
+    # The voxel clicked, slice 1, row 2, column 3, by the positions that the scanner wrote.
+    row, column = (np.array(axis) for axis in ORIENTATIONS["coronal"])
+    (first,) = [one for one in map(pydicom.dcmread, (tmp_path / "scan").iterdir()) if one.InstanceNumber == 2]
+    place = np.array(first.ImagePositionPatient, dtype=float) + column * 2 * 2.0 + row * 3 * 1.0
+    image = SimpleITK.ReadImage("mask.dcm")
+    assert image[image.TransformPhysicalPointToIndex(place.tolist())] > 0
+    assert image.GetNumberOfPixels() == array.size
+
+
 def test_what_is_no_series_is_refused(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="holds 0 DICOM series"):

@@ -7,6 +7,7 @@ import typer
 from typer.exceptions import TyperException
 
 from synthfm_bench.cli.bench import bench
+from synthfm_bench.cli.challenge import challenge
 from synthfm_bench.cli.datasets import datasets
 from synthfm_bench.cli.generate import generate
 from synthfm_bench.cli.list import list_
@@ -43,6 +44,7 @@ app.command("list")(list_)
 app.command()(generate)
 app.command()(record)
 app.command()(train)
+app.command()(challenge)
 
 
 def main() -> None:

@@ -11,6 +11,7 @@ from synthfm_env.errors import InputError
 
 if TYPE_CHECKING:
     from synthfm_bench.play.game import Game
+    from synthfm_bench.play.person_run import PersonRun
     from synthfm_bench.suite import Suite
 
 
@@ -96,11 +97,9 @@ def _image(what: str) -> Path | None:
 def _free_game(image: Path, segmenter: str, modality: str | None) -> "Game":
     from synthfm_bench.play.game import FreeGame
     from synthfm_env.segmenters import make_segmenter
-    from synthfm_env.volumes import load_volume
-    from synthfm_env.volumes.dicom_seg import load_dicom_series
+    from synthfm_env.volumes.image_files import open_image
 
-    load = load_dicom_series if image.is_dir() else load_volume
-    return FreeGame(load(image, modality=modality_named(modality)), make_segmenter(segmenter))
+    return FreeGame(open_image(image, modality_named(modality)), make_segmenter(segmenter))
 
 
 def _suite(
@@ -125,6 +124,14 @@ def _suite(
         modality=modality_named(modality),
     )
     return with_choices(load_suite("quick"), data=own)  # as `synthfm bench quick --image` does, so that both join
+
+
+def person_run(what: str, label: Path | None, alias: str, segmenter: str, out: Path | None) -> "PersonRun":
+    """Open the run of a person who clicks on a suite, or on an image with a label."""
+    from synthfm_bench.play.person_run import PersonRun, suite_of_person
+
+    suite = _suite(what, _image(what), label, None, None, None, None)
+    return PersonRun.open(suite_of_person(suite, alias, segmenter=segmenter, practice=False), out)
 
 
 def _suite_game(suite: "Suite", alias: str, segmenter: str | None, practice: bool, out: Path | None) -> "Game":

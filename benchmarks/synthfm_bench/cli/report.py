@@ -21,6 +21,13 @@ def report(
         Path | None,
         typer.Option(metavar="FOLDER", help="a new one; by default the run's own, for several runs/SUITE-joined-TIME"),
     ] = None,
+    eval_results: Annotated[
+        str | None,
+        typer.Option(
+            metavar="OWNER/NAME",
+            help="also write Hugging Face's .eval_results and model cards, for this benchmark's data set on the Hub",
+        ),
+    ] = None,
     trust_plugins: TrustPlugins = False,
 ) -> None:
     """Write the report of a run again, or join runs of one suite to one board.
@@ -35,6 +42,10 @@ def report(
     from synthfm_bench.report.html import missing_extra
     from synthfm_bench.report.html import report as make_report
 
+    if eval_results is not None:
+        from synthfm_bench.publish.eval_results import check_dataset_id, write_eval_results
+
+        check_dataset_id(eval_results)
     if trust_plugins:
         import_from_here()
     with on_interrupt("stopped: the report was not finished"):
@@ -44,6 +55,16 @@ def report(
         typer.echo(f"note: {printable(note)}")
     typer.echo(f"\ntables: {made.folder} (leaderboard.md, structures.md, pairs.csv)")
     typer.echo(f"report: {made.page or missing_extra()}")
+    if eval_results is not None:
+        written = write_eval_results(
+            made.folder,
+            made.rows,
+            dataset_id=eval_results,
+            suite=made.suite,
+            results_hash=made.results_hash,
+            date=made.started,
+        )
+        typer.echo(f"evaluation results: {made.folder / 'eval_results'} ({len(written)} models)")
     if made.damage:
         complain("; ".join(made.damage))
         raise typer.Exit(1)

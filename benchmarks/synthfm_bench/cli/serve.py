@@ -1,5 +1,6 @@
 """``synthfm serve``: any segmenter in 3D Slicer and napari."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -22,11 +23,20 @@ def serve(
     ] = None,
     sessions: Annotated[int, typer.Option(min=1, metavar="N", help="clients at a time")] = 4,
     limit_mib: Annotated[int, typer.Option(min=1, metavar="MIB", help="for one image, 4 bytes a voxel")] = 1024,
+    record: Annotated[
+        str | None, typer.Option(metavar="SUITE|IMAGE", help="record clicks on the images of a suite, or on one image")
+    ] = None,
+    label: Annotated[Path | None, typer.Option(metavar="FILE", help="label map of the image of --record")] = None,
+    alias: Annotated[str, typer.Option(metavar="NAME", help="the person in the records, human:NAME")] = "me",
+    out: Annotated[Path | None, typer.Option(metavar="FOLDER", help="for the records")] = None,
 ) -> None:
     """Serve a segmenter to 3D Slicer and napari, by nnInteractive's protocol.
 
     In Slicer's extension SlicerNNInteractive or napari-nninteractive choose the mode Remote and enter the printed
     address. Tools that the segmenter does not take are greyed out there. Stop it by Ctrl-C.
+
+    With --record clicks on the images of a suite, opened in the viewer from the same files, are records as those of
+    `synthfm play`: the first click, inside a structure, names it.
     """
     import_from_here()
     from synthfm_bench.serve.listen import check_extra, check_token, listen, run, url_of
@@ -37,7 +47,20 @@ def serve(
     from synthfm_bench.serve.app import Limits, make_app
     from synthfm_env.segmenters import make_segmenter
 
-    app = make_app(make_segmenter(segmenter), limits=Limits(sessions=sessions, mib=limit_mib), token=token)
+    limits = Limits(sessions=sessions, mib=limit_mib)
+    model = make_segmenter(segmenter)
+    if record is None:
+        app = make_app(model, limits=limits, token=token)
+    else:
+        import time
+
+        from synthfm_bench.cli.play import person_run
+        from synthfm_bench.serve.recording import Recorder
+
+        person = person_run(record, label, alias, segmenter, out)
+        typer.echo(f"records: {person.folder}")
+        recorder = Recorder(person, model, time.monotonic)
+        app = make_app(model, limits=limits, token=token, recognise=recorder.recognise)
     typer.echo(f"{segmenter}: {url_of(bound)}")
     typer.echo("next: in 3D Slicer (SlicerNNInteractive) or napari (napari-nninteractive) choose Remote, enter that")
     run(app, bound)

@@ -197,6 +197,11 @@ class SuiteGame(Game):
         episode.stop(thought)
         return self._recorded(episode)
 
+    @property
+    def episode(self) -> PersonEpisode:
+        """The episode opened last."""
+        return self._opened()[1]
+
     def target(self) -> NDArray[np.bool_]:
         """Return the truth: in practice, before the first click of a glimpse, and after the end."""
         _, episode = self._opened()

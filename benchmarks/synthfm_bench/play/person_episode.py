@@ -170,12 +170,13 @@ class PersonPlayer:
     Args:
         suite: what is played.
         run_id: stands in every record.
+        segmenter: of the suite's first choice; None builds it when it is needed.
     """
 
-    def __init__(self, suite: Suite, run_id: str) -> None:
+    def __init__(self, suite: Suite, run_id: str, segmenter: Segmenter | None = None) -> None:
         self._suite = suite
         self._run_id = run_id
-        self._segmenters: dict[str, Segmenter] = {}
+        self._segmenters = {} if segmenter is None else {suite.segmenters[0].label: segmenter}
         self._env: tuple[tuple[str, str, str], gym.Env[Any, Any]] | None = None
 
     def open(self, task: EpisodeSpec) -> PersonEpisode:

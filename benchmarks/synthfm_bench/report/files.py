@@ -5,6 +5,7 @@ from pathlib import Path
 
 from synthfm_bench.analysis.aggregate import LeaderboardRow
 from synthfm_bench.analysis.comparisons import csv_pairs
+from synthfm_bench.publish.cvpr25_scores import csv_scores
 from synthfm_bench.report.csv_board import csv_board
 from synthfm_bench.report.markdown import markdown_board
 from synthfm_bench.report.structure_tables import csv_structures, markdown_paper, markdown_structures
@@ -14,8 +15,8 @@ from synthfm_env.files import write_text
 def write_tables(folder: Path, suite: str, digest: str, rows: Sequence[LeaderboardRow]) -> None:
     """Write the tables of a run into its folder.
 
-    ``leaderboard.md`` and ``.csv``, ``pairs.csv``, ``structures.md`` and ``.csv``, and ``paper.md`` for a suite that
-    plays a table of a paper.
+    ``leaderboard.md`` and ``.csv``, ``pairs.csv``, ``structures.md`` and ``.csv``, ``paper.md`` for a suite that
+    plays a table of a paper, and ``cvpr25.csv`` if the challenge's clicks were played.
 
     Args:
         folder: of the run.
@@ -32,3 +33,6 @@ def write_tables(folder: Path, suite: str, digest: str, rows: Sequence[Leaderboa
     paper = markdown_paper(rows, suite)
     if paper is not None:
         write_text(folder / "paper.md", paper)
+    challenge = csv_scores(rows)
+    if challenge is not None:
+        write_text(folder / "cvpr25.csv", challenge)

@@ -56,6 +56,9 @@ class Report:
         notes: what a reader should know about the joint.
         damage: what is wrong with the records, a line each.
         page: ``report.html``; None if the extra ``report`` is missing.
+        suite: its name.
+        started: when the first of the runs was, ISO 8601.
+        results_hash: of all records.
     """
 
     folder: Path
@@ -63,6 +66,9 @@ class Report:
     notes: tuple[str, ...]
     page: Path | None
     damage: tuple[str, ...] = ()
+    suite: str = ""
+    started: str = ""
+    results_hash: str = ""
 
 
 def report(folders: Sequence[Path], out: Path | None, console: Console, *, trusted: bool = False) -> Report:
@@ -94,7 +100,16 @@ def report(folders: Sequence[Path], out: Path | None, console: Console, *, trust
         page = None if missing_extra() else write_report(folder, joined, rows, console, trusted=trusted)
     except OSError as error:
         raise UserFacingError(f"{folder}: the report cannot be written ({error.strerror or error})") from error
-    return Report(folder, rows, joined.notes, page, joined.damage)
+    return Report(
+        folder,
+        rows,
+        joined.notes,
+        page,
+        joined.damage,
+        suite=suite.name,
+        started=str(joined.runs[0].about.get("started", "")),
+        results_hash=_digest(joined),
+    )
 
 
 def write_report(

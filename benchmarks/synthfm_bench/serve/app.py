@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from importlib import metadata
 from typing import Any
 
-from numpy.typing import NDArray
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
@@ -22,10 +21,9 @@ from synthfm_bench.serve import messages
 from synthfm_bench.serve.exchange import ERROR_HANDLERS, PlainJson, answer_with, read_body, read_json
 from synthfm_bench.serve.guard import Guard
 from synthfm_bench.serve.leases import FullError, LeaseGoneError, Leases
-from synthfm_bench.serve.viewer_session import Change, Opener, ViewerSession
+from synthfm_bench.serve.viewer_session import Change, Opener, Recognise, ViewerSession
 from synthfm_bench.serve.wire import MIB, check_size, read_array, write_array
 from synthfm_env.errors import InputError
-from synthfm_env.volumes.axis_order import AxisOrder
 
 LEASE_HEADER = "X-Lease-Token"
 META_HEADER = "X-Meta"
@@ -57,7 +55,7 @@ def make_app(
     *,
     limits: Limits | None = None,
     token: str | None = None,
-    recognise: Callable[[NDArray], AxisOrder | None] = lambda image: None,
+    recognise: Recognise = lambda image: None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Starlette:
     """Return the application; ``app.state.leases`` holds its sessions.
@@ -68,7 +66,7 @@ def make_app(
         opener: the segmenter.
         limits: what clients may take.
         token: a bearer token that clients must send, or None.
-        recognise: returns the axis order of an image that is known, None for others.
+        recognise: returns an image that has a session of its own, None for others.
         clock: monotonic seconds.
 
     Example:

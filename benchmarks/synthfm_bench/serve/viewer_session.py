@@ -21,6 +21,21 @@ Spans = list[list[int]]
 """Half-open intervals, one an axis, as the protocol writes them."""
 
 
+class KnownImage(Protocol):
+    """An image with a session of its own."""
+
+    @property
+    def order(self) -> AxisOrder:
+        """Turns the array that was recognised to the image's (z, y, x) order."""
+
+    @property
+    def open(self) -> Callable[[], Session]:
+        """Opens the session."""
+
+
+Recognise = Callable[[NDArray[np.float32]], KnownImage | None]
+
+
 class Opener(Protocol):
     """What a viewer session opens images with."""
 
@@ -88,7 +103,7 @@ class ViewerSession:
     Args:
         opener: the segmenter.
         running: lock around the segmenter, shared by all sessions.
-        recognise: returns the axis order of an image that is known, None for others.
+        recognise: returns an image that has a session of its own, None for others.
 
     Attributes:
         upload: held while an array is read, so that a client has one in memory, however many it sends at once.
@@ -98,7 +113,7 @@ class ViewerSession:
         self,
         opener: Opener,
         running: threading.Lock,
-        recognise: Callable[[NDArray], AxisOrder | None] = lambda image: None,
+        recognise: Recognise = lambda image: None,
     ) -> None:
         self._opener = opener
         self._running = running
@@ -139,15 +154,16 @@ class ViewerSession:
             voxels = np.ascontiguousarray(order.to_volume(grid), dtype=np.float32)
         check_intensities(voxels, "image")
         known = self._recognise(voxels)
-        if known is not None:
-            voxels = np.ascontiguousarray(known.to_volume(voxels))
-            order = known.after(order)
-        image = to_uint8(voxels, guess_modality(voxels))
+        image = to_uint8(voxels, guess_modality(voxels)) if known is None else None
         with self._own:
             self._check_open()
             self._drop_image()
             with self._running:
-                session = self._opener.start(image, order.lengths_to_volume(lengths))
+                if known is not None:
+                    order, session = known.order.after(order), known.open()
+                else:
+                    assert image is not None, "made above"
+                    session = self._opener.start(image, order.lengths_to_volume(lengths))
             self._opened = _Opened(grid.shape, order, session)
         return array.shape
 
@@ -285,4 +301,5 @@ class ViewerSession:
         opened, self._opened = self._opened, None
         self._buffer = self._shown = None
         if opened is not None:
-            opened.session.close()
+            with self._running:
+                opened.session.close()

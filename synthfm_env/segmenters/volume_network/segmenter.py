@@ -19,7 +19,7 @@ from synthfm_env.segmenters.volume_network.network_input import network_input
 from synthfm_env.segmenters.volume_network.session import Answer, Asking, Grids, Look, VolumeNetworkSession
 from synthfm_env.segmenters.volume_network.weights import EMBEDDED, embedded_weights, load_network
 
-VOLUME = Grids(scout=(24, 24, 24), full=(40, 40, 40))
+VOLUME = Grids(scout=(24, 24, 24), full=(32, 32, 32))
 FLAT_VOLUME = Grids(scout=(8, 32, 32), full=(8, 56, 56))  # for fewer slices than FLAT_SLICES
 IMAGE = Grids(scout=(1, 64, 64), full=(1, 128, 128))
 FLAT_SLICES = 8

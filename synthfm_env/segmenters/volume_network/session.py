@@ -19,6 +19,7 @@ from synthfm_env.segmenters.volume_network.network_input import GridPrompt
 from synthfm_env.segmenters.volume_network.resampling import along_axis, axis_weights, carry_over, resample
 
 _LOOKS = 2  # proposals answered after a click, at most
+_DOUBTFUL = 0.5  # predicted Dice below which all clicks are answered afresh as well, on crops of every size
 _WORSE = 0.03  # a proposed crop is taken unless the predicted Dice falls by more than this
 _GIVEN = 5.0  # logit inside a mask that was given
 _OUTSIDE = -4.0  # carried logit of voxels that the earlier crop did not hold
@@ -85,8 +86,9 @@ class VolumeNetworkSession(Session):
     """One structure in one image.
 
     A first click is answered on several crops of doubling size at once; the crop of the highest predicted Dice is kept
-    and fitted to its mask. Later clicks are answered on the current crop, with the previous logits as input. After each
-    answer the ``FocusPolicy`` may propose a better crop, which is kept if the predicted Dice does not fall.
+    and fitted to its mask. Later clicks are answered on the current crop, with the previous logits as input; if the
+    predicted Dice is low, all clicks are answered afresh as well, and the better answer is kept. After each answer the
+    ``FocusPolicy`` may propose a better crop, which is kept if the predicted Dice does not fall.
 
     A history of answers on the network's small grid is all the state there is: masks on the image's grid are computed
     from them, also after ``undo``.
@@ -168,6 +170,9 @@ class VolumeNetworkSession(Session):
         # 1. Answer on the current crop, or find one.
         if before is not None and bool((before.logits > 0).any()):
             answer = yield from self._answer_on(self._holding(before.crop, prompt.clicks), clicks, before)
+            if answer.quality < _DOUBTFUL:
+                afresh = yield from self._scout(clicks)
+                answer = max(answer, afresh, key=lambda each: each.quality)
         else:
             answer = yield from self._scout(clicks)
         # 2. Move to a better crop, if the mask asks for one.

@@ -7,12 +7,14 @@ from synthfm_env.volumes.datasets.alfi import Alfi
 from synthfm_env.volumes.datasets.base import Layout
 from synthfm_env.volumes.datasets.camus import Camus
 from synthfm_env.volumes.datasets.chaos import Chaos
+from synthfm_env.volumes.datasets.cvpr25 import Cvpr25
 from synthfm_env.volumes.datasets.fetal import HC18, FhPsAop
 from synthfm_env.volumes.datasets.nnunet import Amos, Decathlon, Folder, OaiZib
 from synthfm_env.volumes.datasets.totalsegmentator import TotalSegmentator
 
 _LAYOUTS: dict[str, type[Layout]] = {
-    kind.name: kind for kind in (Folder, Amos, Decathlon, Chaos, TotalSegmentator, Camus, HC18, FhPsAop, Alfi, OaiZib)
+    kind.name: kind
+    for kind in (Folder, Amos, Decathlon, Chaos, TotalSegmentator, Camus, HC18, FhPsAop, Alfi, OaiZib, Cvpr25)
 }
 
 

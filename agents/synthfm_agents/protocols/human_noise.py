@@ -1,0 +1,69 @@
+"""A simulated person: RITM's rule with an aim that errs and a sign that slips."""
+
+import math
+from typing import ClassVar
+
+import numpy as np
+
+from synthfm_agents.protocol import ClickProtocol, Scene
+from synthfm_agents.protocols.ritm_3d import deeper_of
+from synthfm_env.error_regions import deepest
+from synthfm_env.errors import InputError
+from synthfm_env.prompts import Click
+
+_TRIES = 16
+
+
+class HumanNoise(ClickProtocol):
+    """Oracle: RITM's click, moved by a Gaussian in mm and with a sign that is wrong now and then.
+
+    1. The click is meant where ``ritm-3d-v1`` clicks: the deepest voxel of the error.
+    2. It is moved along each axis by a normal draw of ``jitter_mm``. A person sees what they click on: if the voxel
+       hit is not of the same error (missed for a positive click, false for a negative one), the draw is repeated, at
+       most 16 times; then the click stays where it was meant.
+    3. With the chance ``wrong_sign`` its sign is the other one.
+    4. It stops where ``ritm-3d-v1`` stops.
+
+    Both parameters are to be fitted to people's records, by ``benchmarks/studies/people.py``. The defaults are not: no
+    recording of people was at hand when they were set (2026-11-29). They are guesses, a jitter of 3 mm and one slip in
+    fifty clicks, and a fitted rule belongs under a new name.
+
+    Source: this project's own.
+
+    Args:
+        jitter_mm: standard deviation of the aim along each axis, in mm, 0 or more.
+        wrong_sign: share of clicks whose sign slips, in [0, 1].
+
+    Raises:
+        InputError: a value out of its range.
+    """
+
+    name: ClassVar[str] = "human-noise-v1"
+
+    def __init__(self, jitter_mm: float = 3.0, wrong_sign: float = 0.02) -> None:
+        if not (math.isfinite(jitter_mm) and jitter_mm >= 0):
+            raise InputError(f"clicker {self.name!r} got jitter_mm={jitter_mm}: expected a length of 0 or more")
+        if not 0 <= wrong_sign <= 1:
+            raise InputError(f"clicker {self.name!r} got wrong_sign={wrong_sign}: expected a share from 0 to 1")
+        super().__init__(jitter_mm=float(jitter_mm), wrong_sign=float(wrong_sign))
+        self._jitter = float(jitter_mm)
+        self._wrong_sign = float(wrong_sign)
+
+    def choose(self, scene: Scene) -> Click | None:
+        """Return the click that a person makes of RITM's."""
+        meant = deeper_of(deepest(scene.missed, scene.clicked), deepest(scene.false, scene.clicked))
+        if meant is None:
+            return None
+        aimed = self._aimed(meant, scene)
+        slips = bool(self.rng.random() < self._wrong_sign)
+        return Click(aimed, meant.positive != slips)
+
+    def _aimed(self, meant: Click, scene: Scene) -> tuple[int, int, int]:
+        """Return the voxel that the hand hits."""
+        error = scene.missed if meant.positive else scene.false
+        for _ in range(_TRIES):
+            moved = np.rint(self.rng.normal(0.0, self._jitter, 3) / scene.spacing).astype(int)
+            z, y, x = np.clip(np.add(meant.zyx, moved), 0, np.subtract(error.shape, 1)).tolist()
+            if error[z, y, x]:
+                return z, y, x
+        return meant.zyx

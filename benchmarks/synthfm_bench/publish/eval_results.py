@@ -1,0 +1,123 @@
+"""Hugging Face's evaluation results: a folder for each segmenter, as its model repository holds them."""
+
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from types import new_class
+from typing import Any
+
+from synthfm_bench.analysis.aggregate import Row
+from synthfm_bench.analysis.columns import NAUC, Figure, dice_at
+from synthfm_env.errors import InputError
+from synthfm_env.files import write_text
+from synthfm_env.segmenters.extras import import_extra
+
+_DATASET_ID = re.compile(r"[\w.-]+/[\w.-]+")
+_CODE = "https://github.com/synthfm/synthfm_env"
+
+
+def check_dataset_id(dataset_id: str) -> None:
+    """Raise InputError unless a text names a data set on the Hub.
+
+    Example:
+        >>> check_dataset_id("my-lab/synthfm-quick")
+    """
+    if _DATASET_ID.fullmatch(dataset_id) is None:
+        raise InputError(f"--eval-results {dataset_id!r}: expected the benchmark's data set on the Hub, OWNER/NAME")
+
+
+def write_eval_results(
+    folder: Path, rows: Sequence[Row], *, dataset_id: str, suite: str, results_hash: str, date: str
+) -> list[Path]:
+    """Write ``eval_results/SEGMENTER/.eval_results/SUITE.yaml`` and a model card beside it, for every segmenter.
+
+    A file has three entries for each group of data and clicker: Dice after the clicks that rows are ranked by, Dice
+    after the last click, and nAUC; each the mean over cases. Upload a folder's content to the model's repository. The
+    Hub then shows the figures on the model's page and on the board of the data set.
+
+    Args:
+        folder: of the run or of the report.
+        rows: of the board.
+        dataset_id: the benchmark's data set on the Hub, ``OWNER/NAME``.
+        suite: that was played.
+        results_hash: of the run's records.
+        date: when it was played, ISO 8601.
+
+    Returns:
+        The YAML files, segmenters in alphabetical order.
+
+    Raises:
+        InputError: the extra ``hub`` is missing, or ``dataset_id`` has another form.
+    """
+    check_dataset_id(dataset_id)
+    hub = import_extra("huggingface_hub", "hub", "--eval-results")
+    yaml = import_extra("yaml", "hub", "--eval-results")
+    entries: dict[str, list[Any]] = defaultdict(list)
+    for row in rows:
+        for figure in dict.fromkeys((row.primary.key, f"dice@{row.budget}", NAUC.key)):
+            entry = _entry(hub, row, _figure(row, figure), dataset_id, results_hash, date)
+            entries[row.segmenter] += [] if entry is None else [entry]
+    paths = []
+    for segmenter, found in sorted(entries.items()):
+        place = folder / "eval_results" / _slug(segmenter)
+        (place / ".eval_results").mkdir(parents=True, exist_ok=True)
+        path = place / ".eval_results" / f"{_slug(suite)}.yaml"
+        write_text(path, yaml.safe_dump(hub.eval_result_entries_to_yaml(found), sort_keys=False, allow_unicode=True))
+        write_text(place / "README.md", model_card(segmenter, suite, found))
+        paths.append(path)
+    return paths
+
+
+def model_card(segmenter: str, suite: str, entries: Sequence[Any]) -> str:
+    """Return a model card through ``PyTorchModelHubMixin``, with the figures as a table.
+
+    Args:
+        segmenter: its name on the board.
+        suite: that was played.
+        entries: ``EvalResultEntry`` objects of this segmenter.
+
+    Raises:
+        InputError: the extra ``hub`` is missing.
+    """
+    hub = import_extra("huggingface_hub", "hub", "a model card")
+    from torch import nn
+
+    # The mixin is known at run time alone. It writes the card's head; the weights stay where they are.
+    options = {
+        "library_name": "synthfm_env",
+        "pipeline_tag": "mask-generation",
+        "repo_url": _CODE,
+        "tags": ["medical-imaging", "interactive-segmentation"],
+    }
+    kind: Any = new_class("Card", (nn.Module, hub.PyTorchModelHubMixin), options)
+    card = str(kind().generate_model_card())
+    lines = [f"| `{entry.task_id}` | {entry.value:.3f} | {entry.notes} |" for entry in entries]
+    table = "\n".join(["| task | value | notes |", "|---|---|---|", *lines])
+    return f"{card}\n# {segmenter}\n\nPlayed with synthfm_env on the suite `{suite}`:\n\n{table}\n"
+
+
+def _figure(row: Row, key: str) -> Figure:
+    return NAUC if key == NAUC.key else dice_at(int(key.partition("@")[2]))
+
+
+def _entry(hub: Any, row: Row, figure: Figure, dataset_id: str, results_hash: str, date: str) -> Any | None:
+    """Return the entry of one figure of a row; None if no case has it."""
+    estimate = row.estimate(figure)
+    if estimate is None:
+        return None
+    protocol = row.episodes[0].steps[0].protocol_hash[:12]
+    interval = "" if estimate.low is None else f"95 % interval {estimate.low:.3f} to {estimate.high:.3f}, "
+    notes = f"{row.clicker} [{protocol}], {len(row.cases)} cases, {interval}results {results_hash[:12]}"
+    return hub.EvalResultEntry(
+        dataset_id=dataset_id,
+        task_id=_slug(f"{row.data_id}-{row.clicker}-{figure.key}"),
+        value=round(estimate.mean, 6),
+        date=date or None,
+        notes=notes,
+    )
+
+
+def _slug(text: str) -> str:
+    """Return a text as a file name: letters, digits, points, at signs and dashes."""
+    return re.sub(r"[^\w.@-]+", "-", text).strip("-.") or "unnamed"

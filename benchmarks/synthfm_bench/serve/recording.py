@@ -1,0 +1,223 @@
+"""Clicks made in a viewer as a person's records: images of a suite are recognised, whatever their axis order."""
+
+import hashlib
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from synthfm_bench.plan import Case, Task, open_volume
+from synthfm_bench.play.person_episode import PersonEpisode, PersonPlayer, Thought
+from synthfm_bench.play.person_run import PersonRun
+from synthfm_bench.results.episode_result import Episode
+from synthfm_bench.suite import SyntheticData
+from synthfm_env.errors import InputError
+from synthfm_env.prompts import Box, Click
+from synthfm_env.segmenters import Prediction, Seconds, Segmenter, Session
+from synthfm_env.volumes import Volume, to_uint8
+from synthfm_env.volumes.axis_order import AxisOrder
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Known:
+    """An image of the suite that a viewer sent.
+
+    Attributes:
+        order: turns the viewer's array to the case's volume.
+        open: opens a session that records.
+    """
+
+    order: AxisOrder
+    open: Callable[[], Session]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Image:
+    """What a case's image is recognised by."""
+
+    case: Case
+    shape: tuple[int, ...]
+    corners: NDArray[np.float32]
+    digest: bytes
+
+
+class Recorder:
+    """Writes what is clicked in viewers into a person's run.
+
+    Args:
+        run: of a suite with real volumes; viewers open the same files.
+        segmenter: answers.
+        clock: monotonic seconds.
+
+    Raises:
+        InputError: the suite has no image that a viewer could open, or one cannot be read.
+    """
+
+    def __init__(self, run: PersonRun, segmenter: Segmenter, clock: Callable[[], float]) -> None:
+        self._run = run
+        self._segmenter = segmenter
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._taken = set(run.episodes)
+        cases = {(task.case.data.name, task.case.image_id): task.case for task in run.plan.tasks}
+        real = [case for case in cases.values() if not isinstance(case.data, SyntheticData)]
+        if not real:
+            raise InputError(f"--record: suite {run.suite.name} has no image file that a viewer could open")
+        self._images = [_fingerprint(case, open_volume(case).image) for case in real]
+
+    def recognise(self, voxels: NDArray[np.float32]) -> Known | None:
+        """Return the case whose image a viewer sent, None for another image."""
+        for order in AxisOrder.every():
+            turned = order.to_volume(voxels)
+            for image in self._images:
+                if turned.shape != image.shape or not np.array_equal(_corners(turned), image.corners):
+                    continue
+                if hashlib.sha256(np.ascontiguousarray(turned).data).digest() == image.digest:
+                    return Known(order, lambda case=image.case: self._open(case))  # type: ignore[misc]
+        return None
+
+    def take(self, case: Case, volume: Volume, click: Click) -> Task | None:
+        """Return the task of the structure that a first click names, and reserve it; None if there is none to play."""
+        assert volume.label is not None, "a case has a label"
+        inside = int(volume.label[click.zyx]) if click.positive else 0
+        with self._lock:
+            for task in self._run.plan.tasks:
+                same = task.case.data.name == case.data.name and task.case.image_id == case.image_id
+                if same and task.structure == inside and inside and task.episode_id not in self._taken:
+                    self._taken.add(task.episode_id)
+                    return task
+        return None
+
+    def give(self, task: Task, episode: PersonEpisode) -> None:
+        """Keep a finished episode."""
+        with self._lock:
+            self._run.append(Episode(tuple(episode.records)))
+            self._run.finish()
+
+    def give_back(self, task: Task) -> None:
+        """Free a task that was not played."""
+        with self._lock:
+            self._taken.discard(task.episode_id)
+
+    def _open(self, case: Case) -> Session:
+        volume = open_volume(case)
+        player = PersonPlayer(self._run.suite, self._run.about["run_id"], self._segmenter)
+        plain = self._segmenter.start(to_uint8(volume.image, volume.modality), volume.spacing)
+        return RecordedSession(self, player, case, volume, plain, self._clock)
+
+
+class RecordedSession(Session):
+    """A session whose first click names the structure, and whose clicks are then a person's records.
+
+    The structure is the one whose label the first click, a positive one, hits. Other first clicks, structures that were
+    recorded before, and prompts beyond the budget are answered and not recorded.
+    """
+
+    def __init__(
+        self,
+        recorder: Recorder,
+        player: PersonPlayer,
+        case: Case,
+        volume: Volume,
+        plain: Session,
+        clock: Callable[[], float],
+    ) -> None:
+        self._recorder, self._player, self._case, self._volume = recorder, player, case, volume
+        self._plain = plain
+        self._clock = clock
+        self._seen = clock()
+        self._now: tuple[Task, PersonEpisode] | None = None
+        self._clicks: list[Click] = []
+
+    @property
+    def clicks(self) -> tuple[Click, ...]:
+        """The clicks in force, oldest first."""
+        return tuple(self._clicks) if self._now else self._plain.clicks
+
+    def add(self, click: Click) -> Prediction:
+        """Take one more click, and record it if a structure is being recorded."""
+        click.check_inside(self._volume.image.shape)
+        if self._now is None and not self._plain.clicks:
+            self._begin(click)
+        if self._now is None:
+            return self._plain.add(click)
+        episode = self._now[1]
+        episode.click(click, self._thought())
+        self._clicks.append(click)
+        return self._answer(episode)
+
+    def prompt(
+        self, clicks: Sequence[Click] = (), *, box: Box | None = None, mask: NDArray[np.bool_] | None = None
+    ) -> Prediction:
+        """Take prompts; anything but single clicks ends the recording."""
+        if len(clicks) == 1 and box is None and mask is None:
+            return self.add(clicks[0])
+        self._end(go_on=True)
+        return self._plain.prompt(clicks, box=box, mask=mask)
+
+    def undo(self) -> Prediction:
+        """Take back the newest prompt."""
+        if self._now is None:
+            return self._plain.undo()
+        if not self._clicks:
+            raise InputError("session.undo(): there is no click to take back")
+        episode = self._now[1]
+        episode.undo(self._thought())
+        self._clicks.pop()
+        return self._answer(episode)
+
+    def reset(self) -> None:
+        """End the structure, and forget its clicks."""
+        self._end(go_on=False)
+        self._plain.reset()
+        self._seen = self._clock()
+
+    def close(self) -> None:
+        """End the structure, and free everything."""
+        self._end(go_on=False)
+        self._plain.close()
+        self._player.close()
+
+    def _begin(self, click: Click) -> None:
+        task = self._recorder.take(self._case, self._volume, click)
+        if task is not None:
+            self._now = task, self._player.open(task)
+            self._clicks = []
+
+    def _answer(self, episode: PersonEpisode) -> Prediction:
+        record, mask = episode.records[-1], episode.mask
+        seconds = Seconds(record.t_encode_s or 0.0, record.t_predict_s or 0.0)
+        self._seen = self._clock()
+        if episode.ended:  # the budget is used up: what follows is answered, not recorded
+            self._end(go_on=True)
+        return Prediction(mask, None, seconds)
+
+    def _end(self, *, go_on: bool) -> None:
+        """Finish the episode under way; its clicks stay in force if more are to follow."""
+        if self._now is None:
+            return
+        (task, episode), self._now = self._now, None
+        if not episode.records:
+            self._recorder.give_back(task)
+            return
+        if not episode.ended:
+            episode.stop(self._thought())
+        self._recorder.give(task, episode)
+        if go_on and self._clicks:
+            for click in self._clicks:
+                self._plain.add(click)
+
+    def _thought(self) -> Thought:
+        return Thought(max(0.0, self._clock() - self._seen))
+
+
+def _fingerprint(case: Case, image: NDArray[np.float32]) -> _Image:
+    # The image itself is read again when a viewer opens it.
+    return _Image(case, image.shape, _corners(image), hashlib.sha256(np.ascontiguousarray(image).data).digest())
+
+
+def _corners(image: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the lines along three edges, which tell most orders of axes apart."""
+    return np.concatenate((image[0, 0], image[0, :, 0], image[:, 0, 0]))
