@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from synthfm_agents import make_clicker
-from synthfm_agents.protocol import Scene
+from synthfm_agents.protocol import ClickContext
 from synthfm_env.errors import InputError
 
 SPACING = (4.0, 1.0, 1.0)
@@ -13,7 +13,7 @@ def scene():
     truth = np.zeros((16, 48, 48), dtype=bool)
     truth[2:14, 8:40, 8:40] = True
     empty = np.zeros_like(truth)
-    return Scene(truth, empty, truth, empty, (), SPACING)
+    return ClickContext(truth, empty, truth, empty, (), SPACING)
 
 
 def clicks(scene, count=400, **params):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from play.games import made_game
+from games import made_game
 
 from synthfm_agents import make_clicker
 from synthfm_bench.play.compare import Pair, agreement, fit_noise, replay_beside

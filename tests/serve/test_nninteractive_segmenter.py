@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 pytest.importorskip("nnInteractive.inference.remote", reason="needs the extra 'nninteractive'")
-from serve.running import Corner, serving
+from running import Corner, serving
 
 from synthfm_bench.serve.app import Limits, make_app
 from synthfm_env import Box, Click, make_segmenter

@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 
 pytest.importorskip("nnInteractive.inference.remote", reason="nninteractive-client is not installed (extra serve)")
+from games import made_suite
 from nnInteractive.inference.remote.remote_session import nnInteractiveRemoteInferenceSession
-from play.games import made_suite
 from rich.console import Console
-from serve.running import serving
+from running import serving
 
 from synthfm_bench.execution.verify import verify
 from synthfm_bench.play.person_run import PersonRun, suite_of_person

@@ -5,7 +5,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from synthfm_agents.protocol import ClickProtocol, Scene
+from synthfm_agents.protocol import ClickContext, ClickProtocol
 from synthfm_agents.protocols.ritm_3d import deeper_of
 from synthfm_env.error_regions import deepest
 from synthfm_env.errors import InputError
@@ -49,7 +49,7 @@ class HumanNoise(ClickProtocol):
         self._jitter = float(jitter_mm)
         self._wrong_sign = float(wrong_sign)
 
-    def choose(self, scene: Scene) -> Click | None:
+    def choose(self, scene: ClickContext) -> Click | None:
         """Return the click that a person makes of RITM's."""
         meant = deeper_of(deepest(scene.missed, scene.clicked), deepest(scene.false, scene.clicked))
         if meant is None:
@@ -58,7 +58,7 @@ class HumanNoise(ClickProtocol):
         slips = bool(self.rng.random() < self._wrong_sign)
         return Click(aimed, meant.positive != slips)
 
-    def _aimed(self, meant: Click, scene: Scene) -> tuple[int, int, int]:
+    def _aimed(self, meant: Click, scene: ClickContext) -> tuple[int, int, int]:
         """Return the voxel that the hand hits."""
         error = scene.missed if meant.positive else scene.false
         for _ in range(_TRIES):

@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 
 from synthfm_agents import make_clicker
 from synthfm_agents.person import is_person
-from synthfm_agents.protocol import ClickProtocol, Scene
+from synthfm_agents.protocol import ClickContext, ClickProtocol
 from synthfm_bench.execution.resume import suite_of
 from synthfm_bench.execution.trust import check_trusted
-from synthfm_bench.plan import Task, make_plan
+from synthfm_bench.plan import EpisodeSpec, make_plan
 from synthfm_bench.play.person_episode import PersonPlayer, Thought
-from synthfm_bench.results.episode_result import Episode
+from synthfm_bench.results.episode_result import EpisodeResult
 from synthfm_bench.results.run_directory import read_run
 from synthfm_env.errors import InputError
 from synthfm_env.metrics import dice
@@ -78,7 +78,7 @@ class Replayed:
         mask: bool (D, H, W), at its end.
     """
 
-    episode: Episode
+    episode: EpisodeResult
     pairs: tuple[Pair, ...]
     mask: NDArray[np.bool_]
 
@@ -138,7 +138,9 @@ def agreement(replayed: Sequence[Replayed]) -> dict[tuple[str, str], list[float]
     return dict(found)
 
 
-def _replayed(player: PersonPlayer, task: Task, recorded: Episode, rules: dict[str, ClickProtocol]) -> Replayed:
+def _replayed(
+    player: PersonPlayer, task: EpisodeSpec, recorded: EpisodeResult, rules: dict[str, ClickProtocol]
+) -> Replayed:
     episode = player.open(task)
     pairs: list[Pair] = []
     clicks: list[Click] = []
@@ -150,7 +152,7 @@ def _replayed(player: PersonPlayer, task: Task, recorded: Episode, rules: dict[s
             episode.stop(Thought())
         else:
             click = Click(step.point_zyx, bool(step.label))
-            scene = Scene(
+            scene = ClickContext(
                 episode.truth,
                 episode.mask,
                 episode.truth & ~episode.mask,
@@ -166,7 +168,9 @@ def _replayed(player: PersonPlayer, task: Task, recorded: Episode, rules: dict[s
     return Replayed(recorded, tuple(pairs), episode.mask)
 
 
-def _pairs(person: str, step: int, click: Click, scene: Scene, rules: dict[str, ClickProtocol]) -> Iterator[Pair]:
+def _pairs(
+    person: str, step: int, click: Click, scene: ClickContext, rules: dict[str, ClickProtocol]
+) -> Iterator[Pair]:
     slipped = bool(scene.truth[click.zyx]) != click.positive
     for name, rule in rules.items():
         rule.reset(step)

@@ -8,8 +8,8 @@ from dataclasses import astuple, dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
-from synthfm_bench.analysis.aggregate import Row
-from synthfm_bench.results.episode_result import Episode
+from synthfm_bench.analysis.aggregate import LeaderboardRow
+from synthfm_bench.results.episode_result import EpisodeResult
 
 CLICKS = 5
 LEAST_DICE = 0.2  # at or below it the script sets NSD to 0
@@ -32,7 +32,7 @@ class Cvpr25Scores:
     nsd_final: float
 
 
-def score_case(episodes: Sequence[Episode]) -> Cvpr25Scores:
+def score_case(episodes: Sequence[EpisodeResult]) -> Cvpr25Scores:
     """Score a case from the episodes of its structures, one segmenter and the clicker ``cvpr25-v1``.
 
     The script plays a box first, which does not enter the AUC, and then five clicks on every structure. It has faults
@@ -59,7 +59,7 @@ def score_case(episodes: Sequence[Episode]) -> Cvpr25Scores:
     )
 
 
-def csv_scores(rows: Iterable[Row]) -> str | None:
+def csv_scores(rows: Iterable[LeaderboardRow]) -> str | None:
     """Return the challenge's figures as CSV, the mean over cases; None if no row was played by its click rule.
 
     Args:

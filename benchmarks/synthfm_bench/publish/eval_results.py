@@ -7,8 +7,8 @@ from pathlib import Path
 from types import new_class
 from typing import Any
 
-from synthfm_bench.analysis.aggregate import Row
-from synthfm_bench.analysis.columns import NAUC, Figure, dice_at
+from synthfm_bench.analysis.aggregate import LeaderboardRow
+from synthfm_bench.analysis.columns import NAUC, Column, dice_at
 from synthfm_env.errors import InputError
 from synthfm_env.files import write_text
 from synthfm_env.segmenters.extras import import_extra
@@ -28,7 +28,7 @@ def check_dataset_id(dataset_id: str) -> None:
 
 
 def write_eval_results(
-    folder: Path, rows: Sequence[Row], *, dataset_id: str, suite: str, results_hash: str, date: str
+    folder: Path, rows: Sequence[LeaderboardRow], *, dataset_id: str, suite: str, results_hash: str, date: str
 ) -> list[Path]:
     """Write ``eval_results/SEGMENTER/.eval_results/SUITE.yaml`` and a model card beside it, for every segmenter.
 
@@ -97,11 +97,11 @@ def model_card(segmenter: str, suite: str, entries: Sequence[Any]) -> str:
     return f"{card}\n# {segmenter}\n\nPlayed with synthfm_env on the suite `{suite}`:\n\n{table}\n"
 
 
-def _figure(row: Row, key: str) -> Figure:
+def _figure(row: LeaderboardRow, key: str) -> Column:
     return NAUC if key == NAUC.key else dice_at(int(key.partition("@")[2]))
 
 
-def _entry(hub: Any, row: Row, figure: Figure, dataset_id: str, results_hash: str, date: str) -> Any | None:
+def _entry(hub: Any, row: LeaderboardRow, figure: Column, dataset_id: str, results_hash: str, date: str) -> Any | None:
     """Return the entry of one figure of a row; None if no case has it."""
     estimate = row.estimate(figure)
     if estimate is None:

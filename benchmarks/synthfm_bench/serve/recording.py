@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from synthfm_bench.plan import Case, Task, open_volume
+from synthfm_bench.plan import Case, EpisodeSpec, open_volume
 from synthfm_bench.play.person_episode import PersonEpisode, PersonPlayer, Thought
 from synthfm_bench.play.person_run import PersonRun
-from synthfm_bench.results.episode_result import Episode
+from synthfm_bench.results.episode_result import EpisodeResult
 from synthfm_bench.suite import SyntheticData
 from synthfm_env.errors import InputError
 from synthfm_env.prompts import Box, Click
@@ -78,7 +78,7 @@ class Recorder:
                     return Known(order, lambda case=image.case: self._open(case))  # type: ignore[misc]
         return None
 
-    def take(self, case: Case, volume: Volume, click: Click) -> Task | None:
+    def take(self, case: Case, volume: Volume, click: Click) -> EpisodeSpec | None:
         """Return the task of the structure that a first click names, and reserve it; None if there is none to play."""
         assert volume.label is not None, "a case has a label"
         inside = int(volume.label[click.zyx]) if click.positive else 0
@@ -90,13 +90,13 @@ class Recorder:
                     return task
         return None
 
-    def give(self, task: Task, episode: PersonEpisode) -> None:
+    def give(self, task: EpisodeSpec, episode: PersonEpisode) -> None:
         """Keep a finished episode."""
         with self._lock:
-            self._run.append(Episode(tuple(episode.records)))
+            self._run.append(EpisodeResult(tuple(episode.records)))
             self._run.finish()
 
-    def give_back(self, task: Task) -> None:
+    def give_back(self, task: EpisodeSpec) -> None:
         """Free a task that was not played."""
         with self._lock:
             self._taken.discard(task.episode_id)
@@ -128,7 +128,7 @@ class RecordedSession(Session):
         self._plain = plain
         self._clock = clock
         self._seen = clock()
-        self._now: tuple[Task, PersonEpisode] | None = None
+        self._now: tuple[EpisodeSpec, PersonEpisode] | None = None
         self._clicks: list[Click] = []
 
     @property
