@@ -141,7 +141,7 @@ def test_a_refiner_of_ones_own_is_given_by_its_path(tmp_path: Path) -> None:
         for refine in (str(path), False)
     ]
     np.testing.assert_array_equal(*masks)  # untrained it changes nothing, unlike the packaged one
-    with pytest.raises(InputError, match="are a refiner's; give them beside a segmenter"):
+    with pytest.raises(InputError, match="are a refiner's; give them as an option of a segmenter"):
         make_segmenter(str(path))
 
 
