@@ -1,6 +1,6 @@
 """Input channels of the volume network, from a crop's image, clicks and previous logits."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from synthfm_env.segmenters.focus import Shape
 from synthfm_env.segmenters.volume_network.geodesic_sweeps import geodesic_maps
 
 FINE_CHANNELS = 7  # on the crop's grid
@@ -15,8 +16,9 @@ COARSE_CHANNELS = 4  # on the grid of half the resolution
 _FLAT_IMAGE = 4.0  # grey levels added to the deviation of an image's, so that a flat one shows no noise
 _LIKENESS = 0.35  # deviations of grey in which likeness falls to 1/e
 _BLOB = 1.2  # standard deviation of a click's blob, in voxels of the grid
-_MAX_LOGIT = 8.0
+MAX_LOGIT = 8.0
 _EDGE = 0.08  # deviations of grey per voxel that double the cost of a step
+_THIN = 8  # voxels along an axis, below which it has no faces
 _MAX_LOG_COST = 6.0  # log(1 + d) of a far voxel is about that
 
 
@@ -42,7 +44,7 @@ class NetworkInput(NamedTuple):
 
     Attributes:
         fine: float32 (B, FINE_CHANNELS, d, h, w).
-        coarse: float32 (B, COARSE_CHANNELS, d', h', w'), half as many voxels a side; flat grids keep d.
+        coarse: float32 (B, COARSE_CHANNELS, d', h', w'), half as many voxels a side.
     """
 
     fine: Tensor
@@ -57,27 +59,68 @@ def network_input(prompts: Sequence[GridPrompt]) -> NetworkInput:
     clicks against negative clicks and the crop's faces, and against negative clicks alone) and both distances, on a log
     scale.
     """
+    images = normalised_images(prompts)
+    fine = images.new_zeros(len(prompts), FINE_CHANNELS, *images.shape[1:])
+    fine[:, 0] = images
+    for channels, prompt in zip(fine, prompts, strict=True):
+        for place, voxel, positive in _clicks_inside(prompt):
+            _add_likeness(channels[1 if positive else 2], channels[0], voxel)
+            _add_blob(channels[3 if positive else 4], place)
+        if prompt.logits is not None:
+            channels[5] = prompt.logits.clamp(-MAX_LOGIT, MAX_LOGIT) / (MAX_LOGIT / 2)
+            channels[6] = prompt.logits > 0
+    half = _half_shape(images.shape[1:])
+    seeds = torch.stack([click_seeds(prompt, half) for prompt in prompts])
+    return NetworkInput(fine, _coarse_channels(F.adaptive_avg_pool3d(images[:, None], half)[:, 0], seeds))
+
+
+def normalised_images(prompts: Sequence[GridPrompt]) -> Tensor:
+    """Return each crop less its mean, over its deviation; float32 (B, d, h, w)."""
     images = torch.stack([prompt.image for prompt in prompts])
     spread = images.std((1, 2, 3), correction=0) + _FLAT_IMAGE
-    normal = (images - images.mean((1, 2, 3))[:, None, None, None]) / spread[:, None, None, None]
-    fine = images.new_zeros(len(prompts), FINE_CHANNELS, *images.shape[1:])
-    fine[:, 0] = normal
-    half = _half_shape(images.shape[1:])
-    seeds = torch.zeros(len(prompts), 3, *half, dtype=torch.bool, device=images.device)
-    seeds[:, 2] = _faces(half, images.device)
-    for index, prompt in enumerate(prompts):
-        channels = fine[index]
-        for place, positive in zip(prompt.places.tolist(), prompt.positive, strict=True):
-            voxel = [round(at) for at in place]
-            if all(0 <= at < n for at, n in zip(voxel, channels.shape[1:], strict=True)):
-                _add_likeness(channels[1 if positive else 2], channels[0], voxel)
-                _add_blob(channels[3 if positive else 4], place)
-                at = (min(v * n // m, n - 1) for v, n, m in zip(voxel, half, channels.shape[1:], strict=True))
-                seeds[(index, 0 if positive else 1, *at)] = True
-        if prompt.logits is not None:
-            channels[5] = prompt.logits.clamp(-_MAX_LOGIT, _MAX_LOGIT) / (_MAX_LOGIT / 2)
-            channels[6] = prompt.logits > 0
-    return NetworkInput(fine, _coarse_channels(normal, seeds))
+    return (images - images.mean((1, 2, 3))[:, None, None, None]) / spread[:, None, None, None]
+
+
+def click_seeds(prompt: GridPrompt, shape: Shape) -> Tensor:
+    """Mark positive clicks, negative clicks and the faces of a grid.
+
+    Args:
+        prompt: its clicks are marked.
+        shape: of the grid, as fine as the prompt's or coarser.
+
+    Returns:
+        bool (3, *shape). A thin axis has no faces, since they would be most of the grid.
+    """
+    seeds = torch.zeros(3, *shape, dtype=torch.bool, device=prompt.image.device)
+    for _, voxel, positive in _clicks_inside(prompt):
+        at = (min(v * n // m, n - 1) for v, n, m in zip(voxel, shape, prompt.image.shape, strict=True))
+        seeds[(0 if positive else 1, *at)] = True
+    for axis, n in enumerate(shape):
+        if n >= _THIN:
+            seeds[2].select(axis, 0)[...] = True
+            seeds[2].select(axis, n - 1)[...] = True
+    return seeds
+
+
+def edge_costs(images: Tensor) -> Tensor:
+    """Return the cost of passing each voxel, 1 where an image is flat; float32 (B, d, h, w).
+
+    Args:
+        images: normalised, (B, d, h, w).
+    """
+    squares = torch.zeros_like(images)
+    for axis, n in enumerate(images.shape[1:], 1):
+        if n > 1:
+            squares += torch.gradient(images, dim=axis)[0] ** 2
+    return 1 + squares / _EDGE**2
+
+
+def _clicks_inside(prompt: GridPrompt) -> Iterator[tuple[list[float], list[int], bool]]:
+    """Yield place, nearest voxel and sign of each click inside the grid."""
+    for place, positive in zip(prompt.places.tolist(), prompt.positive, strict=True):
+        voxel = [round(at) for at in place]
+        if all(0 <= at < n for at, n in zip(voxel, prompt.image.shape, strict=True)):
+            yield place, voxel, positive
 
 
 def _add_likeness(channel: Tensor, image: Tensor, voxel: Sequence[int]) -> None:
@@ -99,24 +142,8 @@ def _half_shape(shape: Sequence[int]) -> tuple[int, int, int]:
     return (max(1, d // 2), max(1, h // 2), max(1, w // 2))
 
 
-def _faces(shape: tuple[int, int, int], device: torch.device) -> Tensor:
-    """Return a mask of the grid's faces; a thin axis has none, since its faces are most of the grid."""
-    faces = torch.zeros(shape, dtype=torch.bool, device=device)
-    for axis, n in enumerate(shape):
-        if n >= 8:
-            faces.select(axis, 0)[...] = True
-            faces.select(axis, n - 1)[...] = True
-    return faces
-
-
-def _coarse_channels(normal: Tensor, seeds: Tensor) -> Tensor:
-    depth, height, width = seeds.shape[2:]
-    coarse = F.adaptive_avg_pool3d(normal[:, None], (depth, height, width))[:, 0]
-    squares = torch.zeros_like(coarse)
-    for axis, n in enumerate(coarse.shape[1:], 1):
-        if n > 1:
-            squares += torch.gradient(coarse, dim=axis)[0] ** 2
-    maps = geodesic_maps(1 + squares / _EDGE**2, seeds, coarse.new_ones(len(coarse), 3))
+def _coarse_channels(images: Tensor, seeds: Tensor) -> Tensor:
+    maps = geodesic_maps(edge_costs(images), seeds, images.new_ones(len(images), 3))
     positive, negative, border = maps.unbind(1)
     outside = torch.minimum(negative, border)
     return torch.stack(

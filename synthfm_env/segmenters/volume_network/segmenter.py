@@ -13,9 +13,10 @@ from synthfm_env.errors import InputError
 from synthfm_env.prompts import Click, Prompt
 from synthfm_env.segmenters.base import Capabilities, Prediction, Segmenter, Session, check_batch
 from synthfm_env.segmenters.image_input import prepare_image
+from synthfm_env.segmenters.volume_network.click_prior import click_prior
 from synthfm_env.segmenters.volume_network.image_pyramid import ImagePyramid
 from synthfm_env.segmenters.volume_network.network import VolumeNetwork
-from synthfm_env.segmenters.volume_network.network_input import network_input
+from synthfm_env.segmenters.volume_network.network_input import MAX_LOGIT, network_input
 from synthfm_env.segmenters.volume_network.session import Answer, Asking, Grids, Look, VolumeNetworkSession
 from synthfm_env.segmenters.volume_network.weights import EMBEDDED, embedded_weights, load_network
 
@@ -102,11 +103,14 @@ class VolumeNetworkSegmenter(Segmenter):
             network = self.model["2" if grid[0] == 1 else "3"]
             for first in range(0, len(indices), _BATCH):
                 part = indices[first : first + _BATCH]
-                given = network_input([looks[index].prompt for index in part])
+                prompts = [looks[index].prompt for index in part]
+                given = network_input(prompts)
                 with torch.autocast(self.device.type, torch.bfloat16):
                     output = network(type(given)(*(channels.to(self.device) for channels in given)))
                 qualities = output.quality.tolist()
-                for index, logits, quality in zip(part, output.logits.cpu(), qualities, strict=True):
+                # The prior decides where the network is not sure; it cannot outvote a sure one.
+                together = output.logits.cpu().clamp(-MAX_LOGIT, MAX_LOGIT) + click_prior(prompts)
+                for index, logits, quality in zip(part, together, qualities, strict=True):
                     results[index] = logits, quality
         return [results[index] for index in range(len(looks))]
 
