@@ -22,7 +22,7 @@ from synthfm_env.segmenters.volume_network.weights import EMBEDDED, embedded_wei
 
 VOLUME = Grids(scout=(24, 24, 24), full=(32, 32, 32))
 FLAT_VOLUME = Grids(scout=(8, 32, 32), full=(8, 56, 56))  # for fewer slices than FLAT_SLICES
-IMAGE = Grids(scout=(1, 64, 64), full=(1, 128, 128))
+IMAGE = Grids(scout=(1, 96, 96), full=(1, 96, 96))
 FLAT_SLICES = 8
 _BATCH = 32  # looks in one forward pass, at most
 
