@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-RULE = (ROOT / "styles" / "synthfm" / "RejectedWords.yml").read_text()
+RULE = (ROOT / "styles" / "synthfm" / "RejectedWords.yml").read_text(encoding="utf-8")
 SWAPS = dict(line.strip().rsplit(": ", 1) for line in RULE.partition("swap:\n")[2].splitlines())
 REJECTED = re.compile("|".join(rf"\b(?:{pattern})\b" for pattern in SWAPS), flags=re.IGNORECASE)
 OPENINGS = re.compile(r"(What|Where|How|Which|Who)\b")
@@ -51,7 +51,9 @@ def test_the_rule_finds_what_it_rejects():
 
 @pytest.mark.parametrize("page", PAGES, ids=named)
 def test_pages_have_no_rejected_word(page):
-    text = re.sub(r"^```.*?^```", lambda block: "\n" * block[0].count("\n"), page.read_text(), flags=re.M | re.S)
+    text = re.sub(
+        r"^```.*?^```", lambda block: "\n" * block[0].count("\n"), page.read_text(encoding="utf-8"), flags=re.M | re.S
+    )
     assert list(rejected_in(text)) == []
 
 

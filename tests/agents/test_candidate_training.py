@@ -35,7 +35,7 @@ def test_ppo_repeats_from_its_seed_and_writes_a_curve(tmp_path):
     )
     assert all((first[key] == again[key]).all() for key in first)
     assert any((first[key] != other[key]).any() for key in first)
-    curve = [json.loads(line) for line in (tmp_path / "a" / "curve.jsonl").read_text().splitlines()]
+    curve = [json.loads(line) for line in (tmp_path / "a" / "curve.jsonl").read_text(encoding="utf-8").splitlines()]
     assert [line["clicks"] for line in curve] == [8, 16]
 
 

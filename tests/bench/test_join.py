@@ -97,7 +97,9 @@ def test_the_same_episode_counts_once_if_its_results_are_the_same(tmp_path):
 def test_a_stopped_run_gives_what_is_complete_and_says_so(tmp_path):
     records = played("sam")
     run = make_run(tmp_path / "1", records, status="stopped")
-    (run / "steps.jsonl").write_text("".join((run / "steps.jsonl").read_text().splitlines(keepends=True)[:-1]))
+    (run / "steps.jsonl").write_text(
+        "".join((run / "steps.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)[:-1])
+    )
     joined = join_runs([run])
     assert len(joined.episodes) == 1
     assert joined.notes == ("1 is not finished: 1 of 2 episodes.",)

@@ -228,7 +228,7 @@ def test_a_papers_table_has_its_rows_its_test_and_its_printed_figures(data, tmp_
     groups = [g.model_copy(update={"slice_pixels": 10}) if g.slices else g for g in suite.data]
     suite = suite.model_copy(update={"data": tuple(groups)})
     done = run_suite(suite, make_plan(suite), out=tmp_path / "run", workers=1, console=QUIET)
-    lines = (done.folder / "paper.md").read_text().splitlines()
+    lines = (done.folder / "paper.md").read_text(encoding="utf-8").splitlines()
     headings = [cell.strip() for cell in lines[lines.index("## 1+0") + 2].strip("|").split("|")]
     assert headings == [
         *("modality", "structure", "one", "two", "cases", "p (t)", "p (W)"),
@@ -244,7 +244,7 @@ def test_a_papers_table_has_its_rows_its_test_and_its_printed_figures(data, tmp_
         ["17.69", "37.97", "59.66", "77.42"],
     ]
     assert rows[0][4] == "3"  # one case of AMOS, two of TotalSegmentator: prostate/uterus and prostate
-    structures = (done.folder / "structures.md").read_text()
+    structures = (done.folder / "structures.md").read_text(encoding="utf-8")
     assert "| CT | kidney right |" in structures
     board = [row for row in by_structure(done.rows) if row.data_id == "CT kidney right" and row.clicker == "1+0"]
     run = read_run(done.folder)
@@ -256,7 +256,7 @@ def test_a_papers_table_has_its_rows_its_test_and_its_printed_figures(data, tmp_
 def test_instances_are_pooled_by_kind_in_every_table(data, tmp_path):
     _, done = play("synthfm-table3", data, tmp_path / "run", clicks=5)
     for name in ("structures.md", "structures.csv", "paper.md"):
-        text = (done.folder / name).read_text()
+        text = (done.folder / name).read_text(encoding="utf-8")
         assert "interphase 1" not in text
         assert "nterphase" in text
 

@@ -36,7 +36,7 @@ def test_evaluation_results_are_what_the_hub_reads(tmp_path: Path) -> None:
         tmp_path, rows, dataset_id="lab/synthfm-quick", suite="quick", results_hash="f" * 64, date="2026-11-29"
     )
     assert [path.parts[-3] for path in paths] == ["one-with-a-slash", "two"]
-    read = yaml.safe_load(paths[1].read_text())
+    read = yaml.safe_load(paths[1].read_text(encoding="utf-8"))
     assert {entry["dataset"]["id"] for entry in read} == {"lab/synthfm-quick"}
     assert read[0]["value"] == pytest.approx(0.8)
     assert read[0]["dataset"]["task_id"].endswith("dice@5")

@@ -27,7 +27,7 @@ def test_a_record_comes_back_bit_for_bit(tmp_path_factory, dice, seconds, point)
 
 def test_a_line_says_what_it_holds(tmp_path):
     path = written(tmp_path / "steps.jsonl", episode([0.5], budget=1))
-    (line,) = path.read_text().splitlines()
+    (line,) = path.read_text(encoding="utf-8").splitlines()
     assert json.loads(line).keys() == asdict(episode([0.5], budget=1)[0]).keys()
     assert json.loads(line)["schema"] == 2
 
@@ -50,8 +50,8 @@ def test_a_killed_run_leaves_readable_lines(tmp_path, cut):
 )
 def test_a_bad_line_is_named(tmp_path, line, says):
     path = written(tmp_path / "steps.jsonl", episode([0.1], budget=1))
-    other = path.read_text().replace('"schema":2', '"schema":9') if line == "schema9" else line + "\n"
-    path.write_text(path.read_text() + other)
+    other = path.read_text(encoding="utf-8").replace('"schema":2', '"schema":9') if line == "schema9" else line + "\n"
+    path.write_text(path.read_text(encoding="utf-8") + other)
     with pytest.raises(InputError) as error:
         read_steps(path)
     assert says in str(error.value)

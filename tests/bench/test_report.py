@@ -90,7 +90,7 @@ def test_best_median_and_worst_are_by_the_primary_figure():
 
 def test_what_cannot_be_replayed_becomes_a_card_that_says_why(played, tmp_path):
     shutil.copytree(played.folder, tmp_path / "run")
-    about = json.loads((tmp_path / "run" / "run.json").read_text())
+    about = json.loads((tmp_path / "run" / "run.json").read_text(encoding="utf-8"))
     about["suite"]["data"][1]["image"] = "gone.nii.gz"
     (tmp_path / "run" / "run.json").write_text(json.dumps(about))
     joined = join_runs([tmp_path / "run"])
@@ -104,7 +104,7 @@ def test_what_cannot_be_replayed_becomes_a_card_that_says_why(played, tmp_path):
 def test_an_image_that_changed_is_not_drawn(played, tmp_path):
     shutil.copytree(played.folder, tmp_path / "run")
     steps = tmp_path / "run" / "steps.jsonl"
-    steps.write_text(re.sub(r'"image_sha256":"\w{8}', '"image_sha256":"00000000', steps.read_text()))
+    steps.write_text(re.sub(r'"image_sha256":"\w{8}', '"image_sha256":"00000000', steps.read_text(encoding="utf-8")))
     joined = join_runs([tmp_path / "run"])
     cards = make_gallery(make_board(joined.episodes), joined.runs, QUIET, trusted=True)
     assert all(card.film is None and "not the one that was played" in card.note for card in cards)
@@ -159,14 +159,16 @@ def test_names_and_messages_cannot_break_out_of_the_page(tmp_path):
     with (tmp_path / "steps.jsonl").open("w") as file:
         file.write(as_lines(records))
     joined = join_runs([tmp_path])
-    text = write_report(tmp_path, joined, make_board(joined.episodes), QUIET).read_text()
+    text = write_report(tmp_path, joined, make_board(joined.episodes), QUIET).read_text(encoding="utf-8")
     assert "<script>alert(1)" not in text
     assert "&lt;script&gt;alert(1)" in text
 
 
 def test_the_page_names_no_other_file_and_no_site(page_path):
-    text = page_path.read_text()
-    ours = text.replace((Path(__import__("plotly").__file__).parent / "package_data/plotly.min.js").read_text(), "")
+    text = page_path.read_text(encoding="utf-8")
+    ours = text.replace(
+        (Path(__import__("plotly").__file__).parent / "package_data/plotly.min.js").read_text(encoding="utf-8"), ""
+    )
     assert "http://" not in ours
     assert "https://" not in ours
     assert set(re.findall(r'(?:src|href)="([^"]{0,5})', ours)) <= {"data:", "#boar", "#curv", "#pair", "#part"} | {
@@ -197,19 +199,19 @@ def test_the_command_joins_runs_and_refuses_other_click_rules(played, tmp_path, 
     shutil.copytree(played.folder, "one")
     shutil.copytree(played.folder, "two")
     steps = Path("two/steps.jsonl")
-    steps.write_text(steps.read_text().replace("toys:FailsAtThirdClick", "toys:Ball2"))
+    steps.write_text(steps.read_text(encoding="utf-8").replace("toys:FailsAtThirdClick", "toys:Ball2"))
     assert synthfm(monkeypatch, "report", "one", "two") == 1
     assert "two: its records do not give the results hash" in capsys.readouterr().err
     shutil.rmtree("runs")
-    about = json.loads(Path("two/run.json").read_text())
+    about = json.loads(Path("two/run.json").read_text(encoding="utf-8"))
     Path("two/run.json").write_text(json.dumps(about | {"results_hash": results_hash(read_steps(steps))}))
     assert synthfm(monkeypatch, "report", "one", "two") == 0
     out = capsys.readouterr().out
     assert "note: 12 episodes stand in more than one run with the same results and count once." in out
     (joined,) = Path("runs").iterdir()
     assert joined.name.startswith("tiny-joined-")
-    assert "toys:Ball2" in (joined / "leaderboard.md").read_text()
-    steps.write_text(re.sub(r'"protocol_hash":"\w{8}', '"protocol_hash":"00000000', steps.read_text()))
+    assert "toys:Ball2" in (joined / "leaderboard.md").read_text(encoding="utf-8")
+    steps.write_text(re.sub(r'"protocol_hash":"\w{8}', '"protocol_hash":"00000000', steps.read_text(encoding="utf-8")))
     assert synthfm(monkeypatch, "report", "one", "two") == 2
     assert "do not share a board: the click rule random has hash" in capsys.readouterr().err
 

@@ -71,11 +71,11 @@ def test_another_seed_draws_other_cases_and_other_clicks(tmp_path):
 
 def test_a_runs_folder_holds_what_the_board_came_from(tmp_path, own):
     done = run(suite(own), tmp_path)
-    about = json.loads((done.folder / "run.json").read_text())
+    about = json.loads((done.folder / "run.json").read_text(encoding="utf-8"))
     steps = read_steps(done.folder / "steps.jsonl")
     assert about["status"] == "finished"
     assert about["results_hash"] == done.results_hash == results_hash(steps)
-    assert (done.folder / "results_hash").read_text() == done.results_hash + "\n"
+    assert (done.folder / "results_hash").read_text(encoding="utf-8") == done.results_hash + "\n"
     assert about["played"] == about["episodes"] == len({step.episode_id for step in steps}) == 16
     assert about["suite"]["segmenters"] == ["toys:Ball", "toys:FailsAtThirdClick"]
     assert about["envs"]["own volume"]["kwargs"]["image"]["image"] == str(own.image)
@@ -149,7 +149,7 @@ def test_ctrl_c_keeps_what_was_played_and_says_how_to_go_on(tmp_path, monkeypatc
     assert kept == f"stopped: 3 of 8 episodes are kept in {folder}/steps.jsonl"
     assert again_with == f"synthfm bench small --resume --out {folder} --trust-plugins"
     assert len(read_run(folder).episodes) == 3
-    assert json.loads((folder / "run.json").read_text())["status"] == "stopped"
+    assert json.loads((folder / "run.json").read_text(encoding="utf-8"))["status"] == "stopped"
     assert not (folder / "leaderboard.csv").exists()
     assert multiprocessing.active_children() == []
     resumed = again(suite(), folder)
@@ -167,7 +167,7 @@ def test_a_full_disk_ends_the_run_clearly(tmp_path, monkeypatch):
             RuntimeError, match=r"cannot be written \(No space left on device\): 2 of 8 episodes are kept"
         ):
             run(suite(), tmp_path)
-    assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "failed"
+    assert json.loads((tmp_path / "run" / "run.json").read_text(encoding="utf-8"))["status"] == "failed"
     assert again(suite(), tmp_path / "run").results_hash == run(suite(), tmp_path, "whole").results_hash
 
 
@@ -193,7 +193,7 @@ def test_a_steps_file_cut_anywhere_keeps_its_whole_episodes(tmp_path_factory, da
 def test_a_resumed_run_plays_only_what_is_missing(tmp_path, monkeypatch):
     first = run(suite(), tmp_path)
     steps = tmp_path / "run" / "steps.jsonl"
-    lines = steps.read_text().splitlines(keepends=True)
+    lines = steps.read_text(encoding="utf-8").splitlines(keepends=True)
     steps.write_text("".join(lines[:-4]))
     missing = {json.loads(line)["episode_id"] for line in lines[-4:]}
     asked = []
@@ -213,7 +213,7 @@ def test_a_run_is_not_resumed_with_something_else(tmp_path, own):
     run(suite(), tmp_path)
     with pytest.raises(InputError, match="its suite are not those of now \\(clicks was 3, is 4"):
         again(suite(clicks=4), tmp_path / "run")
-    about = json.loads((tmp_path / "run" / "run.json").read_text())
+    about = json.loads((tmp_path / "run" / "run.json").read_text(encoding="utf-8"))
     about["segmenters"]["toys:Ball"]["weights_sha256"] = "0" * 64
     (tmp_path / "run" / "run.json").write_text(json.dumps(about))
     with pytest.raises(InputError, match="its segmenters are not those of now"):
@@ -296,8 +296,8 @@ def test_a_run_killed_at_random_points_ends_with_the_same_hash(tmp_path, seed):
         process.join()
         resume = (cut / "run.json").is_file()
     play_on(cut, resume)
-    assert (cut / "results_hash").read_text() == (whole / "results_hash").read_text()
-    assert len((cut / "steps.jsonl").read_text()) > 0
+    assert (cut / "results_hash").read_text(encoding="utf-8") == (whole / "results_hash").read_text(encoding="utf-8")
+    assert len((cut / "steps.jsonl").read_text(encoding="utf-8")) > 0
 
 
 def test_a_clicker_asks_the_segmenter_that_it_plays_with():
@@ -339,7 +339,7 @@ def test_a_folder_in_use_is_left_alone(tmp_path):
     (tmp_path / "run" / "steps.jsonl").write_text("precious\n")
     with pytest.raises(InputError, match="already holds files"):
         run(suite(), tmp_path)
-    assert (tmp_path / "run" / "steps.jsonl").read_text() == "precious\n"
+    assert (tmp_path / "run" / "steps.jsonl").read_text(encoding="utf-8") == "precious\n"
 
 
 def test_two_runs_in_one_second_get_two_folders(tmp_path, monkeypatch):

@@ -42,7 +42,7 @@ def test_a_run_that_comes_out_the_same_is_equal(folder):
 def test_where_it_comes_out_otherwise_is_told(folder, tmp_path):
     before = read_run(folder)
     (tmp_path / "larger").touch()
-    about = json.loads((folder / "run.json").read_text())
+    about = json.loads((folder / "run.json").read_text(encoding="utf-8"))
     about["versions"]["numpy"] = "1.0"
     (folder / "run.json").write_text(json.dumps(about))
     verdict = replayed(folder)
@@ -61,7 +61,7 @@ def test_where_it_comes_out_otherwise_is_told(folder, tmp_path):
 
 
 def test_an_episode_that_its_suite_no_longer_gives_is_told(folder):
-    about = json.loads((folder / "run.json").read_text())
+    about = json.loads((folder / "run.json").read_text(encoding="utf-8"))
     about["suite"]["seed"] = 7
     (folder / "run.json").write_text(json.dumps(about))
     with pytest.raises(InputError, match="3 of its episodes cannot be played here, for example synthetic/seed-"):

@@ -211,7 +211,7 @@ def test_the_board_on_a_volume_of_ones_own(place, monkeypatch, capsys):
     out, err = capsys.readouterr()
     assert "own volume: scan (1 case)" in out
     assert "synthetic" not in out.partition("own volume")[0]
-    assert "of toys:Ball: ritm-3d-v1 leads random by" in " ".join(out.split())
+    assert "of toys:Ball: synthfm-mm-v1 leads random by" in " ".join(out.split())
     assert "report: mine/report.html" in out
     assert "run: mine" in out
     assert "next: synthfm segment" in out
@@ -220,7 +220,7 @@ def test_the_board_on_a_volume_of_ones_own(place, monkeypatch, capsys):
         rows = list(csv.DictReader(file))
     assert [(row["data"], row["clicker"], row["clicker_kind"], row["episodes"]) for row in rows] == [
         ("own volume", "random", "blind", "1"),
-        ("own volume", "ritm-3d-v1", "oracle", "1"),
+        ("own volume", "synthfm-mm-v1", "oracle", "1"),
     ]
 
 
@@ -239,7 +239,7 @@ def test_a_segmenter_of_ones_own_may_lie_in_the_current_folder(place, monkeypatc
     Path("of_my_own.py").write_text("from toys import Ball\n\n\nclass Mine(Ball):\n    pass\n")
     own = [*OWN, "--segmenter", "of_my_own:Mine", "--structure", "1", "--out", "mine"]
     assert synthfm(monkeypatch, *own) == 0
-    assert "of_my_own:Mine" in Path("mine/leaderboard.md").read_text()
+    assert "of_my_own:Mine" in Path("mine/leaderboard.md").read_text(encoding="utf-8")
 
 
 def test_generated_volumes_can_be_played_as_the_next_line_says(place, monkeypatch, capsys):
@@ -327,13 +327,13 @@ def test_ctrl_c_ends_with_130_and_says_what_was_kept(place):
 def test_a_stopped_run_goes_on_and_can_be_verified(place, monkeypatch, capsys):
     assert synthfm(monkeypatch, *OWN, "--structure", "4", "--out", "mine") == 0
     hash_line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("results hash"))
-    lines = Path("mine/steps.jsonl").read_text().splitlines(keepends=True)
+    lines = Path("mine/steps.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
     Path("mine/steps.jsonl").write_text("".join(lines[:-3]))
     assert synthfm(monkeypatch, "bench", "quick", "--resume", "--out", "mine", "--workers", "1", TRUST) == 0
     assert hash_line in capsys.readouterr().out
     assert synthfm(monkeypatch, "verify", "mine", "--workers", "1", TRUST) == 0
     assert capsys.readouterr().out == "equal: 2 of 2 episodes came out the same (all)\n"
-    text = Path("mine/steps.jsonl").read_text()
+    text = Path("mine/steps.jsonl").read_text(encoding="utf-8")
     Path("mine/steps.jsonl").write_text(text.replace('"complied":true', '"complied":false', 1))
     assert synthfm(monkeypatch, "verify", "mine", "--workers", "1", TRUST) == 1
     first, second, third = capsys.readouterr().out.splitlines()

@@ -23,7 +23,9 @@ NEEDS = {name: name for name in ("stable_baselines3", "sb3_contrib", "torchrl")}
 
 
 def blocks(page: Path) -> list[tuple[str, str]]:
-    return [(language, text) for language, text in BLOCK.findall(page.read_text()) if "--8<--" not in text]
+    return [
+        (language, text) for language, text in BLOCK.findall(page.read_text(encoding="utf-8")) if "--8<--" not in text
+    ]
 
 
 def commands(text: str) -> list[list[str]]:

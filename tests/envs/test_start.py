@@ -7,9 +7,10 @@ from ball_segmenter import BallSegmenter, BallSession
 from env_cases import IDS, small_volume
 from gymnasium.utils.env_checker import check_env, data_equivalence
 from gymnasium.vector import SyncVectorEnv
+from prompted_segmenter import PromptedSegmenter
 
 from synthfm_agents import make_clicker
-from synthfm_env import Capabilities, InputError, SyntheticEnv, VolumeEnv
+from synthfm_env import InputError, SyntheticEnv, VolumeEnv
 from synthfm_env.envs.start_prompt import damage
 from synthfm_env.envs.synthetic_env import ANATOMY
 from synthfm_env.envs.wrappers import UndoAction
@@ -17,27 +18,6 @@ from synthfm_env.metrics import dice
 from synthfm_env.synthesis import SynthFM3D, list_recipes
 
 every_id = pytest.mark.parametrize("env_id", IDS)
-
-
-class PromptedSession(BallSession):
-    """Takes a box or a mask as its first mask."""
-
-    def prompt(self, clicks=(), *, box=None, mask=None):
-        first = np.zeros(self.image.shape, bool)
-        if box is not None:
-            first[box.slices] = True
-        self._masks = [first if mask is None else mask.copy()]
-        return self.predict()
-
-
-class PromptedSegmenter(BallSegmenter):
-    name = "prompted"
-    capabilities = Capabilities(boxes=True, initial_mask=True)
-
-    def start(self, image, spacing):
-        self.started += 1
-        self.session = PromptedSession(self, image)
-        return self.session
 
 
 class FailingSegmenter(BallSegmenter):
@@ -49,7 +29,7 @@ class FailingSegmenter(BallSegmenter):
         return self.session
 
 
-PROMPTED = "test_start:PromptedSegmenter"
+PROMPTED = "prompted_segmenter:PromptedSegmenter"
 starts = pytest.mark.parametrize("start", ["click", "box", "mask"])
 
 

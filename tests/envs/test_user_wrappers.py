@@ -135,7 +135,7 @@ def test_the_record_holds_what_was_played(make, tmp_path):
     observation, reward, _, _, info = env.step(np.array(MIDDLE))
     env.step([0, 0, 0, 2])
     env.reset(options={"structure": 7})
-    head, reset, step, stop, second = [json.loads(line) for line in path.read_text().splitlines()]
+    head, reset, step, stop, second = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     assert head["spec"] == json.loads(env.env.spec.to_json())
     assert (reset["episode"], reset["step"], reset["seed"], reset["options"]) == (0, 0, 3, {})
     assert (step["action"], step["click"], step["reward"]) == (MIDDLE, MIDDLE, reward)
@@ -157,13 +157,13 @@ def test_the_same_episodes_are_the_same_lines(make, tmp_path):
 
 def test_an_environment_without_a_json_spec_is_recorded_too(volume, tmp_path):
     RecordSteps(boxes(volume), tmp_path / "a")
-    assert json.loads((tmp_path / "a").read_text())["spec"] is None
+    assert json.loads((tmp_path / "a").read_text(encoding="utf-8"))["spec"] is None
 
 
 def test_a_record_is_not_written_over(volume, tmp_path):
     (tmp_path / "a").write_text("precious")
     with pytest.raises(InputError, match="a exists: give another path"):
         RecordSteps(boxes(volume), tmp_path / "a")
-    assert (tmp_path / "a").read_text() == "precious"
+    assert (tmp_path / "a").read_text(encoding="utf-8") == "precious"
     with pytest.raises(InputError, match="cannot be written"):
         RecordSteps(boxes(volume), tmp_path / "nowhere" / "a")

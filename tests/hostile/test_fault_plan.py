@@ -174,7 +174,7 @@ def test_two_writers_of_one_run_are_told_apart(plan, tmp_path, monkeypatch):
                 run_suite(SUITE, plan, out=None, workers=1, console=QUIET, resume=tmp_path / "run")
             yield from super().play(jobs, advance)
 
-    lines = (tmp_path / "run" / "steps.jsonl").read_text().splitlines(keepends=True)
+    lines = (tmp_path / "run" / "steps.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
     (tmp_path / "run" / "steps.jsonl").write_text("".join(lines[:-1]))
     monkeypatch.setattr(run_module, "_pool", lambda *given: SecondWriter())
     done = run_suite(SUITE, plan, out=None, workers=1, console=QUIET, resume=tmp_path / "run")
@@ -184,17 +184,19 @@ def test_two_writers_of_one_run_are_told_apart(plan, tmp_path, monkeypatch):
 def test_a_finished_run_with_an_edited_record_is_not_gone_on_with(plan, tmp_path, monkeypatch):
     monkeypatch.setattr(run_module, "_pool", lambda *given: HerePool())
     run_suite(SUITE, plan, out=tmp_path / "run", workers=1, console=QUIET)
-    steps, about = tmp_path / "run" / "steps.jsonl", (tmp_path / "run" / "run.json").read_text()
-    text = steps.read_text()
+    steps, about = tmp_path / "run" / "steps.jsonl", (tmp_path / "run" / "run.json").read_text(encoding="utf-8")
+    text = steps.read_text(encoding="utf-8")
     steps.write_text(text.replace('"fn_vox":', '"fn_vox":1', 1))
     with pytest.raises(InputError, match="they were changed since the run finished"):
         run_suite(SUITE, plan, out=None, workers=1, console=QUIET, resume=tmp_path / "run")
-    assert (tmp_path / "run" / "run.json").read_text() == about
+    assert (tmp_path / "run" / "run.json").read_text(encoding="utf-8") == about
     # One bad line in its place is repaired: the episode is played again.
     first, *others = text.splitlines(keepends=True)
     steps.write_text("".join(["garbage\n", *others]))
     run_suite(SUITE, plan, out=None, workers=1, console=QUIET, resume=tmp_path / "run")
-    assert sorted(map(_untimed, steps.read_text().splitlines())) == sorted(map(_untimed, text.splitlines()))
+    assert sorted(map(_untimed, steps.read_text(encoding="utf-8").splitlines())) == sorted(
+        map(_untimed, text.splitlines())
+    )
     assert first
 
 

@@ -17,7 +17,7 @@ def test_an_error_leaves_the_file_as_it_was_and_nothing_beside_it(tmp_path):
     with contextlib.suppress(ZeroDivisionError), atomic_write(tmp_path / "a") as file:
         file.write(b"half")
         raise ZeroDivisionError
-    assert (tmp_path / "a").read_text() == "before"
+    assert (tmp_path / "a").read_text(encoding="utf-8") == "before"
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
 
@@ -25,7 +25,7 @@ def test_a_link_is_replaced_and_its_target_stays(tmp_path):
     (tmp_path / "victim").write_text("precious")
     (tmp_path / "a").symlink_to(tmp_path / "victim")
     write_text(tmp_path / "a", "new")
-    assert (tmp_path / "victim").read_text() == "precious"
+    assert (tmp_path / "victim").read_text(encoding="utf-8") == "precious"
     assert not (tmp_path / "a").is_symlink()
 
 
@@ -72,7 +72,7 @@ def test_a_lock_is_not_made_through_a_link(tmp_path):
     os.symlink(tmp_path / "victim", tmp_path / LOCK_NAME)
     with pytest.raises(InputError, match="cannot be made"), folder_lock(tmp_path):
         pass
-    assert (tmp_path / "victim").read_text() == "precious"
+    assert (tmp_path / "victim").read_text(encoding="utf-8") == "precious"
 
 
 class Mute:

@@ -52,7 +52,7 @@ def check_hostile_segmenters(data: FileData, tmp_path: Path, names: tuple[str, .
     alone = play(data, tmp_path / "alone", ["geodesic"], ["ritm-3d-v1"])
     good = [episode for episode in read_run(run.folder).episodes if episode.segmenter == "geodesic"]
     assert [e.dice.tolist() for e in good] == [e.dice.tolist() for e in read_run(alone.folder).episodes]
-    assert json.loads((run.folder / "run.json").read_text())["status"] == "finished"
+    assert json.loads((run.folder / "run.json").read_text(encoding="utf-8"))["status"] == "finished"
     assert run.failed.get("model_error", 0) == sum(EXPECTED[name] == "model_error" for name in names)
 
 

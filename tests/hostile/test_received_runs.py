@@ -62,7 +62,7 @@ def test_a_report_runs_no_code_of_the_run(inside, monkeypatch, capsys):
     assert not Path("pwned").exists()
     assert "evil" not in sys.modules
     assert str(inside) not in sys.path
-    assert "the run names evil:Seg; --trust-plugins opens it" in Path("report.html").read_text()
+    assert "the run names evil:Seg; --trust-plugins opens it" in Path("report.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("command", [["verify", "."], ["bench", "quick", "--resume", "--out", "."]])
@@ -87,20 +87,20 @@ def test_paths_are_shown_and_not_followed(tmp_path, segmenter, data, named):
     if data.get("kind"):
         data = {"shape": None, "cases": None} | data
     folder = stranger(tmp_path / "run", segmenter, **data)
-    about = json.loads((folder / "run.json").read_text())
+    about = json.loads((folder / "run.json").read_text(encoding="utf-8"))
     about["suite"]["data"][0] = {k: v for k, v in about["suite"]["data"][0].items() if v is not None}
     (folder / "run.json").write_text(json.dumps(about))
     with pytest.raises(InputError, match=named):
         verify(folder, episodes=None, workers=1, console=QUIET)
     page = report([folder], None, QUIET).page
     assert page is not None
-    assert f"Not drawn: the run names {named}" in page.read_text()
+    assert f"Not drawn: the run names {named}" in page.read_text(encoding="utf-8")
 
 
 def test_an_env_id_imports_nothing(tmp_path):
     folder = stranger(tmp_path / "run", "geodesic", env="evil:SynthFM/Synthetic3D-v0")
     joined = report([folder], None, QUIET)
-    suite = Suite.model_validate(json.loads((folder / "run.json").read_text())["suite"])
+    suite = Suite.model_validate(json.loads((folder / "run.json").read_text(encoding="utf-8"))["suite"])
     with pytest.raises(InputError, match="unknown synthetic env"):
         Replayer(suite).replay(joined.rows[0].episodes[0])
     assert "evil" not in sys.modules
@@ -113,12 +113,12 @@ def test_planted_links_are_never_written_through(inside, monkeypatch, capsys, tm
         os.symlink(victim, name)
         os.symlink(victim, f".{name}.part")
     assert synthfm(monkeypatch, "report", ".") == 0
-    assert victim.read_text() == "precious"
+    assert victim.read_text(encoding="utf-8") == "precious"
     assert not Path("leaderboard.md").is_symlink()
 
 
 def test_an_edited_score_is_told(inside, monkeypatch, capsys):
-    text = Path("steps.jsonl").read_text()
+    text = Path("steps.jsonl").read_text(encoding="utf-8")
     Path("steps.jsonl").write_text(text.replace('"dice":0.6', '"dice":0.9'))
     assert synthfm(monkeypatch, "report", ".") == 1
     assert "they were changed since the run finished" in capsys.readouterr().err
@@ -126,7 +126,7 @@ def test_an_edited_score_is_told(inside, monkeypatch, capsys):
 
 def test_a_bad_line_is_named_and_the_other_episodes_are_shown(inside, monkeypatch, capsys):
     more = as_lines(made_episode([0.3, 0.4], data_id="synthetic", model="evil:Seg", case_id="other"))
-    Path("steps.jsonl").write_text(Path("steps.jsonl").read_text() + "garbage\n" + more)
+    Path("steps.jsonl").write_text(Path("steps.jsonl").read_text(encoding="utf-8") + "garbage\n" + more)
     assert synthfm(monkeypatch, "report", ".") == 1
     captured = capsys.readouterr()
     assert "steps.jsonl, line 3: no step record" in captured.err

@@ -134,6 +134,6 @@ def test_opening_a_file_for_writing_never_follows_a_link(tmp_path):
     path.symlink_to(victim)
     with StepsFile(path) as file:
         file.append([record()])
-    assert victim.read_text() == "precious"
+    assert victim.read_text(encoding="utf-8") == "precious"
     assert not path.is_symlink()
     assert read_steps(path) == [record()]

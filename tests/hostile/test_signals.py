@@ -49,5 +49,5 @@ def test_a_signal_ends_a_run_with_its_state_and_the_next_command(tmp_path, monke
     assert shlex.split(following) == [
         *("synthfm", "bench", "quick", "--resume", "--out", "my run;x", "--trust-plugins"),
     ]
-    assert json.loads(Path("my run;x/run.json").read_text())["status"] == "stopped"
+    assert json.loads(Path("my run;x/run.json").read_text(encoding="utf-8"))["status"] == "stopped"
     assert not Path("my run;x/writer.lock").exists()

@@ -183,7 +183,7 @@ def test_a_person_plays_a_suite_to_its_end(tmp_path, opened):
         [False, False],
     ]
     assert all(step.t_click_s > 0 for step in run.records)
-    assert json.loads((tmp_path / "anna" / "run.json").read_text())["status"] == "finished"
+    assert json.loads((tmp_path / "anna" / "run.json").read_text(encoding="utf-8"))["status"] == "finished"
     assert verify(tmp_path / "anna", episodes=None, workers=1, console=Console(quiet=True), trusted=True).equal
 
 

@@ -75,7 +75,7 @@ def test_a_persons_run_is_replayed_to_the_same_records(run):
 
 
 def test_a_changed_click_is_found_by_the_replay(run):
-    lines = (run / "steps.jsonl").read_text().splitlines()
+    lines = (run / "steps.jsonl").read_text(encoding="utf-8").splitlines()
     changed = json.loads(lines[0])
     changed["point_zyx"][2] += 9
     (run / "steps.jsonl").write_text("\n".join([json.dumps(changed), *lines[1:]]) + "\n")
@@ -93,17 +93,17 @@ def test_people_and_protocols_join_one_board(run, tmp_path):
     assert {episode.clicker for episode in joined.episodes} == {"human:anna", "human:ben", "ritm-3d-v1"}
     assert len(joined.episodes) == 6
     made = report([run, tmp_path / "ben", simulated.folder], tmp_path / "joined", QUIET)
-    board = (tmp_path / "joined" / "leaderboard.md").read_text()
+    board = (tmp_path / "joined" / "leaderboard.md").read_text(encoding="utf-8")
     assert "human:anna" in board
     assert "human:ben" in board
     if made.page is not None:
-        assert "human:anna" in made.page.read_text()
+        assert "human:anna" in made.page.read_text(encoding="utf-8")
 
 
 def test_a_run_goes_on_where_it_was_left(tmp_path):
     game = made_game(tmp_path)
     play(game, [IN_FIRST, "stop"])
-    assert json.loads((tmp_path / "anna" / "run.json").read_text())["status"] == "stopped"
+    assert json.loads((tmp_path / "anna" / "run.json").read_text(encoding="utf-8"))["status"] == "stopped"
     again = made_game(tmp_path)
     assert [task["done"] for task in again.describe()["tasks"]] == [True, False]
     with pytest.raises(InputError, match="finished before"):
@@ -112,7 +112,7 @@ def test_a_run_goes_on_where_it_was_left(tmp_path):
     again.click(IN_SECOND, SOON)
     again.finish(SOON)
     again.end()
-    assert json.loads((tmp_path / "anna" / "run.json").read_text())["status"] == "finished"
+    assert json.loads((tmp_path / "anna" / "run.json").read_text(encoding="utf-8"))["status"] == "finished"
     assert verify(tmp_path / "anna", episodes=None, workers=1, console=QUIET, trusted=True).equal
     with pytest.raises(InputError, match="clickers"):
         PersonRun.open(

@@ -15,8 +15,8 @@ def test_the_packaged_recording_is_complete_and_marked_as_simulated():
     run = read_run(RECORDING)
     assert len(run.episodes) == 12
     assert {episode.clicker for episode in run.episodes} == {"human:simulated"}
-    assert results_hash(run.records) == (RECORDING / "results_hash").read_text().strip()
-    assert "No person made these clicks" in (RECORDING / "README.txt").read_text()
+    assert results_hash(run.records) == (RECORDING / "results_hash").read_text(encoding="utf-8").strip()
+    assert "No person made these clicks" in (RECORDING / "README.txt").read_text(encoding="utf-8")
 
 
 @pytest.mark.slow

@@ -43,7 +43,7 @@ def test_a_bridged_segmenter_keeps_the_contract(geodesic: BridgeSegmenter) -> No
 
 def test_the_template_of_the_docs_keeps_the_contract_and_has_forty_lines() -> None:
     check_segmenter(BridgeSegmenter(TEMPLATE))
-    lines = Path(shlex.split(TEMPLATE)[1]).read_text().splitlines()
+    lines = Path(shlex.split(TEMPLATE)[1]).read_text(encoding="utf-8").splitlines()
     assert sum(bool(line.strip()) for line in lines) <= 45
 
 

@@ -18,7 +18,7 @@ def files(out):
 
 
 def rows(out):
-    return [json.loads(line) for line in (out / "manifest.jsonl").read_text().splitlines()]
+    return [json.loads(line) for line in (out / "manifest.jsonl").read_text(encoding="utf-8").splitlines()]
 
 
 def test_files_hold_the_volumes_of_their_seeds(tmp_path):
@@ -35,7 +35,7 @@ def test_files_hold_the_volumes_of_their_seeds(tmp_path):
         np.testing.assert_allclose(back.spacing, volume.spacing, rtol=1e-5)
         assert row["modality"] == volume.modality
         assert row["structures"] == {str(k): n for k, n in volume.structures.items()}
-    data = json.loads((out / "dataset.json").read_text())
+    data = json.loads((out / "dataset.json").read_text(encoding="utf-8"))
     assert data["numTraining"] == 3
     assert data["file_ending"] == ".nii.gz"
     assert data["labels"] == {"background": 0} | {f"structure {i}": i for i in range(1, 11)}

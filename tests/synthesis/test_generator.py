@@ -26,7 +26,7 @@ def volumes():
 
 
 def test_the_golden_hashes_hold():
-    golden = json.loads(FILE.read_text())
+    golden = json.loads(FILE.read_text(encoding="utf-8"))
     assert golden["version"] == GENERATOR_VERSION, "run tests/helpers/golden.py"
     if golden["machine"] != machine():
         pytest.skip(f"the hashes were taken with {golden['machine']}, this is {machine()}")
@@ -34,7 +34,7 @@ def test_the_golden_hashes_hold():
 
 
 def test_every_golden_hash_pins_a_recipe_of_its_own():
-    golden = json.loads(FILE.read_text())["hashes"]
+    golden = json.loads(FILE.read_text(encoding="utf-8"))["hashes"]
     assert len(set(golden.values())) == len(golden) == len(list_recipes())
 
 
@@ -161,8 +161,9 @@ def test_sizes_go_from_three_pixels_to_most_of_the_image(volumes):
 @pytest.mark.parametrize("shape", [(20, 64, 64), (1, 96, 128)])
 def test_every_recipe_draws_as_many_structures_as_asked(recipe, shape):
     maker = SynthFM3D(shape, recipe)
+    low, high = maker.recipe.targets
     for seed in range(4):
-        assert 9 <= len(maker.sample(seed).structures) <= 20
+        assert low <= len(maker.sample(seed).structures) <= high
 
 
 def test_recipes_choose_modules_and_styles():

@@ -66,5 +66,5 @@ def test_bad_names_and_files_get_one_clear_line(tmp_path):
         load_recipe(tmp_path / "none.toml")
     bad = tmp_path / "bad.toml"
     bad.write_text("contrast = [")
-    with pytest.raises(InputError, match="not a TOML file"):
+    with pytest.raises(InputError, match="not valid TOML"):
         load_recipe(bad)

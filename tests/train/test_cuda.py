@@ -24,5 +24,5 @@ def test_a_run_trains_resumes_and_its_weights_play_on_the_cpu(tmp_path, precisio
     assert all(value.isfinite().all() for value in weights.values())
     longer = (*run["overrides"], "phases.0.steps=6")
     train(out=tmp_path, resume=True, **{**run, "overrides": longer})
-    steps = [json.loads(line)["step"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    steps = [json.loads(line)["step"] for line in (tmp_path / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     assert steps == [4, 4, 6, 6]

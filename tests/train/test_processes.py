@@ -49,7 +49,7 @@ def test_two_processes_train_one_model(tmp_path):
     assert all(torch.equal(value, states[1][key]) for key, value in states[0].items())
     start = tiny_objective(CLIPS).model.state_dict()
     assert not torch.equal(start["no_mem_embed"], states[0]["no_mem_embed"])
-    steps = [json.loads(line)["step"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    steps = [json.loads(line)["step"] for line in (tmp_path / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     assert steps == [4, 4]
     assert torch.load(tmp_path / "checkpoint.pt", weights_only=True)["step"] == 4
 

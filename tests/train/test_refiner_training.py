@@ -116,7 +116,7 @@ def test_a_run_stopped_anywhere_goes_on_to_the_same_weights(tmp_path: Path, monk
             train(out=broken, resume=True, **RUN)  # in the second round now
     resumed = load_file(train(out=broken, resume=True, **RUN))
     assert all(torch.equal(resumed[name], value) for name, value in straight.items())
-    rows = [json.loads(line) for line in (broken / "metrics.jsonl").read_text().splitlines()]
+    rows = [json.loads(line) for line in (broken / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     assert [(row["phase"], row["step"]) for row in rows if "val_refined" in row] == [(0, 3), (1, 2)]
     assert any(bool((value != 0).any()) for name, value in resumed.items() if name.startswith("head"))
     load_refiner(broken / "weights.safetensors")

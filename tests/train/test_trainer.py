@@ -18,7 +18,7 @@ from synthfm_train.run import train
 
 
 def rows(folder):
-    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
 
 
 def press_ctrl_c_at(step, monkeypatch):

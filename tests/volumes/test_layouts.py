@@ -223,7 +223,7 @@ def test_hc18_pixel_sizes_must_be_known(tmp_path):
     layout = get_layout("hc18")
     (item, *_) = layout.items(tmp_path)
     table = tmp_path / "training_set_pixel_size_and_HC.csv"
-    table.write_text(table.read_text().replace("000_HC.png", "999_HC.png"))
+    table.write_text(table.read_text(encoding="utf-8").replace("000_HC.png", "999_HC.png"))
     with pytest.raises(InputError, match="has no line for 000_HC"):
         layout.load(item)
     table.write_text("filename,size\n000_HC.png,1\n")

@@ -21,6 +21,12 @@ class PackedMask(gym.ObservationWrapper[Any, Any, Any], gym.utils.RecordConstruc
 
     Raises:
         InputError: they do not.
+
+    Example:
+        >>> from synthfm_env import SyntheticEnv
+        >>> env = PackedMask(SyntheticEnv(segmenter="geodesic", shape=(8, 16, 16), recipe="clear"))
+        >>> env.observation_space["mask"].shape
+        (256,)
     """
 
     def __init__(self, env: gym.Env[Any, Any]) -> None:

@@ -1,0 +1,27 @@
+"""A ball around each click, and a box or a mask as it was given."""
+
+import numpy as np
+from ball_segmenter import BallSegmenter, BallSession
+
+from synthfm_env import Capabilities
+
+
+class PromptedSession(BallSession):
+    """Takes a box or a mask as its first mask."""
+
+    def prompt(self, clicks=(), *, box=None, mask=None):
+        first = np.zeros(self.image.shape, bool)
+        if box is not None:
+            first[box.slices] = True
+        self._masks = [first if mask is None else mask.copy()]
+        return self.predict()
+
+
+class PromptedSegmenter(BallSegmenter):
+    name = "prompted"
+    capabilities = Capabilities(boxes=True, initial_mask=True)
+
+    def start(self, image, spacing):
+        self.started += 1
+        self.session = PromptedSession(self, image)
+        return self.session
