@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+import weakref
 from contextlib import suppress
 from typing import IO
 
@@ -38,6 +39,8 @@ class VolumeWorker:
             stderr=subprocess.DEVNULL,
             env={**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"},
         )
+        # An environment that nobody closes ends its process with it, and at the latest with the program.
+        self._end = weakref.finalize(self, _end, self._process)
         self._send(json.dumps({"shape": generator.shape, "recipe": generator.recipe.model_dump(mode="json")}))
 
     def sample(self, seed: int) -> Volume:
@@ -48,17 +51,21 @@ class VolumeWorker:
 
     def close(self) -> None:
         """End the process. May be called twice."""
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe is not None:
-                with suppress(OSError):
-                    pipe.close()
-        self._process.terminate()
-        self._process.wait()
+        self._end()
 
     def _send(self, line: str) -> None:
         assert self._process.stdin is not None
         self._process.stdin.write(line.encode() + b"\n")
         self._process.stdin.flush()
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    for pipe in (process.stdin, process.stdout):
+        if pipe is not None:
+            with suppress(OSError):
+                pipe.close()
+    process.terminate()
+    process.wait()
 
 
 def _read_volume(stream: IO[bytes]) -> Volume:
