@@ -1,5 +1,6 @@
 """Clicks on one structure, answered by the volume network from a crop that follows the structure."""
 
+import math
 import time
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ _GIVEN = 5.0  # logit inside a mask that was given
 _OUTSIDE = -4.0  # carried logit of voxels that the earlier crop did not hold
 _FAR = -32.0  # logit outside the crop, in the preview
 _PREVIEW = 128  # pixels along a side of the preview of the logits, at most
+_PREVIEW_VOXELS = 2_000_000  # of it, about: deep volumes get fewer pixels a slice
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,13 +277,14 @@ def image_mask(logits: Tensor, crop: Crop, shape: Shape) -> NDArray[np.bool_]:
         high = min(length, int((int(covered[-1]) + 1.5) * length / n) + 1)
         into.append(slice(side.start + low, side.start + high))
         values = along_axis(values, axis, axis_weights(n, length)[low:high])
-    mask[into[0], into[1], into[2]] = (values > 0).numpy()
+    torch.gt(values, 0, out=torch.from_numpy(mask)[into[0], into[1], into[2]])
     return mask
 
 
 def _preview(logits: Tensor, crop: Crop, shape: Shape) -> NDArray[np.float32]:
     """Return logits for every slice of the image at a reduced in-plane resolution; far below 0 outside the crop."""
-    preview = np.full((shape[0], *(min(n, _PREVIEW) for n in shape[1:])), _FAR, dtype=np.float32)
+    most = min(_PREVIEW, max(16, math.isqrt(_PREVIEW_VOXELS // shape[0])))
+    preview = np.full((shape[0], *(min(n, most) for n in shape[1:])), _FAR, dtype=np.float32)
     into, values = [crop[0]], along_axis(logits, 0, axis_weights(logits.shape[0], crop[0].stop - crop[0].start))
     for axis in (1, 2):
         n, side, have = shape[axis], crop[axis], logits.shape[axis]
