@@ -1,4 +1,4 @@
-"""What a clicker does on fixed error maps, so that its hash follows from its clicks and not from its name alone."""
+"""Clicks of a clicker on fixed error maps, so that its hash follows from its clicks and not from its name alone."""
 
 import hashlib
 import inspect

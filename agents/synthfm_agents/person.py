@@ -12,7 +12,7 @@ from synthfm_env.errors import InputError
 
 PREFIX = "human:"
 Target = Literal["name", "glimpse", "outline"]
-"""How the target is shown: by name alone; by its outline until the first click; by its outline throughout."""
+"""Shows the target by name alone, by its outline until the first click, or by its outline throughout."""
 
 
 class Person(Clicker):

@@ -1,4 +1,4 @@
-"""What is published of a run: evaluation results, a model card, the challenge's scores, a Codabench bundle."""
+"""Publishes a run: evaluation results, a model card, the challenge's scores, a Codabench bundle."""
 
 import json
 import zipfile

@@ -1,4 +1,4 @@
-"""What an episode begins with: a click, a box or a mask that is made from the truth."""
+"""Start prompts of an episode: a click, a box or a mask that is made from the truth."""
 
 import gymnasium as gym
 import numpy as np

@@ -1,4 +1,4 @@
-"""What the writer of ``steps.jsonl`` accepts, its reader reads; whatever else lies in the file is one named line."""
+"""The reader of ``steps.jsonl`` reads what its writer accepts; anything else in the file is one named line."""
 
 import json
 from dataclasses import replace
