@@ -57,10 +57,6 @@ class ImagePyramid:
             values = along_axis(values, axis, _weights_over(crop[axis], sizes[axis], grid[axis], self.shape[axis]))
         return values
 
-    def grey_at(self, zyx: tuple[int, int, int]) -> int:
-        """Return the grey value of one voxel."""
-        return int(self._levels[0][zyx])
-
 
 def _blocks(side: slice, size: int) -> slice:
     return slice(side.start // size, -(-side.stop // size))
@@ -77,7 +73,7 @@ def _weights_over(side: slice, size: int, n: int, length: int) -> Tensor:
 
 
 def _block_means(level: Tensor, halved: tuple[int, ...]) -> Tensor:
-    """Return rounded means of pairs along the halved axes; a last single voxel stands for its pair."""
+    """Return means of pairs, rounded down, along the halved axes; a last single voxel stands for its pair."""
     sums = level
     for axis, half in enumerate(halved):
         if half == 1:

@@ -39,8 +39,8 @@ class NetworkObjective(Objective):
     def __init__(self, recipe: NetworkRecipe, device: torch.device, workers: int) -> None:
         self.recipe, self.phases, self._device = recipe, recipe.phases, device
         if recipe.weights is None:
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(recipe.seed)  # noqa: the fork gives the caller's state back
+            with torch.random.fork_rng(devices=[]):  # gives the caller's state back
+                torch.manual_seed(recipe.seed)
                 network = VolumeNetwork(recipe.architecture)
         else:
             network = load_network(Path(recipe.weights)).train()

@@ -17,6 +17,7 @@ from synthfm_env.prompts import Click
 from synthfm_env.segmenters.volume_network.network import VolumeNetwork
 from synthfm_env.segmenters.volume_network.segmenter import VolumeNetworkSegmenter
 from synthfm_env.synthesis import SynthFM3D
+from synthfm_env.volumes import to_uint8
 
 _FIRST_SEED = 900_000_000_000  # far from every seed trained on
 _CLICKS = 10
@@ -94,8 +95,6 @@ def _play(case: _Case, segmenter: VolumeNetworkSegmenter) -> tuple[list[float], 
 
 
 def _panel(case: _Case, mask: np.ndarray, clicks: list[Click]) -> np.ndarray:
-    from synthfm_env.volumes import to_uint8
-
     assert case.volume.label is not None
     truth = np.asarray(case.volume.label == case.structure)
     z = clicks[0].zyx[0]
