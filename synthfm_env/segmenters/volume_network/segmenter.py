@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from synthfm_env.errors import InputError
 from synthfm_env.prompts import Click, Prompt
 from synthfm_env.segmenters.base import Capabilities, Prediction, Segmenter, Session, check_batch
+from synthfm_env.segmenters.focus import FocusPolicy
 from synthfm_env.segmenters.image_input import prepare_image
 from synthfm_env.segmenters.volume_network.click_prior import click_prior
 from synthfm_env.segmenters.volume_network.image_pyramid import ImagePyramid
@@ -20,7 +21,8 @@ from synthfm_env.segmenters.volume_network.network_input import MAX_LOGIT, netwo
 from synthfm_env.segmenters.volume_network.session import Answer, Asking, Grids, Look, VolumeNetworkSession
 from synthfm_env.segmenters.volume_network.weights import EMBEDDED, embedded_weights, load_network
 
-VOLUME = Grids(scout=(24, 24, 24), full=(32, 32, 32))
+# A tight crop: on so few voxels, a wide margin would cost more at the border than it shows of the surroundings.
+VOLUME = Grids(scout=(24, 24, 24), full=(40, 40, 40), policy=FocusPolicy(margin=0.15))
 FLAT_VOLUME = Grids(scout=(8, 32, 32), full=(8, 56, 56))  # for fewer slices than FLAT_SLICES
 IMAGE = Grids(scout=(1, 96, 96), full=(1, 96, 96))
 FLAT_SLICES = 8

@@ -31,15 +31,17 @@ _PREVIEW_VOXELS = 2_000_000  # of it, about: deep volumes get fewer pixels a sli
 
 @dataclass(frozen=True, slots=True)
 class Grids:
-    """Sizes of the network's grids, (d, h, w), for one kind of image.
+    """Sizes of the network's grids, (d, h, w), and the crops they cover, for one kind of image.
 
     Attributes:
         scout: on which the crops for a first click are compared.
         full: on which a click is answered.
+        policy: chooses the crops that they are laid over.
     """
 
     scout: Shape
     full: Shape
+    policy: FocusPolicy = FocusPolicy()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -107,7 +109,7 @@ class VolumeNetworkSession(Session):
         """Take an image and what answers looks at it; ``encode_seconds`` are reported with the first answer."""
         self._segmenter, self._spacing, self._grids = segmenter, spacing, grids
         self._pyramid: ImagePyramid | None = pyramid
-        self._policy = FocusPolicy()
+        self._policy = grids.policy
         self._history: list[Answer] = []
         self._encode_seconds = encode_seconds
 

@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 from synthfm_env.segmenters.focus import FocusPolicy
 from synthfm_env.segmenters.volume_network.network import VolumeNetwork
 from synthfm_env.segmenters.volume_network.network_input import NetworkInput, network_input
+from synthfm_env.segmenters.volume_network.segmenter import FLAT_VOLUME, IMAGE, VOLUME
 from synthfm_env.segmenters.volume_network.weights import HEADER_KEY, load_network
 from synthfm_env.synthesis import SynthFM3D
 from synthfm_train.checkpoint import write_tensors
@@ -46,9 +47,10 @@ class NetworkObjective(Objective):
             network = load_network(Path(recipe.weights)).train()
         self.model: VolumeNetwork = network.to(device)
         first = recipe.seed * _RECIPE_STRIDE
-        self._pools = {"volumes": _pool(recipe, recipe.data, first, workers)}
+        grids = IMAGE if recipe.dimensions == 2 else VOLUME
+        self._pools = {"volumes": _pool(recipe, recipe.data, grids.policy, first, workers)}
         if any(phase.flat_share for phase in recipe.phases):
-            self._pools["flat"] = _pool(recipe, recipe.flat_data, first + _FLAT_STRIDE, workers)
+            self._pools["flat"] = _pool(recipe, recipe.flat_data, FLAT_VOLUME.policy, first + _FLAT_STRIDE, workers)
         self._validation: NetworkValidation | None = None
 
     def optimizers(self, phase: int) -> list[torch.optim.Optimizer]:
@@ -121,7 +123,7 @@ class NetworkObjective(Objective):
             pool.restore(state[name])
 
 
-def _pool(recipe: NetworkRecipe, data: VolumeData, first: int, workers: int) -> EpisodePool:
+def _pool(recipe: NetworkRecipe, data: VolumeData, policy: FocusPolicy, first: int, workers: int) -> EpisodePool:
     generators = data.generators()
 
     def stream(taken: int) -> Iterator[tuple[TrainingVolume, int]]:
@@ -138,7 +140,7 @@ def _pool(recipe: NetworkRecipe, data: VolumeData, first: int, workers: int) -> 
                 yield volume, index
             used = 0
 
-    return EpisodePool(recipe.pool, FocusPolicy(), stream)
+    return EpisodePool(recipe.pool, policy, stream)
 
 
 def _taking_turns(recipe: NetworkRecipe) -> list[SynthFM3D]:
