@@ -59,7 +59,7 @@ def network_input(prompts: Sequence[GridPrompt]) -> NetworkInput:
     clicks against negative clicks and the crop's faces, and against negative clicks alone) and both distances, on a log
     scale.
     """
-    images = normalised_images(prompts)
+    images = _normalised_images(prompts)
     fine = images.new_zeros(len(prompts), FINE_CHANNELS, *images.shape[1:])
     fine[:, 0] = images
     for channels, prompt in zip(fine, prompts, strict=True):
@@ -70,18 +70,18 @@ def network_input(prompts: Sequence[GridPrompt]) -> NetworkInput:
             channels[5] = prompt.logits.clamp(-MAX_LOGIT, MAX_LOGIT) / (MAX_LOGIT / 2)
             channels[6] = prompt.logits > 0
     half = _half_shape(images.shape[1:])
-    seeds = torch.stack([click_seeds(prompt, half) for prompt in prompts])
+    seeds = torch.stack([_click_seeds(prompt, half) for prompt in prompts])
     return NetworkInput(fine, _coarse_channels(F.adaptive_avg_pool3d(images[:, None], half)[:, 0], seeds))
 
 
-def normalised_images(prompts: Sequence[GridPrompt]) -> Tensor:
+def _normalised_images(prompts: Sequence[GridPrompt]) -> Tensor:
     """Return each crop less its mean, over its deviation; float32 (B, d, h, w)."""
     images = torch.stack([prompt.image for prompt in prompts])
     spread = images.std((1, 2, 3), correction=0) + _FLAT_IMAGE
     return (images - images.mean((1, 2, 3))[:, None, None, None]) / spread[:, None, None, None]
 
 
-def click_seeds(prompt: GridPrompt, shape: Shape) -> Tensor:
+def _click_seeds(prompt: GridPrompt, shape: Shape) -> Tensor:
     """Mark positive clicks, negative clicks and the faces of a grid.
 
     Args:
@@ -102,7 +102,7 @@ def click_seeds(prompt: GridPrompt, shape: Shape) -> Tensor:
     return seeds
 
 
-def edge_costs(images: Tensor) -> Tensor:
+def _edge_costs(images: Tensor) -> Tensor:
     """Return the cost of passing each voxel, 1 where an image is flat; float32 (B, d, h, w).
 
     Args:
@@ -143,7 +143,7 @@ def _half_shape(shape: Sequence[int]) -> tuple[int, int, int]:
 
 
 def _coarse_channels(images: Tensor, seeds: Tensor) -> Tensor:
-    maps = geodesic_maps(edge_costs(images), seeds, images.new_ones(len(images), 3))
+    maps = geodesic_maps(_edge_costs(images), seeds, images.new_ones(len(images), 3))
     positive, negative, border = maps.unbind(1)
     outside = torch.minimum(negative, border)
     return torch.stack(

@@ -17,14 +17,14 @@ from synthfm_env.segmenters.image_input import prepare_image
 from synthfm_env.segmenters.volume_network.click_prior import click_prior
 from synthfm_env.segmenters.volume_network.image_pyramid import ImagePyramid
 from synthfm_env.segmenters.volume_network.network import VolumeNetwork
-from synthfm_env.segmenters.volume_network.network_input import MAX_LOGIT, network_input
+from synthfm_env.segmenters.volume_network.network_input import MAX_LOGIT, NetworkInput, network_input
 from synthfm_env.segmenters.volume_network.session import Answer, Asking, Grids, Look, VolumeNetworkSession
 from synthfm_env.segmenters.volume_network.weights import EMBEDDED, embedded_weights, load_network
 
 # A tight crop: on so few voxels, a wide margin would cost more at the border than it shows of the surroundings.
 VOLUME = Grids(scout=(24, 24, 24), full=(40, 40, 40), policy=FocusPolicy(margin=0.15))
-FLAT_VOLUME = Grids(scout=(8, 32, 32), full=(8, 56, 56))  # for fewer slices than FLAT_SLICES
-IMAGE = Grids(scout=(1, 96, 96), full=(1, 96, 96))
+FLAT_VOLUME = Grids(scout=(8, 32, 32), full=(8, 56, 56), policy=FocusPolicy())  # for fewer slices than FLAT_SLICES
+IMAGE = Grids(scout=(1, 96, 96), full=(1, 96, 96), policy=FocusPolicy())
 FLAT_SLICES = 8
 _BATCH = 32  # looks in one forward pass, at most
 
@@ -106,12 +106,12 @@ class VolumeNetworkSegmenter(Segmenter):
             for first in range(0, len(indices), _BATCH):
                 part = indices[first : first + _BATCH]
                 prompts = [looks[index].prompt for index in part]
-                given = network_input(prompts)
+                given = NetworkInput(*(channels.to(self.device) for channels in network_input(prompts)))
                 with torch.autocast(self.device.type, torch.bfloat16):
-                    output = network(type(given)(*(channels.to(self.device) for channels in given)))
+                    output = network(given)
                 qualities = output.quality.tolist()
                 # The prior decides where the network is not sure; it cannot outvote a sure one.
-                together = output.logits.cpu().clamp(-MAX_LOGIT, MAX_LOGIT) + click_prior(prompts)
+                together = (output.logits.clamp(-MAX_LOGIT, MAX_LOGIT) + click_prior(given)).cpu()
                 for index, logits, quality in zip(part, together, qualities, strict=True):
                     results[index] = logits, quality
         return [results[index] for index in range(len(looks))]

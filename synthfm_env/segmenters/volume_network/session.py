@@ -41,7 +41,7 @@ class Grids:
 
     scout: Shape
     full: Shape
-    policy: FocusPolicy = FocusPolicy()
+    policy: FocusPolicy
 
 
 @dataclass(frozen=True, slots=True, eq=False)
