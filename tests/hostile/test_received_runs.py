@@ -1,5 +1,7 @@
 """A stranger's run: nothing in it is imported, followed or written through, unless the user consents."""
 
+import csv
+import io
 import json
 import os
 import sys
@@ -151,3 +153,30 @@ def test_the_board_of_hostile_names_renders_as_text(tmp_path):
         assert tag not in html
     assert html.count("<h1") == 1
     assert "&lt;img src=x onerror=alert(1)&gt; |" in html
+
+
+FORMULAS = ["=1+1", "+cmd|' /C calc'!A0", "-2", "@SUM(A1)", " =1", "a;=1+1", "\uff1d1+1", "'=1"]
+
+
+@pytest.mark.parametrize("name", FORMULAS)
+def test_no_cell_of_a_csv_file_is_a_formula(tmp_path, name):
+    from synthfm_bench.report.files import write_tables
+    from synthfm_bench.results.episode_result import episodes_of
+
+    records = [
+        step
+        for case in ("a", "b")
+        for model, dice in ((f"{name} one", 0.5), (f"{name} two", 0.9))
+        for step in made_episode(
+            [dice] * 5, data_id=name, model=model, clicker=name, case_id=case, structure=name, protocol="cvpr25-v1"
+        )
+    ]
+    write_tables(tmp_path, name, "0" * 64, make_board(episodes_of(records)))
+    files = sorted(tmp_path.glob("*.csv"))
+    assert [file.name for file in files] == ["cvpr25.csv", "leaderboard.csv", "pairs.csv", "structures.csv"]
+    for file in files:
+        lines = list(csv.reader(io.StringIO(file.read_text(encoding="utf-8"))))
+        assert len({len(line) for line in lines}) == 1
+        for part in (part for line in lines for cell in line for part in cell.split(";")):
+            assert part.strip()[:1] not in tuple("=+@\uff1d\uff0b\uff0d\uff20")
+            assert not part.strip().startswith("-") or float(part) < 0

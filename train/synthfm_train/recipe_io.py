@@ -3,14 +3,17 @@
 import tomllib
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from synthfm_env.errors import InputError, unknown_name
 from synthfm_env.text_files import read_toml
 
 _Kind = TypeVar("_Kind", bound=BaseModel)
+
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
+"""A seed of a recipe; each gives a range of seeds for volumes, which must fit into 64 bits."""
 
 
 class Strict(BaseModel):
@@ -57,12 +60,17 @@ def validated(
         return kind.model_validate(data)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"] if part not in ("Architecture", "str"))
+        where = ".".join(str(part) for part in first["loc"] if not _is_a_type(part))
         reason = first["msg"].removeprefix("Value error, ")
         given = "" if first["type"] == "value_error" else f", got {first['input']!r}"
         raise InputError(f"recipe {name_or_path!r}: {where + ': ' if where else ''}{reason}{given}") from None
     except InputError as error:
         raise InputError(f"recipe {name_or_path!r}: {error}") from None
+
+
+def _is_a_type(part: int | str) -> bool:
+    """Return True for the parts of a pydantic location that name a member of a union, not a field."""
+    return part == "str" or "Architecture" in str(part)
 
 
 def _read(name_or_path: str, extended: tuple[Path, ...] = ()) -> dict[str, Any]:

@@ -1,7 +1,5 @@
 """Compares all pairs of a board's rows: one sentence and one line of CSV for each."""
 
-import csv
-import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -11,6 +9,7 @@ import numpy as np
 from synthfm_bench.analysis.aggregate import LeaderboardRow, by_group
 from synthfm_bench.analysis.columns import Column
 from synthfm_bench.analysis.statistics import LEVEL, Pair, compare
+from synthfm_bench.results.csv_text import csv_text
 
 _COLUMNS = (
     *("data", "compared", "held", "figure", "better", "worse", "cases", "difference", "low", "high", "median"),
@@ -119,9 +118,7 @@ def verdict(group: Sequence[LeaderboardRow], most: int | None = None) -> list[st
 
 def csv_pairs(rows: Iterable[LeaderboardRow]) -> str:
     """Return all pairs in all figures as CSV with full precision: better over worse, in the figure's own unit."""
-    text = io.StringIO()
-    out = csv.writer(text, lineterminator="\n")
-    out.writerow(_COLUMNS)
+    lines: list[Sequence[object]] = [_COLUMNS]
     for group in by_group(rows).values():
         for figure in group[0].figures:
             for comparison in compare_group(group, figure):
@@ -129,8 +126,8 @@ def csv_pairs(rows: Iterable[LeaderboardRow]) -> str:
                 names = [comparison.data_id, comparison.of, comparison.held, figure.key, pair.better, pair.worse]
                 size = [mean.cases, mean.mean, mean.low, mean.high, pair.median, pair.wins, pair.losses]
                 tests = [pair.p_wilcoxon, pair.p_holm, pair.pairs, pair.p_t]
-                out.writerow([*names, *size, *tests, pair.rank_biserial, pair.cohen_dz, pair.detectable])
-    return text.getvalue()
+                lines.append([*names, *size, *tests, pair.rank_biserial, pair.cohen_dz, pair.detectable])
+    return csv_text(lines)
 
 
 def _p(value: float) -> str:

@@ -1,7 +1,5 @@
 """The scores of the CVPR 2025 challenge on interactive 3D segmentation, as ``CVPR25_iter_eval.py`` computes them."""
 
-import csv
-import io
 from collections.abc import Iterable, Sequence
 from dataclasses import astuple, dataclass, fields
 
@@ -9,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synthfm_bench.analysis.aggregate import LeaderboardRow
+from synthfm_bench.results.csv_text import csv_text
 from synthfm_bench.results.episode_result import EpisodeResult
 
 CLICKS = 5
@@ -73,9 +72,7 @@ def csv_scores(rows: Iterable[LeaderboardRow]) -> str | None:
     for row in played:
         means = np.mean([astuple(score_case(episodes)) for episodes in row.cases.values()], axis=0)
         lines.append([row.data_id, row.segmenter, row.clicker, str(len(row.cases)), *(f"{m:.6f}" for m in means)])
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(lines)
-    return text.getvalue()
+    return csv_text(lines)
 
 
 def _padded(scores: NDArray[np.float64]) -> NDArray[np.float64]:

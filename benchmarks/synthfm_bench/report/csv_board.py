@@ -1,10 +1,9 @@
 """The board as CSV."""
 
-import csv
-import io
 from collections.abc import Sequence
 
 from synthfm_bench.analysis.aggregate import LeaderboardRow, by_group, ranks
+from synthfm_bench.results.csv_text import csv_text
 
 
 def csv_board(rows: Sequence[LeaderboardRow]) -> str:
@@ -14,9 +13,7 @@ def csv_board(rows: Sequence[LeaderboardRow]) -> str:
     columns = [column for name in names for column in (name, f"{name}_low", f"{name}_high")]
     targets = rows[0].targets if rows else ()
     clicks = [f"noc{100 * target:g}_{part}" for target in targets for part in ("median", "reached")]
-    text = io.StringIO()
-    out = csv.writer(text, lineterminator="\n")
-    out.writerow(
+    lines: list[list[object]] = [
         [
             *("data", "segmenter", "clicker", "clicker_kind", "protocol_hash", "cases", "episodes"),
             *columns,
@@ -24,7 +21,7 @@ def csv_board(rows: Sequence[LeaderboardRow]) -> str:
             *clicks,
             *("seconds_per_click", "encode_seconds", "peak_memory_mib", "failures", "failure_kinds"),
         ]
-    )
+    ]
     for group in by_group(rows).values():
         for row, rank in zip(group, ranks(group), strict=True):
             own = {figure.key: row.estimate(figure) for figure in row.figures}
@@ -39,5 +36,5 @@ def csv_board(rows: Sequence[LeaderboardRow]) -> str:
                 cells += [median, reached]
             kinds = " ".join(f"{kind}:{count}" for kind, count in row.failures.items())
             cells += [row.seconds_per_click, row.encode_seconds, row.peak_memory_mib, sum(row.failures.values()), kinds]
-            out.writerow(cells)
-    return text.getvalue()
+            lines.append(cells)
+    return csv_text(lines)

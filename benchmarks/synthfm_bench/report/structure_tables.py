@@ -1,7 +1,5 @@
 """Tables by modality and structure, and papers' tables with their printed figures, as Markdown and CSV."""
 
-import csv
-import io
 from collections.abc import Sequence
 
 from synthfm_bench.analysis.aggregate import LeaderboardRow, by_group, select
@@ -17,6 +15,7 @@ from synthfm_bench.analysis.structures import (
     printed_tables,
 )
 from synthfm_bench.report.markdown import escaped, table
+from synthfm_bench.results.csv_text import csv_text
 from synthfm_env.volumes.structure_names import structure_kind
 
 _HOW = (
@@ -35,19 +34,15 @@ _STRUCTURES = ("modality", "structure", "segmenter", "clicker", "cases", "episod
 
 def csv_structures(rows: Sequence[LeaderboardRow]) -> str:
     """Return one line for each modality, structure, segmenter and clicker, with full precision."""
-    text = io.StringIO()
-    out = csv.writer(text, lineterminator="\n")
-    out.writerow(
-        ("modality", "structure", "segmenter", "clicker", "cases", "episodes", "dice", "low", "high", "failed")
-    )
+    lines: list[tuple[object, ...]] = [_STRUCTURES]
     for row in by_structure(rows):
         found = row.estimate(dice_at(row.budget))
         assert found is not None, "every episode has a Dice"
         of = row.episodes[0]
         names = (of.modality, structure_kind(of.structure), row.segmenter, row.clicker)
         sizes = (len(row.cases), len(row.episodes), found.mean, found.low, found.high, sum(row.failures.values()))
-        out.writerow((*names, *sizes))
-    return text.getvalue()
+        lines.append((*names, *sizes))
+    return csv_text(lines)
 
 
 def markdown_structures(rows: Sequence[LeaderboardRow], heading: str) -> str:

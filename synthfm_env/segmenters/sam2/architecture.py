@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated
+from itertools import accumulate
+from typing import Annotated, Self
 
 import torch
-from pydantic import ConfigDict, Field, TypeAdapter
+from pydantic import ConfigDict, Field, TypeAdapter, model_validator
 from pydantic.dataclasses import dataclass
 from sam2.modeling.backbones.hieradet import Hiera
 from sam2.modeling.backbones.image_encoder import FpnNeck, ImageEncoder
@@ -40,13 +41,14 @@ class Architecture:
     """The sizes of one SAM 2; the defaults are those of ``synthfm3d-nano``.
 
     Attributes:
-        image_size: pixels along each side of the square that the encoder is fed.
+        image_size: pixels along each side of the square that the encoder is fed; a multiple of ``frame_step``.
         embed_dim: channels of the first of Hiera's four stages; they double at each.
         stages: blocks in each stage.
         global_att_blocks: blocks that attend over the whole slice; none may open a stage.
-        window_spec: attention window of each stage, in tokens.
+        window_spec: attention window of each stage, in tokens; the first three are even, because the first block of
+            the next stage halves them.
         d_model: channels of the decoder; a multiple of ``mem_dim``.
-        mem_dim: channels of a memory.
+        mem_dim: channels of a memory; even.
         memory_layers: layers of memory attention.
         feedforward: hidden width in memory attention.
         num_maskmem: slices in the memory bank, the clicked ones not counted beyond one.
@@ -62,6 +64,27 @@ class Architecture:
     memory_layers: Annotated[int, Field(ge=1, le=64)] = 2
     feedforward: Annotated[int, Field(ge=16, le=16384)] = 512
     num_maskmem: Annotated[int, Field(ge=1, le=64)] = 7
+
+    @property
+    def frame_step(self) -> int:
+        """Sides of frames are multiples of it: the first window, of four pixels a token, tiles them."""
+        return 4 * self.window_spec[0]
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        for window in self.window_spec[:3]:
+            if window % 2:
+                raise ValueError(f"window_spec: expected even windows in the first three stages, got {window}")
+        for opening in list(accumulate(self.stages))[:3]:
+            if opening in self.global_att_blocks:
+                raise ValueError(f"global_att_blocks: block {opening} opens a stage of {self.stages}; name another one")
+        if self.image_size % self.frame_step:
+            raise ValueError(
+                f"image_size {self.image_size} is no multiple of {self.frame_step}, four times the first of window_spec"
+            )
+        if self.mem_dim % 2 or self.d_model % self.mem_dim:
+            raise ValueError(f"mem_dim: expected an even divisor of d_model {self.d_model}, got {self.mem_dim}")
+        return self
 
     def to_json(self) -> str:
         """Return the fields as JSON, for the header of a weights file."""

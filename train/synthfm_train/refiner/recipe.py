@@ -2,12 +2,15 @@
 
 from typing import Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from synthfm_agents import list_clickers
 from synthfm_env.errors import InputError, unknown_name
-from synthfm_train.recipe_io import Strict, read_fields, validated
+from synthfm_train.recipe_io import Seed, Strict, read_fields, validated
 from synthfm_train.sam2.recipe import Data
+
+MOST_VOXELS = 512
+"""Largest side of a crop."""
 
 
 class Round(Strict):
@@ -24,7 +27,7 @@ class RefinerRecipe(Strict):
     """One training of the 3D network that corrects the combined logits of views and click prior."""
 
     name: str
-    seed: int = Field(0, ge=0)
+    seed: Seed = 0
     segmenter: str = Field("synthfm3d-nano", description="whose views are refined: a name, or a file of weights")
     data: Data = Data()
     structures: int = Field(2, ge=1, description="structures to click on in each volume")
@@ -38,6 +41,13 @@ class RefinerRecipe(Strict):
     clip_norm: float = Field(1.0, gt=0)
     ema: float = Field(0.99, ge=0, lt=1)
     checkpoint_every: int = Field(200, ge=1)
+
+    @field_validator("crop")
+    @classmethod
+    def _least_and_most(cls, crop: tuple[int, int]) -> tuple[int, int]:
+        if not 1 <= crop[0] <= crop[1] <= MOST_VOXELS:
+            raise ValueError(f"crop: expected least and most voxels of a side, 1 to {MOST_VOXELS}, got {crop}")
+        return crop
 
     @model_validator(mode="after")
     def _known_clickers(self) -> Self:

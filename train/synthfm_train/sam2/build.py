@@ -18,8 +18,20 @@ def architecture_of(recipe: TrainingRecipe) -> Architecture | str:
     """Return the architecture that a recipe trains: the one it states, else that of its weights, else nano's.
 
     Raises:
-        InputError: neither the recipe nor the header of its weights names it.
+        InputError: neither the recipe nor the header of its weights names it, or a phase's frames do not fit it.
     """
+    architecture = _named(recipe)
+    if isinstance(architecture, Architecture):
+        for index, phase in enumerate(recipe.phases):
+            if (phase.image_size or 0) % architecture.frame_step:
+                raise InputError(
+                    f"phases.{index}.image_size {phase.image_size} is no multiple of {architecture.frame_step}, four "
+                    "times the first of the architecture's window_spec"
+                )
+    return architecture
+
+
+def _named(recipe: TrainingRecipe) -> Architecture | str:
     if recipe.architecture is not None:
         return recipe.architecture
     if recipe.weights == RANDOM:

@@ -8,7 +8,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 from synthfm_env.errors import InputError, unknown_name
 from synthfm_env.segmenters.sam2 import OFFICIAL, Architecture
 from synthfm_env.synthesis import SynthFM3D
-from synthfm_train.recipe_io import Strict, read_fields, validated
+from synthfm_train.recipe_io import Seed, Strict, read_fields, validated
 from synthfm_train.sam2.freezing import Trains
 from synthfm_train.sam2.losses import LossName
 
@@ -31,6 +31,13 @@ class Data(Strict):
     shape: Shapes = Field(((32, 128, 128),), description="(D, H, W) of the volumes, or several that take turns")
     zoom: tuple[float, float] = Field((0.35, 1.0), description="side of the in-plane window cut from a slice")
     min_pixels: int = Field(24, ge=1, description="smallest object on the prompted slice, at the model's resolution")
+
+    @field_validator("zoom")
+    @classmethod
+    def _shares_of_a_side(cls, zoom: tuple[float, float]) -> tuple[float, float]:
+        if not 0 < zoom[0] <= zoom[1] <= 1:
+            raise ValueError(f"zoom: expected two shares above 0 and up to 1, the smaller one first, got {zoom}")
+        return zoom
 
     def generators(self) -> list[SynthFM3D]:
         """Return what draws the volumes, one for each shape; raises InputError if one cannot be drawn."""
@@ -73,7 +80,7 @@ class TrainingRecipe(Strict):
     """One training run."""
 
     name: str
-    seed: int = Field(0, ge=0)
+    seed: Seed = 0
     weights: str = Field(RANDOM, description="random, or a segmenter's weights: a name or a file")
     architecture: Architecture | str | None = Field(
         None, description="sizes of a model of ours, or an official name; left out: that of the weights"

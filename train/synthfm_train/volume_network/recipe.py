@@ -8,7 +8,13 @@ from synthfm_env.errors import InputError
 from synthfm_env.segmenters.focus import Shape
 from synthfm_env.segmenters.volume_network.network import NetworkArchitecture
 from synthfm_env.synthesis import SynthFM3D
-from synthfm_train.recipe_io import Strict, read_fields, validated
+from synthfm_train.recipe_io import Seed, Strict, read_fields, validated
+
+MOST_CHANNELS = 2048
+"""Largest width of a network."""
+
+MOST_VOXELS = 512
+"""Largest side of a grid."""
 
 
 class VolumeData(Strict):
@@ -42,10 +48,10 @@ class NetworkRecipe(Strict):
 
     name: str
     kind: Literal["volume-network"]
-    seed: int = Field(0, ge=0)
+    seed: Seed = 0
     dimensions: Literal[2, 3] = 3
     widths: tuple[int, ...] = Field(
-        (32, 64, 128), min_length=2, description="channels at 1/2, 1/4, 1/8 ... of the grid"
+        (32, 64, 128), min_length=2, max_length=6, description="channels at 1/2, 1/4, 1/8 ... of the grid"
     )
     weights: str | None = Field(None, description="a file of weights to start from; left out: random")
     data: VolumeData = VolumeData()
@@ -70,14 +76,16 @@ class NetworkRecipe(Strict):
     @model_validator(mode="after")
     def _fits(self) -> Self:
         for width in self.widths:
-            if width % 8:
-                raise ValueError(f"widths: expected multiples of 8, got {width}")
+            if width % 8 or not 8 <= width <= MOST_CHANNELS:
+                raise ValueError(f"widths: expected multiples of 8 from 8 to {MOST_CHANNELS}, got {width}")
         stride = self.architecture.stride
         for index, phase in enumerate(self.phases):
             grids = [phase.grid] + [phase.flat_grid] * bool(phase.flat_share)
             for grid in grids:
-                if any(n % step for n, step in zip(grid, stride, strict=True)):
-                    raise ValueError(f"phases.{index}: a grid of {grid} must be a multiple of {stride}")
+                if any(n % step or not step <= n <= MOST_VOXELS for n, step in zip(grid, stride, strict=True)):
+                    raise ValueError(
+                        f"phases.{index}: a grid of {grid} must be a multiple of {stride}, up to {MOST_VOXELS} a side"
+                    )
             if phase.batch > self.pool:
                 raise ValueError(f"phases.{index}.batch is {phase.batch}, and the pool holds {self.pool}; lower it")
         return self
