@@ -1,5 +1,6 @@
 """The ``synthfm`` command, one file a command."""
 
+import signal
 import sys
 
 
@@ -8,6 +9,7 @@ def main() -> None:
     try:
         from synthfm_bench.cli.app import main as run
     except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second one
         print("synthfm: stopped", file=sys.stderr)
         sys.exit(130)
     run()

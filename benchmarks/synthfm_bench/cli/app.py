@@ -11,12 +11,13 @@ from synthfm_bench.cli.challenge import challenge
 from synthfm_bench.cli.datasets import datasets
 from synthfm_bench.cli.generate import generate
 from synthfm_bench.cli.list import list_
-from synthfm_bench.cli.messages import complain, status_of, stop_as_on_ctrl_c
+from synthfm_bench.cli.messages import complain, status_of
 from synthfm_bench.cli.play import play
 from synthfm_bench.cli.record import record
 from synthfm_bench.cli.report import report
 from synthfm_bench.cli.segment import segment
 from synthfm_bench.cli.serve import serve
+from synthfm_bench.cli.stop_signals import StopSignals
 from synthfm_bench.cli.train import train
 from synthfm_bench.cli.verify import verify
 from synthfm_env.errors import InputError, UserFacingError
@@ -50,10 +51,14 @@ app.command()(challenge)
 def main() -> None:
     """Run the command.
 
-    Exit status 0 when done, 2 on bad input, 1 on anything else, 130 on Ctrl-C, 143 on SIGTERM, 129 on SIGHUP.
+    Exit status 0 when done, 2 on bad input, 1 on anything else, 130 on Ctrl-C, 143 on SIGTERM, 129 on SIGHUP: that of
+    the first signal, if several come.
     """
-    stop_as_on_ctrl_c()
-    sys.exit(_run())
+    stops = StopSignals()
+    stops.install()
+    status = _run()
+    stops.ignore()
+    sys.exit(status)
 
 
 def _run() -> int:

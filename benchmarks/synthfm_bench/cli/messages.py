@@ -3,17 +3,15 @@
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from types import FrameType
 
 import typer
 
-from synthfm_env.errors import HungUp, Terminated
+from synthfm_env.errors import Terminated
 from synthfm_env.printable import printable
 
 _MOST = 3_000
-_STOPS: dict[str, type[Terminated]] = {"SIGTERM": Terminated, "SIGHUP": HungUp}
 
 
 def complain(message: str) -> None:
@@ -34,21 +32,6 @@ def on_interrupt(kept: str) -> Iterator[None]:
 def status_of(stop: KeyboardInterrupt) -> int:
     """Return the exit status of a command that was stopped: 130 for Ctrl-C, 143 for SIGTERM, 129 for SIGHUP."""
     return 128 + (stop.number if isinstance(stop, Terminated) else int(signal.SIGINT))
-
-
-def stop_as_on_ctrl_c() -> None:
-    """Let SIGTERM and SIGHUP end a command as Ctrl-C does. A signal that is ignored, as under ``nohup``, stays so."""
-    for name, kind in _STOPS.items():
-        number = getattr(signal, name, None)
-        if number is not None and signal.getsignal(number) is signal.SIG_DFL:
-            signal.signal(number, _raising(kind))
-
-
-def _raising(kind: type[Terminated]) -> Callable[[int, FrameType | None], None]:
-    def stop(number: int, frame: FrameType | None) -> None:
-        raise kind
-
-    return stop
 
 
 def import_from_here() -> None:
