@@ -1,7 +1,6 @@
 """Clickers by name."""
 
 import inspect
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -11,6 +10,7 @@ from synthfm_agents.blind.ppo.clicker import LearnedClicker
 from synthfm_agents.blind.random import RandomClicker
 from synthfm_agents.blind.uncertain import UncertainClicker
 from synthfm_agents.candidates.clicker import BlindPPO, OracleImitation, OraclePPO
+from synthfm_agents.parameters import check_parameters
 from synthfm_agents.person import is_person, make_person
 from synthfm_agents.protocol import ClickProtocol
 from synthfm_agents.protocols.cvpr25 import Cvpr25
@@ -101,22 +101,16 @@ def make_clicker(name: str, **params: Any) -> Clicker:
         if not hasattr(own, "name"):
             own.name = name
         return build(own, name, "clicker", **params)
-    kind: Callable[..., Clicker]
     if is_person(name):
-        kind = partial(make_person, name)
-    elif name in _CLICKERS:
-        kind = _CLICKERS[name]
-    else:
+        check_parameters(partial(make_person, name), name, params)
+        return make_person(name, **params)
+    if name not in _CLICKERS:
         raise unknown_name("clicker", name, _CLICKERS)
-    try:
-        inspect.signature(kind).bind(**params)
-    except TypeError as error:
-        raise InputError(f"make_clicker({name!r}, ...): {error}; it takes {inspect.signature(kind)}") from None
+    kind = _CLICKERS[name]
+    check_parameters(kind, name, params)
     try:
         return kind(**params)
     except (TypeError, ValueError) as error:  # a parameter of the wrong type
         if isinstance(error, InputError):
             raise
-        raise InputError(
-            f"make_clicker({name!r}, ...): {described(error)}; it takes {inspect.signature(kind)}"
-        ) from error
+        raise InputError(f"clicker {name!r}, made with {printable(params, 200)}: {described(error)}") from error
