@@ -3,8 +3,9 @@
 ``python benchmarks/studies/real_cases.py FOLDER --segmenter synthfm3d-unet --segmenter geodesic`` reads
 ``FOLDER/<case>/image.nii.gz``, ``label.nii.gz`` and ``meta.json`` (``modality``, ``label_quality``). Labels that a
 model drew ("pseudo") are left out. Whole volumes are played on their native grid; nothing is cropped by the label.
-Structures are averaged within a case first. ``--clicks 20`` adds Dice after 20 clicks. The last columns are the worst
-drop of Dice by one click, and seconds a click of one thread, without the image's encoding.
+Structures are averaged within a case first. ``--clicks 20`` adds Dice after 20 clicks. The last columns are the
+normalised surface Dice after the last click at a tolerance of two voxels, the worst drop of Dice by one click, and
+seconds a click of one thread, without the image's encoding.
 """
 
 import json
@@ -21,9 +22,10 @@ from rich.table import Table
 
 from synthfm_agents import make_clicker
 from synthfm_env import InputError, Segmenter, Volume, VolumeEnv, load_volume, make_segmenter
-from synthfm_env.metrics import worst_drop
+from synthfm_env.metrics import nsd, worst_drop
 
 SHOWN = (1, 3, 5, 10, 20)
+TOLERANCE = 2.0  # of surfaces, in voxels of the finest axis
 MODALITIES = {"CT": "CT", "MR": "MR", "ultrasound": "US"}
 
 
@@ -35,6 +37,7 @@ class Played(NamedTuple):
         group: modality and dimensions.
         segmenter: its name.
         dice: after each click, carried forward if the rule stopped early.
+        surface: normalised surface Dice after the last click.
         seconds: of each answer, without encoding.
     """
 
@@ -42,6 +45,7 @@ class Played(NamedTuple):
     group: str
     segmenter: str
     dice: list[float]
+    surface: float
     seconds: list[float]
 
 
@@ -85,7 +89,8 @@ def play(volume: Volume, segmenter: Segmenter, most: int, clicks: int = 10) -> l
             dice.append(info["dice"])
             seconds.append(_seconds(env))
         dice += [dice[-1]] * (clicks - len(dice))
-        played.append(Played(volume.case_id, group, segmenter.name, dice[:clicks], seconds))
+        surface = _surface_dice(env, structure)
+        played.append(Played(volume.case_id, group, segmenter.name, dice[:clicks], surface, seconds))
     env.close()
     return played
 
@@ -94,21 +99,30 @@ def _seconds(env: VolumeEnv) -> float:
     return env.prediction.seconds.predict if env.prediction else 0.0
 
 
+def _surface_dice(env: VolumeEnv, structure: int) -> float:
+    assert env.prediction is not None
+    assert env.volume.label is not None
+    spacing = env.volume.spacing
+    finest = min(step for step, n in zip(spacing, env.volume.image.shape, strict=True) if n > 1)
+    return nsd(env.prediction.mask, env.volume.label == structure, spacing, TOLERANCE * finest)
+
+
 class Curves(NamedTuple):
     """Episodes of one row of a table."""
 
     dice: list[list[float]]
+    surface: list[float]
     seconds: list[float]
 
 
 def table_of(title: str, rows: dict[tuple[str, str], Curves], clicks: int) -> Table:
     """Return a table of means by (group, segmenter)."""
     shown = [count for count in SHOWN if count <= clicks]
-    table = Table(title, "segmenter", "n", *(f"Dice@{count}" for count in shown), "worst drop", "s/click")
-    for (group, segmenter), (curves, seconds) in sorted(rows.items()):
+    table = Table(title, "segmenter", "n", *(f"Dice@{count}" for count in shown), "NSD", "worst drop", "s/click")
+    for (group, segmenter), (curves, surface, seconds) in sorted(rows.items()):
         mean, drop = np.mean(curves, axis=0), np.mean([worst_drop(np.clip(curve, 0, 1)) for curve in curves])
-        figures = *(f"{mean[count - 1]:.3f}" for count in shown), f"{drop:.3f}", f"{np.median(seconds):.3f}"
-        table.add_row(group, segmenter, str(len(curves)), *figures)
+        figures = *(f"{mean[count - 1]:.3f}" for count in shown), f"{np.mean(surface):.3f}", f"{drop:.3f}"
+        table.add_row(group, segmenter, str(len(curves)), *figures, f"{np.median(seconds):.3f}")
     return table
 
 
@@ -128,16 +142,18 @@ def main(
         if (one.capabilities.images if volume.image.shape[0] == 1 else one.capabilities.volumes)
         for episode in play(volume, one, most, clicks)
     ]
-    cases: dict[tuple[str, str], Curves] = defaultdict(lambda: Curves([], []))
+    cases: dict[tuple[str, str], Curves] = defaultdict(lambda: Curves([], [], []))
     for episode in played:
         cases[episode.case, episode.segmenter].dice.append(episode.dice)
+        cases[episode.case, episode.segmenter].surface.append(episode.surface)
         cases[episode.case, episode.segmenter].seconds.extend(episode.seconds)
-    groups: dict[tuple[str, str], Curves] = defaultdict(lambda: Curves([], []))
+    groups: dict[tuple[str, str], Curves] = defaultdict(lambda: Curves([], [], []))
     group_of = {episode.case: episode.group for episode in played}
-    for (case, name), (curves, seconds) in cases.items():
+    for (case, name), (curves, surface, seconds) in cases.items():
         modality, dimensions = group_of[case].split()
         for group in (f"{modality} 2D and 3D", group_of[case], f"all {dimensions}"):
             groups[group, name].dice.append(np.mean(curves, axis=0).tolist())
+            groups[group, name].surface.append(float(np.mean(surface)))
             groups[group, name].seconds.extend(seconds)
     console = Console(width=110)
     console.print(table_of("case (n structures)", cases, clicks))
