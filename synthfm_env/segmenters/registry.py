@@ -136,13 +136,15 @@ def make_segmenter(
         raise unknown_name("segmenter", name_or_path, _DESCRIPTIONS)
     # Imported here, because torch and sam2 take seconds and the other segmenters need neither.
     from synthfm_env.segmenters.devices import pick_device
-    from synthfm_env.segmenters.sam2 import SAM2Segmenter, load_refiner, load_weights, trained_here
+    from synthfm_env.segmenters.sam2 import SAM2Segmenter, load_refiner, load_weights, set_image_size, trained_here
     from synthfm_env.segmenters.sam2.options import resolve_options
 
     exact, chosen = resolve_options(preset, options, trained_here=trained_here(name_or_path))
     where = pick_device(device)
     refiner = load_refiner(Path(chosen.refine) if isinstance(chosen.refine, str) else None) if chosen.refine else None
     model = load_weights(name_or_path)
+    if chosen.image_size is not None:
+        set_image_size(model, chosen.image_size)
     return SAM2Segmenter(
         name_or_path, model, where, exact=exact, options=chosen, refiner=refiner.to(where) if refiner else None
     )

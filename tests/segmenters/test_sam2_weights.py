@@ -14,6 +14,7 @@ from synthfm_env.segmenters.devices import pick_device
 from synthfm_env.segmenters.sam2 import (
     OFFICIAL,
     Architecture,
+    SAM2Segmenter,
     build_model,
     build_official,
     load_weights,
@@ -112,6 +113,27 @@ def test_an_official_checkpoint_is_known_by_its_tensors_and_loads_strictly(tmp_p
     torch.save({"model": state}, tmp_path / "sam2.1_hiera_tiny.pt")
     with pytest.raises(InputError, match=r"1 missing \(no_obj_ptr\)"):
         load_weights("sam2.1-hiera-tiny")
+
+
+@pytest.mark.parametrize("preset", ["stock", "fast"])
+def test_an_official_model_at_another_image_size_is_the_model_built_for_it(tmp_path, monkeypatch, preset):
+    with seeded(0):
+        built = build_official("sam2.1-hiera-tiny", image_size=96)
+    torch.nn.init.ones_(built.sam_mask_decoder.pred_obj_score_head.layers[-1].bias)
+    torch.save({"model": built.state_dict()}, tmp_path / "sam2.1_hiera_tiny.pt")
+    monkeypatch.setenv("SYNTHFM_WEIGHTS", str(tmp_path))
+    image = np.random.default_rng(1).integers(0, 256, (3, 80, 70), dtype=np.uint8)
+    reference = SAM2Segmenter("built", built, torch.device("cpu"), exact=preset == "stock")
+    resized = make_segmenter("sam2.1-hiera-tiny", "cpu", preset, {"image_size": 96})
+    assert resized.frames(image).shape == (3, 3, 96, 96)
+    logits = []
+    for segmenter in (reference, resized):
+        with segmenter.start(image, (1.0, 1.0, 1.0)) as session:
+            session.add(Click((1, 40, 30)))
+            logits.append(session.add(Click((2, 10, 50), False)).logits)
+    assert logits[0].shape[1:] == (24, 24)
+    assert logits[0].std() > 0.01
+    np.testing.assert_array_equal(*logits)
 
 
 def test_without_hub_the_message_names_the_file_and_where_to_place_it(tmp_path, monkeypatch):

@@ -17,6 +17,8 @@ from sam2.modeling.sam.transformer import RoPEAttention
 from sam2.modeling.sam2_base import SAM2Base
 from sam2.sam2_video_predictor import SAM2VideoPredictor
 
+from synthfm_env.segmenters.sam2.options import MOST_PIXELS, PATCH
+
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
@@ -28,9 +30,6 @@ def seeded(seed: int) -> Iterator[None]:
         torch.manual_seed(seed)
         yield
 
-
-MOST_PIXELS = 4096
-"""Largest side of the frames that a model takes. Meta's take 1024."""
 
 _Blocks = Annotated[int, Field(ge=1, le=96)]
 _Window = Annotated[int, Field(ge=1, le=256)]
@@ -54,7 +53,7 @@ class Architecture:
         num_maskmem: slices in the memory bank, the clicked ones not counted beyond one.
     """
 
-    image_size: Annotated[int, Field(ge=32, le=MOST_PIXELS, multiple_of=32)] = 128
+    image_size: Annotated[int, Field(ge=PATCH, le=MOST_PIXELS, multiple_of=PATCH)] = 128
     embed_dim: Annotated[int, Field(ge=8, le=512)] = 40
     stages: tuple[_Blocks, _Blocks, _Blocks, _Blocks] = (1, 2, 4, 2)
     global_att_blocks: tuple[int, ...] = (5, 8)

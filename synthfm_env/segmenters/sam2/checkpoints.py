@@ -13,7 +13,8 @@ from synthfm_env.errors import InputError
 from synthfm_env.printable import printable
 from synthfm_env.segmenters.checkpoint_files import read_checkpoint
 from synthfm_env.segmenters.placed_weights import weights_folder
-from synthfm_env.segmenters.sam2.architecture import MOST_PIXELS, Architecture, build_model
+from synthfm_env.segmenters.sam2.architecture import Architecture, build_model
+from synthfm_env.segmenters.sam2.options import MOST_PIXELS
 from synthfm_env.segmenters.weights_file import fill, read_safetensors
 
 # "sam2.1-hiera-tiny" -> ("configs/sam2.1/sam2.1_hiera_t.yaml", "sam2.1_hiera_tiny.pt"), for all eight.

@@ -9,6 +9,11 @@ from synthfm_env.errors import InputError, unknown_name
 MemoryPolicy = Literal["all", "nearest", "confident"]
 Preset = Literal["auto", "stock", "fast", "full"]
 
+PATCH = 32
+"""Pixels of a frame along a side of one element of the encoder's coarsest map."""
+MOST_PIXELS = 4096
+"""Largest side of the frames that a model takes. Meta's take 1024."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineOptions:
@@ -26,6 +31,9 @@ class EngineOptions:
             last sixteen tracked the six of the highest estimated IoU, after MedSAM-2's bank (Zhu et al. 2024,
             arXiv:2408.00874).
         feature_budget: bytes that the encoded slices of one stack may take; beyond it they are encoded again.
+        image_size: pixels along each side of the square that slices are resized to, a multiple of 32; None for the size
+            of the weights (1024 for Meta's). Position embeddings follow as in SAM 2: Hiera's are interpolated
+            bicubically, the rotary ones of memory attention are computed for the size.
 
     Raises:
         InputError: a value is none of these.
@@ -41,6 +49,7 @@ class EngineOptions:
     refine: bool | str = False
     memory: MemoryPolicy = "all"
     feature_budget: int = 2 * 2**30
+    image_size: int | None = None
 
     def __post_init__(self) -> None:
         if self.planes not in (1, 3):
@@ -54,10 +63,19 @@ class EngineOptions:
             raise unknown_name("memory policy", self.memory, get_args(MemoryPolicy))
         if not isinstance(self.feature_budget, int) or self.feature_budget < 1:
             raise InputError(f"EngineOptions(feature_budget={self.feature_budget!r}): expected bytes, 1 or more")
+        if self.image_size is not None and not _is_image_size(self.image_size):
+            raise InputError(
+                f"EngineOptions(image_size={self.image_size!r}): expected a multiple of {PATCH} from {PATCH} to "
+                f"{MOST_PIXELS}, or None"
+            )
         if self.refine and not self.distances:
             raise InputError(
                 f"EngineOptions(refine={self.refine!r}) needs distances=True: the refiner reads distances to the clicks"
             )
+
+
+def _is_image_size(size: object) -> bool:
+    return type(size) is int and size % PATCH == 0 and PATCH <= size <= MOST_PIXELS
 
 
 FAST = EngineOptions()
