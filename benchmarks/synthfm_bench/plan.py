@@ -23,7 +23,8 @@ from synthfm_env.segmenters import Segmenter
 from synthfm_env.segmenters.geodesic import Geodesic
 from synthfm_env.volumes import Volume, bundled_volume, load_volume
 from synthfm_env.volumes.datasets import Item, get_layout, wanted_ids
-from synthfm_env.volumes.sources import slice_of, slices_with
+from synthfm_env.volumes.datasets.split import train_test_split
+from synthfm_env.volumes.sources import clips_with, slice_of, slices_with
 
 VOLUME_ENV = "SynthFM/Volume-v0"
 SHOWN = 3
@@ -45,7 +46,7 @@ class Case:
         seed: the env's reset seed.
         structures: label ids to play; None if the env draws one from the seed.
         item: its files, if it comes from a data set.
-        z: the slice of the image that is played, None for all of it.
+        z: the slice of the image that is played, of a clip the first; None for all of it.
     """
 
     data: Data
@@ -61,9 +62,16 @@ class Case:
         """The id of the image that it is a slice of."""
         return self.image_id if self.z is None else self.image_id.removesuffix(_slice_mark(self.z))
 
+    @property
+    def clip_slices(self) -> int | None:
+        """How many slices are played, None for all of the image."""
+        if self.z is None or isinstance(self.data, SyntheticData):
+            return None
+        return self.data.clip_slices or 1
+
 
 SLICE_MARK = re.compile(r"@z(\d+)$")
-"""Ends the id of an image that is one slice of another."""
+"""Ends the id of an image that is one slice of another, or a clip of several from that slice on."""
 
 
 def _slice_mark(z: int) -> str:
@@ -119,7 +127,7 @@ def evenly(things: Sequence[T], count: int | None) -> list[T]:
 
 
 def open_volume(case: Case) -> Volume:
-    """Return what a case that is not synthetic plays: a volume, or one slice of it.
+    """Return what a case that is not synthetic plays: a volume, or a slice or clip of it.
 
     Raises:
         InputError: it cannot be read, or the package that carries it is missing.
@@ -128,8 +136,8 @@ def open_volume(case: Case) -> Volume:
 
 
 def part_of(volume: Volume, case: Case) -> Volume:
-    """Return the slice of a volume that a case plays, or all of it."""
-    return volume if case.z is None else slice_of(volume, case.z)
+    """Return the slice or clip of a volume that a case plays, or all of it."""
+    return volume if case.z is None else slice_of(volume, case.z, case.clip_slices or 1)
 
 
 def read_volume(case: Case) -> Volume:
@@ -170,7 +178,9 @@ def env_spec(suite: Suite, data: Data, case: Case | None = None) -> dict[str, An
             image = {"layout": data.layout, "path": str(data.path), "part": data.part}
             image |= {"structures": list(data.structures)}
             image |= {} if case is None or case.item is None else {"image_id": case.item.image_id}
-    image |= {} if case is None or case.z is None else {"slice": case.z}
+    if case is not None and case.z is not None:
+        image |= {"slice": case.z}
+        image |= {} if case.clip_slices == 1 else {"slices": case.clip_slices}
     return {"id": VOLUME_ENV, "kwargs": {"image": image, **common}}
 
 
@@ -456,10 +466,8 @@ def _of_split(items: Sequence[Item], split: Split | None) -> list[Item]:
     """Return the images of the patients on one side of a split; all for None."""
     if split is None:
         return list(items)
-    patients = sorted({item.case_id for item in items})
-    order = np.random.default_rng(split.seed).permutation(len(patients))
-    trains = {patients[i] for i in order[: round(split.train * len(patients))]}
-    return [item for item in items if (item.case_id in trains) == (split.side == "train")]
+    train, test = train_test_split(items, split.train, split.seed)
+    return train if split.side == "train" else test
 
 
 def _some(items: Sequence[Item], cases: int | None, images: int | None) -> list[Item]:
@@ -471,7 +479,7 @@ def _some(items: Sequence[Item], cases: int | None, images: int | None) -> list[
 
 
 def _parts(case: Case, volume: Volume) -> list[Case]:
-    """Return the case itself, or one for each slice of its volume in which a structure of it counts.
+    """Return the case itself, or one for each slice or clip of its volume in which a structure of it counts.
 
     Raises:
         InputError: slices of an image that has but one.
@@ -488,7 +496,12 @@ def _parts(case: Case, volume: Volume) -> list[Case]:
     assert volume.label is not None, "the structures are from it"
     of_slices: dict[int, list[int | None]] = defaultdict(list)
     for key in case.structures:
-        for z in slices_with(volume.label == key, data.slices, data.slice_pixels, data.most_slices):
+        truth = volume.label == key
+        if data.clip_slices is None:
+            counting = slices_with(truth, data.slices, data.slice_pixels, data.most_slices)
+        else:
+            counting = clips_with(truth, data.clip_slices, data.slice_pixels)
+        for z in counting:
             of_slices[z].append(key)
     return [
         replace(case, image_id=case.image_id + _slice_mark(z), structures=tuple(of_slices[z]), z=z)

@@ -147,21 +147,26 @@ class _RealData(_Strict):
     Attributes:
         structures: label ids or names; empty means every structure.
         slices: play slices along z as images, each in the grey levels that it has in its volume: "each" in which a
-            structure counts, the one with the "largest" area of it, or the "middle" one of those. None plays volumes.
+            structure counts, the one with the "largest" area of it, or the "middle" one of those; or "clips" of
+            ``clip_slices`` neighbouring slices as volumes, in one of which a structure counts. None plays volumes.
         slice_pixels: a structure counts in a slice if it has at least so many pixels there. The default is the
             threshold that MedSAM's preprocessing (``pre_CT_MR.py``) names.
         most_slices: of "each", at most so many of a structure, evenly chosen; None for all.
+        clip_slices: of "clips". The volume is cut from its first slice on; the last clip ends with the volume.
     """
 
     structures: Structures = ()
-    slices: Literal["each", "largest", "middle"] | None = None
+    slices: Literal["each", "largest", "middle", "clips"] | None = None
     slice_pixels: int = Field(default=100, ge=1)
     most_slices: int | None = Field(default=None, ge=1)
+    clip_slices: int | None = Field(default=None, ge=2)
 
     @model_validator(mode="after")
     def _only_with_slices(self) -> Self:
         if self.most_slices is not None and self.slices != "each":
             raise ValueError(f'most_slices = {self.most_slices} needs slices = "each"')
+        if (self.clip_slices is None) == (self.slices == "clips"):
+            raise ValueError('slices = "clips" and clip_slices need each other')
         return self
 
 
@@ -198,10 +203,7 @@ class FileData(_RealData):
 
 
 class Split(_Strict):
-    """One side of a random split of a data set's patients, the same on every machine.
-
-    Patients in the order of their names are shuffled by ``numpy.random.default_rng(seed)``. The first ``train`` share
-    of them, rounded, trains.
+    """One side of a random split of a data set's patients, the same on every machine; see ``train_test_split``.
 
     Attributes:
         side: "train" or "test".

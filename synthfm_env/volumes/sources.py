@@ -15,7 +15,7 @@ from synthfm_env.volumes.intensity import to_uint8
 from synthfm_env.volumes.nifti import load_volume
 from synthfm_env.volumes.volume import Volume
 
-_KEYS = ("bundled", "image", "label", "modality", "layout", "path", "part", "image_id", "structures", "slice")
+_KEYS = ("bundled", "image", "label", "modality", "layout", "path", "part", "image_id", "structures", "slice", "slices")
 
 
 def open_source(source: Mapping[str, Any]) -> Volume:
@@ -25,7 +25,7 @@ def open_source(source: Mapping[str, Any]) -> Volume:
         source: ``{"bundled": NAME}``; ``{"image": PATH, "label": PATH, "modality": NAME or None}``; or
             ``{"layout": NAME, "path": FOLDER, "part": NAME or None, "image_id": ID, "structures": [...]}``, in which
             ``image_id`` and ``structures`` may be left out: the first image, every structure. Each may have
-            ``"slice": z``, see ``slice_of``.
+            ``"slice": z``, and beside it ``"slices": count`` for a clip, see ``slice_of``.
 
     Raises:
         InputError: an unknown key, no such image or slice, or a volume that cannot be read.
@@ -46,7 +46,7 @@ def open_source(source: Mapping[str, Any]) -> Volume:
     else:
         raise InputError(f"a volume's description needs one of 'bundled', 'image' or 'layout'; got {', '.join(source)}")
     z = source.get("slice")
-    return volume if z is None else slice_of(volume, z)
+    return volume if z is None else slice_of(volume, z, source.get("slices", 1))
 
 
 def _of_data_set(source: Mapping[str, Any]) -> Volume:
@@ -59,17 +59,18 @@ def _of_data_set(source: Mapping[str, Any]) -> Volume:
     return layout.load(items[image_id], source.get("structures") or ())
 
 
-def slice_of(volume: Volume, z: int) -> Volume:
-    """Return one slice of a volume as an image, with the 8-bit grey levels that it has in the whole volume.
+def slice_of(volume: Volume, z: int, count: int = 1) -> Volume:
+    """Return one slice of a volume as an image, or a clip, with the 8-bit grey levels that it has in the whole volume.
 
     The window or the percentiles of ``to_uint8`` come from the whole volume, as in MedSAM's preprocessing.
 
     Args:
         volume: of any depth.
-        z: index of the slice.
+        z: index of the slice, of a clip the first.
+        count: slices; fewer if the volume ends before.
 
     Returns:
-        A volume (1, H, W), its image uint8.
+        A volume (count, H, W), its image uint8.
 
     Raises:
         InputError: there is no such slice.
@@ -81,9 +82,32 @@ def slice_of(volume: Volume, z: int) -> Volume:
     if volume.affine is not None:
         affine = volume.affine.copy()
         affine[:3, 3] += z * volume.affine[:3, 2]
-    image: NDArray[Any] = to_uint8(volume.image, volume.modality)[z : z + 1]
-    label = None if volume.label is None else volume.label[z : z + 1]
+    image: NDArray[Any] = to_uint8(volume.image, volume.modality)[z : z + count]
+    label = None if volume.label is None else volume.label[z : z + count]
     return replace(volume, image=image, label=label, affine=affine, metadata=volume.metadata | {"slice": z})
+
+
+def clips_with(truth: NDArray[np.bool_], count: int, least_pixels: int) -> list[int]:
+    """Return the first slices of the clips of a volume in which a structure counts.
+
+    Clips follow one another from the first slice on. The last one ends with the volume, and overlaps with the clip
+    before it if the depth is no multiple of ``count``. A clip counts if one of its slices does, see ``slices_with``.
+
+    Args:
+        truth: bool (D, H, W).
+        count: slices of a clip.
+        least_pixels: a slice counts if it has at least so many pixels of the structure.
+
+    Example:
+        >>> truth = np.zeros((10, 4, 4), bool)
+        >>> truth[5:9] = True
+        >>> clips_with(truth, 4, least_pixels=1)
+        [4, 6]
+    """
+    depth = len(truth)
+    area = np.count_nonzero(truth, axis=(1, 2))
+    starts = dict.fromkeys(min(z, max(0, depth - count)) for z in range(0, depth, count))
+    return [z for z in starts if area[z : z + count].max() >= least_pixels]
 
 
 def slices_with(truth: NDArray[np.bool_], rule: str, least_pixels: int, most: int | None) -> list[int]:

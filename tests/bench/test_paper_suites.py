@@ -14,11 +14,13 @@ from synthfm_bench.analysis.structures import by_structure, printed_tables
 from synthfm_bench.execution.replay import Replayer
 from synthfm_bench.execution.run import run_suite
 from synthfm_bench.plan import make_plan
+from synthfm_bench.players import build_segmenter
 from synthfm_bench.results.run_directory import read_run
 from synthfm_bench.suite import load_suite, parse_suite, with_choices
 from synthfm_env.envs.prompt_env import PromptEnv
 from synthfm_env.errors import InputError
 from synthfm_env.volumes.datasets import get_layout
+from synthfm_train.sam2.recipe import load_recipe
 
 sys.path.append(str(Path(__file__).parents[1] / "volumes"))
 import made_layouts as made
@@ -26,7 +28,7 @@ import made_layouts as made
 QUIET = Console(stderr=True, quiet=True)
 PAPERS = (
     *("synthfm-table1", "synthfm-table1-3d", "synthfm-table2", "synthfm-table3"),
-    *("synthfm3d", "sam2-3dmed", "knee-mr"),
+    *("synthfm3d", "sam2-3dmed", "sam2-3dmed-volumes", "knee-mr", "medsam-2"),
 )
 
 
@@ -59,7 +61,7 @@ def data(tmp_path) -> Path:
     (root / "ALFI/Data&Annotations/MI01/Masks/M_MI01_0001.png").unlink()
     breaks(root / "ALFI/Data&Annotations/MI06/Images/I_MI06_0001.png")
     for task, structure in (("Task06_Lung", "cancer"), ("Task07_Pancreas", "pancreas"), ("Task09_Spleen", "spleen")):
-        made.msd_cases(root / task, structure, 10)
+        made.msd_cases(root / task, structure, 10, depth=15)
     made.oaizib_cases(root / "OAIZIB-CM", 4)
     (root / "OAIZIB-CM/labelsTs/oaizib_001.nii.gz").unlink()
     breaks(root / "OAIZIB-CM/imagesTs/oaizib_002_0000.nii.gz")
@@ -86,7 +88,7 @@ def test_a_papers_suite_is_played_whatever_is_missing(data, tmp_path, name):
     for episode in run.episodes:  # each as the suite says: slices of volumes, or whole volumes
         group = next(group for group in suite.data if group.name == episode.data_id)
         if group.slices:
-            assert episode.steps[0].shape_zyx[0] == 1
+            assert episode.steps[0].shape_zyx[0] == (group.clip_slices or 1)
             assert "@z" in episode.steps[0].image_id
     for spec in run.about["envs"].values():  # every recorded env can be made again
         env = gym.make(spec["id"], segmenter=made_ball(), **spec["kwargs"])
@@ -164,6 +166,61 @@ def test_slices_of_an_image_are_refused_in_one_line(data):
     wrong = suite.model_copy(update={"data": (hc18.model_copy(update={"slices": "each"}),)})
     with pytest.raises(InputError, match=r'HC18: slices = "each" needs volumes, but .* is an image of one slice'):
         make_plan(wrong)
+
+
+def test_clips_cover_the_slices_with_the_structure_and_can_be_made_again(data, tmp_path):
+    suite, done = play("sam2-3dmed", data, tmp_path / "run")
+    run = read_run(done.folder)
+    played = {(e.data_id, e.steps[0].image_id.split("@")[1]) for e in run.episodes}
+    assert played == {  # of 15 slices, of which the last one lacks the structure
+        *(("lung tumour", z) for z in ("z000", "z006", "z009")),
+        *((task, z) for task in ("spleen", "pancreas") for z in ("z000", "z003")),
+    }
+    replayer = Replayer(suite)
+    _, answers = replayer.replay(run.episodes[-1])
+    assert all(answer.same for answer in answers)
+    replayer.close()
+    board = (done.folder / "leaderboard.csv").read_text(encoding="utf-8").splitlines()[0]
+    assert {"iou", "nsd", "hd95_mm"} <= set(board.split(","))
+
+
+def test_the_recipes_of_sam2_3dmed_train_on_the_side_that_its_suite_does_not_play(data):
+    suite = with_choices(load_suite("sam2-3dmed"), segmenters=("toys:Ball",), root=data)
+    played = {(task.case.data.name, task.case.case_id) for task in make_plan(suite).tasks}
+    for name, group in (("spleen", "spleen"), ("pancreas", "pancreas"), ("lung", "lung tumour")):
+        recipe = load_recipe(f"sam2-3dmed-{name}", (f"data.root='{data}'",))
+        sides = {}
+        for side in ("train", "validation"):
+            (source,) = recipe.data.generators(side)
+            sides[side] = {item.case_id for item in source.items}
+        assert (len(sides["train"]), len(sides["validation"])) == (7, 1)
+        tested = {case for of, case in played if of == group}
+        assert len(tested) == 2
+        assert not sides["train"] & sides["validation"]
+        assert not (sides["train"] | sides["validation"]) & tested
+        assert recipe.phases[0].slices == next(g.clip_slices for g in suite.data if g.name == group)
+
+
+def test_engine_options_of_a_suite_reach_the_segmenter_and_the_records(data):
+    suite = with_choices(load_suite("medsam-2"), root=data)
+    assert [build_segmenter(choice).options.memory for choice in suite.segmenters] == ["all", "nearest", "confident"]
+    models = make_plan(suite).models
+    assert models["memory confident"]["params"]["options"] == {"memory": "confident"}
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"slices": "clips"}, "need each other"),
+        ({"slices": "each", "clip_slices": 4}, "need each other"),
+        ({"slices": "clips", "clip_slices": 1}, "clip_slices"),
+    ],
+)
+def test_clips_without_a_length_are_refused(fields, message):
+    content = json.loads(load_suite("sam2-3dmed").model_dump_json())
+    content["data"] = [{**content["data"][0], "slices": None, "clip_slices": None, **fields}]
+    with pytest.raises(InputError, match=message):
+        parse_suite(content, "clips")
 
 
 def test_a_split_is_seeded_and_its_sides_share_no_patient(data):

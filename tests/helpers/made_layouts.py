@@ -201,11 +201,12 @@ def totalsegmentator_cases(root: Path, image: str, cases: tuple[str, ...]) -> No
             nifti(root / case / f"segmentations/{organ}.nii.gz", (label == key).astype(np.uint8))
 
 
-def msd_cases(root: Path, structure: str, count: int) -> None:
+def msd_cases(root: Path, structure: str, count: int, depth: int = SHAPE[0]) -> None:
     """Write one task with so many cases."""
     for number in range(count):
-        nifti(root / f"imagesTr/case_{number:03d}.nii.gz", image_of(boxes(1, shift=number % 3)))
-        nifti(root / f"labelsTr/case_{number:03d}.nii.gz", boxes(1, shift=number % 3))
+        label = boxes(1, (depth, *SHAPE[1:]), shift=number % 3)
+        nifti(root / f"imagesTr/case_{number:03d}.nii.gz", image_of(label))
+        nifti(root / f"labelsTr/case_{number:03d}.nii.gz", label)
     about = '{"modality": {"0": "CT"}, "labels": {"0": "background", "1": "%s"}}'
     (root / "dataset.json").write_text(about % structure)
 

@@ -79,6 +79,14 @@ def other_figures(tolerance_mm: float | None) -> list[Column]:
     tolerance = "" if tolerance_mm is None else f"@{tolerance_mm:g}mm"
     return [
         Column(
+            "iou",
+            "IoU",
+            lambda episode: float(episode.iou[-1]),
+            True,
+            "score",
+            "Intersection over union of mask and truth after the last click.",
+        ),
+        Column(
             "nsd",
             f"NSD{tolerance}",
             lambda episode: float(episode.nsd[-1]),

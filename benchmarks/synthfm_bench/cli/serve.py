@@ -11,7 +11,7 @@ from synthfm_bench.cli.options import NANO
 
 def serve(
     segmenter: Annotated[
-        str, typer.Option(metavar="NAME", help="from `synthfm list models`, or a weights file")
+        str, typer.Option(metavar="NAME", help="from `synthfm list segmenters`, or a weights file")
     ] = NANO,
     port: Annotated[int, typer.Option(min=0, max=65535, metavar="N", help="0 takes a free one")] = 1527,
     host: Annotated[

@@ -116,6 +116,11 @@ class EpisodeResult:
         return self._curve([record.dice for record in self.steps])
 
     @cached_property
+    def iou(self) -> NDArray[np.float64]:
+        """The same of the intersection over union."""
+        return self._curve([record.iou for record in self.steps])
+
+    @cached_property
     def nsd(self) -> NDArray[np.float64]:
         """The same of the normalised surface Dice, at the tolerance ``steps[0].tol_mm``."""
         return self._curve([record.nsd for record in self.steps])

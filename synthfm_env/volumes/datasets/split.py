@@ -1,0 +1,30 @@
+"""Seeded split of a data set's patients into those that train and those that test."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from synthfm_env.volumes.datasets.base import Item
+
+
+def train_test_split(items: Sequence[Item], train: float, seed: int) -> tuple[list[Item], list[Item]]:
+    """Return the images of the patients that train, and those of the patients that test; the same on every machine.
+
+    Patients in the order of their names are shuffled by ``numpy.random.default_rng(seed)``. The first ``train`` share
+    of them, rounded, trains.
+
+    Args:
+        items: images, of some patients several.
+        train: share of the patients that trains.
+        seed: of the shuffle.
+
+    Example:
+        >>> from pathlib import Path
+        >>> items = [Item(f"case {i}", f"case {i}", Path(f"{i}.nii"), Path(f"{i}-label.nii")) for i in range(10)]
+        >>> [len(side) for side in train_test_split(items, 0.8, seed=0)]
+        [8, 2]
+    """
+    patients = sorted({item.case_id for item in items})
+    order = np.random.default_rng(seed).permutation(len(patients))
+    trains = {patients[i] for i in order[: round(train * len(patients))]}
+    return [item for item in items if item.case_id in trains], [item for item in items if item.case_id not in trains]
