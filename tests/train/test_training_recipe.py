@@ -3,6 +3,7 @@
 import pytest
 
 from synthfm_env.errors import InputError
+from synthfm_env.segmenters.sam2 import Architecture, build_model
 from synthfm_train.recipe_io import list_recipes
 from synthfm_train.run import load_any_recipe
 from synthfm_train.sam2.recipe import load_recipe
@@ -71,3 +72,10 @@ def test_a_missing_or_broken_file_is_named(tmp_path):
     bad.write_text("name = [")
     with pytest.raises(InputError, match="is not valid TOML"):
         load_recipe(str(bad))
+
+
+def test_the_small_sibling_of_synthfm2d_fits_in_eight_mebibytes():
+    recipe = load_recipe("synthfm2d-small")
+    assert isinstance(recipe.architecture, Architecture)
+    bytes_in_half_precision = 2 * sum(parameter.numel() for parameter in build_model(recipe.architecture).parameters())
+    assert bytes_in_half_precision < 8 * 2**20 - 2**16  # and a header

@@ -1,4 +1,4 @@
-"""Dataset of clips: SynthFM-3D volumes cut along any plane, generated on the fly from their index."""
+"""Dataset of clips: SynthFM-3D or real volumes cut along any plane, drawn on the fly from their index."""
 
 from collections.abc import Iterator
 from itertools import islice
@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from synthfm_env.volumes import to_uint8
 from synthfm_train.data_worker import start_worker
+from synthfm_train.sam2.real_volumes import Side
 from synthfm_train.sam2.recipe import Data, Phase
 
 _FAR = 10**12
@@ -73,9 +74,9 @@ def load_clips(dataset: "ClipDataset", batch: int, *, share: int, shares: int, w
 class ClipDataset(Dataset[Clips]):
     """The clips of index i come from the volume of seed ``first + i``, whichever worker makes them."""
 
-    def __init__(self, data: Data, phase: Phase, size: int, first: int, count: int) -> None:
+    def __init__(self, data: Data, phase: Phase, size: int, first: int, count: int, side: Side = "train") -> None:
         self.data, self.phase, self.size, self.first, self.count = data, phase, size, first, count
-        self._generators = data.generators()
+        self._generators = data.generators(side)
 
     def __len__(self) -> int:
         return self.count
@@ -97,7 +98,7 @@ class ClipDataset(Dataset[Clips]):
         raise RuntimeError(f"no clips with objects of {self.data.min_pixels} pixels from seed {seed}")
 
     def _cut(self, image: NDArray, label: NDArray, rng: np.random.Generator) -> tuple[NDArray, NDArray, NDArray] | None:
-        image, label, focus = _random_stack(image, label, self.phase.slices, self.data.zoom, rng)
+        image, label, focus = _random_stack(image, label, self.phase.slices, self.data, rng)
         frames, labels = _resize(image, label, self.size)
         ids, counts = np.unique(labels[0], return_counts=True)
         targets = ids[(ids > 0) & (counts >= self.data.min_pixels)]
@@ -113,16 +114,16 @@ def _pick(targets: NDArray, count: int, focus: int, rng: np.random.Generator) ->
 
 
 def _random_stack(
-    image: NDArray, label: NDArray, slices: int, zoom: tuple[float, float], rng: np.random.Generator
+    image: NDArray, label: NDArray, slices: int, data: Data, rng: np.random.Generator
 ) -> tuple[NDArray, NDArray, int]:
     """Cut slices along a random plane, with a random stride, direction, window and flips; and name the object in focus.
 
     0 is none.
     """
-    axis = int(rng.choice(3, p=(0.5, 0.25, 0.25))) if image.shape[0] > 1 else 0
+    axis = int(rng.choice(3, p=(0.5, 0.25, 0.25))) if image.shape[0] > 1 and data.planes == "all" else 0
     image, label = np.moveaxis(image, axis, 0), np.moveaxis(label, axis, 0)
     picked = _random_slices(label, slices, rng)
-    rows, columns, focus = _random_windows(label[picked], zoom, rng)
+    rows, columns, focus = _random_windows(label[picked], data.zoom, rng)
     flips = tuple(slice(None, None, -1 if rng.random() < 0.5 else 1) for _ in range(2))
     image, label = image[picked, rows, columns][:, *flips], label[picked, rows, columns][:, *flips]
     if rng.random() < 0.5:

@@ -1,5 +1,6 @@
 """Recipes: what a training run does, as validated data."""
 
+from collections.abc import Sequence
 from dataclasses import fields
 from typing import Annotated, Any, Literal, Self
 
@@ -8,9 +9,11 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 from synthfm_env.errors import InputError, unknown_name
 from synthfm_env.segmenters.sam2 import OFFICIAL, Architecture
 from synthfm_env.synthesis import SynthFM3D
+from synthfm_env.volumes.datasets import get_layout
 from synthfm_train.recipe_io import Seed, Strict, read_fields, validated
 from synthfm_train.sam2.freezing import Trains
 from synthfm_train.sam2.losses import LossName
+from synthfm_train.sam2.real_volumes import DatasetSource, RealVolumes, Side
 
 RANDOM = "random"
 
@@ -25,12 +28,15 @@ Shapes = Annotated[tuple[tuple[int, int, int], ...], BeforeValidator(_several), 
 
 
 class Data(Strict):
-    """Source of clips: SynthFM-3D volumes, cut along all three planes."""
+    """Source of clips: SynthFM-3D volumes, or real ones."""
 
     recipe: str = "any"
     shape: Shapes = Field(((32, 128, 128),), description="(D, H, W) of the volumes, or several that take turns")
     zoom: tuple[float, float] = Field((0.35, 1.0), description="side of the in-plane window cut from a slice")
     min_pixels: int = Field(24, ge=1, description="smallest object on the prompted slice, at the model's resolution")
+    planes: Literal["all", "z"] = Field("all", description="that clips are cut along: all three, or z alone")
+    root: str = Field(".", description="folder of the data sets")
+    datasets: tuple[DatasetSource, ...] = Field((), description="real volumes, in place of synthetic ones")
 
     @field_validator("zoom")
     @classmethod
@@ -39,9 +45,25 @@ class Data(Strict):
             raise ValueError(f"zoom: expected two shares above 0 and up to 1, the smaller one first, got {zoom}")
         return zoom
 
-    def generators(self) -> list[SynthFM3D]:
-        """Return what draws the volumes, one for each shape; raises InputError if one cannot be drawn."""
+    def generators(self, side: Side = "train") -> Sequence[SynthFM3D | RealVolumes]:
+        """Return what draws the volumes, one for each shape or data set; they take turns.
+
+        Args:
+            side: of real patients. Synthetic volumes of both sides differ by their seeds.
+
+        Raises:
+            InputError: a volume cannot be drawn, or the files of a data set are not there.
+        """
+        if self.datasets:
+            return [RealVolumes(source, self.root, side) for source in self.datasets]
         return [SynthFM3D(shape, self.recipe) for shape in self.shape]
+
+    def check(self) -> None:
+        """Raise InputError if a shape, recipe or layout is unknown; files need not be there."""
+        for source in self.datasets:
+            get_layout(source.layout)
+        if not self.datasets:
+            self.generators()
 
 
 class Phase(Strict):
@@ -134,7 +156,7 @@ def load_recipe(name_or_path: str, overrides: tuple[str, ...] = ()) -> TrainingR
     recipe = validated(TrainingRecipe, read_fields(name_or_path, overrides), name_or_path, {"phases": Phase}, _TABLES)
     try:
         for drawn in {recipe.data, *map(recipe.data_of, recipe.phases)}:
-            drawn.generators()
+            drawn.check()
     except InputError as error:
         raise InputError(f"recipe {name_or_path!r}: {error}") from None
     return recipe

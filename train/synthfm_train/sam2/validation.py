@@ -1,4 +1,4 @@
-"""Validates on a fixed synthetic set with fixed clicks."""
+"""Validates on a fixed set of clips with fixed clicks."""
 
 from pathlib import Path
 
@@ -24,7 +24,7 @@ class Validation:
         task = Phase(
             steps=1, volumes=_VOLUMES, cuts=1, slices=min(_SLICES, *(shape[0] for shape in data.shape)), objects=2
         )
-        dataset = ClipDataset(data, task, size, _FIRST_SEED, volumes)
+        dataset = ClipDataset(data, task, size, _FIRST_SEED, volumes, "validation")
         self._clips = [dataset[i] for i in range(len(dataset))]
         self._device = device
 
