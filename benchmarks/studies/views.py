@@ -1,8 +1,9 @@
-"""Dice of three planes, zoom, click prior and refiner: the same weights in six views of real cases.
+"""Dice of three planes, zoom, click prior and refiner: the same weights in six views of real cases, and ``geodesic``.
 
 ``python benchmarks/studies/views.py FOLDER`` reads cases as ``real_cases.py`` does and plays ``ritm-3d-v1`` on the
-largest structure of each, whole volumes on their native grid. One torch thread. Seconds a click hold everything the
-segmenter does for it, the first click's encoding too, as CPU time, which other work on the machine hardly disturbs.
+largest structure of each, whole volumes on their native grid; ``--view`` chooses rows. One torch thread. Seconds a
+click hold everything the segmenter does for it, the first click's encoding too, as CPU time, which other work on the
+machine hardly disturbs.
 """
 
 import time
@@ -22,6 +23,7 @@ from rich.table import Table
 
 from synthfm_agents import make_clicker
 from synthfm_env import Segmenter, Volume, VolumeEnv, make_segmenter
+from synthfm_env.errors import unknown_name
 from synthfm_env.segmenters.sam2 import FAST, FULL
 
 _VIEWS = {
@@ -32,6 +34,7 @@ _VIEWS = {
     "those and distances": replace(FULL, refine=False),
     "those and refiner": FULL,
 }
+_RIVAL = "geodesic"
 
 
 def play(volume: Volume, segmenter: Segmenter) -> Iterator[tuple[float, float]]:
@@ -53,19 +56,29 @@ def play(volume: Volume, segmenter: Segmenter) -> Iterator[tuple[float, float]]:
     env.close()
 
 
-def main(folder: Path, segmenter: Annotated[str, typer.Option(help="a SAM 2")] = "synthfm3d-nano") -> None:
-    """Play all cases in all views and print means by dimension."""
+def main(
+    folder: Path,
+    segmenter: Annotated[str, typer.Option(help="a SAM 2")] = "synthfm3d-nano",
+    view: Annotated[list[str] | None, typer.Option(help="a row; again for more; left out: all")] = None,
+) -> None:
+    """Play all cases in all views, and with ``geodesic``, and print means by dimension."""
     torch.set_num_threads(1)
+    chosen = view or [*_VIEWS, _RIVAL]
+    if unknown := [name for name in chosen if name not in (*_VIEWS, _RIVAL)]:
+        raise unknown_name("view", unknown[0], (*_VIEWS, _RIVAL))
     played: dict[tuple[str, str], list[list[tuple[float, float]]]] = defaultdict(list)
-    engines = {view: make_segmenter(segmenter, options=options) for view, options in _VIEWS.items()}
+    engines = {
+        name: make_segmenter(_RIVAL) if name == _RIVAL else make_segmenter(segmenter, options=_VIEWS[name])
+        for name in chosen
+    }
     for volume in track(load_cases(folder), console=Console(stderr=True)):
-        for view, engine in engines.items():
-            played["2D" if volume.image.shape[0] == 1 else "3D", view].append(list(play(volume, engine)))
+        for name, engine in engines.items():
+            played["2D" if volume.image.shape[0] == 1 else "3D", name].append(list(play(volume, engine)))
     table = Table("cases", "view", "n", *(f"Dice@{k}" for k in SHOWN), "CPU s/click")
-    for (group, view), episodes in sorted(played.items(), key=lambda row: row[0][0]):
+    for (group, name), episodes in sorted(played.items(), key=lambda row: row[0][0]):
         dice, seconds = np.mean(episodes, axis=0).T
         shown = (f"{dice[k - 1]:.3f}" for k in SHOWN)
-        table.add_row(group, view, str(len(episodes)), *shown, f"{seconds.mean():.2f}")
+        table.add_row(group, name, str(len(episodes)), *shown, f"{seconds.mean():.2f}")
     Console(width=110).print(table)
 
 
