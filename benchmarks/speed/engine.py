@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import sam2.sam2_video_predictor as stock
@@ -173,7 +173,8 @@ def synthetic_case(row: Row) -> tuple[Volume, list[Click]]:
 def real_case(folder: Path, segmenter: SAM2Segmenter, count: int) -> tuple[Volume, list[Click]]:
     """Return a real volume and the clicks of ``ritm-3d-v1`` on a segmenter's errors, in its largest structure."""
     volume = load_volume(folder / "image.nii.gz", folder / "label.nii.gz", case_id=folder.name)
-    volume = replace(volume, image=to_uint8(volume.image, volume.modality))
+    image: NDArray[Any] = to_uint8(volume.image, volume.modality)
+    volume = replace(volume, image=image)
     assert volume.label is not None
     largest = int(np.bincount(volume.label.ravel())[1:].argmax()) + 1
     env = VolumeEnv(image=volume, segmenter=segmenter, reveal_truth=True, max_clicks=count)
