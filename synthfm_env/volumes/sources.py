@@ -31,7 +31,7 @@ def open_source(source: Mapping[str, Any]) -> Volume:
         InputError: an unknown key, no such image or slice, or a volume that cannot be read.
 
     Example:
-        >>> open_source({"bundled": "mni152", "slice": 40}).image.shape[0]  # needs the extra `bench`
+        >>> open_source({"bundled": "mni152", "slice": 40}).image.shape[0]  # needs the extra `real`
         1
     """
     for key in source:
