@@ -11,7 +11,7 @@ from synthfm_env.volumes import Volume
 from synthfm_env.volumes.datasets import get_layout
 from synthfm_env.volumes.datasets.base import Item
 from synthfm_env.volumes.datasets.split import train_test_split
-from synthfm_train.recipe_io import Strict
+from synthfm_train.recipe_io import Seed, Strict
 
 Side = Literal["train", "validation"]
 
@@ -36,7 +36,7 @@ class DatasetSource(Strict):
     part: str | None = None
     structures: tuple[int | str, ...] = ()
     train: float = Field(0.8, gt=0, lt=1)
-    split_seed: int = Field(0, ge=0)
+    split_seed: Seed = 0
 
 
 class RealVolumes:
