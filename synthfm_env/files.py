@@ -1,13 +1,16 @@
-"""Writes files so that each one is there complete or not at all."""
+"""Writes files and folders so that each one is there complete or not at all."""
 
 import contextlib
 import io
+import json
 import os
 import re
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 _UNFINISHED = re.compile(r"\.synthfm-[0-9a-f]{16}\.part")
 # A planted link must never be followed: the name is drawn at random and the file must be new. Windows lacks O_NOFOLLOW.
@@ -39,7 +42,7 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[io.BufferedWriter]:
         'complete'
     """
     target = Path(path)
-    part = target.with_name(f".synthfm-{secrets.token_hex(8)}.part")
+    part = _unfinished_beside(target)
     try:
         with os.fdopen(os.open(part, _NEW_FILE, 0o666), "wb") as file:
             yield file
@@ -48,6 +51,46 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[io.BufferedWriter]:
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Make a folder that appears under its name when the block ends without an error.
+
+    The files go to a new folder of a random name beside it, which an error in the block removes.
+
+    Args:
+        path: the folder to make. Its parent must exist, and it must not exist or be empty.
+
+    Yields:
+        The folder to write into.
+
+    Raises:
+        OSError: the folder cannot be made, or ``path`` holds files already.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> target = pathlib.Path(tempfile.mkdtemp()) / "case"
+        >>> with atomic_folder(target) as folder:
+        ...     write_text(folder / "notes.txt", "complete")
+        ...     target.exists()
+        False
+        >>> [file.name for file in target.iterdir()]
+        ['notes.txt']
+    """
+    target = Path(path)
+    part = _unfinished_beside(target)
+    try:
+        part.mkdir()
+        yield part
+        os.replace(part, target)
+    except BaseException:
+        shutil.rmtree(part, ignore_errors=True)
+        raise
+
+
+def _unfinished_beside(target: Path) -> Path:
+    return target.with_name(f".synthfm-{secrets.token_hex(8)}.part")
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
@@ -67,8 +110,25 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
         file.write(text.encode("utf-8", "backslashreplace"))
 
 
+def write_json(path: str | os.PathLike[str], content: dict[str, Any]) -> None:
+    r"""Write a JSON file with ``write_text``.
+
+    Raises:
+        OSError: the file cannot be written.
+        ValueError: a number is infinite or NaN.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> target = pathlib.Path(tempfile.mkdtemp()) / "run.json"
+        >>> write_json(target, {"seed": 3})
+        >>> target.read_text(encoding="utf-8")
+        '{\n  "seed": 3\n}\n'
+    """
+    write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+
 def is_unfinished(name: str) -> bool:
-    """Tell whether a file's name is one that ``atomic_write`` gives while it writes.
+    """Tell whether a name is one that ``atomic_write`` and ``atomic_folder`` give to what they are writing.
 
     Example:
         >>> is_unfinished(".synthfm-0123456789abcdef.part")
@@ -78,7 +138,7 @@ def is_unfinished(name: str) -> bool:
 
 
 def remove_unfinished(folder: Path) -> None:
-    """Remove what killed processes left of ``atomic_write`` in a folder. No other process may write to it.
+    """Remove the files and folders that killed processes left unfinished in a folder. No other process may write to it.
 
     Args:
         folder: it need not exist.
@@ -94,4 +154,7 @@ def remove_unfinished(folder: Path) -> None:
     with contextlib.suppress(FileNotFoundError, NotADirectoryError):
         for entry in os.scandir(folder):
             if is_unfinished(entry.name):
-                os.unlink(entry.path)
+                if entry.is_dir(follow_symlinks=False):
+                    shutil.rmtree(entry.path)
+                else:
+                    os.unlink(entry.path)

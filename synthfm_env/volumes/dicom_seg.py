@@ -1,6 +1,5 @@
 """DICOM series in, DICOM SEG out, by highdicom (extra ``data``)."""
 
-import os
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synthfm_env.errors import InputError
+from synthfm_env.files import atomic_write
 from synthfm_env.volumes.axis_order import AxisOrder
 from synthfm_env.volumes.datasets.readers import read_series
 from synthfm_env.volumes.nifti import FilePath
@@ -102,14 +102,11 @@ def save_dicom_seg(mask: NDArray, volume: Volume, path: FilePath, *, structure: 
     if target.suffix != ".dcm":
         raise InputError(f"{target}: a DICOM SEG file's name ends in .dcm")
     segmentation = _segmentation(mask, volume, structure)
-    unfinished = target.with_name(f".{target.name}.part")
     try:
-        segmentation.save_as(unfinished)
-        os.replace(unfinished, target)
+        with atomic_write(target) as file:
+            segmentation.save_as(file)
     except OSError as error:
         raise InputError(f"{target}: cannot be written ({error.strerror or error})") from error
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def _segmentation(mask: NDArray, volume: Volume, structure: str) -> Any:

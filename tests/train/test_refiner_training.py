@@ -18,9 +18,9 @@ from synthfm_env.segmenters.sam2 import RefinerInput, load_refiner
 from synthfm_env.segmenters.sam2.multiview.click_prior import ClickPrior
 from synthfm_train.display import Display
 from synthfm_train.refiner.crop_dataset import Crops
+from synthfm_train.refiner.objective import refiner_loss
 from synthfm_train.refiner.recipe import load_refiner_recipe
 from synthfm_train.refiner.recording import Drafted, load_draft, save_draft
-from synthfm_train.refiner.trainer import refiner_loss
 from synthfm_train.run import train
 
 TINY = (
@@ -111,11 +111,13 @@ def test_a_run_stopped_anywhere_goes_on_to_the_same_weights(tmp_path: Path, monk
         patch.setattr(Display, "step", press_ctrl_c)
         with pytest.raises(KeyboardInterrupt, match="go on with: synthfm train synthfm3d-refiner --resume"):
             train(out=broken, resume=True, **RUN)
-        (broken / "drafts" / "round0" / "000007.part").mkdir()  # what a kill in the middle of a volume leaves
+        unfinished = broken / "drafts" / "round0" / ".synthfm-0123456789abcdef.part"
+        unfinished.mkdir()  # as a kill in the middle of a volume leaves it
         with pytest.raises(KeyboardInterrupt):
             train(out=broken, resume=True, **RUN)  # in the second round now
     resumed = load_file(train(out=broken, resume=True, **RUN))
     assert all(torch.equal(resumed[name], value) for name, value in straight.items())
+    assert not unfinished.exists()
     rows = [json.loads(line) for line in (broken / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     assert [(row["phase"], row["step"]) for row in rows if "val_refined" in row] == [(0, 3), (1, 2)]
     assert any(bool((value != 0).any()) for name, value in resumed.items() if name.startswith("head"))

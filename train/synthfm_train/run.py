@@ -13,8 +13,8 @@ from synthfm_env.errors import InputError, UserFacingError
 from synthfm_train.distributed import start_processes
 from synthfm_train.loop import LoopSettings, TrainingLoop
 from synthfm_train.recipe_io import read_fields
+from synthfm_train.refiner.objective import refiner_loop
 from synthfm_train.refiner.recipe import RefinerRecipe, load_refiner_recipe
-from synthfm_train.refiner.trainer import RefinerTrainer
 from synthfm_train.run_directory import RunFolder
 from synthfm_train.sam2.objective import sam2_loop
 from synthfm_train.sam2.recipe import TrainingRecipe, load_recipe
@@ -62,21 +62,20 @@ def train(
     torch.set_num_threads(1)
     if workers is None:
         workers = max(1, min(8, (os.cpu_count() or 1) // devices - 1))
-    trainer: RefinerTrainer | TrainingLoop
     if isinstance(chosen, NetworkRecipe):
         objective = NetworkObjective(chosen, processes.device, workers)
         settings = LoopSettings(chosen.clip_norm, chosen.ema, chosen.evaluate_every, chosen.checkpoint_every)
-        trainer = TrainingLoop(objective, RunFolder(out), settings, resume=resume)
+        loop = TrainingLoop(objective, RunFolder(out), settings, resume=resume)
     elif isinstance(chosen, RefinerRecipe):
-        trainer = RefinerTrainer(chosen, out, processes.device, resume=resume, workers=workers)
+        loop = refiner_loop(chosen, out, processes.device, resume=resume, workers=workers)
     else:
-        trainer = sam2_loop(chosen, out, processes, resume=resume, workers=workers)
+        loop = sam2_loop(chosen, out, processes, resume=resume, workers=workers)
     if processes.rank == 0:
         changed = RunFolder(out).write_recipe(chosen)
         if changed and resume:
             Console(stderr=True).print(f"note: the recipe differs from the folder's in {', '.join(changed)}")
     try:
-        weights = trainer.run()
+        weights = loop.run()
     except KeyboardInterrupt as stop:
         processes.finish()
         again = _how_to_go_on(recipe, out, overrides, device, devices)

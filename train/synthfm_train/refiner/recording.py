@@ -1,7 +1,5 @@
 """Records inputs of the refiner from simulated episodes on synthetic volumes, as files."""
 
-import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -15,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from synthfm_agents import make_clicker
 from synthfm_env import Click, Volume, VolumeEnv
+from synthfm_env.files import atomic_folder
 from synthfm_env.segmenters.sam2 import FULL, Refiner, RefinerInput, SAM2Segmenter, load_refiner, load_weights
 from synthfm_env.segmenters.sam2.multiview.click_prior import ClickPrior
 from synthfm_env.segmenters.sam2.multiview.confidence import CERTAIN_LOGIT
@@ -112,7 +111,7 @@ def play(
 class RecordedVolumes(Dataset[int]):
     """Item i plays some structures of one volume, writes its drafts into a folder, and is i again.
 
-    The folder appears whole or not at all; where it is there already nothing is played.
+    The volume's folder appears complete or not at all. If it exists, nothing is played.
     """
 
     def __init__(self, recipe: RefinerRecipe, number: int, folder: Path, refiner: Path | None) -> None:
@@ -128,11 +127,9 @@ class RecordedVolumes(Dataset[int]):
     def __getitem__(self, index: int) -> int:
         target = self._folder / f"{index:06d}"
         if not target.exists():
-            part = self._folder / f"{index:06d}.part"
-            shutil.rmtree(part, ignore_errors=True)
-            part.mkdir(parents=True)
-            self._play_volume(self._first + index, part)
-            os.replace(part, target)
+            self._folder.mkdir(parents=True, exist_ok=True)
+            with atomic_folder(target) as folder:
+                self._play_volume(self._first + index, folder)
         return index
 
     def _play_volume(self, seed: int, folder: Path) -> None:

@@ -1,6 +1,5 @@
 """Plays held-out synthetic volumes with the network as a segmenter."""
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -12,6 +11,7 @@ from PIL import Image
 from synthfm_agents import make_clicker
 from synthfm_env import Volume, VolumeEnv
 from synthfm_env.envs.rendering import draw_frame
+from synthfm_env.files import atomic_write
 from synthfm_env.metrics import dice
 from synthfm_env.prompts import Click
 from synthfm_env.segmenters.volume_network.network import VolumeNetwork
@@ -107,6 +107,5 @@ def _panel(case: _Case, mask: np.ndarray, clicks: list[Click]) -> np.ndarray:
 
 def _save(pixels: np.ndarray, path: Path) -> None:
     path.parent.mkdir(exist_ok=True)
-    part = path.with_suffix(".part")
-    Image.fromarray(pixels).save(part, format="PNG")
-    os.replace(part, path)
+    with atomic_write(path) as file:
+        Image.fromarray(pixels).save(file, format="PNG")
