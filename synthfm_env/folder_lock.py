@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from synthfm_env.errors import InputError
+from synthfm_env.files import is_unfinished
 from synthfm_env.printable import printable
 
 LOCK_NAME = "writer.lock"
@@ -54,6 +55,16 @@ def folder_lock(folder: Path) -> Iterator[None]:
         with contextlib.suppress(OSError):
             path.unlink()  # before the lock is freed, so that no other process holds a file without a name
         os.close(file)
+
+
+def is_left_over(name: str) -> bool:
+    """Tell whether a file is one that a killed process leaves in a folder: a lock, or an unfinished file.
+
+    Example:
+        >>> is_left_over("writer.lock"), is_left_over("run.json")
+        (True, False)
+    """
+    return name == LOCK_NAME or is_unfinished(name)
 
 
 def _acquire(path: Path) -> int:

@@ -34,7 +34,7 @@ def generate(
     from rich.console import Console
 
     from synthfm_bench.execution.local_pool import default_workers
-    from synthfm_bench.generate import generate as write_volumes
+    from synthfm_env.synthesis.export import export_volumes
 
     if out is None and preview is None:
         raise InputError("synthfm generate: name a folder for the volumes, or --preview FILE for a picture alone")
@@ -43,7 +43,7 @@ def generate(
     grid = [int(n) for n in shape.split(",")]
     console = Console(stderr=True)
     with on_interrupt("stopped: the volumes that are complete are kept; run the same command again to go on"):
-        done = write_volumes(
+        done = export_volumes(
             out,
             count,
             grid,

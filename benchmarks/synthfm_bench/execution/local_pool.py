@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import threading
 import time
 import traceback
 from collections import Counter, deque
@@ -14,11 +13,12 @@ from typing import Any
 from synthfm_bench.execution.episode_runner import Player, failure
 from synthfm_bench.execution.foreign_calls import Fields, Watch, Who, limit_memory
 from synthfm_bench.execution.probe import BUILDING_S
-from synthfm_bench.execution.workers import end_with_parent, leave_signals_to_parent, start_worker, worker_context
+from synthfm_bench.execution.workers import start_worker, worker_context
 from synthfm_bench.plan import EpisodeSpec, Job
 from synthfm_bench.results.step_record import StepRecord
 from synthfm_bench.suite import Suite
 from synthfm_env.errors import InputError
+from synthfm_env.worker_process import follow_parent
 
 MOST_WORKERS = 8
 """Most workers of a run by default; each holds a model of its own."""
@@ -265,8 +265,7 @@ class _Messages(Watch):
 
 def _work(connection: Connection, suite: Suite, run_id: str) -> None:
     """Play what the parent sends, until it sends None."""
-    leave_signals_to_parent()
-    threading.Thread(target=end_with_parent, daemon=True).start()
+    follow_parent()
     os.dup2(2, 1)  # what foreign code prints must not mix with the board
     import torch
 

@@ -5,16 +5,16 @@ own process never does either.
 """
 
 import contextlib
-import threading
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any
 
 from synthfm_bench.execution.foreign_calls import ForeignCallError, Watch, Who, foreign_call, limit_memory
-from synthfm_bench.execution.workers import end_with_parent, leave_signals_to_parent, start_worker, worker_context
+from synthfm_bench.execution.workers import start_worker, worker_context
 from synthfm_bench.players import build_clicker, build_segmenter, describe_clicker, describe_segmenter
 from synthfm_bench.suite import Choice
 from synthfm_env.errors import InputError
+from synthfm_env.worker_process import follow_parent
 
 BUILDING_S = 30.0
 """Least time limit for building a segmenter or clicker: its module may import much."""
@@ -83,8 +83,7 @@ def _heard(connection: Connection, limit_s: float) -> Any:
 
 
 def _describe(connection: Connection, who: Who, choice: Choice, memory_limit_mib: int | None) -> None:
-    leave_signals_to_parent()
-    threading.Thread(target=end_with_parent, daemon=True).start()
+    follow_parent()
     limit_memory(memory_limit_mib)
     connection.send(("ready", None))
     message: tuple[str, Any]

@@ -23,12 +23,12 @@ from synthfm_bench.plan import SHOWN, Job, Plan, env_spec
 from synthfm_bench.report.files import write_tables
 from synthfm_bench.results.episode_result import EpisodeResult
 from synthfm_bench.results.provenance import git_commit, machine, versions
-from synthfm_bench.results.run_directory import new_folder, read_run, write_first, write_json
+from synthfm_bench.results.run_directory import new_folder, read_run, write_first
 from synthfm_bench.results.step_record import SCHEMA, StepRecord, results_hash
 from synthfm_bench.results.steps_file import StepsFile
 from synthfm_bench.suite import Suite
 from synthfm_env.errors import InputError, UserFacingError, unknown_name
-from synthfm_env.files import remove_unfinished, write_text
+from synthfm_env.files import remove_unfinished, write_json, write_text
 from synthfm_env.folder_lock import folder_lock
 from synthfm_env.printable import printable
 

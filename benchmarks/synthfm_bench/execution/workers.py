@@ -1,11 +1,8 @@
-"""Worker processes: how they start, which signals they ignore, and that they end with their parent."""
+"""Starts worker processes."""
 
 import multiprocessing
-import os
-import signal
 import time
 from collections.abc import Callable
-from multiprocessing.connection import wait
 from typing import Any
 
 _TRIES = 5
@@ -37,18 +34,3 @@ def start_worker(target: Callable[..., None], *arguments: Any) -> Any:
             failed = error
             time.sleep(_PAUSE_S)
     raise OSError(f"no worker process could be started ({failed})") from failed
-
-
-def leave_signals_to_parent() -> None:
-    """Ignore the signals that end a run: the parent ends its workers itself, after it has written what they played."""
-    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), signal.SIG_IGN)
-
-
-def end_with_parent() -> None:
-    """End this worker when its parent is gone; a killed parent cannot tell it."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        wait([parent.sentinel])
-        os._exit(1)

@@ -12,11 +12,11 @@ from synthfm_bench.execution.run import Finished, about_run, end_of_run, failure
 from synthfm_bench.plan import Plan, make_plan
 from synthfm_bench.report.files import write_tables
 from synthfm_bench.results.episode_result import EpisodeResult
-from synthfm_bench.results.run_directory import new_folder, read_run, write_json
+from synthfm_bench.results.run_directory import new_folder, read_run
 from synthfm_bench.results.step_record import results_hash
 from synthfm_bench.results.steps_file import StepsFile
 from synthfm_bench.suite import Choice, Suite, SyntheticData, parse_suite
-from synthfm_env.files import write_text
+from synthfm_env.files import write_json, write_text
 
 
 def suite_of_person(suite: Suite, alias: str, *, segmenter: str | Choice, practice: bool) -> Suite:

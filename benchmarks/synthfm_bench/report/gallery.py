@@ -1,7 +1,6 @@
 """The best, the median and the worst episode of each segmenter, drawn from a replay."""
 
 import os
-import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -14,7 +13,7 @@ from synthfm_bench.execution.foreign_calls import limit_memory
 from synthfm_bench.execution.probe import BUILDING_S
 from synthfm_bench.execution.replay import ReplayedAnswer, Replayer, answered, data_of, segmenter_of
 from synthfm_bench.execution.trust import files_of_choice, files_of_data
-from synthfm_bench.execution.workers import end_with_parent, leave_signals_to_parent, start_worker, worker_context
+from synthfm_bench.execution.workers import start_worker, worker_context
 from synthfm_bench.players import own_code
 from synthfm_bench.report.slice_svg import Film, draw_film
 from synthfm_bench.results.episode_result import EpisodeResult
@@ -24,6 +23,7 @@ from synthfm_env.errors import InputError, UserFacingError
 from synthfm_env.plugins import described
 from synthfm_env.printable import printable
 from synthfm_env.prompts import Click
+from synthfm_env.worker_process import follow_parent
 
 MOST = 36
 """Episodes that a gallery replays at most."""
@@ -156,8 +156,7 @@ def _draw_elsewhere(suite: Suite, episode: EpisodeResult, clicks: Sequence[Click
 
 def _draw_here(connection: Connection, suite: Suite, episode: EpisodeResult, clicks: Sequence[Click]) -> None:
     """Draw in a worker process: tell the parent of each answer, then send the film."""
-    leave_signals_to_parent()
-    threading.Thread(target=end_with_parent, daemon=True).start()
+    follow_parent()
     os.dup2(2, 1)
     import torch
 

@@ -14,8 +14,8 @@ from synthfm_bench.results.episode_result import EpisodeResult, episodes_of
 from synthfm_bench.results.step_record import StepRecord, read_steps
 from synthfm_bench.suite import Suite, parse_suite
 from synthfm_env.errors import InputError
-from synthfm_env.files import is_unfinished, write_text
-from synthfm_env.folder_lock import LOCK_NAME
+from synthfm_env.files import write_json
+from synthfm_env.folder_lock import is_left_over
 from synthfm_env.printable import printable
 
 _MOST_ABOUT = 64 << 20  # bytes of run.json
@@ -146,16 +146,6 @@ def write_first(folder: Path, about: dict[str, Any]) -> None:
         write_json(folder / "run.json", about)
     except OSError as error:
         raise InputError(f"--out {folder}: cannot be written ({error.strerror}); make room or name another") from None
-
-
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write JSON so that the file is there complete or not at all."""
-    write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
-
-
-def is_left_over(name: str) -> bool:
-    """Tell whether a file is one that a killed process leaves in the folder of a run before the run has begun."""
-    return name == LOCK_NAME or is_unfinished(name)
 
 
 def _numbered(folder: Path) -> Iterator[Path]:

@@ -1,8 +1,7 @@
-"""Synthetic volumes as files: NIfTI pairs in nnU-Net's layout, with a manifest, over processes, resumable."""
+"""Writes synthetic volumes as NIfTI pairs in nnU-Net's layout, with a manifest, over processes, resumable."""
 
 import json
 import multiprocessing
-import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -13,23 +12,16 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from synthfm_bench.execution.workers import end_with_parent, leave_signals_to_parent
-from synthfm_bench.results.run_directory import is_left_over, write_json
 from synthfm_env.errors import InputError, UserFacingError
-from synthfm_env.files import remove_unfinished, write_text
-from synthfm_env.folder_lock import folder_lock
+from synthfm_env.files import remove_unfinished, write_json, write_text
+from synthfm_env.folder_lock import folder_lock, is_left_over
 from synthfm_env.printable import printable
-from synthfm_env.synthesis import (
-    GENERATOR_VERSION,
-    GeneratorRecipe,
-    SynthFM3D,
-    checked_sheet,
-    contact_sheet,
-    load_recipe,
-    preview_volumes,
-)
+from synthfm_env.synthesis.contact_sheets import checked_sheet, contact_sheet, preview_volumes
+from synthfm_env.synthesis.generator import GENERATOR_VERSION, SynthFM3D
+from synthfm_env.synthesis.recipe import GeneratorRecipe, load_recipe
 from synthfm_env.text_files import read_json_table
-from synthfm_env.volumes import save_volume
+from synthfm_env.volumes.nifti import save_volume
+from synthfm_env.worker_process import follow_parent
 
 IMAGES, LABELS, DATASET, MANIFEST = "imagesTr", "labelsTr", "dataset.json", "manifest.jsonl"
 
@@ -37,14 +29,14 @@ _writer: "_Writer | None" = None  # of a worker process
 
 
 @dataclass(frozen=True)
-class Generated:
-    """The result of a call of ``generate``.
+class Exported:
+    """The result of a call of ``export_volumes``.
 
     Attributes:
-        out: the data set's folder, None if only a preview was asked for.
-        written: how many volumes were made by this call.
-        found: how many were there already.
-        preview: the contact sheet, None if none was asked for.
+        out: the data set's folder, None if only a preview was drawn.
+        written: number of volumes that this call wrote.
+        found: number of volumes that an earlier call had written.
+        preview: the contact sheet, None without one.
     """
 
     out: Path | None
@@ -53,7 +45,7 @@ class Generated:
     preview: Path | None
 
 
-def generate(
+def export_volumes(
     out: Path | None,
     count: int,
     shape: Sequence[int],
@@ -62,21 +54,21 @@ def generate(
     workers: int = 1,
     preview: Path | None = None,
     console: Console | None = None,
-) -> Generated:
+) -> Exported:
     """Write ``count`` synthetic volumes, of the seeds ``seed`` to ``seed + count - 1``, and a contact sheet.
 
     ``out`` gets ``imagesTr/CASE_0000.nii.gz``, ``labelsTr/CASE.nii.gz``, ``dataset.json`` (nnU-Net version 2) and
     ``manifest.jsonl``, a line for each volume with its seed, modality, spacing and the names of its structures. The
-    files do not depend on ``workers``. A call that was stopped is taken up by the same call: what the manifest lists
-    and the folder holds is kept.
+    files do not depend on ``workers``. The same call resumes one that was stopped: volumes that the manifest lists and
+    the folder holds are kept.
 
     Args:
         out: the folder to write to; new, empty, or of an earlier call with the same settings; None for a preview only.
-        count: how many volumes.
+        count: number of volumes.
         shape: (D, H, W) of each; (1, H, W) for 2D images.
         recipe: a name from ``list_recipes()`` or a TOML file.
         seed: of the first volume.
-        workers: how many processes.
+        workers: number of processes.
         preview: where to write a contact sheet of the recipe's styles, a PNG.
         console: where a progress bar goes; none is shown without it.
 
@@ -91,16 +83,16 @@ def generate(
     if seed < 0:
         raise InputError(f"generate: seed={seed}, expected 0 or more")
     if out is None and preview is None:
-        raise InputError("generate: neither a folder nor a preview was asked for; name one")
+        raise InputError("generate: neither a folder nor a preview was given; name one")
     if preview is not None:
         checked_sheet(preview)
-    maker = SynthFM3D(shape, recipe)  # finds what is wrong with shape and recipe before anything is written
+    maker = SynthFM3D(shape, recipe)  # refuses a bad shape or recipe before anything is written
     written = found = 0
     if out is not None:
         settings = _settings(maker, seed)
         _make_folders(out)
         with folder_lock(out):
-            done = _take_up(out, settings)
+            done = _resume(out, settings)
             todo = [s for s in range(seed, seed + count) if s not in done]
             found = count - len(todo)
             _write_dataset(out, maker.recipe, settings, len(done))
@@ -108,7 +100,7 @@ def generate(
             _write_dataset(out, maker.recipe, settings, len(done) + written)
     if preview is not None:
         contact_sheet(preview_volumes(maker.shape, maker.recipe, seed), preview)
-    return Generated(out, written, found, preview)
+    return Exported(out, written, found, preview)
 
 
 class _Writer:
@@ -158,7 +150,7 @@ def _make_folders(out: Path) -> None:
         raise InputError(f"generate: {out} cannot be written to ({error.strerror}); name another folder") from error
 
 
-def _take_up(out: Path, settings: dict[str, Any]) -> set[int]:
+def _resume(out: Path, settings: dict[str, Any]) -> set[int]:
     """Remove what a killed call left unfinished, and return the seeds whose volumes are complete."""
     try:
         for folder in (out, out / IMAGES, out / LABELS):
@@ -175,7 +167,7 @@ def _take_up(out: Path, settings: dict[str, Any]) -> set[int]:
 
 
 def _manifest(out: Path, name: str) -> tuple[list[dict[str, Any]], bool]:
-    """Return the rows of the manifest, and whether some of its lines are none: those volumes are made again.
+    """Return the rows of the manifest, and whether it has lines that are no rows; their volumes are made again.
 
     Args:
         out: the data set's folder.
@@ -277,8 +269,7 @@ def _rows(out: Path, maker: SynthFM3D, seeds: list[int], workers: int) -> Iterat
 
 def _start_worker(out: Path, shape: tuple[int, int, int], recipe: dict[str, Any]) -> None:
     global _writer
-    leave_signals_to_parent()
-    threading.Thread(target=end_with_parent, daemon=True).start()
+    follow_parent()
     _writer = _Writer(out, SynthFM3D(shape, load_recipe(recipe)))
 
 

@@ -4,10 +4,9 @@ import json
 import numpy as np
 import pytest
 
-from synthfm_bench import generate as module
-from synthfm_bench.generate import generate
 from synthfm_env.errors import InputError
-from synthfm_env.synthesis import SynthFM3D
+from synthfm_env.synthesis import SynthFM3D, export
+from synthfm_env.synthesis.export import export_volumes
 from synthfm_env.volumes import load_volume
 
 SHAPE = (4, 48, 48)
@@ -23,7 +22,7 @@ def rows(out):
 
 def test_files_hold_the_volumes_of_their_seeds(tmp_path):
     out = tmp_path / "data"
-    done = generate(out, 3, SHAPE, "clear", seed=5)
+    done = export_volumes(out, 3, SHAPE, "clear", seed=5)
     assert (done.written, done.found) == (3, 0)
     assert [row["seed"] for row in rows(out)] == [5, 6, 7]
     for row in rows(out):
@@ -43,30 +42,30 @@ def test_files_hold_the_volumes_of_their_seeds(tmp_path):
 
 def test_a_stopped_call_goes_on_where_it_was(tmp_path):
     out, whole = tmp_path / "part", tmp_path / "whole"
-    generate(whole, 4, SHAPE, "clear")
-    generate(out, 2, SHAPE, "clear")
+    export_volumes(whole, 4, SHAPE, "clear")
+    export_volumes(out, 2, SHAPE, "clear")
     with (out / "manifest.jsonl").open("a") as manifest:
         manifest.write('{"seed": 2, "case')  # the line that was being written
     (out / "labelsTr/synthfm3d-clear-0.nii.gz").unlink()
-    done = generate(out, 4, SHAPE, "clear")
+    done = export_volumes(out, 4, SHAPE, "clear")
     assert (done.written, done.found) == (3, 1)
     assert sorted(row["seed"] for row in rows(out)) == [0, 1, 2, 3]
     left, right = files(out), files(whole)
     del left["manifest.jsonl"], right["manifest.jsonl"]
     assert left == right
-    assert generate(out, 4, SHAPE, "clear").written == 0
+    assert export_volumes(out, 4, SHAPE, "clear").written == 0
 
 
 @pytest.mark.slow
 def test_files_do_not_depend_on_the_number_of_workers(tmp_path):
-    generate(tmp_path / "one", 5, SHAPE, "any")
-    generate(tmp_path / "two", 5, SHAPE, "any", workers=2)
+    export_volumes(tmp_path / "one", 5, SHAPE, "any")
+    export_volumes(tmp_path / "two", 5, SHAPE, "any", workers=2)
     assert files(tmp_path / "one") == files(tmp_path / "two")
 
 
 def test_a_full_disk_ends_clearly_and_keeps_what_is_whole(tmp_path, monkeypatch):
     out = tmp_path / "data"
-    save, count = module.save_volume, []
+    save, count = export.save_volume, []
 
     def full(volume, image, label):
         count.append(1)
@@ -74,12 +73,12 @@ def test_a_full_disk_ends_clearly_and_keeps_what_is_whole(tmp_path, monkeypatch)
             raise InputError(f"{image}: cannot be written ({errno.errorcode[errno.ENOSPC]})")
         save(volume, image, label)
 
-    monkeypatch.setattr(module, "save_volume", full)
+    monkeypatch.setattr(export, "save_volume", full)
     with pytest.raises(InputError, match=r"stopped after 2 of 4 volumes.*ENOSPC.*same command again"):
-        generate(out, 4, SHAPE, "clear")
+        export_volumes(out, 4, SHAPE, "clear")
     assert len(rows(out)) == 2
     monkeypatch.undo()
-    assert generate(out, 4, SHAPE, "clear").written == 2
+    assert export_volumes(out, 4, SHAPE, "clear").written == 2
 
 
 @pytest.mark.parametrize(
@@ -96,26 +95,26 @@ def test_a_full_disk_ends_clearly_and_keeps_what_is_whole(tmp_path, monkeypatch)
 def test_bad_values_are_found_before_anything_is_written(tmp_path, change, words):
     call = {"out": tmp_path / "data", "count": 1, "shape": SHAPE, "recipe": "clear", **change}
     with pytest.raises(InputError, match=words):
-        generate(**call)
+        export_volumes(**call)
     assert not list(tmp_path.iterdir())
 
 
 def test_other_settings_and_other_files_are_not_mixed(tmp_path):
     out = tmp_path / "data"
-    generate(out, 1, SHAPE, "clear")
+    export_volumes(out, 1, SHAPE, "clear")
     with pytest.raises(InputError, match=r"first seed 0, not 3"):
-        generate(out, 1, SHAPE, "clear", seed=3)
+        export_volumes(out, 1, SHAPE, "clear", seed=3)
     with pytest.raises(InputError, match=r"recipe name 'clear', not 'ct'"):
-        generate(out, 1, SHAPE, "ct")
+        export_volumes(out, 1, SHAPE, "ct")
     (tmp_path / "photo.jpg").touch()
     with pytest.raises(InputError, match="holds other files"):
-        generate(tmp_path, 1, SHAPE, "clear")
+        export_volumes(tmp_path, 1, SHAPE, "clear")
 
 
 def test_a_preview_needs_no_folder(tmp_path):
     pytest.importorskip("matplotlib", reason="the preview is drawn with matplotlib")
     sheet = tmp_path / "sheet.png"
-    done = generate(None, 0, (1, 48, 48), "clear", preview=sheet)
+    done = export_volumes(None, 0, (1, 48, 48), "clear", preview=sheet)
     assert done.preview == sheet
     assert sheet.stat().st_size > 1000
 
@@ -124,5 +123,5 @@ def test_a_preview_that_cannot_be_drawn_is_refused_before_any_volume(tmp_path):
     pytest.importorskip("matplotlib", reason="the preview is drawn with matplotlib")
     for name, words in (("sheet.gif", ".png"), ("nowhere/sheet.png", "there is no folder")):
         with pytest.raises(InputError, match=words):
-            generate(tmp_path / "data", 1, SHAPE, "clear", preview=tmp_path / name)
+            export_volumes(tmp_path / "data", 1, SHAPE, "clear", preview=tmp_path / name)
         assert not list(tmp_path.iterdir())
