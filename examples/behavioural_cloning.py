@@ -15,7 +15,7 @@ from torch import Tensor
 
 from synthfm_agents.base import clicks_in
 from synthfm_agents.candidates.network import CandidateNet
-from synthfm_env.candidates import FEATURES, Scene, oracle_candidates
+from synthfm_env.candidates import FEATURES, PromptState, oracle_candidates
 
 K = 8  # candidates
 
@@ -31,8 +31,8 @@ def states(name: str) -> tuple[Tensor, Tensor, Tensor]:
         for action in episode.actions:
             z, y, x = observation["spacing"].tolist()
             clicks = clicks_in(observation)
-            scene = Scene(observation["image"], observation["mask"] > 0, clicks, (z, y, x), truth=env.truth)
-            proposed = oracle_candidates(scene, K)
+            state = PromptState(observation["image"], observation["mask"] > 0, clicks, (z, y, x), truth=env.truth)
+            proposed = oracle_candidates(state, K)
             there = len(proposed.clicks)
             row = np.zeros((K, len(FEATURES)), np.float32)
             row[:there] = proposed.features

@@ -10,7 +10,7 @@ from gymnasium.utils.env_checker import check_env, data_equivalence
 
 from synthfm_agents import make_clicker
 from synthfm_env import Click, InputError, VolumeEnv
-from synthfm_env.candidates import FEATURES, Scene, blind_candidates, oracle_candidates
+from synthfm_env.candidates import FEATURES, PromptState, blind_candidates, oracle_candidates
 from synthfm_env.envs.wrappers import CandidateClicks, ErrorMap, SliceLockedAction, VectorCandidateClicks
 
 every_id = pytest.mark.parametrize("env_id", IDS)
@@ -26,7 +26,7 @@ def two_errors():
     mask = np.zeros_like(truth)
     mask[3:9, 5:15, 5:25] = True
     image = np.where(truth, 180, 60).astype(np.uint8)
-    return Scene(image, mask, (Click((5, 9, 9)),), SPACING, truth=truth)
+    return PromptState(image, mask, (Click((5, 9, 9)),), SPACING, truth=truth)
 
 
 def feature(candidates, name):
@@ -34,24 +34,24 @@ def feature(candidates, name):
 
 
 def test_oracle_candidates_are_errors_with_the_right_sign():
-    scene = two_errors()
-    found = oracle_candidates(scene, 8)
+    state = two_errors()
+    found = oracle_candidates(state, 8)
     assert 4 < len(found.clicks) <= 8
     assert len({click.zyx for click in found.clicks}) == len(found.clicks)
     for click in found.clicks:
-        assert scene.truth[click.zyx] == click.positive
-        assert scene.mask[click.zyx] != click.positive
+        assert state.truth[click.zyx] == click.positive
+        assert state.mask[click.zyx] != click.positive
 
 
 @pytest.mark.parametrize(("rule", "place"), [("synthfm-mm-v1", 0), ("ritm-3d-v1", None)])
 def test_the_rules_clicks_are_among_the_oracles_candidates(rule, place):
-    scene = two_errors()
+    state = two_errors()
     clicker = make_clicker(rule)
     clicker.reset(0)
-    rows = np.array([[*scene.clicks[0].zyx, 1]])
-    observation = {"image": scene.image, "mask": scene.mask, "clicks": rows, "spacing": np.array(SPACING)}
-    expected = tuple(clicker.act(observation, {"truth": scene.truth})[:3].tolist())
-    clicks = [click.zyx for click in oracle_candidates(scene, 8).clicks]
+    rows = np.array([[*state.clicks[0].zyx, 1]])
+    observation = {"image": state.image, "mask": state.mask, "clicks": rows, "spacing": np.array(SPACING)}
+    expected = tuple(clicker.act(observation, {"truth": state.truth})[:3].tolist())
+    clicks = [click.zyx for click in oracle_candidates(state, 8).clicks]
     assert expected in clicks[:2]
     assert place is None or clicks[place] == expected
 
@@ -62,41 +62,41 @@ def test_each_error_is_proposed_before_any_twice():
 
 
 def test_no_error_no_candidate():
-    scene = two_errors()
-    perfect = Scene(scene.image, scene.truth, scene.clicks, SPACING, truth=scene.truth)
+    state = two_errors()
+    perfect = PromptState(state.image, state.truth, state.clicks, SPACING, truth=state.truth)
     assert oracle_candidates(perfect, 3).clicks == ()
 
 
 def test_features_measure_what_they_are_named_after():
-    scene = two_errors()
-    found = oracle_candidates(scene, 8)
+    state = two_errors()
+    found = oracle_candidates(state, 8)
     one = next(i for i, click in enumerate(found.clicks) if click.positive)
     zyx = found.clicks[one].zyx
     assert feature(found, "sign")[one] == 1
     assert feature(found, "depth_mm")[one] == pytest.approx(np.log1p(3.0)), "six voxels wide: three deep"
     assert feature(found, "region_volume")[one] == pytest.approx(np.log10(1 + 4 * 6 * 6 * 2))
     distance = np.linalg.norm(np.subtract(zyx, (5, 9, 9)) * SPACING)
-    assert feature(found, "from_positive")[one] == pytest.approx(distance / scene.radius, rel=1e-5)
+    assert feature(found, "from_positive")[one] == pytest.approx(distance / state.radius, rel=1e-5)
     assert feature(found, "from_negative")[one] == 4, "no negative click yet"
     assert feature(found, "grey_from_positive")[one] == pytest.approx(0)
     assert feature(found, "score")[one] == pytest.approx(2 * 600 / (1200 + 744))
 
 
 def test_blind_candidates_do_not_depend_on_the_truth():
-    scene = two_errors()
-    blind = Scene(scene.image, scene.mask, scene.clicks, SPACING)
-    first, second = blind_candidates(scene, 8), blind_candidates(blind, 8)
+    state = two_errors()
+    blind = PromptState(state.image, state.mask, state.clicks, SPACING)
+    first, second = blind_candidates(state, 8), blind_candidates(blind, 8)
     assert first.clicks == second.clicks
     assert len(first.clicks) == 8
     assert {click.positive for click in first.clicks} == {True, False}
 
 
 def test_the_least_certain_voxel_is_proposed_with_both_signs():
-    scene = two_errors()
-    logits = np.where(scene.mask, 4.0, -4.0).astype(np.float32)
+    state = two_errors()
+    logits = np.where(state.mask, 4.0, -4.0).astype(np.float32)
     logits[6, 30, 30] = 0.1  # beyond the mask's surroundings
     logits[6, 10, 20] = 0.2
-    found = blind_candidates(Scene(scene.image, scene.mask, scene.clicks, SPACING, logits=logits), 6)
+    found = blind_candidates(PromptState(state.image, state.mask, state.clicks, SPACING, logits=logits), 6)
     assert {Click((6, 10, 20)), Click((6, 10, 20), positive=False)} <= set(found.clicks)
 
 

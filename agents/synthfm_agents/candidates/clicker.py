@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from synthfm_agents.base import Clicker, Observation, clicks_in, middle_of
 from synthfm_agents.shadow_session import ShadowSession
-from synthfm_env.candidates import Candidates, Scene, blind_candidates, oracle_candidates
+from synthfm_env.candidates import Candidates, PromptState, blind_candidates, oracle_candidates
 from synthfm_env.envs.actions import click_action, stop_action
 from synthfm_env.errors import InputError
 from synthfm_env.prompts import Click
@@ -86,7 +86,7 @@ class BlindPPO(CandidateClicker):
             return click_action(Click(middle_of(observation)))
         self._own.follow(observation)
         logits = self._own.prediction.logits if self._own.prediction is not None else None
-        return self.choose(blind_candidates(_scene(observation, clicks, logits, None), CANDIDATES))
+        return self.choose(blind_candidates(_state(observation, clicks, logits, None), CANDIDATES))
 
 
 class OraclePPO(CandidateClicker):
@@ -108,8 +108,8 @@ class OraclePPO(CandidateClicker):
 
     def act(self, observation: Observation, info: Mapping[str, Any]) -> NDArray[np.int64]:
         """Return the click of the best candidate, or stop."""
-        scene = _scene(observation, clicks_in(observation), None, self.truth(info))
-        return self.choose(oracle_candidates(scene, CANDIDATES))
+        state = _state(observation, clicks_in(observation), None, self.truth(info))
+        return self.choose(oracle_candidates(state, CANDIDATES))
 
 
 class OracleImitation(OraclePPO):
@@ -129,15 +129,15 @@ class OracleImitation(OraclePPO):
     weights: ClassVar[str] = "oracle-bc-v1.safetensors"
 
 
-def _scene(
+def _state(
     observation: Observation,
     clicks: tuple[Click, ...],
     logits: NDArray[np.float32] | None,
     truth: NDArray[np.bool_] | None,
-) -> Scene:
+) -> PromptState:
     z, y, x = (float(size) for size in observation["spacing"])
     left = float((observation["clicks"][:, 0] < 0).mean())
-    return Scene(observation["image"], observation["mask"] != 0, clicks, (z, y, x), logits, left, truth)
+    return PromptState(observation["image"], observation["mask"] != 0, clicks, (z, y, x), logits, left, truth)
 
 
 @cache

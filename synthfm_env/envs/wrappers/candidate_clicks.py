@@ -8,7 +8,7 @@ from gymnasium import spaces
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
-from synthfm_env.candidates import FEATURES, LIMIT, Candidates, Scene, blind_candidates, oracle_candidates
+from synthfm_env.candidates import FEATURES, LIMIT, Candidates, PromptState, blind_candidates, oracle_candidates
 from synthfm_env.envs.actions import click_action, stop_action
 from synthfm_env.envs.prompt_env import PromptEnv
 from synthfm_env.envs.vector_env import PromptVectorEnv
@@ -196,7 +196,7 @@ class Proposer:
         clicks = tuple(Click((z, y, x), bool(sign)) for z, y, x, sign in rows.tolist() if z >= 0)
         mask = observation["mask"].view(bool)
         z, y, x = (float(mm) for mm in observation["spacing"])
-        scene = Scene(
+        state = PromptState(
             observation["image"],
             mask,
             clicks,
@@ -206,8 +206,8 @@ class Proposer:
             env.truth if self._oracle else None,
         )
         if self._oracle:
-            return oracle_candidates(scene, self._k)
-        found = blind_candidates(scene, self._k)
+            return oracle_candidates(state, self._k)
+        found = blind_candidates(state, self._k)
         if found.clicks:
             return found
         middle = Click((mask.shape[0] // 2, mask.shape[1] // 2, mask.shape[2] // 2))
