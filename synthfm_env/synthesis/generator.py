@@ -114,12 +114,12 @@ class SynthFM3D:
         dz = ratio ** rng.uniform(0.3, 1.0)
         canvas = Canvas(shape, dz, min(shape[1:]) * log_uniform(rng, *recipe.warp), generator)
         palette = TissueIntensities.draw(rng, style, recipe.contrast)
-        scene = Placement(canvas, palette, recipe, _frame(rng, recipe.oblique), rng)
+        placement = Placement(canvas, palette, recipe, _frame(rng, recipe.oblique), rng)
         seen, probe = field_of_view(style, shape[1], shape[2], rng)
         seen = None if seen is None else seen.to(self.device)
-        boundary = self._boundary_image(scene) if recipe.canvas == "synthfm" else None
+        boundary = self._boundary_image(placement) if recipe.canvas == "synthfm" else None
         if boundary is None:
-            label, structures = self._anatomy(scene, seen)
+            label, structures = self._anatomy(placement, seen)
             tissue = _textured(canvas, rng)
         else:
             tissue = boundary.image
@@ -155,24 +155,24 @@ class SynthFM3D:
             | ({} if boundary is None else {"canvas": boundary.metadata}),
         )
 
-    def _boundary_image(self, scene: Placement) -> BoundaryImage | None:
+    def _boundary_image(self, placement: Placement) -> BoundaryImage | None:
         """Draw a boundary-aware image as often as the recipe's clusters are; None leaves the image to the shapes."""
-        recipe, rng = self.recipe, scene.rng
+        recipe, rng = self.recipe, placement.rng
         if rng.random() >= recipe.clusters:
             return None
-        return draw_boundary_image(self.shape, recipe.cluster_count, rng, scene.canvas.generator)
+        return draw_boundary_image(self.shape, recipe.cluster_count, rng, placement.canvas.generator)
 
     def _style(self, rng: Rng) -> Style:
         names = sorted(self.recipe.styles)
         weights = np.array([self.recipe.styles[s] for s in names], float)
         return names[int(rng.choice(len(names), p=weights / weights.sum()))]
 
-    def _anatomy(self, scene: Placement, seen: Tensor | None) -> tuple[NDArray[np.int16], dict[int, str]]:
+    def _anatomy(self, placement: Placement, seen: Tensor | None) -> tuple[NDArray[np.int16], dict[int, str]]:
         """Draw everything, and go on while fewer structures than asked for are left."""
-        recipe, rng, canvas, palette = self.recipe, scene.rng, scene.canvas, scene.palette
+        recipe, rng, canvas, palette = self.recipe, placement.rng, placement.canvas, placement.palette
         phantom = recipe.background == "phantom"
         has_body = rng.random() < recipe.body and palette.style != "US"
-        body = draw_phantom(scene) if phantom else draw_body(scene) if has_body else None
+        body = draw_phantom(placement) if phantom else draw_body(placement) if has_body else None
         black = phantom and body is None
         base, grain = (0.0, 0.0) if black else (palette.base, palette.amplitude(rng))
         regions: dict[int, str] = {}
@@ -185,31 +185,31 @@ class SynthFM3D:
         count = int(rng.integers(low, high + 1))
         in_front = rng.random() < 0.25
         if body is not None and in_front:
-            body.cover(scene, layers=True)
+            body.cover(placement, layers=True)
         if recipe.shapes:
-            populate(scene, recipe, max(low, count - 4) if regions else count)
+            populate(placement, recipe, max(low, count - 4) if regions else count)
         for tries in range(_TOP_UPS + 1):
             if body is not None:
-                body.cover(scene, layers=not in_front)
+                body.cover(placement, layers=not in_front)
             if seen is not None:
                 canvas.label.mul_(seen)
-            kinds = {**scene.kinds, **regions}
+            kinds = {**placement.kinds, **regions}
             label, structures = relabel_components(canvas.label.cpu().numpy(), kinds, high, recipe.smallest)
-            label, structures = self._visible(scene, label, structures)
+            label, structures = self._visible(placement, label, structures)
             if len(structures) >= low:
                 break
             if recipe.shapes:
-                top_up(scene, recipe, len(scene.seen) + 2 * (low - len(structures)))
+                top_up(placement, recipe, len(placement.seen) + 2 * (low - len(structures)))
             else:
                 regions = draw_clusters(canvas, palette, recipe, rng, fineness=1.5 ** (tries + 1))
         return label, structures
 
     def _visible(
-        self, scene: Placement, label: NDArray[np.int16], structures: dict[int, str]
+        self, placement: Placement, label: NDArray[np.int16], structures: dict[int, str]
     ) -> tuple[NDArray[np.int16], dict[int, str]]:
-        canvas, lag = scene.canvas, max(2, round(scene.size / 64))
+        canvas, lag = placement.canvas, max(2, round(placement.size / 64))
         mean, texture = canvas.mean.cpu().numpy(), canvas.texture.cpu().numpy()
-        contrast = border_contrast(label, mean, texture, lag, scene.palette.style)
+        contrast = border_contrast(label, mean, texture, lag, placement.palette.style)
         dropped = contrast < self.recipe.visible
         return without(label, structures, dropped) if dropped[1:].any() else (label, structures)
 

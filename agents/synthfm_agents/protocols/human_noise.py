@@ -49,20 +49,20 @@ class HumanNoise(ClickProtocol):
         self._jitter = float(jitter_mm)
         self._wrong_sign = float(wrong_sign)
 
-    def choose(self, scene: ClickContext) -> Click | None:
+    def choose(self, context: ClickContext) -> Click | None:
         """Return the click that a person makes of RITM's."""
-        meant = deeper_of(deepest(scene.missed, scene.clicked), deepest(scene.false, scene.clicked))
+        meant = deeper_of(deepest(context.missed, context.clicked), deepest(context.false, context.clicked))
         if meant is None:
             return None
-        aimed = self._aimed(meant, scene)
+        aimed = self._aimed(meant, context)
         slips = bool(self.rng.random() < self._wrong_sign)
         return Click(aimed, meant.positive != slips)
 
-    def _aimed(self, meant: Click, scene: ClickContext) -> tuple[int, int, int]:
+    def _aimed(self, meant: Click, context: ClickContext) -> tuple[int, int, int]:
         """Return the voxel that the hand hits."""
-        error = scene.missed if meant.positive else scene.false
+        error = context.missed if meant.positive else context.false
         for _ in range(_TRIES):
-            moved = np.rint(self.rng.normal(0.0, self._jitter, 3) / scene.spacing).astype(int)
+            moved = np.rint(self.rng.normal(0.0, self._jitter, 3) / context.spacing).astype(int)
             z, y, x = np.clip(np.add(meant.zyx, moved), 0, np.subtract(error.shape, 1)).tolist()
             if error[z, y, x]:
                 return z, y, x

@@ -152,7 +152,7 @@ def _replayed(
             episode.stop(Thought())
         else:
             click = Click(step.point_zyx, bool(step.label))
-            scene = ClickContext(
+            context = ClickContext(
                 episode.truth,
                 episode.mask,
                 episode.truth & ~episode.mask,
@@ -160,7 +160,7 @@ def _replayed(
                 tuple(clicks),
                 episode.spacing,
             )
-            pairs += _pairs(recorded.clicker, step.step, click, scene, rules)
+            pairs += _pairs(recorded.clicker, step.step, click, context, rules)
             episode.click(click, Thought())
             clicks.append(click)
         if episode.ended:
@@ -169,15 +169,15 @@ def _replayed(
 
 
 def _pairs(
-    person: str, step: int, click: Click, scene: ClickContext, rules: dict[str, ClickProtocol]
+    person: str, step: int, click: Click, context: ClickContext, rules: dict[str, ClickProtocol]
 ) -> Iterator[Pair]:
-    slipped = bool(scene.truth[click.zyx]) != click.positive
+    slipped = bool(context.truth[click.zyx]) != click.positive
     for name, rule in rules.items():
         rule.reset(step)
-        other = rule.choose(scene)
+        other = rule.choose(context)
         if other is None:
             continue
-        z, y, x = (np.subtract(click.zyx, other.zyx) * scene.spacing).tolist()
+        z, y, x = (np.subtract(click.zyx, other.zyx) * context.spacing).tolist()
         yield Pair(person, name, step, (z, y, x), click.positive == other.positive, slipped)
 
 

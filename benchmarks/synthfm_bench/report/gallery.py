@@ -115,8 +115,8 @@ def _draw(
             film = _draw_elsewhere(suite, episode, clicks)
         else:
             replayer = replayers.setdefault(run_id, Replayer(suite))
-            scene, answers = replayer.replay(episode)
-            film = draw_film(scene, clicks, answers)
+            case, answers = replayer.replay(episode)
+            film = draw_film(case, clicks, answers)
     except Exception as error:  # the report is worth more than a picture
         text = str(error) if isinstance(error, InputError | UserFacingError) else described(error)
         return None, f"{failed}Not drawn, since it could not be replayed here: {printable(text)}"
@@ -169,8 +169,8 @@ def _draw_here(connection: Connection, suite: Suite, episode: EpisodeResult, cli
             yield answer
 
     try:
-        scene, answers = Replayer(suite).replay(episode)
-        connection.send(("drawn", draw_film(scene, clicks, told(answers))))
+        case, answers = Replayer(suite).replay(episode)
+        connection.send(("drawn", draw_film(case, clicks, told(answers))))
     except BaseException as error:
         connection.send(("failed", str(error) if isinstance(error, InputError) else described(error)))
 

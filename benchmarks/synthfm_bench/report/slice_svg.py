@@ -80,7 +80,7 @@ class _Plane:
         return (column - self.columns.start + 0.5) * self.scale[1], (row - self.rows.start + 0.5) * self.scale[0]
 
 
-def draw_film(scene: ReplayedCase, clicks: Sequence[Click], answers: Iterable[ReplayedAnswer]) -> Film:
+def draw_film(case: ReplayedCase, clicks: Sequence[Click], answers: Iterable[ReplayedAnswer]) -> Film:
     """Draw the three planes in which the structure is largest; of a 2D image or a few slices, only the first.
 
     Planes are cut to the surroundings of the structure and the clicks. The truth is outlined in blue, the mask after
@@ -88,11 +88,11 @@ def draw_film(scene: ReplayedCase, clicks: Sequence[Click], answers: Iterable[Re
     if it is in another slice.
 
     Args:
-        scene: what the episode is played on.
+        case: what the episode is played on.
         clicks: all that will be answered.
         answers: taken one by one, so that one mask is held at a time.
     """
-    planes = [_plane(scene, axis, clicks) for axis in ((0,) if scene.image.shape[0] == 1 else (0, 1, 2))]
+    planes = [_plane(case, axis, clicks) for axis in ((0,) if case.image.shape[0] == 1 else (0, 1, 2))]
     planes = planes[:1] + [plane for plane in planes[1:] if plane.height >= _LEAST_HEIGHT]
     layers: list[list[str]] = [[] for _ in planes]
     marks: list[list[str]] = [[] for _ in planes]
@@ -105,21 +105,21 @@ def draw_film(scene: ReplayedCase, clicks: Sequence[Click], answers: Iterable[Re
         signs.append("+" if answer.click.positive else "-")
         same = same and answer.same
     drawn = tuple(
-        _svg(scene, plane, "".join(layer), "".join(mark))
+        _svg(case, plane, "".join(layer), "".join(mark))
         for plane, layer, mark in zip(planes, layers, marks, strict=True)
     )
     return Film(drawn, tuple(dices), tuple(signs), same)
 
 
-def _plane(scene: ReplayedCase, axis: int, clicks: Sequence[Click]) -> _Plane:
-    index = int(scene.truth.sum(axis=_rows_and_columns((0, 1, 2), axis)).argmax())
-    flipped = axis > 0 or scene.anterior_up
-    truth = scene.truth.any(axis=axis)
+def _plane(case: ReplayedCase, axis: int, clicks: Sequence[Click]) -> _Plane:
+    index = int(case.truth.sum(axis=_rows_and_columns((0, 1, 2), axis)).argmax())
+    flipped = axis > 0 or case.anterior_up
+    truth = case.truth.any(axis=axis)
     points = [_rows_and_columns(click.zyx, axis) for click in clicks] + np.argwhere(truth).tolist()
     places = np.array(points).reshape(-1, 2)
     if flipped:
         places[:, 0] = truth.shape[0] - 1 - places[:, 0]
-    steps = _rows_and_columns(scene.spacing, axis)
+    steps = _rows_and_columns(case.spacing, axis)
     rows, columns = _windows(places, truth.shape, steps)
     unit = SIDE / max((rows.stop - rows.start) * steps[0], (columns.stop - columns.start) * steps[1])
     radius = _RADIUS if axis == 0 else _RADIUS * 1.6  # the planes below the first are shown at half its width
@@ -150,17 +150,17 @@ def _rows_and_columns(values: Sequence[_T], axis: int) -> tuple[_T, _T]:
     return rows, columns
 
 
-def _svg(scene: ReplayedCase, plane: _Plane, layers: str, marks: str) -> str:
-    grey = plane.cut(scene.image)
+def _svg(case: ReplayedCase, plane: _Plane, layers: str, marks: str) -> str:
+    grey = plane.cut(case.image)
     height, width = (n * scale for n, scale in zip(grey.shape, plane.scale, strict=True))
     name = "zyx"[plane.axis]
     size = 1.5 * plane.radius
     text = f'<text class="slice" x="4" y="{height - 5:.1f}" font-size="{size:.0f}">{name} {plane.index}</text>'
-    label = "" if scene.image.shape[0] == 1 else text
+    label = "" if case.image.shape[0] == 1 else text
     return (
         f'<svg viewBox="0 0 {width:.1f} {height:.1f}" role="img" aria-label="slice {name} {plane.index}">'
         f'<image width="{width:.1f}" height="{height:.1f}" preserveAspectRatio="none" href="{_data_url(grey)}"/>'
-        f"{_outline(plane, scene.truth, 'truth')}{layers}{marks}"
+        f"{_outline(plane, case.truth, 'truth')}{layers}{marks}"
         f"{label}</svg>"
     )
 

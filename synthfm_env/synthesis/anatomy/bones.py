@@ -10,21 +10,21 @@ from synthfm_env.synthesis.anatomy.shapes import Array, Block, Tube, log_uniform
 _MOST_VERTEBRAE = 12
 
 
-def spine(scene: Placement) -> None:
+def spine(placement: Placement) -> None:
     """Draw vertebrae with discs, processes, canal and cord, along the body and gently curved."""
-    rng, extent, palette = scene.rng, scene.extent, scene.palette
-    r = scene.size * log_uniform(rng, 0.05, 0.22)
+    rng, extent, palette = placement.rng, placement.extent, placement.palette
+    r = placement.size * log_uniform(rng, 0.05, 0.22)
     pitch = r * rng.uniform(1.1, 1.9)
     half = pitch * (1 - rng.uniform(0.12, 0.3)) / 2
     face = rng.normal(0, 0.3) + (math.pi if rng.random() < 0.5 else 0.0)
     back = np.array([0, math.cos(face), math.sin(face)])
     side = np.array([0, -math.sin(face), math.cos(face)])
     base = np.array([0, *(extent[1:] * rng.uniform(0.3, 0.7, 2))])
-    bow, phase = rng.normal(0, 0.1, 2) * scene.size, rng.uniform(0, 2 * math.pi)
+    bow, phase = rng.normal(0, 0.1, 2) * placement.size, rng.uniform(0, 2 * math.pi)
     frame = np.stack([np.array([1.0, 0, 0]), back, side], 1)
 
     def at(z: float) -> Array:
-        arc = math.sin(z / max(extent[0], scene.size) * math.pi + phase)
+        arc = math.sin(z / max(extent[0], placement.size) * math.pi + phase)
         return np.asarray(base + np.array([z, 0, 0]) + back * bow[0] * arc + side * bow[1] * arc)
 
     compact, marrow, cartilage = palette.bone(rng), palette.any(rng), palette.soft(rng)
@@ -35,24 +35,24 @@ def spine(scene: Placement) -> None:
     span = np.linspace(-pitch, extent[0] + pitch, 7)
     # The discs are what the vertebrae leave of one column.
     column = np.stack([at(z) for z in span])
-    disc = scene.name("disc") if rng.random() < 0.3 else None
-    _along(scene, column, 0.85 * r, cartilage, disc, texture)
+    disc = placement.name("disc") if rng.random() < 0.3 else None
+    _along(placement, column, 0.85 * r, cartilage, disc, texture)
     for z in low + pitch * np.arange(count):
         body = Block(np.array([half, r * 0.75, r]), frame, edge, waist)
-        _vertebra(scene, at(z), frame, r, canal, (compact, marrow), texture, body)
+        _vertebra(placement, at(z), frame, r, canal, (compact, marrow), texture, body)
     line = column + back * (0.75 * r + canal)
     fluid = palette.fluid(rng) if rng.random() < 0.6 else palette.soft(rng)
-    _along(scene, line, 0.95 * canal, fluid, 0, texture)
-    _along(scene, line, canal * rng.uniform(0.5, 0.7), palette.soft(rng), scene.name("cord"), texture)
+    _along(placement, line, 0.95 * canal, fluid, 0, texture)
+    _along(placement, line, canal * rng.uniform(0.5, 0.7), palette.soft(rng), placement.name("cord"), texture)
 
 
-def _along(scene: Placement, line: Array, radius: float, level: float, label: int | None, texture: float) -> None:
+def _along(placement: Placement, line: Array, radius: float, level: float, label: int | None, texture: float) -> None:
     middle = line.mean(0)
-    scene.paint(Tube.along(line - middle, (radius, radius)), middle, level, label, texture=texture, width=1.2)
+    placement.paint(Tube.along(line - middle, (radius, radius)), middle, level, label, texture=texture, width=1.2)
 
 
 def _vertebra(
-    scene: Placement,
+    placement: Placement,
     centre: Array,
     frame: Array,
     r: float,
@@ -63,42 +63,42 @@ def _vertebra(
 ) -> None:
     compact, marrow = levels
     back, side = frame[:, 1], frame[:, 2]
-    label, arch = scene.name("vertebra"), back * (0.75 * r + canal)
+    label, arch = placement.name("vertebra"), back * (0.75 * r + canal)
     down = np.array([0.3 * r, 0, 0])
     tips = [(back * canal, back * 1.5 * r - down), *((side * s * canal, side * s * 1.5 * r) for s in (-1, 1))]
     angle = np.arange(10)[:, None] * (2 * math.pi / 10)
     ring = Tube(arch + canal * (np.cos(angle) * back + np.sin(angle) * side), np.full(10, 0.3 * r))
     arms = [ring, *(Tube.along(arch + np.stack(tip), (0.22 * r, 0.13 * r)) for tip in tips)]
     posterior = Tube(np.concatenate([a.path for a in arms]), np.concatenate([a.radii for a in arms]))
-    scene.paint(posterior, centre, compact, label, texture=texture, width=1.2)
-    found = scene.find(body, centre)
+    placement.paint(posterior, centre, compact, label, texture=texture, width=1.2)
+    found = placement.find(body, centre)
     if found:
-        scene.stamp(found, compact, label, texture=texture, width=1.2)
-        scene.stamp(found, marrow, label, texture=texture, width=1.5, inset=max(1.0, 0.1 * r))
+        placement.stamp(found, compact, label, texture=texture, width=1.2)
+        placement.stamp(found, marrow, label, texture=texture, width=1.5, inset=max(1.0, 0.1 * r))
 
 
-def long_bone(scene: Placement) -> None:
+def long_bone(placement: Placement) -> None:
     """Draw a shaft: a compact ring around marrow, one structure."""
-    rng, length = scene.rng, scene.span[0]
-    radius = scene.size * log_uniform(rng, 0.03, 0.12)
-    centre = scene.place(radius, 0.15)
-    tilt, bow = rng.normal(0, 0.3, 2) * length, rng.normal(0, 0.1, 2) * scene.size
+    rng, length = placement.rng, placement.span[0]
+    radius = placement.size * log_uniform(rng, 0.03, 0.12)
+    centre = placement.place(radius, 0.15)
+    tilt, bow = rng.normal(0, 0.3, 2) * length, rng.normal(0, 0.1, 2) * placement.size
     control = np.stack([[-0.7 * length, *-tilt], [0, *bow], [0.7 * length, *tilt]])
-    shaft, label = Tube.along(control, (radius, radius * rng.uniform(0.7, 1.4))), scene.name("bone")
-    scene.paint(shaft, centre, scene.palette.bone(rng), label, width=1.2)
-    scene.paint(shaft.scaled(rng.uniform(0.4, 0.8)), centre, scene.palette.fat(rng), label, width=1.5)
+    shaft, label = Tube.along(control, (radius, radius * rng.uniform(0.7, 1.4))), placement.name("bone")
+    placement.paint(shaft, centre, placement.palette.bone(rng), label, width=1.2)
+    placement.paint(shaft.scaled(rng.uniform(0.4, 0.8)), centre, placement.palette.fat(rng), label, width=1.5)
 
 
-def ribs(scene: Placement) -> None:
+def ribs(placement: Placement) -> None:
     """Draw curved thin bones around the middle, each a structure."""
-    rng, extent = scene.rng, scene.extent
+    rng, extent = placement.rng, placement.extent
     middle = extent * rng.uniform(0.4, 0.6, 3)
-    big = scene.span[1:] * rng.uniform(0.32, 0.46, 2)
-    radius = scene.size * rng.uniform(0.012, 0.025)
-    compact, drop = scene.palette.bone(rng), scene.size * rng.uniform(0.1, 0.5)
+    big = placement.span[1:] * rng.uniform(0.32, 0.46, 2)
+    radius = placement.size * rng.uniform(0.012, 0.025)
+    compact, drop = placement.palette.bone(rng), placement.size * rng.uniform(0.1, 0.5)
     for k in range(int(rng.integers(3, 8))):
         start, span = rng.uniform(0, 2 * math.pi), rng.uniform(0.6, 1.6)
         angle = np.linspace(start, start + span, 4)
         z = rng.uniform(0, extent[0]) + drop * np.linspace(-0.5, 0.5, 4) * (-1) ** k
         control = np.stack([z - middle[0], big[0] * np.sin(angle), big[1] * np.cos(angle)], 1)
-        scene.paint(Tube.along(control, (radius, radius)), middle, compact, scene.name("rib"), width=1.0)
+        placement.paint(Tube.along(control, (radius, radius)), middle, compact, placement.name("rib"), width=1.0)

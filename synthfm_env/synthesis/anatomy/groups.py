@@ -34,24 +34,24 @@ _FITTING: dict[Style, dict[Group, float]] = {
 }
 
 
-def populate(scene: Placement, recipe: GeneratorRecipe, count: int) -> None:
+def populate(placement: Placement, recipe: GeneratorRecipe, count: int) -> None:
     """Draw the groups by their probabilities, then fill up until about ``count`` structures can be seen."""
-    rng = scene.rng
-    main, fitting = next(iter(recipe.groups)), _FITTING[scene.palette.style]
+    rng = placement.rng
+    main, fitting = next(iter(recipe.groups)), _FITTING[placement.palette.style]
     for group, draw in GROUPS.items():
         if group == main:
             for _ in range(int(rng.integers(1, 5))):
-                draw(scene)
-        elif rng.random() < recipe.groups.get(group, 0.0) * fitting.get(group, 1.0) and len(scene.seen) < count:
-            draw(scene)
-    top_up(scene, recipe, count)
+                draw(placement)
+        elif rng.random() < recipe.groups.get(group, 0.0) * fitting.get(group, 1.0) and len(placement.seen) < count:
+            draw(placement)
+    top_up(placement, recipe, count)
 
 
-def top_up(scene: Placement, recipe: GeneratorRecipe, count: int) -> None:
+def top_up(placement: Placement, recipe: GeneratorRecipe, count: int) -> None:
     """Draw more of the groups that give one or few structures, until ``count`` can be seen."""
     small: list[Group] = [g for g in ("tube", "lesions", "bezier") if recipe.groups.get(g, 0.0) > 0]
     choice = [next(iter(recipe.groups)), *small]
     for _ in range(2 * count):
-        if len(scene.seen) >= count:
+        if len(placement.seen) >= count:
             return
-        GROUPS[choice[int(scene.rng.integers(len(choice)))]](scene)
+        GROUPS[choice[int(placement.rng.integers(len(choice)))]](placement)

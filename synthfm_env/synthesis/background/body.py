@@ -87,9 +87,9 @@ class Body:
     weights: Array
     air_weights: Array
 
-    def cover(self, scene: Placement, layers: bool) -> None:
+    def cover(self, placement: Placement, layers: bool) -> None:
         """Paint the air outside, and the ``layers`` too where asked; what is covered has no label."""
-        canvas = scene.canvas
+        canvas = placement.canvas
         weights = self.weights if layers else self.air_weights
         # One look-up for both: a complex number is an intensity and how much of it shows.
         table = torch.as_tensor(self.levels + 1j * weights, dtype=torch.complex64, device=canvas.device)
@@ -104,12 +104,12 @@ class Body:
             canvas.label[rows].mul_(above(depth, self.inner if layers else 0.0))
 
 
-def draw_body(scene: Placement) -> Body:
+def draw_body(placement: Placement) -> Body:
     """Draw a trunk (long, cut at both ends) or a head (closed), with skin and fat, muscle, or a skull."""
-    rng, palette, canvas = scene.rng, scene.palette, scene.canvas
-    across = scene.span[1:] * rng.uniform(0.36, 0.6, 2)
+    rng, palette, canvas = placement.rng, placement.palette, placement.canvas
+    across = placement.span[1:] * rng.uniform(0.36, 0.6, 2)
     closed = rng.random() < 0.3
-    along = scene.span[0] * rng.uniform(0.45, 0.7) if closed else 1e4 * scene.size
+    along = placement.span[0] * rng.uniform(0.45, 0.7) if closed else 1e4 * placement.size
     count = int(rng.integers(2, 6))
     shape = Star(
         np.array([along, *across]),
@@ -118,32 +118,32 @@ def draw_body(scene: Placement) -> Body:
         rng.uniform(0, 2 * np.pi, count),
         rng.normal(0, 0.06, count),
     )
-    centre = scene.extent * 0.5 + scene.span * np.array([0, *rng.uniform(-0.08, 0.08, 2)])
+    centre = placement.extent * 0.5 + placement.span * np.array([0, *rng.uniform(-0.08, 0.08, 2)])
     whole = (slice(0, canvas.shape[0]), slice(0, canvas.shape[1]), slice(0, canvas.shape[2]))
-    depth = canvas.sampled(shape.turned(scene.frame), whole, scene.frame @ centre, warped=True)
+    depth = canvas.sampled(shape.turned(placement.frame), whole, placement.frame @ centre, warped=True)
     depth *= float(np.sqrt(across.prod()) / np.prod(shape.axes) ** (1 / 3))
     layers = []
     if rng.random() < 0.3:
         layers.append((rng.uniform(0.8, 2), palette.soft(rng)))
     if rng.random() < 0.7:
-        layers.append((scene.size * log_uniform(rng, 0.01, 0.12), palette.fat(rng)))
+        layers.append((placement.size * log_uniform(rng, 0.01, 0.12), palette.fat(rng)))
     if rng.random() < (0.6 if closed else 0.1):
-        layers.append((scene.size * rng.uniform(0.012, 0.05), palette.bone(rng)))
-        layers.append((scene.size * rng.uniform(0.005, 0.03), palette.fluid(rng)))
+        layers.append((placement.size * rng.uniform(0.012, 0.05), palette.bone(rng)))
+        layers.append((placement.size * rng.uniform(0.005, 0.03), palette.fluid(rng)))
     elif rng.random() < 0.3:
-        layers.append((scene.size * rng.uniform(0.03, 0.1), palette.soft(rng)))
+        layers.append((placement.size * rng.uniform(0.03, 0.1), palette.soft(rng)))
     return _with_layers(depth, layers, palette.air, log_uniform(rng, 0.4, 1.5))
 
 
-def draw_phantom(scene: Placement) -> Body | None:
+def draw_phantom(placement: Placement) -> Body | None:
     """SynthFM's backdrop: a black canvas, or one with a plain disc (a cylinder along the body) on it."""
-    rng, canvas = scene.rng, scene.canvas
+    rng, canvas = placement.rng, placement.canvas
     if rng.random() < 0.4:
         return None
-    radius = scene.size * rng.uniform(0.35, 0.49)
-    shape = Star.ellipsoid(np.array([1e4 * scene.size, radius, radius]), np.eye(3))
+    radius = placement.size * rng.uniform(0.35, 0.49)
+    shape = Star.ellipsoid(np.array([1e4 * placement.size, radius, radius]), np.eye(3))
     whole = (slice(0, canvas.shape[0]), slice(0, canvas.shape[1]), slice(0, canvas.shape[2]))
-    depth = canvas.sampled(shape.turned(scene.frame), whole, scene.frame @ (scene.extent / 2), warped=False)
+    depth = canvas.sampled(shape.turned(placement.frame), whole, placement.frame @ (placement.extent / 2), warped=False)
     depth *= float(radius / np.prod(shape.axes) ** (1 / 3))
     return _with_layers(depth, [], 0.0, 0.7)
 
