@@ -1,4 +1,4 @@
-"""Exceptions whose message is all that a user needs."""
+"""Defines exceptions whose message is complete for a user, without a traceback."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -20,40 +20,40 @@ class InputError(ValueError):
 
 
 class SegmenterError(RuntimeError):
-    """A model outside this process failed: it died, or its answer cannot be used.
+    """A failure of a model in another process: it died, or its answer is invalid.
 
-    An episode ends with the outcome ``model_error``; the run goes on.
+    The episode ends with the outcome ``model_error``; the run continues.
     """
 
 
 class SegmenterTimeoutError(SegmenterError):
-    """A model outside this process gave no answer within its time limit.
+    """A model in another process that gave no answer within its time limit.
 
-    An episode ends with the outcome ``timeout``; the run goes on.
+    The episode ends with the outcome ``timeout``; the run continues.
     """
 
 
 class UserFacingError(RuntimeError):
-    """Something outside the program failed, as a full disk; the message says what was kept and what to do.
+    """A failure outside the program, for example a full disk; the message states what was kept and what to do.
 
     The ``synthfm`` command prints the message as one line and ends with exit status 1.
     """
 
 
 class Terminated(KeyboardInterrupt):
-    """The system or another program asked this process to end (SIGTERM); handled as Ctrl-C is."""
+    """SIGTERM: the system or another program asked this process to end. Handled like Ctrl-C."""
 
     number = 15
 
 
 class HungUp(Terminated):
-    """The terminal was closed (SIGHUP); handled as Ctrl-C is."""
+    """SIGHUP: the terminal was closed. Handled like Ctrl-C."""
 
     number = 1
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> InputError:
-    """Return the error for a ``name`` that is not among the ``known`` ones, with the near matches."""
+    """Return the error for a name that is not among the known ones; it lists near matches, or all names."""
     names = sorted(known)
     near = get_close_matches(name, names, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(names)}"

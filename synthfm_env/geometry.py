@@ -1,19 +1,19 @@
-"""Crops and indices of grids with the axes (z, y, x)."""
+"""Computes crops and indices of grids with the axes (z, y, x)."""
 
 import numpy as np
 from numpy.typing import NDArray
 
-Crop = tuple[slice, slice, slice]  # a half-open box of voxels, one slice with start and stop an axis
-# Fewer slices make a stack thin: planes across the slices show no shape, and its first and last slice are no border.
+Crop = tuple[slice, slice, slice]  # a half-open box of voxels, one slice for each axis
+# A stack of fewer slices is thin: planes across it show no shapes, and its first and last slice are no border.
 FEWEST_SLICES = 8
 
 
 def bounding_box(mask: NDArray[np.bool_], margin: int = 0) -> tuple[slice, ...] | None:
-    """Return the tight bounding box of a mask as one slice an axis, or None for an empty mask.
+    """Return the tight bounding box of a mask as one slice for each axis, or None for an empty mask.
 
     Args:
         mask: bool, any number of axes.
-        margin: voxels to add on every side, as far as the grid goes.
+        margin: voxels to add on every side, within the grid.
 
     Example:
         >>> mask = np.zeros((4, 5), dtype=bool)
@@ -23,7 +23,7 @@ def bounding_box(mask: NDArray[np.bool_], margin: int = 0) -> tuple[slice, ...] 
     """
     box: list[slice] = []
     for axis in range(mask.ndim):
-        # The axes before have been cut already, so each pass reads less.
+        # Earlier axes are cropped already, so each pass reads less.
         rest = mask[tuple(box)]
         filled = np.flatnonzero(rest.any(axis=tuple(a for a in range(mask.ndim) if a != axis)))
         if not filled.size:
@@ -36,7 +36,7 @@ def bounding_box(mask: NDArray[np.bool_], margin: int = 0) -> tuple[slice, ...] 
 
 
 def spread_indices(length: int, most: int) -> NDArray[np.int64]:
-    """Return at most ``most`` of ``length`` indices: the axis is cut into equal shares, each gives its middle.
+    """Return at most ``most`` of ``length`` indices: the middles of as many equal parts of the axis.
 
     Example:
         >>> spread_indices(10, 5), spread_indices(3, 5)

@@ -1,4 +1,4 @@
-"""Prompts that a user, real or simulated, gives a segmenter: clicks, boxes and masks."""
+"""Defines the prompts that a real or simulated user gives a segmenter: clicks, boxes and masks."""
 
 import re
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ class Click:
 
     Attributes:
         zyx: voxel index in the image's own grid, axes (z, y, x).
-        positive: True for "this belongs to it", False for "this does not".
+        positive: True if the voxel belongs to the structure.
 
     Example:
         >>> Click((40, 120, 96)).positive
@@ -42,7 +42,11 @@ class Click:
         return cls((int(z), int(y), int(x)), sign == "+")
 
     def check_inside(self, shape: tuple[int, ...]) -> None:
-        """Raise InputError unless the click names a voxel inside a (D, H, W) grid by three whole numbers."""
+        """Check that the click is three whole numbers that name a voxel inside a (D, H, W) grid.
+
+        Raises:
+            InputError: it is not.
+        """
         zyx = self.zyx
         if (
             not isinstance(zyx, tuple | list)
@@ -63,7 +67,7 @@ def check_click(click: Click, shape: tuple[int, ...]) -> None:
     """Check a click before a session takes it.
 
     Raises:
-        InputError: it is no ``Click``, or names no voxel inside a (D, H, W) grid.
+        InputError: it is not a ``Click``, or not inside a (D, H, W) grid.
 
     Example:
         >>> from synthfm_env.prompts import Click, check_click
@@ -76,7 +80,7 @@ def check_click(click: Click, shape: tuple[int, ...]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """A box of voxels around the structure; one slice thick it is a 2D box.
+    """A box of voxels around the structure. A box of one slice is a 2D box.
 
     Attributes:
         start: (z, y, x) of its first voxel, in the image's own grid.
@@ -119,7 +123,7 @@ class Box:
 
     @property
     def thickness(self) -> int:
-        """Slices along z."""
+        """Number of slices along z."""
         return self.stop[0] - self.start[0]
 
     @property
@@ -129,7 +133,11 @@ class Box:
         return z, y, x
 
     def check_inside(self, shape: tuple[int, ...]) -> None:
-        """Raise InputError unless the box is inside a (D, H, W) grid."""
+        """Check that the box is inside a (D, H, W) grid.
+
+        Raises:
+            InputError: it is not.
+        """
         if any(first < 0 or last > n for first, last, n in zip(self.start, self.stop, shape, strict=True)):
             raise InputError(
                 f"box {self} reaches outside the image: its start must not be negative, its stop at most {tuple(shape)}"
@@ -141,12 +149,12 @@ class Box:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Prompt:
-    """Everything that is given to a segmenter at once, for one answer.
+    """Clicks, a box and a mask that a segmenter gets at once and answers once.
 
     Attributes:
-        clicks: several clicks are one prompt, not rounds: no mask is fed back between them.
-        box: around the structure, None for none.
-        mask: bool (D, H, W) on the image's own grid: a first guess of the structure, None for none.
+        clicks: given together: no mask is fed back between them.
+        box: around the structure, or None.
+        mask: bool (D, H, W) on the image's own grid, a first guess of the structure, or None.
     """
 
     clicks: tuple[Click, ...] = ()
@@ -154,7 +162,11 @@ class Prompt:
     mask: NDArray[np.bool_] | None = None
 
     def check(self, shape: tuple[int, ...]) -> None:
-        """Raise InputError unless there is something in it, all of it inside a (D, H, W) grid."""
+        """Check that the prompt is not empty, and that all of it is inside a (D, H, W) grid.
+
+        Raises:
+            InputError: it is not.
+        """
         if not self.clicks and self.box is None and self.mask is None:
             raise InputError("an empty prompt: give at least one click, a box or a mask")
         for click in self.clicks:

@@ -16,16 +16,15 @@ Observation = Mapping[str, NDArray[Any]]
 class Clicker(ABC):
     """Places the clicks of an episode.
 
-    A subclass writes ``act``; one that draws at random takes its draws from ``self.rng``, which ``reset``
-    seeds, so that the same seed gives the same clicks. The first line of its docstring is what
-    ``synthfm list clickers`` prints.
+    A subclass implements ``act``. It takes random numbers from ``self.rng`` alone, which ``reset`` seeds, so that the
+    same seed gives the same clicks. ``synthfm list clickers`` prints the first line of its docstring.
 
     Attributes:
-        name: under which it is recorded.
-        oracle: True for a clicker that looks at the truth, as simulated users do; it needs an environment
-            with ``reveal_truth=True``, and boards keep it apart from the blind ones.
-        at_once: True for a clicker whose clicks are one prompt: all are given together, and the segmenter answers once.
-        rng: source of all chance, seeded by ``reset``.
+        name: its name in records.
+        oracle: True if it reads the truth, as simulated users do. It then needs an environment with
+            ``reveal_truth=True``, and boards list it apart from blind clickers.
+        at_once: True if all its clicks are one prompt, which the segmenter answers once.
+        rng: the random generator, seeded by ``reset``.
 
     Example:
         >>> import numpy as np
@@ -46,14 +45,14 @@ class Clicker(ABC):
     rng: np.random.Generator
 
     def reset(self, seed: int) -> None:
-        """Begin an episode: forget the last one and seed all chance."""
+        """Begin an episode: forget the last one and seed the random generator."""
         self.rng = np.random.default_rng(seed)
 
     @abstractmethod
     def act(self, observation: Observation, info: Mapping[str, Any]) -> NDArray[np.int64]:
         """Return the next action of ``PromptEnv``, int64 (4,): z, y, x and 0 negative, 1 positive, 2 stop.
 
-        ``synthfm_env.envs.actions`` has functions that build it.
+        ``click_action`` and ``stop_action`` of ``synthfm_env.envs.actions`` build it.
 
         Args:
             observation: from ``env.reset`` or ``env.step``: image, mask, clicks, spacing; axes (z, y, x).
@@ -64,7 +63,7 @@ class Clicker(ABC):
         """Return the truth, bool (D, H, W), that the environment reveals.
 
         Raises:
-            InputError: it reveals none.
+            InputError: the environment reveals no truth.
         """
         if "truth" not in info:
             raise InputError(
@@ -80,6 +79,6 @@ def clicks_in(observation: Observation) -> tuple[Click, ...]:
 
 
 def middle_of(observation: Observation) -> tuple[int, int, int]:
-    """Return the voxel in the middle of the image, the later of two."""
+    """Return the voxel in the middle of the image; along an axis of even length the second of the two middle ones."""
     z, y, x = (n // 2 for n in observation["image"].shape)
     return z, y, x

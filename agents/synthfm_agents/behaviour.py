@@ -1,4 +1,4 @@
-"""Clicks of a clicker on fixed error maps, so that its hash follows from its clicks and not from its name alone."""
+"""Hashes a clicker by its clicks on fixed error maps, so that equal hashes mean equal behaviour, not equal names."""
 
 import hashlib
 import inspect
@@ -19,25 +19,26 @@ _SPACINGS = {(7, 22, 18): (2.5, 0.8, 0.8), (1, 26, 24): (1.0, 1.0, 1.0)}
 
 
 def behaviour_hash(clicker: Clicker, about: Mapping[str, Any]) -> str:
-    """Return the SHA-256, in hex, over a description and over the clicks on fixed error maps.
+    """Return the SHA-256, in hex, of a description and of the clicks on fixed error maps.
 
-    On a small volume and a small image a fixed series of masks is shown, whatever the clicks: empty, shifted, grown
-    with a hole, far too large, exact, and empty again. Two clickers with equal hashes and descriptions place the same
-    clicks there. The maps are made of integers alone, the seed is fixed. What a clicker raises counts as its answer.
+    The clicker plays on a small volume and a small image against a fixed series of masks, which does not depend on its
+    clicks: empty, shifted, grown with a hole, far too large, exact, and empty again. Two clickers with equal hashes
+    place the same clicks on these maps. The maps are computed from integers alone and the seed is fixed. An exception
+    enters the hash by its type.
 
     Args:
         clicker: not in an episode; it is reset.
-        about: what else enters the hash, for example name and parameters.
+        about: other contents of the hash, for example name and parameters.
     """
     what = {**about, "clicks": [list(_clicks(clicker, shape)) for shape in _SPACINGS]}
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
 
 
 def source_hash(kind: type, about: Mapping[str, Any]) -> str:
-    """Return the SHA-256, in hex, over a description and over the source files of a class and of its bases.
+    """Return the SHA-256, in hex, of a description and of the source files of a class and of its bases.
 
-    For code of the user's own: it is not called, because it may hang, fail or take long. Files of the standard library
-    and of installed packages enter by their content too, so an update of a base class shows.
+    Hashes a user's own code without calling it, because it may hang, fail or take long. The files of all bases are
+    hashed, those of installed packages too, so the hash changes with an update of a base class.
     """
     digest = hashlib.sha256(json.dumps(dict(about), sort_keys=True).encode())
     for one in kind.__mro__:
@@ -51,7 +52,7 @@ def source_hash(kind: type, about: Mapping[str, Any]) -> str:
 
 
 def _clicks(clicker: Clicker, shape: tuple[int, int, int]) -> Iterator[list[int] | str]:
-    """Yield the actions on one grid, ``[z, y, x, what]`` each, up to a stop or an error."""
+    """Yield the actions on one grid, ``[z, y, x, kind]`` each, up to a stop or an error."""
     truth, masks = _error_maps(shape)
     places = np.indices(shape)
     image = np.where(truth, 150, 60) + (7 * places[0] + 13 * places[1] + 29 * places[2]) % 31
@@ -74,12 +75,12 @@ def _clicks(clicker: Clicker, shape: tuple[int, int, int]) -> Iterator[list[int]
             if action[3] == STOP:
                 return
             rows[step] = action
-    except Exception as error:  # a clicker may refuse such a grid: that is its behaviour there
+    except Exception as error:  # a refusal of this grid is behaviour too
         yield type(error).__name__
 
 
 def _error_maps(shape: tuple[int, int, int]) -> tuple[NDArray[np.bool_], list[NDArray[np.bool_]]]:
-    """Return a structure of two parts, and masks that are wrong in different ways."""
+    """Return a structure of two parts, and masks with different kinds of errors."""
     depth, height, width = shape
     z, y, x = np.indices(shape)
     middle = depth // 2

@@ -15,21 +15,21 @@ from synthfm_env.testing.harness import global_random_state
 SHAPES = ((6, 18, 20), (1, 24, 16))  # a volume whose axes differ, and an image
 CLICKS = 5
 SEED = 3
-CUBE = 3  # voxels around a click that the toy segmenter gets right
+CUBE = 3  # the toy segmenter corrects the mask up to this many voxels from a click
 
 
 def check_clicker(clicker: Clicker) -> None:
     """Play short episodes with a clicker against a toy segmenter, and check that it keeps the contract.
 
-    - ``name``, ``oracle`` and the first line of the docstring are what ``synthfm list`` and the board need;
-    - every action is one of ``MultiDiscrete([D, H, W, 3])``, in volumes and in images of one slice;
-    - the same seed gives the same actions, and no global source of chance is touched;
-    - observation and truth stay as they were;
-    - a blind clicker does without "truth" and "dice" in ``info``, which it is not given on a board; an oracle
-      asks for the truth through ``self.truth(info)``.
+    - ``name``, ``oracle`` and the first line of the docstring have the form that ``synthfm list`` and boards need.
+    - Every action is one of ``MultiDiscrete([D, H, W, 3])``, in volumes and in images of one slice.
+    - The same seed gives the same actions, and no global random state changes.
+    - Observation and truth are not changed in place.
+    - A blind clicker works without "truth" and "dice" in ``info``, which boards do not give it. An oracle reads the
+      truth through ``self.truth(info)``.
 
     Raises:
-        InputError: with one line for each thing that is wrong.
+        InputError: the contract is broken; the message has one line for each fault.
 
     Example:
         >>> from synthfm_agents import make_clicker
@@ -64,16 +64,16 @@ def _problems_of_play(clicker: Clicker, shape: tuple[int, int, int]) -> list[str
     first, problems = _play(clicker, shape)
     again, _ = _play(clicker, shape)
     if global_random_state() != before:
-        problems.append("it draws from a global source of chance: take self.rng, which reset(seed) seeds")
+        problems.append("it draws from a global random state: use self.rng, which reset(seed) seeds")
     if first != again:
-        problems.append("the same seed gave other actions the second time: take all chance from self.rng")
+        problems.append("the same seed gave other actions the second time: take all random numbers from self.rng")
     if clicker.oracle and not problems:
         problems += _without_truth(clicker, shape)
     return problems
 
 
 def _play(clicker: Clicker, shape: tuple[int, int, int]) -> tuple[list[list[int]], list[str]]:
-    """Return the actions of one episode, and what was wrong with them."""
+    """Return the actions of one episode, and its faults."""
     actions: list[list[int]] = []
     try:
         clicker.reset(SEED)
@@ -81,7 +81,7 @@ def _play(clicker: Clicker, shape: tuple[int, int, int]) -> tuple[list[list[int]
         return actions, [f"reset(seed) raised {_named(error)}"]
     if not hasattr(clicker, "rng"):
         return actions, ["after reset(seed) there is no self.rng: let reset call super().reset(seed)"]
-    observation, info = _scene(shape)
+    observation, info = _first_state(shape)
     for step in range(CLICKS):
         kept = _copy(observation), _copy(info)
         seen = info if clicker.oracle else {key: info[key] for key in info if key not in ("truth", "dice")}
@@ -103,7 +103,7 @@ def _play(clicker: Clicker, shape: tuple[int, int, int]) -> tuple[list[list[int]
 
 
 def _without_truth(clicker: Clicker, shape: tuple[int, int, int]) -> list[str]:
-    observation, info = _scene(shape)
+    observation, info = _first_state(shape)
     clicker.reset(SEED)
     try:
         clicker.act(observation, {key: info[key] for key in info if key != "truth"})
@@ -114,7 +114,7 @@ def _without_truth(clicker: Clicker, shape: tuple[int, int, int]) -> list[str]:
     return ["it is an oracle, but acts without a truth in info: set oracle = False, or use self.truth(info)"]
 
 
-def _scene(shape: tuple[int, int, int]) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+def _first_state(shape: tuple[int, int, int]) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
     rng = np.random.default_rng(SEED)
     truth = np.zeros(shape, dtype=bool)
     truth[tuple(slice(n // 4, n - n // 4) for n in shape)] = True
@@ -141,7 +141,7 @@ def _scene(shape: tuple[int, int, int]) -> tuple[dict[str, NDArray[Any]], dict[s
 def _answered(
     observation: dict[str, NDArray[Any]], info: dict[str, Any], action: NDArray[np.int64], step: int
 ) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-    """Return what follows a click: the cube around it is right now."""
+    """Return observation and info after a click, which corrects the mask in the cube around it."""
     observation, info = _copy(observation), _copy(info)
     around = tuple(slice(max(0, i - CUBE), i + CUBE + 1) for i in action[:3].tolist())
     observation["mask"][around] = info["truth"][around]

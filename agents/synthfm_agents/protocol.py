@@ -1,4 +1,4 @@
-"""Click protocols: frozen rules of how a simulated user clicks, each with a version and a hash."""
+"""Defines click protocols: frozen rules by which a simulated user clicks, each with a version and a hash."""
 
 from abc import abstractmethod
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ from synthfm_env.prompts import Click
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ClickContext:
-    """The truth, the mask and its errors, as a simulated user sees them.
+    """Truth, mask and errors that a simulated user sees before a click.
 
     Attributes:
         truth: bool (D, H, W), the structure.
@@ -43,15 +43,15 @@ class ClickContext:
 
 
 class ClickProtocol(Clicker):
-    """A rule that places the clicks of a simulated user, who sees the truth.
+    """Places the clicks of a simulated user, who sees the truth, by a rule.
 
-    A subclass writes ``choose`` and hands its parameters to ``__init__`` here. A published rule is frozen:
-    one that clicks differently gets a new name.
+    A subclass implements ``choose`` and passes its parameters to ``__init__`` here. A published rule is frozen: a rule
+    that clicks differently gets a new name.
 
     Attributes:
         name: with its version, for example ``ritm-3d-v1``.
-        rule: raised if a mistake in the code of a protocol is ever fixed under the same name.
-        params: what it was made with, read-only.
+        rule: number that rises if a fault of the code is fixed under the same name.
+        params: the parameters, read-only.
 
     Example:
         >>> from synthfm_agents import make_clicker
@@ -68,7 +68,7 @@ class ClickProtocol(Clicker):
 
     @property
     def protocol_hash(self) -> str:
-        """SHA-256, in hex, over name, params, rule and the clicks on fixed error maps; see ``behaviour_hash``."""
+        """SHA-256, in hex, of name, params, rule and the clicks on fixed error maps; see ``behaviour_hash``."""
         about = {"name": self.name, "params": dict(self.params), "rule": self.rule}
         return behaviour_hash(type(self)(**self.params), about)
 

@@ -1,4 +1,4 @@
-"""The state of one episode: a task, the clicks so far, the mask that follows and what it is worth."""
+"""Keeps the state of one episode: task, clicks, mask, Dice and outcome."""
 
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -36,34 +36,33 @@ class SegmentationTask:
 
     @property
     def structure_name(self) -> str:
-        """The structure's name, or its label id as text where it has none."""
+        """The structure's name, or its label id as text if it has no name."""
         key = str(self.structure)
         return self.volume.structures.get(int(key), key) if key.isdecimal() else key
 
 
 @dataclass(eq=False, slots=True)
 class Episode:
-    """One task being played.
+    """State of one episode.
 
-    The segmenter's answer to the start prompt goes to ``begin``. What the agent does goes to ``place`` or
-    ``take_back``, and then the segmenter's answer to ``take`` or ``fail``.
+    ``begin`` takes the segmenter's answer to the start prompt. In each step ``place`` or ``take_back`` takes the
+    agent's action, then ``take`` the segmenter's answer or ``fail`` its error.
 
     Attributes:
         task: the volume and the structure.
-        image: uint8 (D, H, W), what the segmenter was given.
-        max_clicks: the episode ends with this many clicks, those that take one back counted too; a start click is none
-            of them.
-        target_dice: the episode ends with this Dice, or None.
+        image: uint8 (D, H, W), the segmenter's input.
+        max_clicks: the episode ends after this many clicks and undos; a start click does not count.
+        target_dice: the episode ends at this Dice, or None.
         start: the prompt that the episode begins with.
         truth: bool (D, H, W).
         mask: bool (D, H, W), empty at the start.
-        clicks: the clicks in force, oldest first, a start click before all others.
-        clicks_used: how many clicks were placed or taken back.
-        dice: of ``mask`` against ``truth``.
-        gain: what the newest step added to it.
-        outcome: how the episode stands.
-        prediction: the answer to the newest click, or None.
-        error: what the segmenter raised, else empty.
+        clicks: the clicks in force, oldest first; a start click is the first one.
+        clicks_used: number of clicks and undos.
+        dice: Dice of ``mask`` against ``truth``.
+        gain: change of Dice in the newest step.
+        outcome: whether the episode runs, or why it ended.
+        prediction: the answer to the newest prompt, or None.
+        error: message of the segmenter's exception, else empty.
     """
 
     task: SegmentationTask
@@ -92,42 +91,42 @@ class Episode:
         return self.outcome is Outcome.RUNNING
 
     def begin(self, prediction: Prediction) -> None:
-        """Judge the answer to the start prompt; it ends nothing, whatever its Dice.
+        """Score the answer to the start prompt. It does not end the episode, whatever its Dice.
 
         Raises:
             TypeError: as ``take``.
         """
-        self._judge(prediction)
+        self._score(prediction)
 
     def place(self, click: Click) -> None:
-        """Put one more click in force."""
+        """Add a click to those in force."""
         self.clicks.append(click)
         self.clicks_used += 1
 
     def take_back(self) -> bool:
-        """Take back the newest click; return whether there was one."""
+        """Remove the newest click, but no start click; return whether there was one. It counts as a click."""
         self.clicks_used += 1
         if len(self.clicks) > (self.start.click is not None):
             self.clicks.pop()
             return True
         self.gain = 0.0
-        self._end_where_due()
+        self._end_if_due()
         return False
 
     def stop(self) -> None:
-        """End it, because the agent chose to stop."""
+        """End the episode, because the agent chose to stop."""
         self.gain, self.outcome = 0.0, Outcome.STOPPED
 
     def take(self, prediction: Prediction) -> None:
-        """Judge the answer to the clicks in force.
+        """Score the answer to the clicks in force, and end the episode at the target or after the last click.
 
         Raises:
             TypeError: the mask is not bool, or not on the image's grid.
         """
-        self._judge(prediction)
-        self._end_where_due()
+        self._score(prediction)
+        self._end_if_due()
 
-    def _judge(self, prediction: Prediction) -> None:
+    def _score(self, prediction: Prediction) -> None:
         mask = prediction.mask
         if not isinstance(mask, np.ndarray):
             raise TypeError(f"the mask must be a numpy array, got {type(mask).__name__}")
@@ -139,14 +138,14 @@ class Episode:
         self.gain = self.dice - before
 
     def fail(self, error: Exception) -> None:
-        """End it, because the segmenter failed: there is no mask, and the score falls to 0, so failing never pays."""
+        """End the episode, because the segmenter failed. The mask is empty and Dice 0, so that failing never pays."""
         self.prediction, self.outcome = None, Outcome.MODEL_ERROR
         self.mask = np.zeros_like(self.truth)
         self.gain, self.dice = -self.dice, 0.0
         self.error = described(error)
 
     def write_observation(self, out: Observation) -> None:
-        """Write what the agent sees into arrays of the observation space's shapes and dtypes."""
+        """Write the observation into arrays of the observation space's shapes and dtypes."""
         out["image"][...] = self.image
         out["mask"][...] = self.mask
         out["clicks"][...] = -1
@@ -157,7 +156,7 @@ class Episode:
             out[key][...] = value
 
     def info(self) -> dict[str, Any]:
-        """Return the numbers and names of ``info``, always the same keys."""
+        """Return ``info``, with the same keys in every state."""
         return {
             "case_id": self.task.volume.case_id,
             "clicks_used": self.clicks_used,
@@ -177,7 +176,7 @@ class Episode:
         )
         return f"{line}: {self.error}" if self.error else line
 
-    def _end_where_due(self) -> None:
+    def _end_if_due(self) -> None:
         if self.target_dice is not None and self.dice >= self.target_dice:
             self.outcome = Outcome.TARGET_REACHED
         elif self.clicks_used == self.max_clicks:

@@ -1,4 +1,4 @@
-"""Plays one episode after another; a subclass chooses the task of each."""
+"""Implements the Gymnasium environment of prompting; a subclass chooses the task of each episode."""
 
 import logging
 from abc import ABC, abstractmethod
@@ -27,7 +27,7 @@ from synthfm_env.volumes import Volume, to_uint8
 _log = logging.getLogger(__name__)
 
 Step = tuple[Observation, float, bool, bool, dict[str, Any]]
-"""What a step returns: observation, reward, terminated, truncated, info."""
+"""Result of a step: observation, reward, terminated, truncated, info."""
 
 GOALS = ("structure",)
 
@@ -49,7 +49,7 @@ class EpisodeOptions(TypedDict, total=False):
 
 
 class _Opened(NamedTuple):
-    """A volume that a session is open on, and the image that the session was given."""
+    """A volume, the image made of it for the segmenter, and the session on that image."""
 
     volume: Volume
     image: NDArray[np.uint8]
@@ -59,15 +59,14 @@ class _Opened(NamedTuple):
 class PromptEnv(gym.Env[Observation, NDArray[np.integer]], ABC):
     """Segment one structure of a 3D image by placing clicks.
 
-    The base of all environments here: a subclass says which task comes next (``draw_task``), this class plays
-    the episode. A 2D image is a volume with one slice. Axes are always (z, y, x), spacing is in mm.
+    The base class of all environments: a subclass chooses the task of each episode (``draw_task``), this class plays
+    it. A 2D image is a volume with one slice. Axes are always (z, y, x), spacing is in mm.
 
     ## Description
 
-    The agent sees a grey image and places positive ("this belongs to the structure") and negative ("this
-    does not") clicks. After each click a promptable segmenter, for example SAM 2, answers with a mask that
-    follows from all clicks so far. The image is encoded once; a click costs the propagation only. The agent
-    never draws: what is learned or compared is where to click.
+    The agent sees a grey image and places clicks: positive ones inside the structure, negative ones outside. After
+    each click a promptable segmenter, for example SAM 2, answers all clicks so far with a mask. The segmenter encodes
+    the image once; a click costs the propagation only. The agent does not draw: it learns where to click.
 
     ## Action Space
 
@@ -80,78 +79,79 @@ class PromptEnv(gym.Env[Observation, NDArray[np.integer]], ABC):
     | 2   | x, the column | 0 to W - 1                     |
     | 3   | what to do    | 0 negative, 1 positive, 2 stop |
 
-    With "stop" the other three do not matter. A voxel may be clicked again. An action outside the space
-    raises `InputError`.
+    "Stop" ignores the other three. A voxel may be clicked again. An action outside the space raises `InputError`.
 
     ## Observation Space
 
-    A `Dict` of arrays, every one a copy that stays as it is:
+    A `Dict` of arrays. All are copies, which later steps do not change:
 
     | Key       | Type and shape        | Content                                                           |
     |-----------|-----------------------|-------------------------------------------------------------------|
-    | `image`   | uint8 (D, H, W)       | the image in 8 bits, as the segmenter is given it                 |
+    | `image`   | uint8 (D, H, W)       | the image in 8 bits, the segmenter's input                        |
     | `mask`    | uint8 (D, H, W)       | the segmenter's mask, 0 or 1                                      |
     | `clicks`  | int32 (max_clicks, 4) | rows z, y, x, positive (1 or 0), oldest first; unused rows are -1 |
     | `spacing` | float32 (3,)          | voxel size (z, y, x) in mm                                        |
 
-    What the episode starts with adds to it:
+    Some arguments add to it:
 
     | Argument            | Key and type                                | Content                                  |
     |---------------------|---------------------------------------------|------------------------------------------|
     | `start="click"`     | `clicks` has one row more, (max_clicks+1, 4) | its first row is the start click         |
-    | `start="box"`       | `box`, int32 (2, 3)                         | rows first voxel and one past the last   |
+    | `start="box"`       | `box`, int32 (2, 3)                         | its first voxel, and one past its last   |
     | `start="mask"`      | `start_mask`, uint8 (D, H, W)               | the damaged mask, 0 or 1                 |
-    | `goal="structure"`  | `goal`, an integer of a `Discrete` space    | which anatomy is meant, see `goal_names` |
+    | `goal="structure"`  | `goal`, an integer of a `Discrete` space    | the anatomy to segment, see `goal_names` |
 
     ## Rewards
 
-    | `reward`           | Worth of a step                                                         |
+    | `reward`           | Reward of a step                                                        |
     |--------------------|-------------------------------------------------------------------------|
     | `"dice_gain"`      | Dice after the step minus Dice before it                                |
     | `"nsd_gain"`       | the same with NSD, at a tolerance of 2 mm                               |
     | `"target_reached"` | 1 for the click that reaches `target_dice`, which it needs; otherwise 0 |
 
-    Scores begin at 0, or at that of the answer to the start prompt: the rewards of an episode sum to what its final
-    score is above that. "Stop" is worth 0.
+    The score before the first step is 0, or that of the answer to the start prompt. The rewards of an episode sum to
+    the final score less that one. "Stop" gets 0.
 
     A dict sets prices, and the tolerance in mm: `reward={"name": "nsd_gain", "tolerance_mm": 1.0,
-    "click_price": 0.01, "slice_price": 0.02}`. Every click then costs `click_price`, and one in another slice
-    than the click before costs `slice_price` besides.
+    "click_price": 0.01, "slice_price": 0.02}`. Every click then costs `click_price`. A click in another slice than the
+    previous one also costs `slice_price`.
 
     ## Starting State
 
-    `start="empty"`: no clicks and an empty mask, so Dice is 0 and nothing tells which structure is meant. The other
-    starts give the segmenter a first prompt that is made from the truth; the mask is the segmenter's answer to it:
+    With `start="empty"` there are no clicks, the mask is empty and Dice is 0, so nothing identifies the structure. The
+    other starts give the segmenter a first prompt that is made from the truth. The mask is the segmenter's answer to
+    it:
 
     | `start`   | `start_protocol`          | The prompt                                                             |
     |-----------|---------------------------|------------------------------------------------------------------------|
     | `"click"` | `"deepest-mm-v1"`         | the voxel farthest from the border in mm, as `synthfm-mm-v1` begins    |
     |           | `"deepest-voxels-v1"`     | the voxel farthest from the border in voxels, as `ritm-3d-v1` begins   |
-    |           | `"uniform-v1"`            | a voxel of the structure, each with the same probability               |
+    |           | `"uniform-v1"`            | a random voxel of the structure, all with the same probability         |
     | `"box"`   | `"tight-v1"`              | the smallest box that contains the structure                           |
     | `"mask"`  | `"damaged-v1"`            | the structure, its border moved until Dice is `start_dice`             |
 
-    The first protocol of each is the default. A start prompt uses up none of `max_clicks`, cannot be taken back, and
-    ends no episode, whatever its Dice. If the segmenter fails on it, the first step terminates with `model_error`.
+    The first protocol of each kind is the default. A start prompt does not count towards `max_clicks`, cannot be taken
+    back, and does not end the episode, whatever its Dice. If the segmenter fails on it, the first step terminates with
+    `model_error`.
 
-    `reset(options={"structure": ...})`, a label id or a name, picks the structure of that episode. A repeated seed
-    gives the same episode again.
+    `reset(options={"structure": ...})`, a label id or a name, chooses the structure of that episode. The same seed
+    gives the same episode.
 
     ## Episode End
 
-    Terminated when the agent stops, when Dice reaches `target_dice`, or when the segmenter fails; truncated
-    when `max_clicks` clicks are used. Stepping on raises `gymnasium.error.ResetNeeded`.
+    The episode terminates when the agent stops, when Dice reaches `target_dice`, or when the segmenter fails. It is
+    truncated after `max_clicks` clicks. A further step raises `gymnasium.error.ResetNeeded`.
 
     ## Information
 
-    The same keys from every `reset` and `step`; numbers and text, no times:
+    Every `reset` and `step` returns the same keys, with numbers and text but no times:
 
     | Key           | Content                                                               |
     |---------------|-----------------------------------------------------------------------|
     | `case_id`     | the volume's name                                                     |
-    | `clicks_used` | clicks so far, those taken back by `UndoAction` and undos included     |
+    | `clicks_used` | clicks and undos so far                                               |
     | `dice`        | Dice of the mask against the truth                                    |
-    | `error`       | what the segmenter raised, else empty                                 |
+    | `error`       | message of the segmenter's exception, else empty                      |
     | `modality`    | `CT`, `MR`, `US` or `other`                                           |
     | `outcome`     | `running`, `stopped`, `target_reached`, `max_clicks` or `model_error` |
     | `protocol`    | the argument of that name, empty for `None`                           |
@@ -159,9 +159,9 @@ class PromptEnv(gym.Env[Observation, NDArray[np.integer]], ABC):
     | `structure`   | the structure's name, or its label id as text                         |
     | `truth`       | bool (D, H, W), a copy; only with `reveal_truth=True`                 |
 
-    After `model_error` the mask is empty and Dice is 0: what was gained is taken back, so a segmenter that fails
-    never keeps a score. `env.unwrapped.prediction` is the segmenter's answer to the last click, with its logits
-    and seconds; `None` before the first prompt.
+    After `model_error` the mask is empty and Dice is 0, so the reward takes back all gains: a segmenter that fails
+    keeps no score. `env.unwrapped.prediction` is the segmenter's answer to the last prompt, with its logits and
+    seconds; `None` before the first prompt.
 
     ## Arguments
 
@@ -175,23 +175,23 @@ class PromptEnv(gym.Env[Observation, NDArray[np.integer]], ABC):
     | `start`        | `"empty"`          | prompt that begins an episode: empty, click, box or mask         |
     | `start_protocol` | `None`           | rule that makes the start prompt; `None` for the kind's first one |
     | `start_dice`   | `None`             | Dice of the damaged mask of `start="mask"`; `None` for 0.7       |
-    | `goal`         | `None`             | `"structure"` adds to the observation which anatomy is meant     |
-    | `reveal_truth` | `False`            | puts the truth into `info`, for clickers that simulate a user    |
+    | `goal`         | `None`             | `"structure"` adds the anatomy to segment to the observation     |
+    | `reveal_truth` | `False`            | adds the truth to `info`, for clickers that simulate a user      |
     | `render_mode`  | `None`             | `"rgb_array"`, `"ansi"` or `"human"`                             |
 
-    `"rgb_array"` draws the planes through the last click with mask and truth as contours, so it shows the
-    truth; `"ansi"` is one line a step; `"human"` shows the picture of every step in a window of matplotlib's
-    (extra `plot`). A wrong argument raises `InputError`.
+    `"rgb_array"` draws the planes through the last click with contours of the mask and of the truth, so it reveals the
+    truth. `"ansi"` is one line for each step. `"human"` shows the picture of every step in a matplotlib window (extra
+    `plot`). A wrong argument raises `InputError`.
 
     ## Vectorized environment
 
-    `gym.make_vec(id, num_envs=8, ...)` plays many episodes side by side. They share one segmenter, which is given
-    the clicks of a step as one batch; each environment returns what it would return alone. Without wrappers: with
-    `wrappers=`, take `vectorization_mode="sync"`, which asks one after another.
+    `gym.make_vec(id, num_envs=8, ...)` plays many episodes side by side. They share one segmenter, which gets the
+    clicks of a step as one batch. Each environment returns the same values as alone. With `wrappers=`, use
+    `vectorization_mode="sync"`, which steps one environment after the other.
 
-    `metadata["autoreset_mode"]` is what follows the end of an episode: `NextStep`, as is Gymnasium's default, or
-    what the argument `autoreset_mode` names (`"SameStep"`, `"Disabled"`). Observations are written into arrays that
-    are allocated once; `copy=False` returns these arrays themselves, which the next step overwrites.
+    The argument `autoreset_mode` names what follows the end of an episode: `"NextStep"` (Gymnasium's default),
+    `"SameStep"` or `"Disabled"`; `metadata["autoreset_mode"]` contains it. Observations are written into arrays that
+    are allocated once. `copy=False` returns these arrays themselves, which the next step overwrites.
 
     ## Version History
 
@@ -251,13 +251,13 @@ class PromptEnv(gym.Env[Observation, NDArray[np.integer]], ABC):
 
     @abstractmethod
     def draw_task(self, structure: int | str | None) -> SegmentationTask:
-        """Return the task of the next episode, all chance taken from ``self.np_random``.
+        """Return the task of the next episode, with random numbers from ``self.np_random`` alone.
 
         Args:
-            structure: what ``reset(options={"structure": ...})`` asks for, or None for a free choice.
+            structure: from ``reset(options={"structure": ...})``, or None for a random one.
 
         Raises:
-            InputError: the structure is not there.
+            InputError: no volume has the structure.
         """
 
     def goal_names(self) -> list[str]:
@@ -271,11 +271,11 @@ class PromptEnv(gym.Env[Observation, NDArray[np.integer]], ABC):
         )
 
     def goal_of(self, task: SegmentationTask) -> str:
-        """Return which of ``goal_names`` a task is about."""
+        """Return the one of ``goal_names`` that a task segments."""
         return task.structure_name
 
     def more_info(self, episode: Episode) -> dict[str, Any]:
-        """Return what a subclass adds to ``info``: the same keys every time, numbers and text."""
+        """Return the entries that a subclass adds to ``info``: always the same keys, with numbers and text."""
         return {}
 
     @property
@@ -289,8 +289,8 @@ class PromptEnv(gym.Env[Observation, NDArray[np.integer]], ABC):
         """Start an episode.
 
         Args:
-            seed: restarts all chance; None goes on from where it is.
-            options: ``{"structure": label id or name}``, or nothing.
+            seed: seeds the random generator; None continues with its present state.
+            options: ``{"structure": label id or name}``, or None.
 
         Raises:
             InputError: an unknown option, or a structure that is not in the volume.
@@ -300,7 +300,7 @@ class PromptEnv(gym.Env[Observation, NDArray[np.integer]], ABC):
         for name in options.keys() - {"structure"}:
             raise unknown_name("reset option", name, ["structure"])
         if self._episode is not None and self._episode.outcome is Outcome.MODEL_ERROR:
-            self._close_session()  # what the session holds is in doubt
+            self._close_session()  # a session that raised may be broken
         self._episode = None
         task = self.draw_task(options.get("structure"))
         truth = task.volume.truth(task.structure)
@@ -311,7 +311,7 @@ class PromptEnv(gym.Env[Observation, NDArray[np.integer]], ABC):
             answer = start.give(opened.session)
             if answer is not None:
                 episode.begin(answer)
-        except Exception as error:  # a model's failure is an outcome, which the first step returns
+        except Exception as error:  # a failure is an outcome; the first step returns it
             _log.debug("the segmenter failed on the start prompt", exc_info=True)
             episode.fail(error)
         self._episode, self._ended = episode, False
@@ -332,10 +332,10 @@ class PromptEnv(gym.Env[Observation, NDArray[np.integer]], ABC):
         return self.finish_step(self.pending_click(action))
 
     def pending_click(self, action: ArrayLike) -> Click | None:
-        """Return the click that ``step(action)`` would give the session; None if it would stop.
+        """Return the click that ``step(action)`` would give to the session; None if it would stop.
 
-        The first half of ``step``; it changes nothing. A vector environment calls it for all its environments, has
-        their ``session``s answered as one batch, and calls ``finish_step`` with each answer.
+        This is the first half of ``step`` and changes nothing. A vector environment calls it for each environment,
+        gives all clicks to the segmenter as one batch, and calls ``finish_step`` with each answer.
 
         Raises:
             InputError: the action is not in the action space.
@@ -346,7 +346,7 @@ class PromptEnv(gym.Env[Observation, NDArray[np.integer]], ABC):
         return click if episode.running else None
 
     def observe(self) -> tuple[Observation, dict[str, Any]]:
-        """Return observation and info of the episode as it stands, as ``reset`` and ``step`` last did.
+        """Return the present observation and info again, as ``reset`` or ``step`` last returned them.
 
         Raises:
             gymnasium.error.ResetNeeded: no episode began.
@@ -356,13 +356,11 @@ class PromptEnv(gym.Env[Observation, NDArray[np.integer]], ABC):
         return self._observe(self._episode), self._info(self._episode)
 
     def finish_step(self, click: Click | None, prediction: Prediction | None = None) -> Step:
-        """Return what ``step`` returns, after a click or, for None, after a stop.
-
-        The second half of ``step``.
+        """Finish a step after ``pending_click``, and return the same as ``step``.
 
         Args:
-            click: from ``pending_click``.
-            prediction: the answer of ``session`` to the click, if it has been given the click already; None to ask it.
+            click: from ``pending_click``; None stops.
+            prediction: the session's answer, if it got the click already; None gives it the click now.
 
         Raises:
             gymnasium.error.ResetNeeded: no episode is running.
@@ -378,10 +376,10 @@ class PromptEnv(gym.Env[Observation, NDArray[np.integer]], ABC):
         return self._step(episode, click)
 
     def step_together(self, clicks: Sequence[Click]) -> Step:
-        """Place several clicks as one prompt: the segmenter answers once, see ``Session.prompt``.
+        """Place several clicks as one prompt, which the segmenter answers once; see ``Session.prompt``.
 
         Args:
-            clicks: at least one, inside the image, as many as are left of ``max_clicks`` at most.
+            clicks: inside the image; at least one, at most as many as ``max_clicks`` still allows.
 
         Raises:
             InputError: no click, too many, or one outside the image.
@@ -402,7 +400,7 @@ class PromptEnv(gym.Env[Observation, NDArray[np.integer]], ABC):
 
     @property
     def truth(self) -> NDArray[np.bool_]:
-        """The structure of the episode, bool (D, H, W), for oracles; not to be written to.
+        """The structure of the episode, bool (D, H, W), for oracles. Do not write to it.
 
         Raises:
             InputError: the environment was made without ``reveal_truth``.
@@ -424,9 +422,9 @@ class PromptEnv(gym.Env[Observation, NDArray[np.integer]], ABC):
         return self._running("session")[1]
 
     def undo(self) -> Step:
-        """Take back the newest click; that uses up one of ``max_clicks`` too, also where there is none left.
+        """Take back the newest click. It counts towards ``max_clicks``, even if there is no click to take back.
 
-        No action of the environment's own does this: the wrapper ``UndoAction`` adds it.
+        The action space has no undo; the wrapper ``UndoAction`` adds one.
 
         Raises:
             gymnasium.error.ResetNeeded: no episode is running.
@@ -437,9 +435,9 @@ class PromptEnv(gym.Env[Observation, NDArray[np.integer]], ABC):
         return self._step(episode, None)
 
     def render(self) -> NDArray[np.uint8] | str | None:
-        """Return the episode as it stands: an RGB picture, uint8 (h, w, 3), or a line of text.
+        """Return a picture of the present step, uint8 RGB (h, w, 3), or a line of text.
 
-        In the mode "human" every step shows itself; this shows it once more and returns None.
+        In the mode "human" every step is shown without this call, which shows it again and returns None.
         """
         if self.render_mode is None:
             gym.logger.warn(
@@ -455,13 +453,13 @@ class PromptEnv(gym.Env[Observation, NDArray[np.integer]], ABC):
         return str(self._episode) if self.render_mode == "ansi" else _picture(self._episode)
 
     def close(self) -> None:
-        """Free the session and close the window. May be called twice; ``reset`` opens new ones."""
+        """Close the session and the window. May be called twice; ``reset`` opens new ones."""
         self._close_session()
         if self._window is not None:
             self._window.close()
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return what a pickle carries: arguments and random state. An episode under way stays behind."""
+        """Return the pickled state: arguments and random state, without the running episode."""
         state = {**self.__dict__, "_opened": None, "_episode": None, "_window": None, "observation_buffer": None}
         if self._segmenter_name is not None:
             del state["segmenter"]
@@ -474,7 +472,7 @@ class PromptEnv(gym.Env[Observation, NDArray[np.integer]], ABC):
             self.segmenter = shared_segmenter(self._segmenter_name)
 
     def _open(self, volume: Volume) -> _Opened:
-        """Return a session without clicks; a volume that is encoded already is not encoded again."""
+        """Return a session without clicks; the volume of the previous episode is not encoded again."""
         if self._opened is not None and self._opened.volume is volume:
             self._opened.session.reset()
             return self._opened
@@ -484,7 +482,7 @@ class PromptEnv(gym.Env[Observation, NDArray[np.integer]], ABC):
             )
         self._close_session()
         image = np.ascontiguousarray(to_uint8(volume.image, volume.modality))
-        # A segmenter of this package only reads the image. Another one gets its own, so that it cannot change ours.
+        # Segmenters of this package only read the image. Others get a copy, which they may change.
         given = image if type(self.segmenter).__module__.startswith("synthfm_env.") else image.copy()
         self._opened = _Opened(volume, image, self.segmenter.start(given, volume.spacing))
         return self._opened
@@ -515,7 +513,7 @@ class PromptEnv(gym.Env[Observation, NDArray[np.integer]], ABC):
         return self._observe(episode), self._reward(episode, click), terminated, truncated, self._info(episode)
 
     def _observe(self, episode: Episode) -> Observation:
-        """Write the observation into ``observation_buffer`` and return that, or into fresh arrays if it is None."""
+        """Return the observation, written into ``observation_buffer`` or, if that is None, into new arrays."""
         buffer = self.observation_buffer
         out = buffer or {key: np.empty(space.shape, space.dtype) for key, space in self.observation_space.items()}
         episode.write_observation(out)
@@ -526,8 +524,8 @@ class PromptEnv(gym.Env[Observation, NDArray[np.integer]], ABC):
         return out
 
     def _info(self, episode: Episode) -> dict[str, Any]:
-        named = {"protocol": self.protocol or "", "start": str(self.start)}
-        info = {**episode.info(), **named, **self.more_info(episode)}
+        labels = {"protocol": self.protocol or "", "start": str(self.start)}
+        info = {**episode.info(), **labels, **self.more_info(episode)}
         if self.reveal_truth:
             info["truth"] = episode.truth.copy()
         return info
@@ -536,7 +534,7 @@ class PromptEnv(gym.Env[Observation, NDArray[np.integer]], ABC):
 def _answer(episode: Episode, ask: Callable[[], Prediction]) -> None:
     try:
         episode.take(ask())
-    except Exception as error:  # a model's failure is an outcome with a score, never a lost row
+    except Exception as error:  # a failure is an outcome with a score, not a missing row
         _log.debug("the segmenter failed after %s", episode.clicks, exc_info=True)
         episode.fail(error)
 

@@ -4,13 +4,13 @@ The definitions are those of Nikolov et al., "Deep learning to achieve clinicall
 neck anatomy" (arXiv 1809.04430), which DeepMind's package ``surface-distance`` made the usual ones. Other packages
 count edge voxels instead and differ by up to ten points on small organs.
 
-A surface element sits at every voxel corner whose 2 x 2 x 2 neighbours are neither all inside nor all outside. Its
-area is that of the marching-cubes triangles between these neighbours; its distance, the one to the nearest element of
-the other surface. Nothing is inside beyond the image's edge. In an image of one slice (D = 1), the elements are those
-of the contour: 2 x 2 neighbours, and lengths for areas.
+A surface element sits at every voxel corner whose 2 x 2 x 2 neighbours are neither all inside nor all outside. Its area
+is that of the marching-cubes triangles between these neighbours. Its distance is that to the nearest element of the
+other surface. Everything beyond the image's edge is outside. In an image of one slice (D = 1) the elements are those of
+the contour: 2 x 2 neighbours, and lengths instead of areas.
 
-Values equal the package's within 1e-6, with one exception: where its rounding parts distances that are the same (an
-element 3 x 0.1 mm away is not within its 0.3 mm, one at 1 x 0.3 mm is), here they go together.
+Values equal the package's within 1e-6, with one exception. Its rounding separates equal distances: an element
+3 x 0.1 mm away is not within 0.3 mm, one at 1 x 0.3 mm is. Here both are.
 """
 
 from dataclasses import dataclass
@@ -30,10 +30,10 @@ class Surfaces:
     """The surface elements of two masks, from which all surface scores follow.
 
     Attributes:
-        distances: of mask a's elements to mask b's surface, and the other way round; float32 (n,), in mm.
-            Infinite where the other mask is empty.
+        distances: of mask a's elements to mask b's surface, and of b's to a's; float32 (n,), in mm. Infinite if the
+            other mask is empty.
         areas: of the same elements; float64 (n,), in mm² (mm for a contour).
-        spacing: voxel size along the axes measured, in mm.
+        spacing: voxel size in mm, along three axes, or two for a contour.
 
     Example:
         >>> import numpy as np
@@ -50,7 +50,7 @@ class Surfaces:
 
     @classmethod
     def between(cls, a: NDArray, b: NDArray, spacing: tuple[float, float, float]) -> Self:
-        """Measure two masks.
+        """Compute the surface elements of two masks.
 
         Args:
             a: mask (D, H, W); non-zero is inside.
@@ -73,15 +73,15 @@ class Surfaces:
         codes = _codes(*masks)
         areas = _areas(steps)
         borders = [(code != 0) & (code != areas.size - 1) for code in codes]
-        towards = [_distance_to(border, steps) for border in borders]
+        to_border = [_distance_to(border, steps) for border in borders]
         return cls(
-            (towards[1][borders[0]], towards[0][borders[1]]),
+            (to_border[1][borders[0]], to_border[0][borders[1]]),
             (areas[codes[0][borders[0]]], areas[codes[1][borders[1]]]),
             steps,
         )
 
     def nsd(self, tolerance_mm: float) -> float:
-        """Return the share of both surfaces within a tolerance of the other one, in [0, 1].
+        """Return the share of both surfaces' area that is within a tolerance of the other surface, in [0, 1].
 
         Raises:
             InputError: the tolerance is negative or not a number.
@@ -98,9 +98,9 @@ class Surfaces:
         return float(sum(within) / total)
 
     def hausdorff(self, percent: float) -> float:
-        """Return the distance in mm that this share of a surface's area does not exceed, of the two the larger.
+        """Return the distance in mm within which this share of a surface's area is, the larger of both directions.
 
-        0 if both masks are empty, infinite where one is.
+        0 if both masks are empty, infinite if one is.
 
         Args:
             percent: 100 for the Hausdorff distance itself, 95 for HD95.
@@ -115,7 +115,7 @@ class Surfaces:
 
 
 def nsd(a: NDArray, b: NDArray, spacing: tuple[float, float, float], tolerance_mm: float) -> float:
-    """Return the normalised surface Dice: the share of both surfaces within a tolerance of the other one.
+    """Return the normalised surface Dice: the share of both surfaces' area within a tolerance of the other surface.
 
     1 if both masks are empty, 0 if one is.
 
@@ -142,9 +142,9 @@ def nsd(a: NDArray, b: NDArray, spacing: tuple[float, float, float], tolerance_m
 
 
 def hd95(a: NDArray, b: NDArray, spacing: tuple[float, float, float]) -> float:
-    """Return the 95th percentile of the distances between two surfaces in mm, of the two directions the larger.
+    """Return the 95th percentile of the distances between two surfaces in mm, the larger of both directions.
 
-    0 if both masks are empty, infinite where one is: leave those out of a mean, and count them.
+    0 if both masks are empty, infinite if one is: leave infinite values out of a mean, and count them.
 
     Args:
         a: mask (D, H, W); non-zero is inside.
@@ -165,9 +165,9 @@ def hd95(a: NDArray, b: NDArray, spacing: tuple[float, float, float]) -> float:
 
 
 def _codes(*masks: NDArray[np.bool_]) -> list[NDArray[np.uint8]]:
-    """Return, for every voxel corner around the masks, which of its neighbours are inside: bit k the k-th of them.
+    """Return a code for every voxel corner, cropped to the masks: bit k is set if its k-th neighbour is inside.
 
-    Corner i is between voxels i - 1 and i. The grids are cropped to the masks.
+    Corner i is between voxels i - 1 and i.
     """
     box = bounding_box(masks[0] | masks[1]) or (slice(0, 0),) * masks[0].ndim
     codes = []
@@ -204,7 +204,7 @@ def _lengths(height: float, width: float) -> NDArray[np.float64]:
     lengths = np.zeros(16)
     slanted = np.hypot(height, width) / 2
     lengths[[1, 2, 4, 8, 7, 11, 13, 14]] = slanted
-    lengths[[6, 9]] = 2 * slanted  # two corners across: a line around each
+    lengths[[6, 9]] = 2 * slanted  # two opposite corners: a line around each
     lengths[[3, 12]] = width
     lengths[[5, 10]] = height
     return lengths
@@ -214,8 +214,8 @@ def _lengths(height: float, width: float) -> NDArray[np.float64]:
 def _triangles() -> dict[int, NDArray[np.float64]]:
     """Return the marching-cubes triangles (n, 3 corners, zyx) of each code on a grid of unit spacing.
 
-    Lorensen and Cline's cases are not all the same with inside and outside swapped. A surface has the same area
-    from both sides, so the side with fewer corners decides.
+    Some of Lorensen and Cline's cases change if inside and outside are swapped. A surface has the same area from both
+    sides, so the side with fewer corners decides.
     """
     from skimage.measure import marching_cubes
 
@@ -229,10 +229,10 @@ def _triangles() -> dict[int, NDArray[np.float64]]:
 
 
 def _between_grid_distances(tolerance: float, spacing: tuple[float, ...]) -> float:
-    """Return a limit that parts the same distances as the tolerance does, far from all of them.
+    """Return a limit that accepts the same distances as the tolerance does, and that rounding cannot affect.
 
-    Elements sit on a grid, so many of them are often exactly at the tolerance, and the rounding of float32 would
-    decide about them. The limit is the middle between the last distance within the tolerance and the first beyond.
+    Elements are on a grid, so many of them are often exactly at the tolerance, and the rounding of float32 would
+    decide about them. The limit is the middle between the largest grid distance within the tolerance and the next one.
     """
     squares = np.zeros(1)
     for step in spacing[:-1]:

@@ -15,7 +15,7 @@ from synthfm_env.prompts import Box, Click
 
 
 class Seconds(NamedTuple):
-    """Wall-clock cost of one answer: ``encode`` is paid once an image, ``predict`` at every click."""
+    """Wall-clock seconds of one answer: ``encode`` for the image, once; ``predict`` for the prompt, each time."""
 
     encode: float
     predict: float
@@ -23,7 +23,7 @@ class Seconds(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """Prompts and images that a segmenter takes. A call beyond it raises an InputError that names it.
+    """Prompts and images that a segmenter takes. Any other call raises an InputError that names the limit.
 
     Attributes:
         volumes: images of several slices.
@@ -46,13 +46,13 @@ class Capabilities:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Prediction:
-    """A segmenter's answer to all clicks so far.
+    """A segmenter's answer to all prompts so far.
 
     Attributes:
         mask: bool (D, H, W), the image's own grid.
         logits: float32 (D, h, w) in the model's own in-plane resolution, above 0 inside; None if the
             model has none.
-        seconds: cost of this answer.
+        seconds: time that the answer took.
 
     Example:
         >>> import numpy as np
@@ -67,16 +67,16 @@ class Prediction:
 
 
 class Session(ABC):
-    """One structure in one image, prompted step by step. A context manager: leaving it closes it.
+    """Segments one structure in one image, prompt by prompt. As a context manager it closes itself.
 
-    After ``close`` every verb raises InputError. A verb that raises leaves the session as it was.
+    After ``close`` every method raises InputError. A method that raises leaves the session as it was.
 
-    A subclass implements the abstract verbs. ``prompt`` works without more: it gives clicks one after the other and
-    refuses boxes and masks. A segmenter that takes several clicks at once, a box or a mask overrides it.
+    A subclass implements the abstract methods. The default of ``prompt`` gives clicks one after the other and refuses
+    boxes and masks. A segmenter that takes several clicks at once, a box or a mask overrides it.
     """
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
-        """Let ``undo`` take back all clicks of one ``prompt``, and ``reset`` forget which clicks came together."""
+        """Make ``undo`` take back all clicks of one ``prompt``, and ``reset`` forget which clicks came together."""
         super().__init_subclass__(**kwargs)
         if "undo" in cls.__dict__:
             setattr(cls, "undo", _undo_whole_prompts(cls.__dict__["undo"]))  # noqa: B010 - mypy takes no assignment
@@ -90,7 +90,7 @@ class Session(ABC):
 
     @abstractmethod
     def add(self, click: Click) -> Prediction:
-        """Take one more click and return the mask that follows from all of them.
+        """Add a click and return the answer to all prompts so far.
 
         Raises:
             InputError: the click is outside the image, or the session is closed.
@@ -99,19 +99,19 @@ class Session(ABC):
     def prompt(
         self, clicks: Sequence[Click] = (), *, box: Box | None = None, mask: NDArray[np.bool_] | None = None
     ) -> Prediction:
-        """Give several prompts at once and return the one answer to them and to all before.
+        """Add clicks, a box and a mask at once and return one answer to all prompts so far.
 
         ``add(click)`` is the case of one click. One ``undo`` takes back the whole prompt.
 
         Args:
-            clicks: taken together: the segmenter's mask is not fed back between them if it can do so. The default
-                adds one after the other.
-            box: needs ``capabilities.boxes``. One slice thick it is a 2D box.
+            clicks: given together: no mask is fed back between them if the model can do that. The default adds them
+                one after the other.
+            box: needs ``capabilities.boxes``. A box of one slice is a 2D box.
             mask: bool (D, H, W), a first guess of the structure; needs ``capabilities.initial_mask``.
 
         Raises:
-            InputError: nothing was given, a box or a mask that the segmenter does not take, one that does not fit
-                the image, or what ``add`` raises.
+            InputError: the prompt is empty, the segmenter takes no boxes or no masks, one does not fit the image, or
+                as ``add``.
 
         Example:
             >>> import numpy as np
@@ -143,7 +143,7 @@ class Session(ABC):
 
     @abstractmethod
     def undo(self) -> Prediction:
-        """Take back the newest prompt; the earlier mask comes back bit for bit.
+        """Take back the newest prompt and return the earlier answer, its mask bit for bit.
 
         Raises:
             InputError: there is no prompt to take back, or the session is closed.
@@ -151,11 +151,11 @@ class Session(ABC):
 
     @abstractmethod
     def reset(self) -> None:
-        """Forget all clicks, keep the encoded image."""
+        """Remove all prompts and keep the encoded image."""
 
     @abstractmethod
     def close(self) -> None:
-        """Free what the session holds. May be called twice."""
+        """Free the memory of the session. May be called twice."""
 
     def __enter__(self) -> Self:
         return self
@@ -167,13 +167,13 @@ class Session(ABC):
 
 
 def _prompts_of(session: Session) -> list[tuple[int, int]]:
-    """Return how many clicks were in force before and after each prompt of several clicks, oldest first."""
+    """Return the number of clicks before and after each prompt of several clicks, oldest first."""
     prompts: list[tuple[int, int]] = session.__dict__.setdefault("_prompts_of_several_clicks", [])
     return prompts
 
 
 def _undo_whole_prompts(undo: Callable[[Any], Prediction]) -> Callable[[Any], Prediction]:
-    """Repeat ``undo`` of a subclass until all clicks of the newest prompt are taken back."""
+    """Wrap ``undo`` of a subclass: repeat it until all clicks of the newest prompt are taken back."""
 
     @wraps(undo)
     def undo_prompt(self: Session) -> Prediction:
@@ -200,7 +200,7 @@ def _forget_prompts(reset: Callable[[Any], None]) -> Callable[[Any], None]:
 
 
 class Segmenter(ABC):
-    """A promptable model. Many sessions share it; it holds no state of any of them.
+    """A promptable model. Many sessions share it; it holds no state of a session.
 
     Example:
         >>> import numpy as np
@@ -224,7 +224,7 @@ class Segmenter(ABC):
         """Open a session on an image.
 
         Args:
-            image: (D, H, W) grey or (D, H, W, 3) RGB, axes (z, y, x). uint8 is taken as it is (see
+            image: (D, H, W) grey or (D, H, W, 3) RGB, axes (z, y, x). uint8 is used unchanged (see
                 ``volumes.to_uint8``); any other dtype is scaled as ``to_uint8(image, "other")`` does.
             spacing: (z, y, x) in mm.
 
@@ -234,18 +234,18 @@ class Segmenter(ABC):
         """
 
     def add_many(self, sessions: Sequence[Session], clicks: Sequence[Click]) -> list[Prediction]:
-        """Give each session one more click, as ``session.add`` does; a segmenter may answer them in one batch.
+        """Add one click to each of several sessions, as ``session.add`` does. A segmenter may answer them in a batch.
 
         Args:
-            sessions: of this segmenter, no session twice.
-            clicks: one for each session, in their order.
+            sessions: different sessions of this segmenter.
+            clicks: one for each session.
 
         Returns:
-            One prediction a session, in their order.
+            The answers, in the order of the sessions.
 
         Raises:
-            InputError: not as many clicks as sessions, a session twice, or what ``session.add`` raises. Every
-                session is then as it was.
+            InputError: the numbers of clicks and sessions differ, a session is given twice, or as ``session.add``. All
+                sessions are then as they were.
         """
         check_batch(sessions, clicks)
         answers: list[Prediction] = []
@@ -260,10 +260,10 @@ class Segmenter(ABC):
 
 
 def check_batch(sessions: Sequence[Session], clicks: Sequence[Click]) -> None:
-    """Check that every session has a click and none comes twice.
+    """Check the arguments of ``Segmenter.add_many``.
 
     Raises:
-        InputError: otherwise.
+        InputError: the numbers of clicks and sessions differ, or a session is given twice.
     """
     if len(sessions) != len(clicks):
         raise InputError(

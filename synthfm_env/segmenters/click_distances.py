@@ -1,4 +1,4 @@
-"""Geodesic distances from each voxel to the clicks, along paths that avoid edges."""
+"""Computes geodesic distances from each voxel to the clicks, along paths that avoid edges."""
 
 from copy import copy
 from functools import reduce
@@ -14,33 +14,33 @@ from synthfm_env.segmenters.block_grid import BlockGrid
 from synthfm_env.volumes.intensity import LUMA
 
 MAX_VOXELS = 500_000
-# One setting for all images, chosen with deepest-point clicks on synthetic shapes and on some CT, MR, ultrasound and
-# microscopy images. SMOOTHING of 0.5 or 1, or EDGE of 1.4 or 4.4, changes the mean Dice of ``geodesic`` by about 0.01.
-# Four times the voxels do not raise it: blocks average noise away.
-SMOOTHING = 0.7  # standard deviation, in finest voxels of the working grid
-EDGE = 2.55  # grey levels per finest voxel: 1 % of the range
-KEPT_MAPS = 16  # newest clicks whose maps a session keeps for undo, at most 4 MB each
-UNREACHED = 1e18  # instead of infinity, so that differences and quotients stay numbers
-TINY = np.finfo(np.float32).tiny
+# These settings were chosen with deepest-point clicks on synthetic shapes and on CT, MR, ultrasound and microscopy
+# images. SMOOTHING of 0.5 or 1, or EDGE of 1.4 or 4.4, changes the mean Dice of ``geodesic`` by about 0.01. Four times
+# as many voxels do not raise it, because block means reduce noise.
+SMOOTHING = 0.7  # standard deviation of the Gaussian, in units of the working grid's finest voxel side
+EDGE = 2.55  # gradient that doubles the cost of a path: 1 % of the grey range per finest voxel side
+KEPT_MAPS = 16  # number of newest clicks whose maps a session keeps for undo; a map takes at most 4 MB
+UNREACHED = 1e18  # cost without a click: finite, so that differences and quotients are defined
+TINY = np.finfo(np.float32).tiny  # avoids a division by zero
 
 _Array = NDArray[np.float32]
 
 
 class ClickDistances:
-    """Geodesic distances to positive clicks, to negative ones and to the image's border.
+    """Geodesic distances to positive clicks, to negative clicks and to the image's border.
 
-    Passing one finest voxel costs ``1 + (g / EDGE)**2``, g being the gradient magnitude of the smoothed 8-bit image,
-    after Bai & Sapiro (IJCV 2009): an edge of 50 grey levels costs as much as some hundred voxels of flat image. An
-    image of more than ``MAX_VOXELS`` is worked on as block means (see ``BlockGrid``). Spacing enters as the ratio of
-    the axes alone. Each click costs one distance computation (``MCP_Geometric``, face neighbours).
+    The cost of passing one finest voxel is ``1 + (g / EDGE)**2`` with the gradient magnitude g of the smoothed 8-bit
+    image, after Bai & Sapiro (IJCV 2009). An edge of 50 grey levels costs as much as some hundred voxels of flat image.
+    An image of more than ``MAX_VOXELS`` is reduced to block means (see ``BlockGrid``). Of the spacing only the ratio of
+    the axes matters. Each click takes one shortest-path computation (``MCP_Geometric``, face neighbours).
 
-    It is a value: ``with_click`` returns new distances and leaves these as they are. Its maps are a cache: they are
-    computed again from the clicks after ``drop_maps``, so a long history need not keep all of them.
+    The object is immutable: ``with_click`` returns new distances. ``drop_maps`` frees its distance maps, so that a long
+    history need not keep them; they are then computed again from the clicks on demand.
 
     Attributes:
-        grid: the working grid, whose (d, h, w) all distances have.
-        to_border: float32, cost to the faces of the image (to its edges, for a single slice). In a stack of fewer than
-            eight slices the first and the last slice are no faces: they are a large part of the stack.
+        grid: the working grid; all distance maps have its shape (d, h, w).
+        to_border: float32, cost to the faces of the image, or to the edges of a single slice. In a stack of fewer than
+            eight slices the first and the last slice do not count as faces, because they are a large part of it.
         clicks: oldest first.
 
     Example:
@@ -59,19 +59,22 @@ class ClickDistances:
         """
         depth, height, width = image.shape[:3]
         self.grid = BlockGrid((depth, height, width), spacing, MAX_VOXELS)
+        # Block means of the grey image, and the sides of a block in units of the shortest side.
         grey = self.grid.mean(image if image.ndim == 3 else image @ LUMA)
         steps = np.multiply(spacing, self.grid.sizes, dtype=np.float64)  # a spacing may be of integers
         steps /= min((step for step, n in zip(steps, grey.shape, strict=True) if n > 1), default=1.0)
+        # Paths are long across edges and short in flat regions.
         cost = 1 + (_gradient(grey, steps) / EDGE) ** 2
         self._paths = MCP_Geometric(cost, fully_connected=False, sampling=tuple(steps))
         self.to_border = self._distance(border_voxels(grey.shape))
+        # No clicks yet.
         nowhere = np.full(grey.shape, UNREACHED, dtype=np.float32)
         self._nowhere = nowhere, nowhere
         self._maps: tuple[_Array, _Array] | None = self._nowhere
         self.clicks: tuple[Click, ...] = ()
 
     def with_click(self, click: Click) -> "ClickDistances":
-        """Return the distances with one more click, which must be inside the image; gradient and border are shared."""
+        """Return the distances with one more click, which must be inside the image; the cost map is shared."""
         new = copy(self)
         new.clicks = (*self.clicks, click)
         new._maps = self._nearer(self._computed(), click)
@@ -88,7 +91,7 @@ class ClickDistances:
         return self._computed()[1]
 
     def drop_maps(self) -> None:
-        """Free the maps of the clicks; they are computed again, to the same values, when they are needed."""
+        """Free the distance maps of the clicks. They are computed again, to the same values, on demand."""
         self._maps = None
 
     def _computed(self) -> tuple[_Array, _Array]:
@@ -106,12 +109,12 @@ class ClickDistances:
 
     @property
     def balance(self) -> _Array:
-        """From 1 at a positive click to -1 at a negative one and at the border, 0 half way between."""
+        """Relative difference of both costs: 1 at a positive click, -1 at a negative one and at the border."""
         inside, outside = self.to_positive, np.minimum(self.to_negative, self.to_border)
         return np.asarray((outside - inside) / np.maximum(outside + inside, TINY))
 
     def apply_clicks(self, mask: NDArray[np.bool_]) -> None:
-        """Set the clicked voxels of a mask as they were clicked; of two clicks on a voxel the newer one counts."""
+        """Set the clicked voxels of a mask to the label of their newest click, in place."""
         for click in self.clicks:
             mask[click.zyx] = click.positive
 
@@ -131,7 +134,7 @@ def _gradient(grey: _Array, steps: NDArray[np.float64]) -> _Array:
 
 
 def border_voxels(shape: tuple[int, ...]) -> NDArray[np.integer]:
-    """Return the (n, 3) voxels on the faces of a grid, leaving out those across a thin axis."""
+    """Return the voxels on the faces of a grid, int (n, 3), without the two faces across a thin axis."""
     border = np.zeros(shape, dtype=bool)
     for axis, length in enumerate(shape):
         if length >= min(FEWEST_SLICES, max(shape)):

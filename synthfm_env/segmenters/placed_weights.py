@@ -1,4 +1,4 @@
-"""Checkpoints that a user placed: in which folder they are looked for, and what to do about a missing one."""
+"""Finds checkpoints that a user downloaded, and explains where to place a missing one."""
 
 import os
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from synthfm_env.errors import InputError
 
 
 def weights_folder() -> Path:
-    """Return where checkpoints that a user placed are looked for: ``$SYNTHFM_WEIGHTS``, or the cache folder."""
+    """Return the folder of downloaded checkpoints: ``$SYNTHFM_WEIGHTS``, or ``~/.cache/synthfm_env``."""
     chosen = os.environ.get("SYNTHFM_WEIGHTS")
     return Path(chosen) if chosen else Path.home() / ".cache" / "synthfm_env"
 
@@ -18,8 +18,8 @@ class PlacedWeights:
     """A published checkpoint.
 
     Attributes:
-        filename: as its authors name it.
-        page: where they offer it.
+        filename: the authors' file name.
+        page: address of the authors' download page.
         licence: of the weights.
     """
 
@@ -29,14 +29,14 @@ class PlacedWeights:
 
     @property
     def path(self) -> Path:
-        """Where it is looked for."""
+        """The file's path in ``weights_folder()``."""
         return weights_folder() / self.filename
 
     def find(self, chosen: str = "") -> Path:
-        """Return the file, or the one that was chosen instead.
+        """Return the path of the file, or of another one that the user chose.
 
         Raises:
-            InputError: it does not exist.
+            InputError: the file does not exist.
         """
         path = Path(chosen) if chosen else self.path
         if not path.is_file():

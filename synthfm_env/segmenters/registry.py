@@ -1,4 +1,4 @@
-"""Segmenters by name."""
+"""Builds segmenters from their names."""
 
 import warnings
 from collections.abc import Mapping
@@ -25,14 +25,14 @@ _DESCRIPTIONS = {
 }
 
 
-# Spelled out, so that listing them does not import torch; a test compares them with the sam2 package's.
+# Written here, so that listing segmenters does not import torch. A test compares them with sam2's configurations.
 _OFFICIAL = tuple(f"{v}-hiera-{size}" for v in ("sam2.1", "sam2") for size in ("tiny", "small", "base-plus", "large"))
 _DESCRIPTIONS |= {name: "Meta's SAM 2" for name in _OFFICIAL}
 _DESCRIPTIONS |= {name: adapter.description for name, adapter in ADAPTERS.items()}
 
 
 def list_segmenters() -> dict[str, str]:
-    """Return each name that ``make_segmenter`` knows with one line on what it is.
+    """Return the names that ``make_segmenter`` accepts, each with a line of description.
 
     Example:
         >>> "geodesic" in list_segmenters()
@@ -42,9 +42,9 @@ def list_segmenters() -> dict[str, str]:
 
 
 def missing_for(name: str) -> str | None:
-    """Return what a segmenter lacks on this machine, as an instruction; None if it is ready.
+    """Return an instruction to install or download what a segmenter lacks on this machine; None if it is ready.
 
-    Nothing is imported and nothing is fetched.
+    It imports and downloads nothing.
 
     Args:
         name: from ``list_segmenters``.
@@ -82,25 +82,28 @@ def make_segmenter(
     """Build a segmenter.
 
     Args:
-        name_or_path: a name from ``list_segmenters``, for some with an argument, ``NAME:ARGUMENT`` (a command, an
-            address, a checkpoint); a file that ``synthfm train`` wrote or an official checkpoint
-            (``.safetensors``, ``.pt``), or a class of your own as ``"package.module:Class"``, called without arguments.
-        device: where models run: ``"cpu"``, ``"cuda"``, or ``"auto"`` for CUDA if there is one.
-        preset: how SAM 2 is used. ``"stock"`` gives stock SAM 2's masks; ``"fast"`` nearly the same, without work that
-            hardly changes them; ``"full"`` is fast, with three planes, a crop that follows the object, a click prior
-            and a refiner; ``"auto"`` is full for weights that ``synthfm train`` made and fast for others.
-        options: of SAM 2, instead of the preset's: ``EngineOptions``, or those that differ as a dict, for example
+        name_or_path: one of
+
+            - a name from ``list_segmenters``; some take an argument, ``NAME:ARGUMENT`` (a command, an address, a
+              checkpoint);
+            - a checkpoint that ``synthfm train`` wrote, or an official one (``.safetensors``, ``.pt``);
+            - your own class as ``"package.module:Class"``, which is called without arguments.
+        device: ``"cpu"``, ``"cuda"``, or ``"auto"`` for CUDA if the machine has it.
+        preset: of SAM 2. ``"stock"`` gives stock SAM 2's masks. ``"fast"`` gives nearly the same masks with less work.
+            ``"full"`` is fast mode with three planes, a crop that follows the object, a click prior and a refiner.
+            ``"auto"`` is full for weights that ``synthfm train`` wrote and fast for others.
+        options: of SAM 2, instead of the preset's: ``EngineOptions``, or a dict of those that differ, for example
             ``{"refine": False}``.
-        mode: another name of ``preset``: ``"exact"`` is ``"stock"``.
-        planes: deprecated, as the following ones: give ``options``.
-        zoom: deprecated.
-        distances: deprecated.
-        refine: deprecated.
+        mode: another name of ``preset``, with ``"exact"`` for ``"stock"``.
+        planes: deprecated; use ``options``.
+        zoom: deprecated; use ``options``.
+        distances: deprecated; use ``options``.
+        refine: deprecated; use ``options``.
         time_limit_s: longest time for one answer of a ``bridge:``, ``cvpr25:`` or ``nninteractive:`` segmenter.
 
     Raises:
-        InputError: an unknown name, preset or option, one that the segmenter does not have, or weights that cannot be
-            loaded.
+        InputError: the name, preset or option is unknown, the segmenter does not have the option, or its weights cannot
+            be loaded.
 
     Example:
         >>> make_segmenter("geodesic").name
@@ -134,7 +137,7 @@ def make_segmenter(
         return load_volume_network(name_or_path, pick_device(device))
     if name_or_path not in _DESCRIPTIONS and not name_or_path.endswith((".safetensors", ".pt")):
         raise unknown_name("segmenter", name_or_path, _DESCRIPTIONS)
-    # Imported here, because torch and sam2 take seconds and the other segmenters need neither.
+    # Imported here, because torch and sam2 take seconds to import and other segmenters do not need them.
     from synthfm_env.segmenters.devices import pick_device
     from synthfm_env.segmenters.sam2 import SAM2Segmenter, load_refiner, load_weights, set_image_size, trained_here
     from synthfm_env.segmenters.sam2.options import resolve_options
@@ -151,7 +154,7 @@ def make_segmenter(
 
 
 def _refuse_options(name: str, preset: str, options: "EngineOptions | Mapping[str, Any] | None") -> None:
-    """Raise InputError if anything was chosen for a segmenter without options."""
+    """Raise InputError if a preset or an option is given to a segmenter that has none."""
     if preset != "auto":
         raise InputError(f"segmenter {name!r} has no presets, and preset={preset!r} was given: leave it out")
     if options:
@@ -164,7 +167,7 @@ def _refuse_options(name: str, preset: str, options: "EngineOptions | Mapping[st
 def _with_deprecated(
     options: "EngineOptions | Mapping[str, Any] | None", **deprecated: Any
 ) -> "EngineOptions | Mapping[str, Any] | None":
-    """Move arguments of version 0.1 into the options, with a warning."""
+    """Move deprecated arguments into the options, with a warning."""
     given = {name: value for name, value in deprecated.items() if value is not None}
     if not given:
         return options

@@ -1,4 +1,4 @@
-"""The project's own click rule, with distances in mm."""
+"""Clicks on the deepest voxel of the errors in mm: the click rule of this project."""
 
 import math
 from typing import ClassVar
@@ -17,23 +17,24 @@ SMALL_SHARE = 0.01  # of the structure's volume; matters for structures below 10
 class SynthFMMillimetres(ClickProtocol):
     """Oracle: the deepest voxel of the error in mm, no voxel twice, small errors ignored (this project's own).
 
-    1. Missed and false voxels each fall into components (26 neighbours). After the first click, a
-       component below both ``smallest_mm3`` and 1 % of the structure's volume is ignored, as a user would do.
-    2. The voxels of the others get their Euclidean distance, in mm, to the nearest voxel that is not of their
-       kind. The edge of the image counts as one, except along an axis of one voxel.
-    3. Voxels clicked before count as distance 0, so none is clicked twice.
-    4. The click goes to the largest distance, among equals to the first in raster order; positive for a
-       missed voxel, negative for a false one, negative on a tie between the two.
+    1. Missed voxels and false voxels are split into components (26 neighbours). After the first click, a component
+       below both ``smallest_mm3`` and 1 % of the structure's volume is ignored, as a user would ignore it.
+    2. Each voxel of the other components gets its Euclidean distance, in mm, to the nearest voxel outside the missed
+       or the false region that it belongs to. The edge of the image counts as outside, except along an axis of one
+       voxel.
+    3. Voxels clicked before have distance 0, so none is clicked twice.
+    4. The click goes to the largest distance; among equals to the first in raster order. It is positive on a missed
+       voxel and negative on a false one, and negative on a tie between the two.
     5. It stops if no distance is above 0.
 
     It draws nothing at random.
 
-    Source: RITM's rule (``ritm-3d-v1``), which counts voxels: on slices 5 mm apart it prefers
-    errors that are many pixels wide, this rule errors that are wide in mm.
+    Source: RITM's rule (``ritm-3d-v1``) with distances in mm instead of voxels. On slices 5 mm apart, distances in
+    voxels prefer errors that are many pixels wide.
 
     Args:
-        smallest_mm3: volume of the smallest error that is always worth a click, 0 or more. The default of
-            10 mm3 is a ball 2.7 mm across.
+        smallest_mm3: an error of this volume or more is never ignored; 0 or more. The default of 10 mm3 is a ball
+            2.7 mm across.
 
     Raises:
         InputError: a negative or infinite volume.

@@ -9,16 +9,16 @@ from synthfm_env.errors import InputError
 
 
 class EffortCost(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructorArgs):
-    """Take the user's effort off any reward: every click, every slice scrolled past, every mm the pointer moves.
+    """Subtract the user's effort from any reward: every click, every slice scrolled, every mm of pointer movement.
 
-    `info["effort"]` is the effort of the episode so far. The way from one click to the next counts; the way to the
-    first is free. An undo counts as a click without a way.
+    `info["effort"]` is the effort of the episode so far. Scrolling and movement are counted from one click to the next;
+    before the first click they are free. An undo costs a click, without movement.
 
     Args:
         env: the environment.
         per_click: price of a click.
-        per_slice: price of each slice between a click and the one before, in z.
-        per_mm: price of each mm between a click and the one before, in the plane (y, x).
+        per_slice: price of each slice between a click and the previous one, along z.
+        per_mm: price of each mm between a click and the previous one, in the plane (y, x).
 
     Raises:
         InputError: a price below 0.
@@ -49,7 +49,7 @@ class EffortCost(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructorArg
         return observation, {**info, "effort": 0.0}
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        """Play on; the reward is the environment's less the effort."""
+        """Step the environment and subtract the effort from its reward."""
         observation, reward, terminated, truncated, info = self.env.step(action)
         effort = self._effort_of(observation, info["clicks_used"])
         self._total += effort
@@ -61,16 +61,16 @@ class EffortCost(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructorArg
         self._last: Any = None
 
     def _effort_of(self, observation: dict[str, Any], used: int) -> float:
-        """Return the effort of a step, read off what it placed, so that actions may have any form."""
+        """Return the effort of a step. It is computed from the observation, so that actions may have any form."""
         clicks = observation["clicks"]
         in_force = int(np.count_nonzero(clicks[:, 0] >= 0))
         effort = self.per_click * (used - self._used)
         if in_force > self._in_force:
             place = clicks[in_force - 1, :3].astype(np.float64)
             if self._last is not None:
-                way = place - self._last
-                effort += self.per_slice * abs(way[0])
-                effort += self.per_mm * np.linalg.norm(way[1:] * observation["spacing"][1:])
+                moved = place - self._last
+                effort += self.per_slice * abs(moved[0])
+                effort += self.per_mm * np.linalg.norm(moved[1:] * observation["spacing"][1:])
             self._last = place
         self._used, self._in_force = used, in_force
         return float(effort)

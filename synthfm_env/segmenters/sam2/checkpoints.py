@@ -1,4 +1,7 @@
-"""Loads weights strictly, and without running code from a file."""
+"""Loads SAM 2's weights: packaged ones, those that ``synthfm train`` wrote, and Meta's checkpoints.
+
+Loading is strict, and runs no code from a file.
+"""
 
 from importlib.resources import files
 from pathlib import Path
@@ -31,7 +34,7 @@ def weights_path(name_or_path: str) -> Path:
 
 
 def load_weights(name_or_path: str) -> SAM2VideoPredictor:
-    """Build a SAM 2 and fill it, strictly.
+    """Build a SAM 2 and load its weights.
 
     Args:
         name_or_path: the embedded model (``"synthfm3d-nano"``); an official one (``"sam2.1-hiera-tiny"``); or a
@@ -42,8 +45,8 @@ def load_weights(name_or_path: str) -> SAM2VideoPredictor:
         The model in evaluation mode, float32, on the CPU.
 
     Raises:
-        InputError: the file is missing or damaged, holds more than tensors, or its tensors are not those of the
-            model; each missing, unexpected or mis-shaped one is named.
+        InputError: the file is missing or damaged, contains more than tensors, or its tensors do not fit the model; the
+            message lists missing, unexpected and mis-shaped ones.
     """
     if name_or_path in OFFICIAL:
         return _official(official_checkpoint(name_or_path), name_or_path)
@@ -73,7 +76,7 @@ def _image_size(header: dict[str, str], path: Path) -> int:
 
 
 def trained_here(name_or_path: str) -> bool:
-    """Return True if ``synthfm train`` made the weights: its header names an architecture or an official model."""
+    """Return True if ``synthfm train`` wrote the file: its header names an architecture or an official model."""
     path = weights_path(name_or_path)
     if path.suffix != ".safetensors" or not path.is_file():
         return False
@@ -82,7 +85,7 @@ def trained_here(name_or_path: str) -> bool:
             header = file.metadata() or {}
             return "architecture" in header or header.get("official") in OFFICIAL
     except SafetensorError:
-        return False  # load_weights reports what is wrong with it
+        return False  # load_weights reports the fault
 
 
 def _build(architecture: str, path: Path) -> SAM2VideoPredictor:
@@ -103,7 +106,7 @@ def _official(path: Path, name: str | None) -> SAM2VideoPredictor:
 
 
 def _guess(path: Path, state: dict[str, Tensor]) -> str:
-    """Tell which official model a checkpoint is of, by the width and depth of its trunk and what 2.1 added."""
+    """Return the name of a checkpoint's official model, from its trunk's width and depth and a tensor of 2.1."""
     width = state.get("image_encoder.trunk.patch_embed.proj.weight")
     depth = len({key.split(".")[3] for key in state if key.startswith("image_encoder.trunk.blocks.")})
     size = None if width is None else _TRUNKS.get((width.shape[0], depth))
@@ -121,10 +124,10 @@ def _guess(path: Path, state: dict[str, Tensor]) -> str:
 
 
 def build_official(name: str, image_size: int = 1024) -> SAM2VideoPredictor:
-    """Return an official model without weights (random ones), in evaluation mode, on the CPU.
+    """Return an official model with random weights, in evaluation mode, on the CPU.
 
-    Post-processing stays off (hole filling, falling back to other masks): it differs between machines with and
-    without the package's CUDA kernel. ``add_all_frames_to_correct_as_cond`` is on, as for every model here.
+    Post-processing (hole filling, dynamic choice of masks) is off, because it differs between machines with and without
+    the package's CUDA kernel. ``add_all_frames_to_correct_as_cond`` is on, as for all models of this package.
     """
     config, _ = OFFICIAL[name]
     model: SAM2VideoPredictor = build_sam2_video_predictor(
@@ -140,11 +143,11 @@ def build_official(name: str, image_size: int = 1024) -> SAM2VideoPredictor:
 
 
 def official_checkpoint(name: str) -> Path:
-    """Return the checkpoint of an official model: a placed file, else through the hub (extra ``hub``).
+    """Return the checkpoint of an official model: a file in ``weights_folder()``, else one from the hub.
 
     Raises:
-        InputError: there is no file, and the hub cannot be reached or its client is not installed; the message
-            names the file to place and where.
+        InputError: there is no file, and the hub cannot be reached or its client (extra ``hub``) is not installed; the
+            message names the file and its place.
     """
     _, filename = OFFICIAL[name]
     placed = weights_folder() / filename

@@ -1,4 +1,4 @@
-"""SAM 2 as a ``Segmenter``."""
+"""Makes SAM 2 a ``Segmenter``."""
 
 from collections.abc import Sequence
 
@@ -26,13 +26,13 @@ from synthfm_env.segmenters.stopwatch import Stopwatch
 
 
 class SAM2Segmenter(Segmenter):
-    """Encodes a volume once and answers each prompt by propagation; many sessions share one model.
+    """SAM 2 as a segmenter: it encodes a volume once and answers each prompt by propagation.
 
     Attributes:
-        name: as it was asked for.
+        name: the name or path given to ``make_segmenter``.
         model: the ``SAM2Base``, in evaluation mode.
         options: see ``EngineOptions``.
-        refiner: post-processes the logits of volumes; None for none.
+        refiner: corrects the logits of volumes, or None.
     """
 
     capabilities = Capabilities(boxes=True, initial_mask=True)
@@ -47,27 +47,26 @@ class SAM2Segmenter(Segmenter):
         options: EngineOptions = FAST,
         refiner: Refines | None = None,
     ) -> None:
-        """Take a model.
+        """Move a model to its device, and build the tracker that all sessions share.
 
         Args:
             name: for records.
-            model: is moved to the device.
+            model: a SAM 2.
             device: where to run.
-            exact: track as stock SAM 2 does, not faster.
-            options: ``refine`` is not read here.
+            exact: track as stock SAM 2 does, instead of faster.
+            options: all but ``refine``, which ``refiner`` replaces.
             refiner: needs ``options.distances``.
         """
         self.name, self.options, self.refiner = name, options, refiner
         self.model = model.to(device)
-        # Built once, for all stacks of all sessions.
         self._tracker: SliceTracker = StockTracker(model) if exact else FastTracker(model, options.memory)
 
     def frames(self, image: NDArray) -> Tensor:
-        """Return the encoder's input for ``image``: float32 (D, 3, S, S); see ``Segmenter.start``."""
+        """Return the encoder's input for an image, float32 (D, 3, S, S); see ``Segmenter.start`` for the image."""
         return square_frames(prepare_image(image, (1.0, 1.0, 1.0)), self.model.image_size)
 
     def start(self, image: NDArray, spacing: tuple[float, float, float]) -> StackSession | MultiViewSession:
-        """Open a session; slices are encoded as tracking reaches them; see ``Segmenter.start``."""
+        """Open a session. Slices are encoded when tracking reaches them. See ``Segmenter.start``."""
         prepared = prepare_image(image, spacing)
         encoding, options = Stopwatch(), self.options
 
@@ -92,10 +91,10 @@ class SAM2Segmenter(Segmenter):
         )
 
     def add_many(self, sessions: Sequence[Session], clicks: Sequence[Click]) -> list[Prediction]:
-        """Give each session one more click; single stacks are tracked in batches; see ``Segmenter.add_many``.
+        """Add one click to each session. Sessions of one stack are tracked in batches. See ``Segmenter.add_many``.
 
-        Stock arithmetic gives what single clicks give, bit for bit; logits of fast arithmetic differ by the rounding of
-        larger matrix products.
+        With the preset "stock" the answers equal those of single clicks bit for bit. With "fast" logits differ by the
+        rounding of larger matrix products.
         """
         alike = [session for session in sessions if isinstance(session, StackSession)]
         if len(alike) < len(sessions):

@@ -1,4 +1,4 @@
-"""Memories of single slices, and the state of a stack of slices that they add up to."""
+"""Defines the memory of one slice and the state of a stack of slices."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -8,12 +8,12 @@ from torch import Tensor
 
 from synthfm_env.prompts import Click
 
-MAX_LOGIT = 32.0  # larger logits mean no more; -1024 stands for a slice without the object
+MAX_LOGIT = 32.0  # logits are clipped to this size before they are compared; -1024 marks a slice without the object
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SliceMemory:
-    """Mask of one slice, and what later slices attend to. States share it: it is replaced, never changed.
+    """Mask of one slice, with the features that later slices attend to. Immutable: states share it.
 
     Attributes:
         logits: float32 (1, 1, h, w), the mask at a quarter of the model's resolution; -1024 if there is no object.
@@ -29,11 +29,11 @@ class SliceMemory:
 
     @property
     def shows_object(self) -> bool:
-        """Whether any pixel is inside."""
+        """Whether the mask has a pixel."""
         return bool((self.logits > 0).any())
 
     def as_sam2_output(self, position: list[Tensor]) -> dict[str, Any]:
-        """Return the dictionary that ``SAM2Base`` keeps of a frame.
+        """Return the memory as the dictionary that ``SAM2Base`` keeps for a frame.
 
         Args:
             position: position encoding of the features, the same for every slice.
@@ -48,16 +48,16 @@ class SliceMemory:
 
 @dataclass(slots=True)
 class StackState:
-    """Everything that follows from the prompts on one stack of slices.
+    """Prompts on one stack of slices and the memories that follow from them.
 
     A prompt changes a shallow copy, so every earlier state stays valid and ``undo`` is exact.
 
     Attributes:
         clicks: oldest first.
         conditioning: memories of prompted slices, by slice.
-        tracked: memories of other slices; a slice that is missing holds no object.
-        points: clicks and corners of boxes in pixels of the model's square, by slice, in the form that SAM 2 takes.
-        prompts: number of prompts so far; several clicks given at once are one.
+        tracked: memories of other slices, by slice; a missing slice has no object.
+        points: clicks and box corners in pixels of the model's square frame, by slice, in SAM 2's format.
+        prompts: number of prompts so far; several clicks given at once are one prompt.
         newest: slices that the newest prompt conditioned.
     """
 
@@ -73,7 +73,7 @@ class StackState:
         return replace(self, conditioning=dict(self.conditioning), tracked=dict(self.tracked), points=dict(self.points))
 
     def memory_of(self, z: int) -> SliceMemory | None:
-        """Return the memory of a slice, None for a slice without an object."""
+        """Return the memory of a slice, or None without an object."""
         return self.conditioning.get(z) or self.tracked.get(z)
 
     def memories(self) -> dict[int, SliceMemory]:
@@ -87,7 +87,7 @@ class StackState:
 
 
 class SliceFeatures(Protocol):
-    """The image features of a stack's slices; ``FeatureCache`` is one."""
+    """Interface of the image features of a stack's slices; ``FeatureCache`` implements it."""
 
     depth: int
 
@@ -96,13 +96,13 @@ class SliceFeatures(Protocol):
 
 
 class SliceStep(NamedTuple):
-    """One slice to track next, with the memories that it attends to.
+    """The next slice to track in a sweep.
 
     Attributes:
-        state: of the slice's stack.
+        state: of the slice's stack, with the memories that it attends to.
         features: of the slice's stack.
-        z: the slice.
-        reverse: tracked downwards, towards slice 0.
+        z: index of the slice.
+        reverse: whether the sweep goes downwards, towards slice 0.
     """
 
     state: StackState
@@ -115,9 +115,11 @@ TrackSlices = Callable[[Sequence[SliceStep]], list[SliceMemory]]
 
 
 def mask_change(now: SliceMemory, before: SliceMemory | None) -> float:
-    """Return 1 - IoU of a slice's masks: changed pixels over pixels of either mask; 0 if both are empty.
+    """Return 1 - IoU of two masks of a slice; 0 if both are empty.
 
-    A slice that was left out before (None) was empty.
+    Args:
+        now: one memory.
+        before: another one; None is an empty mask.
     """
     mask = now.logits > 0
     if before is None:

@@ -1,4 +1,4 @@
-"""A clicker that learned where to click."""
+"""Clicks on grid cells that a network trained with PPO scores."""
 
 from collections.abc import Mapping
 from functools import cache
@@ -20,19 +20,20 @@ if TYPE_CHECKING:
 class LearnedClicker(Clicker):
     """Blind: clicks where a small network, trained with PPO on synthetic volumes, expects most (``ppo``).
 
-    An image of any size is divided into 6 x 12 x 12 cells. The 64 that stand out most in grey may be clicked, in the
-    middle, none twice. The network sees the grey, mask and clicks around each, and gives it with either sign, and
-    to stop, a score; the best is done. It does not know which structure is meant: it finds what stands out, and gathers
-    that in one mask where this pays on average. There is no chance in it.
+    An image of any size is divided into 6 x 12 x 12 cells. The middles of the 64 cells whose grey differs most from its
+    surroundings are the candidates, and none is clicked twice. From the grey, the mask and the clicks around each
+    candidate, the network scores a positive and a negative click there, and it scores stopping. The clicker takes the
+    action with the highest score. It does not know which structure is meant, so it collects conspicuous regions in one
+    mask if that pays on average. It draws nothing at random.
 
-    ``agents/ppo_clicker.py`` trained it and reports its scores; running it needs torch alone.
+    ``agents/ppo_clicker.py`` trained it and reports its scores. Running it needs torch alone.
     """
 
     name: ClassVar[str] = "ppo"
 
     def act(self, observation: Observation, info: Mapping[str, Any]) -> NDArray[np.int64]:
-        """Return the click of the best score, or stop."""
-        # Imported here, because torch takes seconds and the other clickers do without.
+        """Return the action with the highest score."""
+        # Imported here, because torch takes seconds and other clickers do not need it.
         import torch
 
         from synthfm_agents.blind.ppo.network import see
@@ -44,7 +45,12 @@ class LearnedClicker(Clicker):
 
 
 def action_of(number: int, voxels: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the action of an environment that an action of the network is: one of (n, 3) voxels clicked, or stop."""
+    """Translate an action of the network into one of the environment.
+
+    Args:
+        number: 2 i for a negative click on candidate i, 2 i + 1 for a positive one, 2 n to stop.
+        voxels: (n, 3), the candidates.
+    """
     candidate, positive = divmod(number, 2)
     return (
         stop_action() if candidate == len(voxels) else click_action(Click(as_voxel(voxels[candidate]), bool(positive)))

@@ -1,4 +1,4 @@
-"""SAM 2's mask decoder for slices without a prompt: what is the same for all of them is computed once."""
+"""Decodes masks of slices without a prompt as SAM 2's mask decoder, with all constant parts computed once."""
 
 from typing import NamedTuple
 
@@ -28,34 +28,34 @@ class DecodedSlices(NamedTuple):
     ious: Tensor
 
     def memory(self, i: int, features: Tensor) -> SliceMemory:
-        """Return the memory of slice ``i``, with features (1, C, h, w)."""
+        """Return slice ``i`` as a memory with the given memory features (1, C, h, w)."""
         return SliceMemory(self.masks[i : i + 1], features, self.pointers[i : i + 1], self.ious[i])
 
 
 class FastMaskDecoder:
     """``SAM2Base._forward_sam_heads`` without prompts, equal up to the rounding of sums.
 
-    Without prompts the tokens and positions are the same for every slice. So the first self-attention is computed once,
-    positions are added to projected queries and keys, and layers that read the same input are one matrix product. The
-    upscaling is a matrix product too, because kernel and stride of its transposed convolutions are equal.
+    Without prompts, tokens and position encodings are the same for every slice. So the first self-attention is computed
+    once, position encodings are projected once, and projections of the same input are fused into one matrix product.
+    The upscaling is a matrix product too, because kernel and stride of its transposed convolutions are equal.
     """
 
     @torch.no_grad()
     def __init__(self, model: SAM2Base) -> None:
-        """Prepare what does not depend on slices."""
+        """Compute the tokens of an empty prompt, fuse weights, and project position encodings."""
         self._model, self._decoder = model, model.sam_mask_decoder
         decoder, transformer = self._decoder, self._decoder.transformer
-        # Embed the empty prompt: one padding point, and no mask, which is the same everywhere.
+        # Embed the empty prompt: one padding point, and no mask. The embedding of no mask is the same at every pixel.
         nowhere = torch.zeros(1, 1, 2, device=model.device)
         padding = -torch.ones(1, 1, dtype=torch.int32, device=model.device)
         sparse, dense = model.sam_prompt_encoder(points=(nowhere, padding), boxes=None, masks=None)
         self._no_mask = dense[:, :, :1, :1].flatten(2).transpose(1, 2)
-        # The decoder's tokens: object score, IoU, masks, prompt.
+        # Tokens of the decoder: object score, IoU, masks, prompt.
         score = [decoder.obj_score_token.weight] if decoder.pred_obj_scores else []
         own = torch.cat([*score, decoder.iou_token.weight, decoder.mask_tokens.weight])
         tokens = torch.cat([own[None], sparse], 1)
         position = model.sam_prompt_encoder.get_dense_pe().flatten(2).transpose(1, 2)
-        # The first self-attention sees the tokens alone.
+        # The first self-attention depends on the tokens alone.
         first = transformer.layers[0]
         self._queries = first.norm1(first.self_attn(q=tokens, k=tokens, v=tokens))
         # Fuse the projections of each layer that read the same input.
@@ -90,15 +90,15 @@ class FastMaskDecoder:
         decoder, model = self._decoder, self._model
         tokens, image = self._transform(conditioned + self._no_mask)
         start = int(decoder.pred_obj_scores)
-        # Masks and their estimated IoU. The first mask stands alone, the others are alternatives.
+        # Masks and their estimated IoU: the single mask (0), or the alternatives (1 to 3).
         chosen = range(1, decoder.num_mask_tokens) if self._multimask else range(1)
         ious = decoder.iou_prediction_head(tokens[:, start])[:, chosen.start : chosen.stop]
         mask_tokens = tokens[:, start + 1 :]
         mixtures = torch.stack([decoder.output_hypernetworks_mlps[i](mask_tokens[:, i]) for i in chosen], 1)
-        masks = self._draw(image, mixtures, fine, middle).float()
+        masks = self._upscale(image, mixtures, fine, middle).float()
         pointer_token = mask_tokens[:, 0]
         if self._multimask:
-            # Of several masks keep the one of the highest estimated IoU.
+            # Keep the alternative with the highest estimated IoU.
             rows, best = torch.arange(len(ious), device=ious.device), ious.argmax(-1)
             masks = masks[rows, best][:, None]
             if decoder.use_multimask_token_for_obj_ptr:
@@ -106,7 +106,7 @@ class FastMaskDecoder:
         pointers, best_ious = model.obj_ptr_proj(pointer_token), ious.amax(-1)
         if not model.pred_obj_scores:
             return DecodedSlices(masks, pointers, torch.full_like(best_ious[:, None], 10.0), best_ious)
-        # Without an object the mask is empty, and the pointer is replaced.
+        # Without an object the mask is empty, and the pointer is replaced by the learned one of no object.
         scores = decoder.pred_obj_score_head(tokens[:, 0])
         present = scores > 0
         masks = torch.where(present[:, None, None], masks, NO_OBJ_SCORE)
@@ -121,7 +121,7 @@ class FastMaskDecoder:
         transformer = self._decoder.transformer
         tokens = self._queries.expand(len(image), -1, -1)
         for i, layer in enumerate(transformer.layers):
-            # Tokens attend to each other; for the first layer that was done once.
+            # Tokens attend to each other; the first layer's result is constant.
             if i > 0:
                 tokens = apply_norm(layer.norm1, tokens + _attend(layer.self_attn, *self._self_qkv[i](tokens)))
             # Tokens attend to the image.
@@ -139,20 +139,30 @@ class FastMaskDecoder:
         attended = _attend(transformer.final_attn_token_to_image, token_q, image_k, image_v)
         return apply_norm(transformer.norm_final_attn, tokens + attended), image
 
-    def _draw(self, image: Tensor, mixtures: Tensor, fine: Tensor, middle: Tensor) -> Tensor:
-        """Return masks (B, K, 4h, 4w): the upscaled image, its channels mixed by (B, K, C / 8)."""
+    def _upscale(self, image: Tensor, mixtures: Tensor, fine: Tensor, middle: Tensor) -> Tensor:
+        """Upscale the image features fourfold and mix their channels into masks.
+
+        Args:
+            image: (B, h * w, C), from the transformer.
+            mixtures: (B, K, C / 8), weights of the channels in each mask.
+            fine: (B, C / 8, 4h, 4w), added after the second upscaling.
+            middle: (B, C / 4, 2h, 2w), added after the first upscaling.
+
+        Returns:
+            (B, K, 4h, 4w).
+        """
         _, norm, act, _, last_act = self._decoder.output_upscaling
         b, side = len(image), middle.shape[-1] // 2
         (to_middle, bias_1), (to_fine, bias_2) = self._upscaling
-        # Tokens stay in the order of the coarse grid. Upscaling gives each a 2 x 2 block (y, x), once for the middle
-        # grid and once more for the fine one, so the axes are (b, y, x, y2, x2, y4, x4, channels).
+        # Each upscaling turns a pixel into a block of 2 x 2 pixels. The pixels stay in the order of the coarse grid, so
+        # the axes become (b, y, x, y2, x2, channels), then (b, y, x, y2, x2, y4, x4, channels).
         up = linear(image, to_middle, bias_1).view(b, side, side, 2, 2, -1)
         up = up + middle.view(b, -1, side, 2, side, 2).permute(0, 2, 4, 3, 5, 1)
         up = act(F.layer_norm(up, up.shape[-1:], norm.weight, norm.bias, norm.eps))
         up = linear(up, to_fine, bias_2).view(b, side, side, 2, 2, 2, 2, -1)
         up = last_act(up + fine.view(b, -1, side, 2, 2, side, 2, 2).permute(0, 2, 5, 3, 6, 4, 7, 1))
         masks = torch.bmm(mixtures, up.view(b, -1, up.shape[-1]).transpose(1, 2))
-        # Interleave the blocks into rows and columns.
+        # Rearrange the blocks into rows and columns.
         blocks = masks.view(b, -1, side, side, 2, 2, 2, 2)
         return blocks.permute(0, 1, 2, 4, 6, 3, 5, 7).reshape(b, -1, 4 * side, 4 * side)
 

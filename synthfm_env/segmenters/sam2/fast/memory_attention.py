@@ -1,9 +1,15 @@
-"""SAM 2's memory attention for a batch of slices, with the keys and values of memories computed once a click.
+"""Computes SAM 2's memory attention for a batch of slices, with the keys and values of each memory computed once.
 
-A memory bank is all that one slice attends to, in this order: the memories of conditioning slices, those of the six
-slices tracked before it, and the object pointers of both. Stock SAM 2 projects the whole bank to keys and values again
-for every slice and layer. Projection and rotation are linear, so here each memory is projected once, for all layers
-together, and what its age or distance adds is projected by itself and added to the keys.
+A slice attends to its memory bank: the memories of conditioning slices, those of the six slices tracked before it, and
+the object pointers of both, in this order. Stock SAM 2 projects the whole bank to keys and values again for every slice
+and layer. A memory is in many banks, and its age (how many slices before) differs between them, so its keys differ by a
+temporal position encoding::
+
+    keys = rotate(W (memory + spatial position + temporal position(age)))
+         = rotate(W (memory + spatial position)) + rotate(W temporal position(age))
+
+Projection W and rotation are linear. So the first term is computed once for each memory and all layers, the second once
+for each age, and a bank is their sum.
 """
 
 from collections import OrderedDict
@@ -27,20 +33,20 @@ from synthfm_env.segmenters.sam2.fast.onednn import (
 from synthfm_env.segmenters.sam2.options import MemoryPolicy
 from synthfm_env.segmenters.sam2.slice_memory import SliceMemory, SliceStep
 
-_NEAREST = 4  # conditioning slices that "nearest" attends to
-_CONFIDENT_REACH = 16  # slices back among which "confident" chooses
-_CACHED_MEMORIES = 16  # a sweep, whose keys and values are kept
+_NEAREST = 4  # the policy "nearest" attends to so many conditioning slices
+_CONFIDENT_REACH = 16  # the policy "confident" chooses among so many slices tracked before
+_CACHED_MEMORIES = 16  # memories for each sweep whose keys and values are cached
 
 
 class _KeysValues(NamedTuple):
-    """Keys and values of some tokens, each (layers, heads, tokens, channels)."""
+    """Keys and values of tokens, each (layers, heads, tokens, channels)."""
 
     keys: Tensor
     values: Tensor
 
 
 class _Bank(NamedTuple):
-    """Keys and values that one slice attends to; those from ``real`` on are padding."""
+    """Keys and values that one slice attends to. Tokens from index ``real`` on are padding."""
 
     keys: Tensor
     values: Tensor
@@ -48,17 +54,17 @@ class _Bank(NamedTuple):
 
 
 class FastMemoryAttention:
-    """Memory attention for a batch of slices of different sweeps; each slice attends to its own memory bank.
+    """Memory attention for a batch of slices of different sweeps. Each slice attends to its own memory bank.
 
-    The same sums as ``SAM2Base._prepare_memory_conditioned_features``, in another order.
+    It equals ``SAM2Base._prepare_memory_conditioned_features`` up to the order of sums.
     """
 
     def __init__(self, model: SAM2Base, policy: MemoryPolicy, dtype: torch.dtype) -> None:
-        """Prepare what does not depend on slices.
+        """Fuse weights and project position encodings, which are the same for all slices.
 
         Args:
-            model: whose weights are used.
-            policy: which memories a slice attends to; see ``EngineOptions.memory``.
+            model: its weights are used.
+            policy: the choice of memories; see ``EngineOptions.memory``.
             dtype: of queries, keys and values.
         """
         self._model, self._policy, self._dtype = model, policy, dtype
@@ -66,11 +72,11 @@ class FastMemoryAttention:
         self._crosses = [layer.cross_attn_image for layer in self._layers]
         self._tokens = model.sam_image_embedding_size**2
         self._project_positions()
-        # Caches for the time of one click. A memory is its own key, by identity.
+        # Caches for the time of one click. Memories compare by identity, so a memory is its own cache key.
         self._memories: OrderedDict[SliceMemory, _KeysValues] = OrderedDict()
         self._conditioning: dict[tuple[SliceMemory, ...], _KeysValues] = {}
         self._capacity = _CACHED_MEMORIES
-        self._distances: dict[tuple[int, int], Tensor] = {}  # constant, kept
+        self._distances: dict[tuple[int, int], Tensor] = {}  # constant, so kept between clicks
 
     def forget(self) -> None:
         """Drop the keys and values of all memories."""
@@ -82,7 +88,7 @@ class FastMemoryAttention:
 
         Args:
             coarse: (B, C, h, w), the slices' features at stride 16.
-            steps: B of them.
+            steps: B slices, with the states that hold their memories.
 
         Returns:
             (B, h * w, C).
@@ -94,16 +100,17 @@ class FastMemoryAttention:
         self._capacity = _CACHED_MEMORIES * len(steps)
         banks = [self._bank(step) for step in steps]
         for i, layer in enumerate(self._layers):
-            # Each slice attends to itself.
+            # Self-attention within each slice.
             own, cross = layer.self_attn, layer.cross_attn_image
             qkv = self._self_qkv[i](apply_norm(layer.norm1, x))
             q, k, v = (own._separate_heads(part, own.num_heads) for part in qkv)
-            q, k, v = self._rotate(q, self._self_turns_scaled), self._rotate(k, self._self_turns), v.to(self._dtype)
+            q, k = self._rotate(q, self._self_rotation_scaled), self._rotate(k, self._self_rotation)
+            v = v.to(self._dtype)
             attended = [attention(*each, self._tokens) for each in zip(q, k, v, strict=True)]
             x = x + _project_out(own, attended)
-            # Each slice attends to its memory bank; banks differ in length, so one after the other.
+            # Cross-attention to the memory bank, slice by slice, because banks differ in length.
             (projected,) = self._cross_q[i](apply_norm(layer.norm2, x))
-            q = self._rotate(cross._separate_heads(projected, cross.num_heads), self._cross_turns_scaled)
+            q = self._rotate(cross._separate_heads(projected, cross.num_heads), self._cross_rotation_scaled)
             attended = [
                 attention(each, bank.keys[i], bank.values[i], bank.real) for each, bank in zip(q, banks, strict=True)
             ]
@@ -115,20 +122,20 @@ class FastMemoryAttention:
 
     @torch.no_grad()
     def _project_positions(self) -> None:
-        """Compute positions in slice and time as they act on projected queries and keys."""
+        """Project spatial and temporal position encodings to queries and keys, and fuse projections of one input."""
         model, layers, crosses = self._model, self._layers, self._crosses
         side, device = model.sam_image_embedding_size, model.device
         blank = torch.zeros(1, model.hidden_dim, side, side, device=device)
         self._position = model.image_encoder.neck.position_encoding(blank).flatten(2).transpose(1, 2)
         memory_position = model.memory_encoder.position_encoding(blank[:, : model.mem_dim]).flatten(2).transpose(1, 2)
-        # Rotations of rotary attention; those of queries include the scale of the softmax.
-        self._self_turns, self._cross_turns = (
+        # Rotations of rotary attention. Those of queries include the softmax's scale.
+        self._self_rotation, self._cross_rotation = (
             each.compute_cis(end_x=side, end_y=side).to(device) for each in (layers[0].self_attn, crosses[0])
         )
-        self._self_turns_scaled, self._cross_turns_scaled = (
-            turns * (2 * turns.shape[-1]) ** -0.5 for turns in (self._self_turns, self._cross_turns)
+        self._self_rotation_scaled, self._cross_rotation_scaled = (
+            rotation * (2 * rotation.shape[-1]) ** -0.5 for rotation in (self._self_rotation, self._cross_rotation)
         )
-        # Fused projections of the slices.
+        # Projections of slices: queries, keys and values of self-attention; queries of cross-attention.
         self._self_qkv, self._cross_q = [], []
         for layer in layers:
             at = self._position if layer.pos_enc_at_attn else None
@@ -136,40 +143,40 @@ class FastMemoryAttention:
             self._self_qkv.append(FusedLinear([(own.q_proj, at), (own.k_proj, at), (own.v_proj, None)]))
             at = self._position if layer.pos_enc_at_cross_attn_queries else None
             self._cross_q.append(FusedLinear([(layer.cross_attn_image.q_proj, at)]))
-        # Fused projections of memories and of pointers: the keys of all layers, then their values.
+        # Projections of memories and of pointers: keys of all layers, then values of all layers.
         with_position = layers[0].pos_enc_at_cross_attn_keys
         values = [(cross.v_proj, None) for cross in crosses]
         at = memory_position if with_position else None
         self._project_memory = FusedLinear([(cross.k_proj, at) for cross in crosses] + values)
         self._project_pointers = FusedLinear([(cross.k_proj, None) for cross in crosses] + values)
-        # What a memory's age adds to its keys: (ages, layers, heads, tokens, channels). Conditioning slices have the
-        # last age.
+        # Projected temporal positions by age: (ages, layers, heads, tokens, channels). Conditioning slices use the
+        # last.
         self._key_weight = torch.stack([cross.k_proj.weight for cross in crosses]) * float(with_position)
         ages = torch.einsum("lcm,am->alc", self._key_weight, model.maskmem_tpos_enc[:, 0, 0])
         ages = ages[:, :, None].expand(-1, -1, self._tokens, -1)
         heads = crosses[0].num_heads
-        self._ages = [self._rotate(crosses[0]._separate_heads(age, heads), self._cross_turns) for age in ages]
+        self._ages = [self._rotate(crosses[0]._separate_heads(age, heads), self._cross_rotation) for age in ages]
 
-    def _rotate(self, x: Tensor, turns: Tensor) -> Tensor:
+    def _rotate(self, x: Tensor, rotation: Tensor) -> Tensor:
         """Apply the rotary position encoding to queries or keys (..., tokens, channels)."""
         pairs = torch.view_as_complex(x.float().reshape(*x.shape[:-1], -1, 2))
-        return torch.view_as_real(pairs * turns).flatten(-2).to(self._dtype)
+        return torch.view_as_real(pairs * rotation).flatten(-2).to(self._dtype)
 
     def _bank(self, step: SliceStep) -> _Bank:
         """Return the memory bank of a slice."""
-        behind = 1 if step.reverse else -1  # the direction in which slices were tracked before
-        # Conditioning slices, the nearest ones if there are too many.
+        behind = 1 if step.reverse else -1  # the direction of slices that were tracked before
+        # 1. Conditioning slices, the nearest ones if there are too many.
         most = _NEAREST if self._policy == "nearest" else self._model.max_cond_frames_in_attn
         chosen, passed_over = select_closest_cond_frames(step.z, step.state.conditioning, most)
         parts = [self._of_conditioning(chosen)]
-        # Slices tracked before, with their ages.
+        # 2. Slices tracked before, with their ages.
         for age, memory in self._recent(step, behind, passed_over):
             keys, values = self._of_memory(memory)
             parts.append(_KeysValues(keys + self._ages[age - 1], values))
-        # Object pointers.
+        # 3. Object pointers.
         if self._model.use_obj_ptrs_in_encoder:
             parts += self._of_pointers(step, behind, chosen, passed_over)
-        # Padding, so that few shapes occur.
+        # Padding, so that few different shapes occur.
         count = sum(keys.shape[2] for keys, _ in parts)
         padding = key_padding(count, parts[0].keys)
         if padding:
@@ -180,32 +187,32 @@ class FastMemoryAttention:
     def _recent(
         self, step: SliceStep, behind: int, passed_over: dict[int, SliceMemory]
     ) -> list[tuple[int, SliceMemory]]:
-        """Return the memories of slices tracked before, each with its age from 1 to the number of places."""
+        """Return the memories of slices tracked before, each with its age: 1 for the newest, at most 6."""
         places = self._model.num_maskmem - 1
         reach = _CONFIDENT_REACH if self._policy == "confident" else places
         memories = [(away, _memory_at(step, step.z + behind * away, passed_over)) for away in range(1, reach + 1)]
         present = [(away, memory) for away, memory in memories if memory is not None]
         if self._policy != "confident":
             return present
-        # Of the last sixteen the six of the highest estimated IoU, aged by their order.
+        # "confident": the six with the highest estimated IoU of the last sixteen; their order gives the ages.
         best = sorted(present, key=lambda item: -(0.0 if item[1].iou is None else item[1].iou))[:places]
         return [(age, memory) for age, (_, memory) in enumerate(sorted(best, key=lambda item: item[0]), 1)]
 
     def _of_memory(self, memory: SliceMemory) -> _KeysValues:
-        """Return the keys and values of a memory, without its age; most of them are in the cache."""
+        """Return the keys and values of a memory without its temporal position, from the cache if possible."""
         if memory in self._memories:
             self._memories.move_to_end(memory)
             return self._memories[memory]
         tokens = memory.features.float().flatten(2).transpose(1, 2)
         keys, values = self._by_layer(self._project_memory(tokens))
-        pair = _KeysValues(self._rotate(keys, self._cross_turns), values.to(self._dtype))
+        pair = _KeysValues(self._rotate(keys, self._cross_rotation), values.to(self._dtype))
         self._memories[memory] = pair
         if len(self._memories) > self._capacity:
             self._memories.popitem(last=False)
         return pair
 
     def _by_layer(self, products: Sequence[Tensor]) -> _KeysValues:
-        """Return fused products (1, tokens, C), the keys of all layers and then their values, by layer and head."""
+        """Stack fused products (1, tokens, C), keys of all layers and then values, and separate their heads."""
         count, heads = len(self._layers), self._crosses[0].num_heads
         keys, values = torch.cat(tuple(products[:count])), torch.cat(tuple(products[count:]))
         return _KeysValues(
@@ -213,7 +220,7 @@ class FastMemoryAttention:
         )
 
     def _of_conditioning(self, chosen: dict[int, SliceMemory]) -> _KeysValues:
-        """Return the keys and values of conditioning slices, concatenated once a click."""
+        """Return the keys and values of conditioning slices, with their temporal position; computed once a click."""
         memories = tuple(chosen.values())
         if memories not in self._conditioning:
             pairs = [self._of_memory(memory) for memory in memories]
@@ -225,21 +232,21 @@ class FastMemoryAttention:
     def _of_pointers(
         self, step: SliceStep, behind: int, chosen: dict[int, SliceMemory], passed_over: dict[int, SliceMemory]
     ) -> list[_KeysValues]:
-        """Return the keys and values of object pointers: of conditioning slices, and of the last slices tracked."""
+        """Return the keys and values of object pointers, of conditioning slices and of slices tracked before."""
         model, z = self._model, step.z
         most = min(step.features.depth, model.max_obj_ptrs_in_encoder)
-        # Conditioning slices with their distance, negative for those ahead.
+        # Pointers of conditioning slices, with their distance: negative for slices ahead.
         distances = {t: (t - z) * behind for t in chosen}
         if model.only_obj_ptrs_in_the_past_for_eval:
             distances = {t: distance for t, distance in distances.items() if distance >= 0}
         signed = model.use_signed_tpos_enc_to_obj_ptrs
         pointers = [(distance if signed else abs(distance), chosen[t]) for t, distance in distances.items()]
-        # Slices tracked before.
+        # Pointers of slices tracked before.
         memories = [(distance, _memory_at(step, z + behind * distance, passed_over)) for distance in range(1, most)]
         pointers += [(distance, memory) for distance, memory in memories if memory is not None]
         if not pointers:
             return []
-        # A pointer is cut into tokens of a memory's width, which share the pointer's distance.
+        # A pointer is wider than a memory token, so it is split into several tokens, which share its distance.
         split = model.hidden_dim // model.mem_dim
         tokens = torch.cat([memory.pointer for _, memory in pointers]).reshape(1, -1, model.mem_dim)
         keys, values = self._by_layer(self._project_pointers(tokens))
@@ -247,7 +254,7 @@ class FastMemoryAttention:
         return [_KeysValues((keys + added.repeat_interleave(split, 2)).to(self._dtype), values.to(self._dtype))]
 
     def _of_distance(self, distance: int, most: int) -> Tensor:
-        """Return what a pointer's distance in slices adds to its keys: (layers, heads, 1, channels)."""
+        """Return the projected temporal position of a pointer at a distance in slices: (layers, heads, 1, channels)."""
         model = self._model
         if (distance, most) not in self._distances:
             weight = model.maskmem_tpos_enc
@@ -265,7 +272,7 @@ def _concatenated(parts: Sequence[_KeysValues]) -> _KeysValues:
 
 
 def _project_out(module: RoPEAttention, attended: list[Tensor]) -> Tensor:
-    """Return an attention's output (B, tokens, C) from the attended heads of each slice."""
+    """Recombine the heads of each slice and apply the output projection; return (B, tokens, C)."""
     return apply_linear(module.out_proj, module._recombine_heads(torch.stack(attended)))
 
 

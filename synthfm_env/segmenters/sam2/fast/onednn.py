@@ -1,4 +1,4 @@
-"""Matrix products through oneDNN, which torch uses for convolutions but not for float32 matrices."""
+"""Computes matrix products with oneDNN, which torch uses for convolutions but not for float32 matrices."""
 
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -7,15 +7,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-_KEY_MULTIPLE = 64  # keys are padded to a multiple: oneDNN takes a millisecond to prepare for each new shape
-_MIN_PRODUCTS = 2**20  # multiplications below which oneDNN's overhead outweighs its speed
+_KEY_MULTIPLE = 64  # pad keys to a multiple of this, because oneDNN takes a millisecond to prepare for a new shape
+_MIN_PRODUCTS = 2**20  # use oneDNN from so many multiplications on; below, its overhead outweighs its speed
 
 
-# torch multiplies float32 matrices with MKL, which leaves half of the vector units of an AMD CPU with AVX512 idle.
-# oneDNN does not; torch.compile calls this operator.
+# torch multiplies float32 matrices with MKL, which uses half of the vector width of an AMD CPU with AVX512. oneDNN uses
+# all of it. Its operator is the one that torch.compile calls.
 @cache
 def _has_onednn() -> bool:
-    """Return True if this build of torch has oneDNN's product of plain float32 matrices, and it works here."""
+    """Return True if this build of torch has oneDNN's product of float32 matrices, and it works on this CPU."""
     try:
         x = torch.ones(2, 3)
         y = torch.ops.mkldnn._linear_pointwise(x, x, None, "none", [], "")
@@ -25,7 +25,7 @@ def _has_onednn() -> bool:
 
 
 def uses_onednn(x: Tensor) -> bool:
-    """Return True if products with ``x``, and convolutions of it, are left to oneDNN."""
+    """Return True if products and convolutions of ``x`` run in oneDNN: float32 on a CPU, without autocast."""
     plain = x.device.type == "cpu" and x.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
     return plain and _has_onednn()
 
@@ -37,7 +37,7 @@ def _pays_off(x: Tensor, weight: Tensor) -> bool:
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Return ``torch.nn.functional.linear``, up to the rounding of sums; on some CPUs twice as fast."""
+    """Compute ``torch.nn.functional.linear`` up to the rounding of sums, on some CPUs twice as fast."""
     if _pays_off(x, weight):
         product: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
         return product
@@ -45,12 +45,12 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 
 def apply_linear(layer: nn.Linear, x: Tensor) -> Tensor:
-    """Return ``layer(x)``."""
+    """Compute ``layer(x)`` with ``linear``."""
     return linear(x, layer.weight, layer.bias)
 
 
 def linear_activation(layer: nn.Linear, activation: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """Return ``activation(layer(x))``; oneDNN computes both in one pass."""
+    """Compute ``activation(layer(x))``; oneDNN does both in one pass."""
     name = _onednn_name(activation)
     if name and _pays_off(x, layer.weight):
         # The last argument is the kind of GELU; other activations ignore it.
@@ -60,25 +60,25 @@ def linear_activation(layer: nn.Linear, activation: Callable[[Tensor], Tensor], 
 
 
 def _onednn_name(activation: Callable[[Tensor], Tensor]) -> str | None:
-    """Return oneDNN's name of SAM 2's two activations, None for others."""
+    """Return oneDNN's name of an activation, or None if it is none of SAM 2's two."""
     if activation is F.relu or isinstance(activation, nn.ReLU):
         return "relu"
     return "gelu" if isinstance(activation, nn.GELU) and activation.approximate == "none" else None
 
 
 def apply_norm(norm: nn.LayerNorm, x: Tensor) -> Tensor:
-    """Return ``norm(x)``, without the module's overhead."""
+    """Compute ``norm(x)`` without the module's overhead."""
     return F.layer_norm(x, norm.normalized_shape, norm.weight, norm.bias, norm.eps)
 
 
 def attention(queries: Tensor, keys: Tensor, values: Tensor, count: int) -> Tensor:
-    """Return softmax attention without scaling.
+    """Compute softmax attention without scaling.
 
     Args:
         queries: (heads, n, C), scaled already.
         keys: (heads, m, C).
         values: (heads, m, C).
-        count: how many of the m keys are real; the others are padding, see ``key_padding``.
+        count: number of real keys. The other ones are padding, see ``key_padding``.
     """
     if not uses_onednn(queries):
         keys, values = keys[None, :, :count], values[None, :, :count]
@@ -92,18 +92,22 @@ def attention(queries: Tensor, keys: Tensor, values: Tensor, count: int) -> Tens
 
 
 def key_padding(count: int, like: Tensor) -> int:
-    """Return how many keys to add to ``count``, so that few shapes occur."""
+    """Return the number of padding keys to add to ``count`` keys, so that few different shapes occur."""
     return -count % _KEY_MULTIPLE if uses_onednn(like) else 0
 
 
 class FusedLinear:
-    """Several linear layers of one input as one matrix product.
+    """Applies several linear layers to one input, as one matrix product.
 
-    A position that is added to a layer's input is projected once and added to the layer's output instead.
+    A constant position encoding of a layer's input is projected once and added to the layer's output.
     """
 
     def __init__(self, layers: Sequence[tuple[nn.Linear, Tensor | None]]) -> None:
-        """Take layers, each with the position (1, N, C) that is added to its input, or None."""
+        """Fuse layers.
+
+        Args:
+            layers: each with the position encoding (1, N, C) of its input, or None.
+        """
         self._weight = torch.cat([layer.weight for layer, _ in layers])
         self._sizes = [len(layer.weight) for layer, _ in layers]
         tokens = max((position.shape[1] for _, position in layers if position is not None), default=1)

@@ -1,4 +1,4 @@
-"""A small 3D network that corrects the logits of a crop from the views, the click prior and the image."""
+"""Defines the refiner: a small 3D U-Net that corrects the combined logits of a crop."""
 
 from importlib.resources import files
 from itertools import pairwise
@@ -14,14 +14,14 @@ from synthfm_env.segmenters.sam2.fast.onednn import uses_onednn
 from synthfm_env.segmenters.sam2.multiview.refiner_input import CHANNELS, RefinerInput
 from synthfm_env.segmenters.weights_file import fill, read_safetensors
 
-_WIDTHS = (16, 32, 64)  # at full, half and quarter resolution; multiples of 16 are what CPUs convolve fast
-# What is convolved is filled up to sides of a multiple of 4 and at least 12: on fewer than three voxels at quarter
-# resolution oneDNN's bfloat16 convolutions give wrong gradients.
+_WIDTHS = (16, 32, 64)  # channels at full, half and quarter resolution; CPUs convolve multiples of 16 fast
+# Inputs are padded to sides of a multiple of 4, at least 12. With fewer than three voxels at quarter resolution the
+# gradients of oneDNN's bfloat16 convolutions are wrong.
 _MULTIPLE, _LEAST = 4, 12
 
 
 class Refines(Protocol):
-    """A ``Refiner``, or a recorder around one."""
+    """Interface of a ``Refiner`` and of a recorder around one."""
 
     def refine(self, draft: RefinerInput) -> Tensor:
         """Return final logits, float32 (d, h, w), on the CPU."""
@@ -30,8 +30,8 @@ class Refines(Protocol):
 class _Conv3d(nn.Conv3d):
     """A convolution that uses oneDNN on a CPU for every shape.
 
-    Where batch, channels, depth and height multiply to less than 20481 torch does it in a way of its own, which takes
-    up to ten times as long on the flat or small boxes that objects have.
+    torch uses an implementation of its own if the product of batch, channels, depth and height is below 20481. That one
+    takes up to ten times as long on the flat or small crops of objects.
     """
 
     def _conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -53,11 +53,11 @@ class _Residual(nn.Module):
 
 
 class Refiner(nn.Module):
-    """A 3D U-Net of three resolutions and 0.6 million parameters that adds to a draft's logits.
+    """A 3D U-Net of three resolutions and 0.6 million parameters that adds a correction to the combined logits.
 
-    It sees no more than a box, on a grid of at most twice a mask's pixels along a side: enough to weigh three flat
-    views against each other, against distances and against the edges of the image, which SAM 2's masks are too coarse
-    for.
+    Its input is a crop on a grid with at most twice as many voxels along a side as a mask of SAM 2 has pixels. On this
+    grid it can weigh the three views against each other, against the click prior, and against edges of the image that
+    are too fine for SAM 2's masks.
     """
 
     def __init__(self) -> None:
@@ -71,13 +71,13 @@ class Refiner(nn.Module):
         self.decode = nn.ModuleList(_Residual(width) for width in _WIDTHS[:-1])
         self.head = _Conv3d(_WIDTHS[0], 1, 1)
         for parameter in self.head.parameters():
-            nn.init.zeros_(parameter)  # untrained it changes nothing
+            nn.init.zeros_(parameter)  # the untrained network corrects nothing
         for module in self.modules():
             if isinstance(module, _Conv3d):
                 module.weight.data = module.weight.data.contiguous(memory_format=torch.channels_last_3d)
 
     def forward(self, channels: Tensor) -> Tensor:
-        """Return what to add to the logits.
+        """Return the correction to add to the logits.
 
         Args:
             channels: float32 (B, CHANNELS, d, h, w), any sides.
@@ -85,13 +85,16 @@ class Refiner(nn.Module):
         Returns:
             float32 (B, d, h, w).
         """
+        # Pad at the ends, by repeating the border.
         size = channels.shape[2:]
         padding = [end for n in reversed(size) for end in (0, max(_LEAST - n, -n % _MULTIPLE))]
         x = F.relu(self.stem(F.pad(channels, padding, mode="replicate")))
+        # Encoder, which keeps the features of each resolution.
         fine = []
         for i, encode in enumerate(self.encode):
             x = encode(F.relu(self.down[i - 1](x)) if i else x)
             fine.append(x)
+        # Bottom and decoder, which adds them.
         x = self.bottom(x)
         for i in reversed(range(len(self.up))):
             x = self.decode[i](F.relu(self.up[i](x) + fine[i]))
@@ -99,7 +102,7 @@ class Refiner(nn.Module):
         return 4 * added
 
     def refine(self, draft: RefinerInput) -> Tensor:
-        """Return a draft's logits, refined where the object may end; float32 (d, h, w), on the CPU."""
+        """Return the input's logits with the correction near the object; float32 (d, h, w), on the CPU."""
         logits, part = draft.logits, draft.object_extent()
         channels = draft.channels()[:, *part][None].to(self.head.weight.device)
         logits[part] += self(channels.contiguous(memory_format=torch.channels_last_3d))[0].float().cpu()
@@ -110,7 +113,7 @@ def load_refiner(path: Path | None = None) -> Refiner:
     """Return the packaged refiner, or one that ``synthfm train`` wrote, in evaluation mode, on the CPU.
 
     Raises:
-        InputError: the file is missing or damaged, or holds something else.
+        InputError: the file is missing or damaged, or contains another network.
     """
     if path is None:
         path = Path(str(files("synthfm_env") / "weights" / "synthfm3d-refiner.safetensors"))

@@ -1,4 +1,4 @@
-"""The default session: tracking in several views, a crop that follows the structure, and a click prior."""
+"""Implements the default session: tracking in several views, click prior, refiner and a crop that follows."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -23,9 +23,9 @@ from synthfm_env.segmenters.stopwatch import Stopwatch
 
 
 class MultiViewSession(Session):
-    """Prompts on one structure, answered from a crop that follows the structure's size.
+    """Segments one structure with SAM 2, in a crop that follows the structure's size.
 
-    Every prompt is answered in four steps:
+    A prompt is answered in four steps:
 
     1. ``MultiView.track`` propagates it through each stack of the crop: three planes of a volume, or eight orientations
        of an image or thin stack.
@@ -48,15 +48,15 @@ class MultiViewSession(Session):
         measure: Callable[[], ClickDistances] | None,
         refine: Callable[[RefinerInput], Tensor] | None,
     ) -> None:
-        """Take an image, encode nothing yet.
+        """Prepare the overview; slices are encoded at the first prompt.
 
         Args:
-            open_view: prepares a crop, fully or as an overview.
+            open_view: makes a view of a crop, with all slices or as an overview.
             shape: (D, H, W) of the image.
             encoding: runs while slices are encoded or distances prepared.
-            zoom: whether step 4 happens; without it every prompt is answered on the whole image.
-            measure: prepares distances to clicks, for step 2; None leaves out the steps 2 and 3.
-            refine: returns final logits, for step 3; None leaves it out.
+            zoom: whether step 4 runs; without it every prompt is answered on the whole image.
+            measure: prepares distances to clicks, for step 2; None leaves out steps 2 and 3.
+            refine: returns corrected logits, for step 3; None leaves it out.
         """
         self._open_view, self._shape, self._encoding = open_view, shape, encoding
         self._zoom, self._measure = zoom, measure
@@ -73,24 +73,26 @@ class MultiViewSession(Session):
         return self._history[-1].clicks if self._history else ()
 
     def add(self, click: Click) -> Prediction:
-        """Take one more click; see ``Session.add``."""
+        """Add a click; see ``Session.add``."""
         return self.prompt((click,))
 
     @torch.inference_mode()
     def prompt(
         self, clicks: Sequence[Click] = (), *, box: Box | None = None, mask: NDArray[np.bool_] | None = None
     ) -> Prediction:
-        """Take several prompts at once; see ``Session.prompt``, and ``Stack.condition`` for what each stack does.
+        """Add clicks, a box and a mask at once; see ``Session.prompt``, and ``Stack.condition`` for each stack's part.
 
-        The crop holds box and mask. Click prior and refiner join in as soon as there is a positive click.
+        Click prior and refiner need a positive click if there is a box or a mask.
         """
         self._check_open()
         prompt = Prompt(tuple(clicks), box, mask)
         prompt.check(self._shape)
         started, encoded = time.perf_counter(), self._encoding.seconds
+        # Steps 1 to 3 on the present crop, then step 4.
         answer = self._next_answer(prompt)
         if self._zoom:
             answer = self._refocused(answer)
+        # Append to the history; free what an undo can compute again.
         if self._history and answer.view is not self._history[-1].view:
             self._history[-1].view.drop_features()
         self._history.append(answer)
@@ -101,7 +103,7 @@ class MultiViewSession(Session):
         return Prediction(native, preview, Seconds(encode, time.perf_counter() - started - encode))
 
     def _next_answer(self, prompt: Prompt) -> Answer:
-        """Answer one more prompt on the current crop."""
+        """Answer a new prompt on the present crop."""
         if self._history:
             now = self._history[-1]
             view, states, prompts, distances = now.view, now.states, (*now.prompts, prompt), now.distances
@@ -113,9 +115,9 @@ class MultiViewSession(Session):
         return self._answer(view, view.track(states, (prompt,)), prompts, distances)
 
     def _refocused(self, answer: Answer) -> Answer:
-        """Answer all prompts again on proposed crops, as long as the answers are accepted."""
+        """Answer all prompts again on proposed crops, and return the last answer that was accepted."""
         answer = self._try(self._focus.after_streak(answer), answer) or answer
-        # Twice: the first crop may have been fitted to a mask from an overview.
+        # Up to two crops: the first one may be fitted to a coarse mask of the overview.
         for _ in range(2):
             better = self._try(self._focus.refit(answer), answer)
             if better is None:
@@ -124,7 +126,7 @@ class MultiViewSession(Session):
         return answer
 
     def _try(self, proposal: Proposal | None, answer: Answer) -> Answer | None:
-        """Return the answer to the same prompts on a proposed crop, None if there is no proposal or it is refused."""
+        """Return the answer to the same prompts on a proposed crop; None without a proposal, or if it is refused."""
         if proposal is None:
             return None
         view = self._open_view(proposal.crop, proposal.overview)
@@ -133,7 +135,7 @@ class MultiViewSession(Session):
         return candidate if proposal.accepts(candidate) else None
 
     def _prepared(self) -> ClickDistances | None:
-        """Return the distances without clicks, prepared before the first prompt."""
+        """Return the distances without clicks; they are prepared once."""
         if self._measure and self._no_clicks is None:
             with self._encoding:
                 self._no_clicks = self._measure()
@@ -146,7 +148,7 @@ class MultiViewSession(Session):
         views = view.logits(states)
         logits = views.mean(0)
         clicks = tuple(click for prompt in prompts for click in prompt.clicks)
-        # A box or a mask without a positive click stands alone: the prior would take all for background.
+        # With a box or a mask and no positive click, the prior would mark everything as background.
         has_region = any(prompt.box is not None or prompt.mask is not None for prompt in prompts)
         if distances is None or (has_region and not any(click.positive for click in clicks)):
             return Answer(prompts, view, states, distances, logits)
@@ -171,7 +173,7 @@ class MultiViewSession(Session):
         return Prediction(native, preview, Seconds(0.0, time.perf_counter() - started))
 
     def reset(self) -> None:
-        """Forget all prompts, keep the encoded overview."""
+        """Remove all prompts and keep the encoded overview."""
         self._check_open()
         self._history = []
 

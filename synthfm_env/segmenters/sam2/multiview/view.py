@@ -17,14 +17,22 @@ from synthfm_env.segmenters.sam2.slice_memory import StackState
 from synthfm_env.segmenters.sam2.tracking.stack import Stack, advance
 from synthfm_env.volumes.intensity import LUMA
 
-_SLICES_PER_PIXEL = 2 / 3  # slices along an axis, at most, per pixel along a mask's side: more change little
-_OVERVIEW = 0.6  # share of those slices that is enough to find an object
+_SLICES_PER_PIXEL = 2 / 3  # most slices along an axis, for each pixel along a mask's side; more change little
+_OVERVIEW = 0.6  # share of those slices in an overview, which suffices to find an object
 
 States = tuple[StackState, ...]
 
 
 class _View(NamedTuple):
-    """One stack of a crop: the axis across its slices, which slices of the crop, and how they are oriented."""
+    """One stack of slices of a crop.
+
+    Attributes:
+        axis: of the crop, across the slices.
+        picked: indices of the slices along the axis.
+        size: (height, width) of a slice.
+        orientation: of the slices in the stack.
+        stack: tracks the slices.
+    """
 
     axis: int
     picked: NDArray[np.int64]
@@ -33,10 +41,10 @@ class _View(NamedTuple):
     stack: Stack
 
     def prompt_in_stack(self, prompt: Prompt, crop: Crop) -> Prompt | None:
-        """Return a prompt of the image in voxels of the stack, or None if nothing of it shows along the axis.
+        """Return a prompt of the image in voxels of the stack, or None if the stack can show no part of it.
 
-        Clicks and a box go to the nearest slice, the box to the one nearest its middle. A box or a mask of one slice
-        is a line to stacks across the slices, so they leave it out.
+        A click goes to the nearest slice, a box to the one nearest to its middle. Stacks along y and x leave out a box
+        or a mask of one slice, which is only a line in them.
         """
         clicks = tuple(Click(self._place(click.zyx, crop), click.positive) for click in prompt.clicks)
         box = None
@@ -48,7 +56,7 @@ class _View(NamedTuple):
         return Prompt(clicks, box, mask) if clicks or box is not None or mask is not None else None
 
     def _place(self, zyx: tuple[int, int, int], crop: Crop) -> tuple[int, int, int]:
-        """Return the place in the stack of a voxel of the image."""
+        """Return the voxel of the stack that is nearest to a voxel of the image."""
         place = [i - side.start for i, side in zip(zyx, crop, strict=True)]
         nearest = self._nearest(place.pop(self.axis))
         return (nearest, *self.orientation.apply_to_pixel(place[0], place[1], self.size))
@@ -57,7 +65,7 @@ class _View(NamedTuple):
         return int(np.abs(self.picked - along).argmin())
 
     def _flat_box(self, box: Box, crop: Crop) -> Box:
-        """Return the sides of a box on the slice of the stack that is nearest to its middle."""
+        """Return a box as a 2D box on the slice of the stack nearest to its middle."""
         z, y, x = (stop - 1 for stop in box.stop)
         corners = np.sort([self._place(box.start, crop), self._place((z, y, x), crop)], axis=0)
         middle = (box.start[self.axis] + box.stop[self.axis] - 1) // 2 - crop[self.axis].start
@@ -66,7 +74,7 @@ class _View(NamedTuple):
         return Box((z0, y0, x0), (z1 + 1, y1 + 1, x1 + 1))
 
     def _cut(self, part: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """Return the slices of a mask that the stack has; if it has none, the middle one on the nearest that it has."""
+        """Return a mask on the slices of the stack. If it is empty there, its middle slice goes to the nearest one."""
         native = np.moveaxis(part, self.axis, 0)
         cut = native[self.picked]
         if not cut.any():
@@ -81,16 +89,16 @@ class _View(NamedTuple):
 
 
 class MultiView:
-    """A crop of an image that SAM 2 tracks along z, y and x; callers average the logits of the views or refine them.
+    """Tracks a crop of an image along z, y and x with SAM 2. Callers average or refine the logits of the three views.
 
-    A click meets an object on one slice along z, and cuts it lengthwise along y and x. So the model sees where the
-    object ends instead of following it too far. Each axis has at most two thirds as many slices as a mask has pixels
-    along its side, so the cost of a click is bounded for volumes of every size.
+    Slices along y and x through the click cut the object lengthwise, so they show where it ends along z; tracking along
+    z alone often follows it too far. Each axis has at most two thirds as many slices as a mask has pixels along its
+    side, so the cost of a click is bounded for volumes of every size.
 
-    A single slice, or a stack of fewer than eight, shows nothing along y and x. It is tracked along z in all eight
-    orientations instead: SAM 2's errors depend on the orientation, and the mean errs less.
+    An image, or a stack of fewer than eight slices, shows no shapes along y and x. It is tracked along z in all eight
+    orientations instead: SAM 2's errors depend on the orientation, and the mean has fewer.
 
-    A view holds no prompts: ``track`` takes the states of its stacks and returns the next ones.
+    A view keeps no prompts: ``track`` takes the states of its stacks and returns new ones.
 
     Attributes:
         crop: of the image.
@@ -107,15 +115,15 @@ class MultiView:
         side: int,
         overview: bool = False,
     ) -> None:
-        """Cut the stacks, encode nothing yet.
+        """Cut the stacks; slices are encoded when they are tracked.
 
         Args:
-            open_stack: prepares a stack, uint8 (D, H, W) or (D, H, W, 3).
-            image: uint8 (D, H, W) or (D, H, W, 3), the whole.
+            open_stack: makes a stack of slices, uint8 (D, H, W) or (D, H, W, 3).
+            image: uint8 (D, H, W) or (D, H, W, 3), the whole one.
             crop: of the image.
-            planes: 1 for the slices along z as they are, 3 for several axes or orientations.
+            planes: 1 for the slices along z alone, 3 for several axes or orientations.
             side: pixels along a mask's side.
-            overview: cut fewer slices: enough to find an object.
+            overview: whether to cut fewer slices, enough to find an object.
         """
         self.crop = crop
         most = round(side * _SLICES_PER_PIXEL * (_OVERVIEW if overview else 1))
@@ -147,7 +155,7 @@ class MultiView:
         return all(side.start <= place < side.stop for place, side in zip(click.zyx, self.crop, strict=True))
 
     def part_of(self, prompt: Prompt) -> Prompt | None:
-        """Return the part of a prompt inside the crop, None for nothing; a box or a mask counts as a whole or not."""
+        """Return the part of a prompt inside the crop, or None. A box or mask partly outside is left out."""
         clicks = tuple(click for click in prompt.clicks if self.holds(click))
         box = prompt.box if prompt.box is not None and self._holds_box(prompt.box) else None
         mask = prompt.mask if prompt.mask is not None and self._holds_box(Box.around(prompt.mask)) else None
@@ -162,7 +170,7 @@ class MultiView:
 
         Args:
             states: of the stacks; ``start`` before the first prompt.
-            prompts: of the image; what is outside the crop is left out.
+            prompts: of the image; parts outside the crop are left out.
 
         Returns:
             The new states.
@@ -178,8 +186,8 @@ class MultiView:
         """Return the logits of every view that has a prompt.
 
         Returns:
-            float32 (V, d, h, w) of V views, on the CPU, with the shape of the crop but at most twice the pixels of a
-            mask along each side.
+            float32 (V, d, h, w) of V views, on the CPU. (d, h, w) is the shape of the crop, but at most twice as many
+            voxels along a side as a mask has pixels.
         """
         prompted = [(view, state) for view, state in zip(self._views, states, strict=True) if state.prompts]
         logits = torch.empty((len(prompted), *self._grid))
@@ -193,13 +201,13 @@ class MultiView:
         if self._grey is None:
             height, width = self._grid[1:]
             slices = torch.empty((len(self._part), height, width))
-            for z, pixels in enumerate(self._part):  # by slice: no float copy of a large crop
+            for z, pixels in enumerate(self._part):  # slice by slice, to avoid a float copy of a large crop
                 grey = pixels if pixels.ndim == 2 else pixels @ LUMA
                 slices[z] = F.adaptive_avg_pool2d(torch.from_numpy(grey.astype(np.float32))[None], (height, width))[0]
             self._grey = F.adaptive_avg_pool3d(slices[None], self._grid)[0]
         return self._grey
 
     def drop_features(self) -> None:
-        """Drop the encoded slices; they are encoded again, to the same values, when they are needed."""
+        """Drop the encoded slices. They are encoded again, to the same values, on demand."""
         for view in self._views:
             view.stack.features.clear()

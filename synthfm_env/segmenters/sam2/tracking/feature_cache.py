@@ -1,4 +1,4 @@
-"""Encoded slices of one stack, as many as a memory budget holds."""
+"""Caches the encoded slices of one stack within a memory budget."""
 
 from collections import OrderedDict
 from collections.abc import Callable
@@ -12,12 +12,10 @@ _BATCH = 4  # slices encoded at once
 
 
 class FeatureCache:
-    """Image features of a stack's slices: encoded when first asked for, in batches of neighbours, and kept.
-
-    Beyond the budget the batch that was asked for longest ago is dropped, and encoded again when it is needed.
+    """Least-recently-used cache of the image features of a stack's slices, encoded on demand in batches of neighbours.
 
     Attributes:
-        depth: slices in the stack.
+        depth: number of slices in the stack.
     """
 
     def __init__(
@@ -27,13 +25,13 @@ class FeatureCache:
         budget: int,
         timer: AbstractContextManager[object],
     ) -> None:
-        """Take a stack, encode nothing yet.
+        """Start with an empty cache.
 
         Args:
             image: uint8 (D, H, W) or (D, H, W, 3), kept by reference.
-            encode: returns the maps (B, C, h, w) of B slices at strides 4, 8 and 16.
-            budget: bytes that the maps may take; one batch is always kept.
-            timer: entered while slices are encoded.
+            encode: returns the feature maps (B, C, h, w) of B slices at strides 4, 8 and 16.
+            budget: bytes of cached maps at most; one batch is always kept.
+            timer: runs while slices are encoded.
         """
         self._image, self._encode, self._budget, self._timer = image, encode, budget, timer
         self._batches: OrderedDict[int, list[Tensor]] = OrderedDict()
@@ -50,11 +48,11 @@ class FeatureCache:
 
     @property
     def kept_bytes(self) -> int:
-        """Bytes that the kept maps take."""
+        """Bytes of the cached maps."""
         return sum(level.nbytes for maps in self._batches.values() for level in maps)
 
     def clear(self) -> None:
-        """Drop all maps; they are encoded again, to the same values, when they are needed."""
+        """Drop all maps. They are encoded again, to the same values, on demand."""
         self._batches.clear()
 
     def _add(self, batch: int) -> None:

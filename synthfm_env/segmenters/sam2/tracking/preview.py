@@ -1,6 +1,6 @@
-"""Cheap preview after a click: decode every third slice from existing memories, and interpolate the others.
+"""Previews slices after a click: decodes every third slice from existing memories, and interpolates the others.
 
-See ``propagation`` for the algorithm that uses both functions.
+``propagation`` explains the algorithm that uses both functions.
 """
 
 from bisect import bisect
@@ -19,8 +19,8 @@ from synthfm_env.segmenters.sam2.slice_memory import (
     TrackSlices,
 )
 
-PREVIEW_EVERY = 3  # one of so many slices is previewed after a click
-_BATCH = 16  # slices previewed at once
+PREVIEW_EVERY = 3  # every third slice is previewed after a click
+_BATCH = 16  # slices in a batch
 
 
 def preview_slices(
@@ -28,15 +28,15 @@ def preview_slices(
 ) -> list[dict[int, SliceMemory] | None]:
     """Decode every third slice of each stack again after a click, in large batches.
 
-    Which third depends on the number of clicks, so that after three clicks every slice has been previewed.
+    The offset of the third depends on the number of clicks, so after three clicks every slice has been previewed.
 
     Args:
-        updates: for each stack its new state, which is changed, its features, and the state before.
+        updates: for each stack its new state, which is changed, its features, and the state before the click.
         decode: decodes slices and keeps their memory features.
 
     Returns:
-        The previews of each stack, by slice. None for a stack without an earlier prompt, with several new prompts, or
-        with one that conditioned several slices: existing memories tell too little then.
+        The previews of each stack, by slice. None for a stack whose existing memories predict the new masks too badly:
+        one without an earlier prompt, with several new prompts, or with a new prompt on several slices.
     """
     previews: list[dict[int, SliceMemory] | None] = []
     steps: list[tuple[int, SliceStep]] = []
@@ -47,7 +47,7 @@ def preview_slices(
         if one_more:
             start = min(state.conditioning)
             steps += [(i, SliceStep(state, features, z, z < start)) for z in _every_third(state)]
-    # Decode from the memories as they are: no preview sees another.
+    # Decode them from the existing memories, not from each other.
     for first in range(0, len(steps), _BATCH):
         batch = steps[first : first + _BATCH]
         for (i, step), memory in zip(batch, decode([step for _, step in batch]), strict=True):
@@ -66,12 +66,12 @@ def _every_third(state: StackState) -> list[int]:
 
 
 def interpolate_unvisited(state: StackState, before: StackState, visited: set[int]) -> None:
-    """Add to the logits of every unvisited slice the change of the nearest visited slices, weighted by distance.
+    """Add to the logits of every unvisited slice the change of its nearest visited slices, weighted by distance.
 
-    Conditioning slices are left out: their change comes from their own clicks, not from a change of the object.
+    Changes of conditioning slices are not used, because they come from the clicks on these slices.
 
     Args:
-        state: is changed.
+        state: the state after the click, which is changed.
         before: the state before the click.
         visited: slices that were previewed or tracked since the click.
     """
@@ -81,7 +81,7 @@ def interpolate_unvisited(state: StackState, before: StackState, visited: set[in
         return
     changes = {z: _logit_change(old[z], state.tracked[z]) for z in known}
     for z in [z for z in state.tracked if z not in visited]:
-        # Between two visited slices by distance, beyond the outermost as that one.
+        # Interpolate between two visited slices; beyond the outermost one take its change.
         i = bisect(known, z)
         low, high = known[max(0, i - 1)], known[min(i, len(known) - 1)]
         share = (z - low) / (high - low) if low < high else 0.0
@@ -93,8 +93,8 @@ def interpolate_unvisited(state: StackState, before: StackState, visited: set[in
 def _logit_change(old: SliceMemory, new: SliceMemory) -> Tensor:
     """Return the change of logits where the object is or was, 0 elsewhere.
 
-    Elsewhere logits may jump without a meaning, from -1024 to -1 if the object appears at another place; a slice with
-    logits of -1 would be flooded by that.
+    Elsewhere logits may jump from -1024 to -1 if the object appears at another place of the slice. Added to logits of
+    -1 in another slice, that jump would fill it with object.
     """
     before, after = old.logits.clamp(-MAX_LOGIT, MAX_LOGIT), new.logits.clamp(-MAX_LOGIT, MAX_LOGIT)
     return torch.where((before > 0) | (after > 0), after - before, 0)

@@ -1,4 +1,4 @@
-"""Order in which slices are tracked after a prompt: sweeps through a stack, and what fast mode leaves out of them.
+"""Decides which slices are tracked after a prompt, and in which order.
 
 Stock SAM 2 tracks every slice after every prompt: from the lowest conditioning slice up to the last slice, then down to
 the first (``full_sweeps``). Fast mode does the same after a first prompt, both directions in one batch. After a later
@@ -14,11 +14,13 @@ slices, conditioned on slice 5, with a new click on slice 9 (t: tracked, i: inte
     5. interpolation     i  i     i  i     i  i                       i
 
 1. ``preview.preview_slices`` decodes every third tracked slice again, in large batches, from the existing memories.
-2. A sweep starts to track at the click's neighbour, or behind the last unchanged preview before a changed one.
-3. It tracks slice by slice, since each slice attends to the six before it. After two consecutive previewed slices that
-   come out as previewed (here 11 and 14) it skips ahead to the next changed slice, if there is one.
-4. The downward sweep runs six slices behind the upward one, which it remembers, so both go through the model together.
-   Here nothing changed below the click, so it is skipped as a whole.
+2. Slices whose preview changed by more than 5 % are tracked again, and so are the slices between them and the last
+   unchanged preview before them.
+3. The upward sweep tracks the click's neighbour and the changed slices one after the other, since each slice attends to
+   the six before it. After two consecutive previewed slices whose masks equal their previews (here 11 and 14) it skips
+   to the next changed slice, if there is one.
+4. The downward sweep attends to slices of the upward one, so it runs six slices behind it. Slices of both sweeps go
+   through the model in one batch. Here nothing changed below the click, so the downward sweep is skipped.
 5. ``preview.interpolate_unvisited`` adds to the logits of every other slice the change of its nearest visited slices.
 """
 
@@ -34,28 +36,28 @@ from synthfm_env.segmenters.sam2.slice_memory import (
     mask_change,
 )
 
-STOP_AFTER_EMPTY = 16  # end a direction after so many slices without the object: SAM 2's pointers reach fifteen back
-RESTART_IF_CHANGED = 0.05  # track again from a slice whose preview changed by more than this, as 1 - IoU
+STOP_AFTER_EMPTY = 16  # end a sweep after so many slices without the object; object pointers reach fifteen slices back
+RESTART_IF_CHANGED = 0.05  # track a slice again if its preview changed by more than this (1 - IoU)
 STOP_AFTER_AGREEING = 2  # stop after so many consecutive previewed slices ...
-AGREEMENT = 0.01  # ... that differ from their preview by at most this, as 1 - IoU
-_BATCH = 16  # slices tracked at once
+AGREEMENT = 0.01  # ... that differ from their preview by at most this (1 - IoU)
+_BATCH = 16  # slices in a batch
 
 
 @dataclass(slots=True)
 class Sweep:
-    """Slices of one stack that are tracked one after the other, since each attends to those before.
+    """Slices of one stack that are tracked one after the other, since each attends to those before it.
 
     Attributes:
-        state: read and written.
+        state: of the stack; read and written.
         features: of the stack's slices.
         order: the slices, without conditioning ones.
-        reverse: tracked downwards.
-        leader: a sweep that must be ``lag`` slices ahead of this one, or at its end.
-        lag: slices.
-        stops_when_empty: end after ``STOP_AFTER_EMPTY`` slices without the object.
+        reverse: whether the order goes downwards.
+        leader: a sweep that must be ``lag`` slices ahead of this one, or finished.
+        lag: in slices.
+        stops_when_empty: whether to end after ``STOP_AFTER_EMPTY`` slices without the object.
         previews: memories from ``preview_slices``, by slice; unchanged slices are skipped. None tracks every slice.
         before: memories before the newest prompt.
-        done: how many slices of ``order`` were tracked or skipped so far.
+        done: number of slices of ``order`` that were tracked or skipped.
         visited: the slices that were tracked.
     """
 
@@ -101,7 +103,7 @@ class Sweep:
         self.done += 1
         self._empty = 0 if memory.shows_object else self._empty + 1
         if self.stops_when_empty and self._empty >= STOP_AFTER_EMPTY and not self._conditioned_ahead(z):
-            # The object has ended: slices beyond hold none.
+            # The object has ended: remove it from all further slices.
             for left in self.order[self.done :]:
                 self.state.tracked.pop(left, None)
             self.done = len(self.order)
@@ -109,14 +111,14 @@ class Sweep:
             self._compare(memory, self.previews[z])
 
     def _compare(self, memory: SliceMemory, preview: SliceMemory) -> None:
-        """Skip ahead once enough slices came out as previewed; two empty masks prove nothing."""
+        """Skip unchanged slices after enough masks that equal their previews. Two empty masks do not count."""
         if memory.shows_object or preview.shows_object:
             self._agreeing = self._agreeing + 1 if mask_change(memory, preview) <= AGREEMENT else 0
         if self._agreeing >= STOP_AFTER_AGREEING:
             self._skip_unchanged()
 
     def _skip_unchanged(self) -> None:
-        """Skip slices up to the newest prompt's neighbour, or up to the first one behind the last unchanged preview."""
+        """Skip to the next slice to track: the newest prompt's neighbour, or the slices before a changed preview."""
         if self.previews is None:
             return
         self._agreeing = self._empty = 0
@@ -171,7 +173,7 @@ def pruned_sweeps(
         features: of the stack's slices.
         before: the state without the new prompt.
         previews: see ``Sweep``.
-        lag: slices that the upward sweep must be ahead: as many as a slice of the downward one remembers.
+        lag: number of slices that the upward sweep is ahead: as many memories as a slice attends to.
     """
     start, old = min(state.conditioning), before.memories()
     order = _unconditioned(state, range(start + 1, features.depth))

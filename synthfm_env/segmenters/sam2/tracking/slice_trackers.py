@@ -1,4 +1,4 @@
-"""Tracks slices with SAM 2: one by one as stock SAM 2 does, or faster, several stacks in one batch."""
+"""Tracks slices with SAM 2: one by one as stock SAM 2, or faster, in batches over sweeps and stacks."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -21,7 +21,7 @@ from synthfm_env.segmenters.sam2.tracking.tracker import SliceTracker, Update, s
 
 
 class StockTracker(SliceTracker):
-    """Every slice after every prompt, one by one through ``SAM2Base.track_step``: the masks of stock SAM 2."""
+    """Tracks every slice after every prompt with ``SAM2Base.track_step``, so masks equal those of stock SAM 2."""
 
     feature_dtype = torch.float32
 
@@ -46,17 +46,17 @@ class StockTracker(SliceTracker):
 
 
 class FastSam2:
-    """The four parts of SAM 2 that tracking a slice takes, rewritten for speed; built once for a model.
+    """The four parts of SAM 2 that track a slice, rewritten for speed. Built once for a model.
 
     Attributes:
-        image_encoder: used on CPUs; on CUDA the model's own is as fast.
-        memory_attention: conditions a slice on memories, with keys and values computed once a click.
+        image_encoder: the fast one on CPUs, the model's own on CUDA, where it is as fast.
+        memory_attention: conditions a slice on memories, whose keys and values are computed once a click.
         mask_decoder: decodes slices without a prompt.
         memory_encoder: turns masks into memories.
     """
 
     def __init__(self, model: SAM2Base, policy: MemoryPolicy) -> None:
-        """Take a model, and which slices memory attention attends to."""
+        """Build the parts; ``policy`` is the choice of memories (``EngineOptions.memory``)."""
         self.dtype = fast_dtype(model.device)
         self.image_encoder = FastImageEncoder(model) if model.device.type == "cpu" else _stock_encoder(model)
         self.memory_attention = FastMemoryAttention(model, policy, self.dtype)
@@ -65,7 +65,7 @@ class FastSam2:
 
 
 class FastTracker(SliceTracker):
-    """Slices of several sweeps and stacks in one batch, without slices that hardly change; see ``propagation``."""
+    """Tracks slices of several sweeps and stacks in one batch, and skips unchanged slices; see ``propagation``."""
 
     feature_dtype = torch.float16
 
@@ -96,7 +96,7 @@ class FastTracker(SliceTracker):
 
     @contextmanager
     def _one_prompt(self) -> Iterator[None]:
-        """Keep the keys and values of memories, and weights in half precision, for the time of one prompt."""
+        """Keep cached keys and values, and weights cast by autocast, for the time of one prompt."""
         with autocast(self.model.device, self.parts.dtype):
             try:
                 yield
@@ -104,13 +104,13 @@ class FastTracker(SliceTracker):
                 self.parts.memory_attention.forget()
 
     def _track(self, steps: Sequence[SliceStep]) -> list[SliceMemory]:
-        """Decode slices and make memories of them."""
+        """Track slices: decode their masks and encode them as memories."""
         coarse, decoded = self._decode(steps)
         features = self.parts.memory_encoder(coarse, decoded.masks, decoded.scores)
         return [decoded.memory(i, features[i : i + 1]) for i in range(len(steps))]
 
     def _redecode(self, steps: Sequence[SliceStep]) -> list[SliceMemory]:
-        """Decode tracked slices again and keep their memory features."""
+        """Preview slices: decode their masks and keep their earlier memory features."""
         _, decoded = self._decode(steps)
         return [decoded.memory(i, step.state.tracked[step.z].features) for i, step in enumerate(steps)]
 
