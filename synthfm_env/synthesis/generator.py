@@ -1,4 +1,4 @@
-"""SynthFM-3D: labelled medical-looking volumes from analysis alone."""
+"""Generates SynthFM-3D volumes: labelled images that resemble medical ones, computed without any real image."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -29,21 +29,21 @@ from synthfm_env.torch_threads import one_torch_thread
 from synthfm_env.volumes.volume import Volume
 
 GENERATOR_VERSION = "1.5"
-_BYTES_PER_VOXEL = 32  # an image, a label, and some fields of float32
-_TOP_UPS = 4
-_ROOM = 4  # a structure needs about this many times its smallest size around it
+_BYTES_PER_VOXEL = 32  # image, label, and some fields of float32
+_TOP_UPS = 4  # attempts to add structures if too few are visible
+_ROOM = 4  # the volume must have this many times the voxels of all its structures at their smallest size
 
 
 class SynthFM3D:
-    """The SynthFM-3D generator: one object draws any number of volumes, each from its own seed.
+    """Generates SynthFM-3D volumes, each from its own seed.
 
     Args:
         shape: (D, H, W) of every volume; (1, H, W) draws 2D images as SynthFM does.
-        recipe: a name from ``list_recipes()``, a TOML file, a dict of its fields, or a ``GeneratorRecipe``.
-        device: where to compute. Volumes are equal to the byte on ``cpu``; other devices agree statistically.
+        recipe: a name from ``list_recipes()``, a TOML file, a dict of fields, or a ``GeneratorRecipe``.
+        device: of torch. On ``cpu`` a seed gives the same bytes everywhere; other devices agree statistically.
 
     Raises:
-        InputError: the shape, the recipe or the device is not one that can be drawn with.
+        InputError: shape, recipe or device are invalid.
 
     Example:
         >>> volume = SynthFM3D(shape=(8, 32, 32), recipe="clear").sample(seed=7)
@@ -80,11 +80,11 @@ class SynthFM3D:
             raise InputError(f"SynthFM3D(device={device!r}): cannot be used here; try 'cpu'") from error
 
     def sample(self, seed: int) -> Volume:
-        """Return the volume of this seed.
+        """Return the volume of a seed.
 
         On a CPU the same seed, shape, recipe and generator version give the same bytes, for any number of threads.
-        ``label`` is int16, 0 background and 1..N, each id one 6-connected structure that ``structures`` names.
-        ``image`` is in HU for CT, about 0 to 1 otherwise. ``metadata`` holds what reproduces the volume.
+        ``label`` is int16: 0 is background, 1..N are 6-connected structures, which ``structures`` names. ``image`` is
+        in HU for CT, about 0 to 1 otherwise. ``metadata`` contains everything needed to reproduce the volume.
 
         Raises:
             InputError: the seed is not an integer of 0 or more.
@@ -92,10 +92,10 @@ class SynthFM3D:
         return self.sample_batch([seed])[0]
 
     def sample_batch(self, seeds: Iterable[int]) -> list[Volume]:
-        """Return the volumes of these seeds, in their order, each equal to the byte to what ``sample`` gives.
+        """Return the volumes of several seeds, each with the same bytes as from ``sample``.
 
-        All seeds are checked before the first volume is drawn. ``np.stack([v.image for v in batch])`` is a batch as
-        models take it: all volumes of one generator have one shape.
+        All seeds are checked before the first volume is drawn. All volumes have the same shape, so
+        ``np.stack([v.image for v in batch])`` is a batch for a model.
 
         Raises:
             InputError: a seed is not an integer of 0 or more.
@@ -105,18 +105,21 @@ class SynthFM3D:
             return [self._draw(seed) for seed in checked]
 
     def _draw(self, seed: int) -> Volume:
+        # 1. Imaging style and grid.
         recipe, shape = self.recipe, self.shape
         rng = np.random.default_rng(seed)
         generator = torch.Generator(self.device).manual_seed(int(rng.integers(1 << 62)))
         style = self._style(rng)
         ratio = 1.0 if rng.random() < recipe.isotropic else log_uniform(rng, *recipe.thickness)
-        # A body is longer than wide: what thick slices show is stretched, so that neighbours still share structures.
+        # Thick slices show a longer part of the body, but not in proportion: neighbours must share structures.
         dz = ratio ** rng.uniform(0.3, 1.0)
+        # 2. Canvas, intensities and field of view.
         canvas = Canvas(shape, dz, min(shape[1:]) * log_uniform(rng, *recipe.warp), generator)
         palette = TissueIntensities.draw(rng, style, recipe.contrast)
         placement = Placement(canvas, palette, recipe, _frame(rng, recipe.oblique), rng)
         seen, probe = field_of_view(style, shape[1], shape[2], rng)
         seen = None if seen is None else seen.to(self.device)
+        # 3. Labels and mean intensities: a boundary-aware image, or anatomy with texture.
         boundary = self._boundary_image(placement) if recipe.canvas == "synthfm" else None
         if boundary is None:
             label, structures = self._anatomy(placement, seen)
@@ -125,6 +128,7 @@ class SynthFM3D:
             tissue = boundary.image
             regions = {int(key): REGION for key in np.unique(boundary.label) if key}
             label, structures = relabel_components(boundary.label, regions, recipe.targets[1], recipe.smallest)
+        # 4. Image of the device: blur, noise, field of view.
         if style != "CT" and rng.random() < recipe.invert:
             tissue = tissue.neg_().add_(1).clamp_(min=0)
         unit = max(1.0, min(shape[1:]) / 192) ** rng.uniform(0.3, 1.2)
@@ -133,9 +137,10 @@ class SynthFM3D:
         )
         image = device.image(style, tissue)
         if seen is not None:
-            image.mul_(seen)  # quicker than a mask
+            image.mul_(seen)  # faster than indexing by a mask
             if style == "CT":
                 image.sub_(1024 * ~seen)
+        # 5. Flips, voxel size and metadata.
         flips = [axis for axis in range(3) if rng.random() < 0.5 and not (style == "US" and axis == 1)]
         pixel = log_uniform(rng, 0.1, 0.8) if style == "US" else log_uniform(rng, 0.3, 2.5)
         return Volume(
@@ -156,7 +161,7 @@ class SynthFM3D:
         )
 
     def _boundary_image(self, placement: Placement) -> BoundaryImage | None:
-        """Draw a boundary-aware image as often as the recipe's clusters are; None leaves the image to the shapes."""
+        """Draw a boundary-aware image with the recipe's probability of clusters; None for an image of shapes."""
         recipe, rng = self.recipe, placement.rng
         if rng.random() >= recipe.clusters:
             return None
@@ -168,8 +173,13 @@ class SynthFM3D:
         return names[int(rng.choice(len(names), p=weights / weights.sum()))]
 
     def _anatomy(self, placement: Placement, seen: Tensor | None) -> tuple[NDArray[np.int16], dict[int, str]]:
-        """Draw everything, and go on while fewer structures than asked for are left."""
+        """Draw background, structures and air, and add structures until enough are visible.
+
+        Returns:
+            The label map int16 (D, H, W), and the name of each id.
+        """
         recipe, rng, canvas, palette = self.recipe, placement.rng, placement.canvas, placement.palette
+        # Background: body, clusters or one intensity.
         phantom = recipe.background == "phantom"
         has_body = rng.random() < recipe.body and palette.style != "US"
         body = draw_phantom(placement) if phantom else draw_body(placement) if has_body else None
@@ -181,6 +191,7 @@ class SynthFM3D:
         else:
             canvas.mean.fill_(base)
             canvas.texture.fill_(grain)
+        # Structures, in front of the body's layers or behind them.
         low, high = recipe.targets
         count = int(rng.integers(low, high + 1))
         in_front = rng.random() < 0.25
@@ -188,6 +199,7 @@ class SynthFM3D:
             body.cover(placement, layers=True)
         if recipe.shapes:
             populate(placement, recipe, max(low, count - 4) if regions else count)
+        # Cut off what is outside the body or the field of view, keep visible structures, add more if they are too few.
         for tries in range(_TOP_UPS + 1):
             if body is not None:
                 body.cover(placement, layers=not in_front)
@@ -221,7 +233,7 @@ def _checked(seed: int) -> int:
 
 
 def _frame(rng: Rng, oblique: float) -> Array:
-    """Return the permutation that takes the body's axes to the array's: axial, sagittal or coronal slices."""
+    """Draw the permutation from the body's axes to the array's: axial, or else sagittal or coronal slices."""
     order = [0, 1, 2]
     if rng.random() < oblique:
         order = [[1, 0, 2], [2, 1, 0], [1, 2, 0], [2, 0, 1]][int(rng.integers(4))]
@@ -229,7 +241,7 @@ def _frame(rng: Rng, oblique: float) -> Array:
 
 
 def _textured(canvas: Canvas, rng: Rng) -> Tensor:
-    """Add texture to the mean intensities; the sign of a voxel's amplitude selects one of the volume's two textures."""
+    """Add texture to the mean intensities. A volume has two textures; the sign of a voxel's amplitude selects one."""
     soft, other = _texture(canvas, rng, 1.5), _texture(canvas, rng, 4.0)
     kind = rng.random()
     for rows in slabs(canvas.shape):
@@ -238,7 +250,7 @@ def _textured(canvas: Canvas, rng: Rng) -> Tensor:
             second.abs_().mul_(-1.6).add_(1.3)
         elif kind < 0.4:  # spots: follicles, fat lobules
             second.clamp_(min=0.5).sub_(0.7).mul_(2)
-        # One of both is there where the amplitude is above 0, the other where it is below.
+        # Positive amplitudes select the first texture, negative ones the second.
         mean = canvas.mean[rows].addcmul_(soft[rows], amplitude.clamp(min=0))
         mean.addcmul_(second, amplitude.clamp(max=0), value=-1)
     return canvas.mean

@@ -1,4 +1,4 @@
-"""Recipes: what a generator may draw, as validated data (a name, a TOML file, a dict or a ``GeneratorRecipe``)."""
+"""Reads and validates the generator's recipes: a name, a TOML file, a dict or a ``GeneratorRecipe``."""
 
 import tomllib
 from functools import lru_cache
@@ -30,29 +30,28 @@ LogRange = Annotated[Range, AfterValidator(_ordered)]
 
 
 class GeneratorRecipe(BaseModel):
-    """Settings of a generator. Ranges are log-uniform; lengths are in pixels unless stated otherwise.
+    """Settings of the generator. Ranges are log-uniform; lengths are in pixels unless stated otherwise.
 
     Attributes:
-        name: as recorded in a volume's metadata and case id; letters, digits, dot, dash, underscore.
+        name: in a volume's metadata and case id; letters, digits, dot, dash, underscore.
         styles: weight of each imaging style.
-        shapes: draw organs, tubes, spines (the shape-aware module).
-        groups: probability that each kind of structure appears; the first in the list fills up the count.
+        shapes: whether to draw organs, tubes, spines (the shape-aware module).
+        groups: probability of each group of structures; the first group fills up the count.
         clusters: probability of SynthMorph clusters behind the organs (the boundary-aware module).
-        cluster_targets: probability that those clusters are structures to segment, too.
-        cluster_count: how many clusters, at least and at most.
-        canvas: "tissue" for clusters of tissue intensities with organs before them; "synthfm" for SynthFM's own 2D
-            set-up: cluster images are boundary-aware (see ``boundary_aware``) without shapes, and lattice noise is
-            Perlin's.
-        background: "anatomy" for a body with fat, muscle or skull; "phantom" for black or one plain disc.
-        body: probability of a body outline (air around it).
-        targets: how many structures a volume holds, at least and at most; fewer where a small or crowded volume has no
-            room for what was drawn.
+        cluster_targets: probability that these clusters are structures too.
+        cluster_count: lowest and highest number of clusters.
+        canvas: "tissue" for clusters of tissue intensities with organs in front of them; "synthfm" for SynthFM's 2D
+            set-up, in which cluster images are boundary-aware (see ``boundary_aware``) without shapes and lattice noise
+            is Perlin's.
+        background: "anatomy" for a body with fat, muscle or skull; "phantom" for black or one disc.
+        body: probability of a body outline with air around it.
+        targets: lowest and highest number of structures in a volume; fewer if a small or crowded volume has no room.
         smallest: structures of fewer voxels are dropped.
         thickness: slice thickness over pixel size.
-        isotropic: probability that slices are as thick as pixels are wide.
+        isotropic: probability that slice thickness equals pixel size.
         oblique: probability that the body's long axis is y or x of the array (sagittal or coronal slices).
         contrast: relative contrast of a structure to its background, of either sign.
-        visible: structures whose border shows less contrast than this share of the display window are dropped.
+        visible: structures with less contrast at their border than this share of the display window are dropped.
         sharpness: width of borders in pixels.
         warp: amplitude of the smooth deformation over the smaller of H and W.
         noise: factor on the strength of each style's noise.
@@ -134,11 +133,11 @@ def load_recipe(source: "str | Path | dict[str, Any] | GeneratorRecipe") -> Gene
     """Return a validated recipe.
 
     Args:
-        source: a shipped recipe's name, the path of a TOML file, a dict of fields, or a ``GeneratorRecipe``.
-            A file or dict may hold ``extends = "name"``, and then states only what differs from that one.
+        source: a packaged recipe's name, the path of a TOML file, a dict of fields, or a ``GeneratorRecipe``. A file or
+            dict with ``extends = "name"`` contains only the fields that differ from that recipe.
 
     Raises:
-        InputError: the name or file is not known, or a key or value is not one a recipe takes.
+        InputError: the name or file does not exist, or a key or value is invalid.
 
     Example:
         >>> load_recipe({"extends": "ct", "contrast": [0.2, 0.6]}).contrast

@@ -5,18 +5,18 @@ from numpy.typing import NDArray
 
 from synthfm_env.synthesis.recipe import Style
 
-# What a display shows of each style: its window, and the difference that fills it.
+# Display window of each style.
 WINDOWS: dict[Style, tuple[float, float]] = {"CT": (-160.0, 240.0), "MR": (0, 1), "US": (0, 1), "other": (0, 1)}
-_MOST_SLICES = 16
+_MOST_SLICES = 16  # slices that are measured
 
 
 def border_contrast(
     label: NDArray[np.int16], mean: NDArray[np.float32], texture: NDArray[np.float32], lag: int, style: Style
 ) -> NDArray[np.float64]:
-    """Return for each id 0..N how far both sides of its border differ on average, as a share of the window.
+    """Return the mean contrast at the border of each structure 0..N, as a share of the display window.
 
-    Voxels ``lag`` apart in the plane are compared on a few slices, by mean intensity and by strength of texture.
-    An id that has no border there gets infinity.
+    Contrast is the difference of two voxels ``lag`` pixels apart in the plane on both sides of the border, in mean
+    intensity and in strength of texture. A structure without a border on the measured slices has infinite contrast.
     """
     count = int(label.max(initial=0)) + 1
     step = max(1, label.shape[0] // _MOST_SLICES)
@@ -25,7 +25,7 @@ def border_contrast(
     low, high = WINDOWS[style]
     total, pairs = np.zeros(count), np.zeros(count)
     for axis, shift in ((1, lag * width), (2, lag)):
-        # Neighbours are a fixed number of voxels apart, except those in another row or slice.
+        # Pairs with different labels; none that wraps around into another row or slice.
         at = np.flatnonzero(label[:-shift] != label[shift:])
         at = at[at % (height * width) < (height - lag) * width] if axis == 1 else at[at % width < width - lag]
         left, right = label[at], label[at + shift]

@@ -20,25 +20,25 @@ Shape = tuple[int, int, int]
 def check_segmenter(segmenter: Segmenter) -> None:
     """Click through a volume and an image with a segmenter, and check that it keeps the contract.
 
-    - ``name`` and ``capabilities`` are there, and what they promise holds: a segmenter that takes no volumes, no images
-      or no negative clicks refuses them by an ``InputError``;
-    - a mask is bool on the image's own grid, logits are float32 (D, h, w) or None, seconds are two numbers from 0 up;
-    - ``undo`` brings back the earlier mask bit for bit, ``reset`` and a new session give the same masks again, and no
-      global source of chance is touched;
-    - a mask that was handed out stays as it was, the image too, and two sessions do not disturb each other;
-    - ``add_many`` answers as ``add`` does;
-    - ``prompt`` takes several clicks, and a box or a mask if ``capabilities`` promise it, and one ``undo`` takes back
-      all of it; a box or a mask that is not promised or does not fit the image is refused by an ``InputError``;
-    - a click outside the image, an undo without a click, a session that is closed, an image with two axes or with NaN
-      are refused by an ``InputError``, and a refused click leaves the session as it was.
+    - ``name`` and ``capabilities`` exist. A segmenter whose capabilities exclude volumes, images or negative clicks
+      refuses them with an ``InputError``.
+    - A mask is bool on the image's own grid, logits are float32 (D, h, w) or None, seconds are two numbers from 0 up.
+    - ``undo`` restores the earlier mask bit for bit. ``reset`` and a new session give the same masks again. No global
+      random state changes.
+    - Later clicks change neither the image nor a mask that was returned. Two sessions do not affect each other.
+    - ``add_many`` gives the same answers as ``add``.
+    - ``prompt`` takes several clicks, and a box or a mask if ``capabilities`` include them. One ``undo`` takes back all
+      of it. Other boxes and masks, and those that do not fit the image, are refused with an ``InputError``.
+    - A click outside the image, an undo without a click, a closed session, an image with two axes or with NaN are
+      refused with an ``InputError``. A refused click leaves the session as it was.
 
-    It takes a few dozen clicks on small images. Speed and quality are not checked.
+    It places a few dozen clicks on small images. Speed and quality are not checked.
 
     Args:
         segmenter: an instance.
 
     Raises:
-        InputError: with one line for each thing that is wrong.
+        InputError: the contract is broken; the message has one line for each fault.
 
     Example:
         >>> from synthfm_env import make_segmenter
@@ -83,7 +83,7 @@ def _of_shape(segmenter: Segmenter, shape: Shape) -> Iterator[str]:
     if not np.array_equal(image, kept):
         yield "it changed the image in place: work on a copy"
     if global_random_state() != before:
-        yield "it draws from a global source of chance: take a generator of your own, with a fixed seed"
+        yield "it draws from a global random state: use your own generator, with a fixed seed"
 
 
 def _answers(segmenter: Segmenter, image: NDArray[np.uint8]) -> Iterator[str]:
@@ -113,7 +113,7 @@ def _answers(segmenter: Segmenter, image: NDArray[np.uint8]) -> Iterator[str]:
 
 def _of_prediction(answer: Any, image: NDArray[np.uint8]) -> Iterator[str]:
     if not isinstance(answer, Prediction):
-        yield f"a verb returned {type(answer).__name__}: expected a synthfm_env.Prediction"
+        yield f"a method returned {type(answer).__name__}: expected a synthfm_env.Prediction"
         return
     mask, logits = answer.mask, answer.logits
     if not isinstance(mask, np.ndarray) or mask.dtype != np.bool_ or mask.shape != image.shape:
@@ -148,7 +148,7 @@ def _again(segmenter: Segmenter, image: NDArray[np.uint8]) -> Iterator[str]:
         if session.clicks != ():
             yield "reset left clicks in session.clicks"
         if not _same(first, [session.add(click).mask for click in clicks]):
-            yield "after reset the same clicks gave other masks: forget all clicks, and fix all chance"
+            yield "after reset the same clicks gave other masks: forget all clicks, and seed all random numbers"
     with segmenter.start(image, SPACING) as session:
         if not _same(first, [session.add(click).mask for click in clicks]):
             yield "a new session with the same clicks gave other masks: runs could not be replayed"

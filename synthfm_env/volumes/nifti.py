@@ -1,4 +1,4 @@
-"""NIfTI files in and out: read into (z, y, x) arrays, write masks back onto the input's own grid."""
+"""Reads NIfTI files into (z, y, x) arrays, and writes masks on the grid of the input file."""
 
 import base64
 import gzip
@@ -32,10 +32,10 @@ from synthfm_env.volumes.volume import MODALITIES, Volume
 FilePath = str | os.PathLike[str]
 
 HEADER_KEY = "nifti_header"
-FREE_TEXT = ("descrip", "aux_file", "intent_name", "db_name")  # may name a patient; NIfTI-2 lacks the last
-_SMALLEST_MM, _LARGEST_MM = 1e-9, 1e6  # of a voxel's sides, before the header's unit is applied
+FREE_TEXT = ("descrip", "aux_file", "intent_name", "db_name")  # may name a patient; NIfTI-2 has no db_name
+_SMALLEST_MM, _LARGEST_MM = 1e-9, 1e6  # limits of a voxel's sides, before the header's unit is applied
 _MOST_ID = np.iinfo(np.int32).max
-# Data sets that keep each case in a folder call its image one of these; then the folder names the case.
+# If an image has one of these names, its folder's name is the case's.
 FOLDER_NAMES_THE_CASE = ("image", "imaging", "img", "ct", "mr", "mri", "us", "volume")
 
 
@@ -46,34 +46,33 @@ def load_volume(
     modality: str | None = None,
     case_id: str | None = None,
 ) -> Volume:
-    """Read a NIfTI image, and its label map where one is given.
+    """Read a NIfTI image and, if given, its label map.
 
-    The image is turned to the closest canonical (RAS+) orientation, without resampling, and its axes are
-    reversed: in ``volume.image[z, y, x]`` z runs from foot to head, y from back to front, x from left to
-    right. An image of one slice keeps that slice as its z axis, however it was cut. Trailing axes of length
-    one are dropped, so (W, H), (W, H, 1) and (W, H, D, 1) files are read. RGB becomes grey by its luma
-    (ITU-R BT.601). Intensities are the file's own, slope and intercept applied; lengths that the header
-    gives in metres or microns become millimetres.
+    The image is reoriented to the closest canonical (RAS+) orientation, without resampling, and its axes are reversed:
+    in ``volume.image[z, y, x]`` z runs from foot to head, y from back to front, x from left to right. In an image of
+    one slice, z is always the axis across the slice. Trailing axes of length one are dropped, so files of shape (W, H),
+    (W, H, 1) and (W, H, D, 1) are read. RGB becomes grey by its luma (ITU-R BT.601). Slope and intercept are applied to
+    intensities; lengths in metres or microns become millimetres.
 
-    ``metadata["source"]`` is the image's path, and ``metadata["nifti_header"]`` its header without the
-    free-text fields: by it ``save_mask`` writes a mask on the input file's grid, voxel by voxel.
+    ``metadata["source"]`` is the image's path. ``metadata["nifti_header"]`` is its header without free-text fields,
+    which ``save_mask`` needs to write a mask on the grid of the input file.
 
     Args:
         image_path: a .nii or .nii.gz file (or the .img of a pair) with one volume.
         label_path: the same grid in any orientation, whole numbers, 0 = background.
-        modality: "CT", "MR", "US" or "other". None guesses: "CT" where the voxels are whole numbers that
-            reach down to -500 or below, as air does in Hounsfield units, and "other" everywhere else.
-        case_id: names the case in records. None takes the file's name without its endings, or its folder's
-            name where the file is just called ``image``, ``imaging``, ``ct`` or the like.
+        modality: "CT", "MR", "US" or "other". None guesses: "CT" if the voxels are whole numbers of which the lowest is
+            -500 or below, as air has in Hounsfield units, otherwise "other".
+        case_id: name of the case in records. None takes the file's name without its endings, or its folder's name if
+            the file is named ``image``, ``imaging``, ``ct`` or similar.
 
     Returns:
-        A Volume. ``structures`` names each label id by itself: ``{1: "1"}``.
+        A Volume. The name of each structure is its label id: ``{1: "1"}``.
 
     Raises:
-        InputError: a file that is missing, truncated, corrupt or no NIfTI; a header that promises more memory than the
-            limit (see ``memory_limit``); an unknown modality; an infinite slope; several volumes in one file; NaN,
-            infinite or complex voxels; a label with other than whole numbers from 0 to 2**31 - 1, without any
-            structure, or on another grid than the image (corners more than half a voxel apart).
+        InputError: a file is missing, truncated, corrupt or not NIfTI; the header's shape needs more memory than the
+            limit (see ``memory_limit``); the modality is unknown; a slope is infinite; a file contains several volumes;
+            voxels are NaN, infinite or complex; label ids are not whole numbers from 0 to 2**31 - 1; the label is
+            empty, or on another grid than the image (corners more than half a voxel apart).
 
     Example:
         >>> import tempfile
@@ -104,7 +103,7 @@ def load_volume(
 
 
 def load_mask(path: FilePath, like: Volume) -> NDArray[np.bool_]:
-    """Read a file that holds one structure, which may be empty, on the grid of a volume.
+    """Read the mask of one structure, which may be empty, on the grid of a volume.
 
     Args:
         path: a NIfTI file; non-zero is inside.
@@ -158,10 +157,10 @@ def save_mask(mask: NDArray, like: Volume, path: FilePath) -> None:
 
 
 def save_volume(volume: Volume, image_path: FilePath, label_path: FilePath | None = None) -> None:
-    """Write a volume, and its label map where a path is given, on the volume's own grid.
+    """Write a volume and, if a path is given, its label map on the volume's own grid.
 
-    ``load_volume`` reads both back with the same voxels, spacing and affine. A volume without an affine is
-    written with its first voxel at the origin. Each file appears complete or not at all.
+    ``load_volume`` reads both back with the same voxels, spacing and affine. The first voxel of a volume without an
+    affine is at the origin. Each file appears complete or not at all.
 
     Args:
         volume: its image is stored as float32, its label as the smallest of int16 and int32 that holds it.
@@ -194,9 +193,9 @@ def _as_path(path: FilePath, what: str) -> Path:
 
 
 def image_as_nifti(volume: Volume) -> bytes:
-    """Return a volume's image as an uncompressed NIfTI file whose axes follow the volume's, whatever its affine.
+    """Return a volume's image as an uncompressed NIfTI file with the volume's axes and without its affine's rotation.
 
-    A viewer that loads it shows voxel (z, y, x) of the volume at index (x, y, z), and no tilt.
+    A viewer shows voxel (z, y, x) of the volume at index (x, y, z), without a tilt.
     """
     file = nib.Nifti1Image(volume.image.T, np.diag((*reversed(volume.spacing), 1.0)))
     file.header.set_xyzt_units("mm")
@@ -214,7 +213,7 @@ def _read(path: Path) -> tuple[nib.Nifti1Header, NDArray]:
         raise
     except MemoryError:
         raise MemoryLimitError(f"{path}: needs more memory than is free; use a smaller volume") from None
-    except Exception as error:  # nibabel and gzip raise all kinds at a broken file
+    except Exception as error:  # nibabel and gzip raise various exceptions at a broken file
         reason = printable(error) or type(error).__name__
         raise InputError(
             f"{path}: cannot be read as NIfTI ({reason}); check that the file is complete and of that format"
@@ -223,7 +222,7 @@ def _read(path: Path) -> tuple[nib.Nifti1Header, NDArray]:
 
 @contextmanager
 def _quiet_nibabel() -> Iterator[None]:
-    """Keep nibabel from printing what it then raises, or repairs."""
+    """Silence nibabel, which logs faults that it then raises or repairs."""
     logger = nib.imageglobals.logger
     before, logger.disabled = logger.disabled, True
     try:
@@ -242,7 +241,7 @@ def _read_nifti(path: Path) -> tuple[nib.Nifti1Header, NDArray]:
         return file.header, _voxels(file)
     with gzip.open(path) as stream:
         voxels = _voxels(type(file).from_stream(stream))
-        while stream.read(1 << 20):  # gzip compares its checksum at the very end
+        while stream.read(1 << 20):  # gzip compares its checksum at the end of the file
             pass
     return file.header, voxels
 
@@ -276,7 +275,7 @@ def _check_header(header: nib.Nifti1Header, path: Path) -> None:
 
 
 def _check_scaling(file: nib.Nifti1Pair, path: Path) -> None:
-    """Refuse an infinite slope or intercept, which nibabel takes for none."""
+    """Refuse an infinite slope or intercept, which nibabel ignores."""
     holder = file.file_map.get("header", file.file_map["image"])  # a pair has a file for each
     with holder.get_prepare_fileobj("rb") as stream:
         raw = type(file.header).from_fileobj(stream, check=False)
@@ -300,7 +299,7 @@ def _intensities(voxels: NDArray, path: Path) -> NDArray:
     if voxels.dtype.fields is not None:
         return np.asarray(0.299 * voxels["R"] + 0.587 * voxels["G"] + 0.114 * voxels["B"])
     if voxels.dtype.kind == "f":
-        with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is refused as such
+        with np.errstate(over="ignore"):  # values beyond float32 become infinite and are refused
             voxels = voxels.astype(np.float32, copy=False)
     check_intensities(voxels, str(path))
     return voxels
@@ -399,7 +398,7 @@ def _write(file: nib.Nifti1Image, path: Path) -> None:
     try:
         with atomic_write(path) as raw:
             if path.suffix == ".gz":
-                # Neither name nor time goes into the file: equal voxels, equal bytes.
+                # The file contains neither name nor time, so equal voxels give equal bytes.
                 with gzip.GzipFile("", "wb", compresslevel=1, fileobj=raw, mtime=0) as stream:
                     file.to_stream(stream)
             else:

@@ -19,25 +19,25 @@ MM_PER_UNIT = {"meter": 1000.0, "micron": 0.001}
 
 
 def spatial_shape(header: nib.Nifti1Header) -> tuple[int, ...]:
-    """Return the length of the file's first three axes, 1 if it has fewer."""
+    """Return the lengths of the file's first three axes; 1 for a missing one."""
     return tuple((*header.get_data_shape(), 1, 1)[:3])
 
 
 def to_zyx(voxels: NDArray, header: nib.Nifti1Header) -> NDArray:
-    """Turn voxels as stored, (i, j, k), to (z, y, x); a view where the memory allows it."""
+    """Reorient stored voxels (i, j, k) to (z, y, x), as a view if possible."""
     stored, wanted = _axes(header)
     return np.asarray(apply_orientation(voxels, ornt_transform(stored, wanted))).T
 
 
 def from_zyx(array: NDArray, header: nib.Nifti1Header) -> NDArray:
-    """Undo ``to_zyx`` and give the array the file's own shape, trailing axes of length one included."""
+    """Undo ``to_zyx``; the result has the file's shape, with trailing axes of length one."""
     stored, wanted = _axes(header)
     turned = apply_orientation(array.T, ornt_transform(wanted, stored))
     return np.asarray(turned).reshape(header.get_data_shape())
 
 
 def affine_mm(header: nib.Nifti1Header) -> NDArray[np.float64]:
-    """Return the affine from the turned array's (x, y, z) index to RAS+ mm."""
+    """Return the affine from the (x, y, z) index of the reoriented array to RAS+ mm."""
     stored, wanted = _axes(header)
     turn = inv_ornt_aff(ornt_transform(stored, wanted), spatial_shape(header))
     affine = np.asarray(header.get_best_affine() @ turn)
@@ -52,16 +52,14 @@ def spacing_zyx(affine: NDArray[np.float64]) -> tuple[float, float, float]:
 
 
 def corner_shift_mm(shape: tuple[int, ...], one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
-    """Return how far two affines place the corners of one (D, H, W) grid apart, at most."""
+    """Return the largest distance in mm between the corners of a (D, H, W) grid under two affines."""
     ends = [(0, n - 1) for n in reversed(shape)]
     corners = np.array([(*corner, 1) for corner in itertools.product(*ends)])
     return float(np.linalg.norm(corners @ (one - other).T, axis=1).max())
 
 
 def canonical_codes(stored: NDArray, shape: Sequence[int]) -> str:
-    """Return the axis codes that a volume's (x, y, z) axes get.
-
-    They are RAS+, but the normal of a single slice always comes last: a sagittal image is still one slice.
+    """Return the axis codes of a volume's (x, y, z) axes: RAS, but the normal of a single slice is always last.
 
     Args:
         stored: nibabel's orientation of the stored axes.
@@ -77,6 +75,6 @@ def canonical_codes(stored: NDArray, shape: Sequence[int]) -> str:
 
 
 def _axes(header: nib.Nifti1Header) -> tuple[NDArray, NDArray]:
-    """Return nibabel's orientation of the stored axes, and of the wanted (x, y, z)."""
+    """Return nibabel's orientation of the stored axes, and that of the volume's (x, y, z) axes."""
     stored = io_orientation(header.get_best_affine())
     return stored, axcodes2ornt(canonical_codes(stored, spatial_shape(header)))

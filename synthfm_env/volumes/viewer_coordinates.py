@@ -1,4 +1,4 @@
-"""Voxels as a viewer shows them, in the file's own order, and the same voxels in a loaded volume."""
+"""Converts voxel indices of a viewer, which follow the stored file, to those of a loaded volume."""
 
 from pathlib import Path
 from typing import Any
@@ -11,12 +11,12 @@ from synthfm_env.volumes import Volume
 
 
 def clicks_in_volume(clicks: list[Click], path: Path, volume: Volume) -> list[Click]:
-    """Return clicks given as stored in a NIfTI file as clicks in the volume that ``load_volume`` made of it.
+    """Convert clicks in a stored NIfTI file to clicks in the volume that ``load_volume`` returns for it.
 
-    Loading turns a file to RAS+, so the first voxel stored is in general not the first voxel of the volume.
+    Loading reorients a file to RAS+, so the first stored voxel is in general not the first voxel of the volume.
 
     Args:
-        clicks: in the file's order: z, y, x count along its third, second and first axis, from 0.
+        clicks: z, y, x count along the file's third, second and first axis, from 0.
         path: the file.
         volume: ``load_volume(path)``.
 
@@ -27,7 +27,7 @@ def clicks_in_volume(clicks: list[Click], path: Path, volume: Volume) -> list[Cl
     shape = np.array((*file.shape, 1, 1)[:3])
     for click in clicks:
         click.check_inside(tuple(shape[::-1].tolist()))
-    # Both affines lead along the same axes, so this is a permutation with signs, up to the unit of length.
+    # Both affines have the same axes, so one in terms of the other is a permutation with signs, up to a factor.
     assert volume.affine is not None, "a volume from a file has an affine"
     turn = np.linalg.inv(volume.affine[:3, :3]) @ file.affine[:3, :3]
     turn = np.where(np.abs(turn) == np.abs(turn).max(axis=0), np.sign(turn), 0).astype(int)

@@ -1,4 +1,4 @@
-"""Defines ``Volume``: an image with its truth, spacing and names."""
+"""Defines ``Volume``: an image with truth, spacing and names of structures."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,17 +14,17 @@ MODALITIES = ("CT", "MR", "US", "other")
 
 @dataclass(frozen=True, eq=False)
 class Volume:
-    """A 3D image, and where it is known, the truth. A 2D image is a volume with one slice.
+    """A 3D image with its truth, if that is known. A 2D image is a volume with one slice.
 
     Attributes:
         image: float32 (D, H, W), axes (z, y, x), in the scanner's units (HU for CT).
         label: integer array of the same shape, 0 = background, or None.
         spacing: (z, y, x) in mm.
-        modality: one of ``MODALITIES``; picks the intensity preprocessing.
-        case_id: names the case in records; the unit of statistics.
+        modality: one of ``MODALITIES``; selects the intensity preprocessing.
+        case_id: name of the case in records; the case is the unit of statistics.
         structures: name of each label id, for example ``{1: "liver"}``.
-        affine: 4x4, from the (x, y, z) index of ``image`` to RAS+ mm, as NIfTI has it.
-        metadata: everything that reproduces the volume (recipe, seed, generator version, source file).
+        affine: 4x4, from the (x, y, z) index of ``image`` to RAS+ mm, as in NIfTI.
+        metadata: source of the volume: file, or recipe, seed and generator version.
 
     Raises:
         InputError: the image is not 3D, label and image differ in shape, a spacing is not positive, or the modality is
@@ -68,7 +68,7 @@ class Volume:
             structure: a label id, or a name from ``structures``.
 
         Raises:
-            InputError: no label is there, or the structure is not in it.
+            InputError: the volume has no label, or the label does not contain the structure.
         """
         if self.label is None:
             raise InputError(f"{self.case_id}: no label was given, so structure {structure!r} has no truth")

@@ -106,7 +106,7 @@ def test_one_group_of_several_may_be_missing(own, tmp_path):
 
 
 def test_a_check_counts_what_can_be_played(own):
-    lines = list(datasets.say(datasets.check(own, "folder", QUIET)))
+    lines = list(datasets.report_lines(datasets.check(own, "folder", QUIET)))
     assert lines[:3] == ["4 images of 4 patients can be played", "  liver: in 4", "  spleen: in 3"]
     assert lines[3] == "1 image cannot be read, and would be left out:"
     assert "case3_0000.nii.gz" in lines[4]

@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from synthfm_bench.execution.run import run_suite
-from synthfm_bench.execution.verify import say, verify
+from synthfm_bench.execution.verify import report_lines, verify
 from synthfm_bench.plan import make_plan
 from synthfm_bench.results.run_directory import read_run
 from synthfm_bench.suite import Suite, SyntheticData
@@ -36,7 +36,7 @@ def test_a_run_that_comes_out_the_same_is_equal(folder):
     assert verdict.equal
     assert (verdict.replayed, verdict.episodes, verdict.changed) == (3, 3, ())
     some = replayed(folder, episodes=2)
-    assert list(say(some)) == ["equal: 2 of 2 episodes came out the same (2 of 3 episodes replayed)"]
+    assert list(report_lines(some)) == ["equal: 2 of 2 episodes came out the same (2 of 3 episodes replayed)"]
 
 
 def test_where_it_comes_out_otherwise_is_told(folder, tmp_path):
@@ -54,7 +54,7 @@ def test_where_it_comes_out_otherwise_is_told(folder, tmp_path):
         assert {"dice", "mask_sha256"} <= one.fields.keys()
         assert not {"t_predict_s", "peak_memory_mib", "error"} & one.fields.keys()
         assert one.dice > 0
-    lines = list(say(verdict))
+    lines = list(report_lines(verdict))
     assert lines[0] == "NOT equal: 0 of 3 episodes came out the same (all)"
     assert lines[1].startswith(f"{before.episodes[0].episode_id}, step 1: ")
     assert lines[-1].startswith("since the run: numpy 1.0 -> ")

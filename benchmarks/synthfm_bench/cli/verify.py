@@ -28,7 +28,7 @@ def verify(
     from rich.console import Console
 
     from synthfm_bench.execution.local_pool import default_workers
-    from synthfm_bench.execution.verify import say
+    from synthfm_bench.execution.verify import report_lines
     from synthfm_bench.execution.verify import verify as replay
 
     if trust_plugins:
@@ -41,6 +41,6 @@ def verify(
             console=Console(stderr=True),
             trusted=trust_plugins,
         )
-    for line in say(verdict):
+    for line in report_lines(verdict):
         typer.echo(printable(line, 2000))
     raise typer.Exit(0 if verdict.equal else 1)

@@ -107,7 +107,7 @@ def verify(folder: Path, *, episodes: int | None, workers: int, console: Console
     return Verdict(len(chosen), len(run.episodes), tuple(differences), _tampered(run), tuple(_changed(run, plan)))
 
 
-def say(verdict: Verdict, shown: int = 5) -> Iterator[str]:
+def report_lines(verdict: Verdict, shown: int = 5) -> Iterator[str]:
     """Yield the lines that tell a verdict."""
     same = verdict.replayed - len(verdict.differences)
     which = (

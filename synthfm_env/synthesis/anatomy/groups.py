@@ -1,4 +1,4 @@
-"""Chooses the groups of structures of a volume: the top of the shape-aware module."""
+"""Chooses the groups of structures that a volume contains (SynthFM's shape-aware module)."""
 
 from collections.abc import Callable
 
@@ -6,7 +6,7 @@ from synthfm_env.synthesis.anatomy import bones, organs, tubes
 from synthfm_env.synthesis.anatomy.placement import Placement
 from synthfm_env.synthesis.recipe import GeneratorRecipe, Group, Style
 
-# In the order in which they are drawn: later ones cover earlier ones, so large before small.
+# In drawing order: later groups cover earlier ones, so large structures come first.
 GROUPS: dict[Group, Callable[[Placement], None]] = {
     "lungs": organs.lungs,
     "organ": organs.organ,
@@ -24,8 +24,7 @@ GROUPS: dict[Group, Callable[[Placement], None]] = {
     "lesions": organs.lesions,
 }
 
-
-# Typical use of a device: these groups appear so many times as often as the recipe states.
+# Factors on the recipe's probabilities: what the devices of each style typically show.
 _FITTING: dict[Style, dict[Group, float]] = {
     "CT": {"shelled": 0.6},
     "MR": {},
@@ -35,7 +34,13 @@ _FITTING: dict[Style, dict[Group, float]] = {
 
 
 def populate(placement: Placement, recipe: GeneratorRecipe, count: int) -> None:
-    """Draw the groups by their probabilities, then fill up until about ``count`` structures can be seen."""
+    """Draw groups of structures on a canvas.
+
+    Args:
+        placement: the canvas.
+        recipe: has the probability of each group.
+        count: number of visible structures, about.
+    """
     rng = placement.rng
     main, fitting = next(iter(recipe.groups)), _FITTING[placement.palette.style]
     for group, draw in GROUPS.items():
@@ -48,7 +53,7 @@ def populate(placement: Placement, recipe: GeneratorRecipe, count: int) -> None:
 
 
 def top_up(placement: Placement, recipe: GeneratorRecipe, count: int) -> None:
-    """Draw more of the groups that give one or few structures, until ``count`` can be seen."""
+    """Draw more groups of one or few structures, until ``count`` structures are visible."""
     small: list[Group] = [g for g in ("tube", "lesions", "bezier") if recipe.groups.get(g, 0.0) > 0]
     choice = [next(iter(recipe.groups)), *small]
     for _ in range(2 * count):

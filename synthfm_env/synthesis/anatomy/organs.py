@@ -1,4 +1,4 @@
-"""Compact structures: organs with walls, cores and contents, pairs, heart chambers, lesions, cells."""
+"""Draws compact structures: organs with walls, cores and contents, pairs, heart chambers, lesions, cells."""
 
 import numpy as np
 
@@ -9,26 +9,31 @@ from synthfm_env.synthesis.anatomy.tubes import tree
 
 
 def lump(placement: Placement, radius: float) -> Shape:
-    """Return a star or a Bezier loft of about this radius."""
+    """Draw a star or a Bezier loft of about this radius."""
     if placement.rng.random() < 0.5:
         return Star.draw(placement.rng, radius, bumpy=placement.rng.uniform(0.05, 0.5))
     return Loft.draw(placement.rng, radius * 1.2)
 
 
 def layered(placement: Placement, shape: Shape, centre: Array, radius: float, kind: str) -> float | None:
-    """Paint a shape that may have a capsule, a wall, a core, or uneven contents; return its level, None if unseen.
+    """Paint a shape, plain or with a capsule, a wall, a core or mixed contents.
 
-    The parts are structures of their own, or the whole is one structure, inside and all.
+    Wall and lumen are two structures or one, at random.
+
+    Returns:
+        Intensity of the contents; None if the shape is outside the image.
     """
     rng, palette = placement.rng, placement.palette
     found = placement.find(shape, centre)
     if not found:
         return None
     level, texture, width = palette.any(rng), palette.amplitude(rng), placement.width()
+    # Plain: one intensity.
     look = rng.choice(["plain", "capsule", "wall", "core", "mixed"], p=[0.5, 0.1, 0.14, 0.1, 0.16])
     if look == "plain":
         placement.stamp(found, level, placement.name(kind), texture=texture, width=width)
-    elif look == "mixed":  # the background shows through, so the inside is uneven
+    # Mixed: contents that the background shines through, perhaps inside an opaque wall.
+    elif look == "mixed":
         label, inset = placement.name(kind), 0.0
         if rng.random() < 0.6:
             placement.stamp(found, palette.any(rng), label, texture=texture, width=width)
@@ -37,6 +42,7 @@ def layered(placement: Placement, shape: Shape, centre: Array, radius: float, ki
             found, level, label, texture=2 * texture, width=width, inset=inset, opacity=rng.uniform(0.3, 0.8)
         )
         contents(placement, centre, radius, label)
+    # Capsule, wall or core: contents inside an outer layer of different thickness.
     else:
         thick = {"capsule": rng.uniform(1.0, 2.5), "wall": rng.uniform(0.12, 0.35) * radius}.get(
             str(look), rng.uniform(0.35, 0.6) * radius
@@ -50,7 +56,7 @@ def layered(placement: Placement, shape: Shape, centre: Array, radius: float, ki
 
 
 def contents(placement: Placement, centre: Array, radius: float, label: int) -> None:
-    """Put unnamed lumps inside an organ: they belong to it."""
+    """Paint small lumps inside an organ, which belong to its structure."""
     rng = placement.rng
     for _ in range(int(rng.integers(0, 5))):
         at = centre + rng.normal(0, 0.3, 3) * radius
@@ -73,7 +79,7 @@ def organ(placement: Placement) -> None:
 
 
 def bezier(placement: Placement) -> None:
-    """Draw a few plain Bezier lofts: SynthFM's own objects."""
+    """Draw a few Bezier lofts, the objects of SynthFM."""
     rng = placement.rng
     for _ in range(int(rng.integers(1, 5))):
         radius = placement.size * log_uniform(rng, 0.04, 0.35)
@@ -91,7 +97,7 @@ def pair(placement: Placement) -> None:
 
 
 def lungs(placement: Placement) -> None:
-    """Draw two big organs full of gas, with vessels in them."""
+    """Draw two large organs of gas, with vessels in them."""
     rng = placement.rng
     radius = placement.size * rng.uniform(0.14, 0.26)
     gas = placement.palette.gas(rng)
@@ -113,12 +119,12 @@ def mirrored(placement: Placement, radius: float, apart: float, level: float, ki
 
 
 def shelled(placement: Placement) -> None:
-    """Draw a bright or dark shell around uneven contents, all of it one structure: a fetal head, a cyst, an egg."""
+    """Draw a shell around mixed contents as one structure: a fetal head, a cyst, an egg."""
     rng, palette = placement.rng, placement.palette
     radius = placement.size * log_uniform(rng, 0.1, 0.45)
     centre = placement.place(radius, 0.2)
     shape = Star.draw(rng, radius, 0.08, 1.4)
-    if rng.random() < 0.3:  # it is in fluid
+    if rng.random() < 0.3:  # surrounded by fluid
         placement.paint(shape.scaled(rng.uniform(1.1, 1.6)), centre, palette.fluid(rng), None)
     found = placement.find(shape, centre)
     if not found:
@@ -161,7 +167,15 @@ def lesions(placement: Placement) -> None:
 
 
 def focal(placement: Placement, centre: Array, spread: float, level: float | None, most: float) -> None:
-    """Draw a few lesions alike about a centre, each a structure."""
+    """Draw a few similar lesions around a centre, each one a structure.
+
+    Args:
+        placement: the canvas.
+        centre: mean of the lesions' centres.
+        spread: their standard deviation, in pixels.
+        level: intensity of the surroundings, from which the lesions differ; None for any.
+        most: largest radius in pixels.
+    """
     rng = placement.rng
     mean, texture = placement.palette.soft(rng, level, least=0.15), placement.palette.amplitude(rng)
     for _ in range(int(rng.integers(1, 6))):

@@ -1,4 +1,4 @@
-"""Places and paints structures on a canvas with the body's own axes, and keeps names and free space."""
+"""Places and paints structures on a canvas in the body's axes, and records their names and places."""
 
 import numpy as np
 from torch import Tensor
@@ -9,20 +9,21 @@ from synthfm_env.synthesis.imaging.tissue_intensities import TissueIntensities
 from synthfm_env.synthesis.recipe import GeneratorRecipe
 
 Found = tuple[Box, Tensor]
-_WIDEST = 1.5  # of the borders that are not drawn by the scene's sharpness
+_WIDEST = 1.5  # widest border in pixels of structures that choose their own, instead of the recipe's sharpness
 
 
 class Placement:
-    """One volume's anatomy while it is drawn.
+    """The anatomy of one volume while it is drawn.
 
-    Centres and extents are in the body's axes (along the body, front to back, side to side), in pixels;
-    ``frame`` takes them to the array's (z, y, x).
+    Centres and extents are in pixels in the body's axes (along the body, front to back, side to side). ``frame``
+    rotates them to the array's (z, y, x).
 
     Attributes:
-        extent: what can be seen of the body along each of its axes.
-        size: the smaller of H and W, what sizes are relative to.
-        span: the extent, at least ``size``: how far a body goes that a thin stack of slices shows a part of.
-        kinds: what each raw label is.
+        extent: (3,), visible part of the body along each of its axes.
+        size: the smaller of H and W, the unit of structures' sizes.
+        span: the extent, but at least ``size``, because a thin stack of slices shows a part of a body.
+        kinds: kind of structure of each raw label.
+        seen: raw labels with enough visible voxels.
     """
 
     def __init__(
@@ -34,20 +35,25 @@ class Placement:
         self.span: Array = np.maximum(self.extent, self.size)
         self.kinds: dict[int, str] = {}
         self.seen: set[int] = set()
-        # Echoes come from close by: an ultrasound shows fewer and larger things.
+        # An ultrasound probe is close to the organs, so images show fewer and larger ones.
         self.smallest_organ = 0.1 if palette.style == "US" else 0.06
         self._sharpness = log_uniform(rng, *recipe.sharpness) * min(2.0, max(1.0, self.size / 192))
         self._smallest = recipe.smallest
         self._taken: list[tuple[Array, float]] = []
 
     def name(self, kind: str) -> int:
-        """Return a fresh raw label."""
+        """Return a new raw label for a kind of structure."""
         label = len(self.kinds) + 1
         self.kinds[label] = kind
         return label
 
     def place(self, radius: float, margin: float = 0.08) -> Array:
-        """Return a centre that is far from the earlier ones: the best of a few tries."""
+        """Draw six centres and return the one farthest from earlier structures.
+
+        Args:
+            radius: of the structure, in pixels.
+            margin: share of the extent that the centre keeps from the image's edges, about.
+        """
         low, high = [], []
         for extent in self.extent.tolist():
             if extent <= self.canvas.dz:  # one slice: every structure has to cross it
@@ -70,11 +76,11 @@ class Placement:
         return np.asarray(best)
 
     def width(self) -> float:
-        """Return how many pixels a border is wide."""
+        """Draw the width of a border in pixels."""
         return self._sharpness * log_uniform(self.rng, 0.6, 1.6)
 
     def find(self, shape: Shape, centre: Array) -> Found | None:
-        """Return the box of a shape and f on it, or None if it is out of sight."""
+        """Return the box of a shape and f in it, or None if it is outside the image."""
         widest = max(_WIDEST, 1.6 * self._sharpness)
         return self.canvas.evaluate(shape.turned(self.frame), self.frame @ centre, _margin(widest))
 
@@ -89,7 +95,17 @@ class Placement:
         width: float | None = None,
         opacity: float = 1.0,
     ) -> None:
-        """Paint a shape that ``find`` placed, ``inset`` pixels inside its border; missing arguments are random."""
+        """Paint a shape that ``find`` placed.
+
+        Args:
+            found: from ``find``.
+            mean: intensity.
+            label: raw label, None for no structure.
+            inset: pixels from the shape's border to that of the painted part inside it.
+            texture: amplitude of the texture; None draws one.
+            width: of the border in pixels; None draws one.
+            opacity: 0 to 1.
+        """
         box, f = found
         self.canvas.stamp(
             box,
@@ -132,5 +148,5 @@ class Placement:
 
 
 def _margin(width: float) -> float:
-    """Return how many pixels beyond f = 0 a border of this width is seen, and half a voxel."""
+    """Return the margin in pixels around f = 0 that a border of this width needs: half of it, and half a voxel."""
     return 0.5 * width + 0.5

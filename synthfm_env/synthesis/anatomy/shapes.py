@@ -1,9 +1,7 @@
-"""Implicit shapes: each is a function f(points), positive inside, falling by about 1 a pixel across the border.
+"""Defines implicit shapes: functions f(points) that are positive inside and fall by about 1 per pixel at the border.
 
-Points are (3, ...), (z, y, x) in pixels relative to the shape's centre, a slice being ``dz`` pixels thick: with the
-coordinates first, products and sums over them run along memory.
-``reach`` is the lowest and the highest (z, y, x) where f may be positive, in pixels about the centre, ``finest`` the
-length in pixels that sampling must resolve.
+Points are (3, ...), coordinates (z, y, x) in pixels relative to the shape's centre; a slice is ``dz`` pixels thick. The
+coordinates are the first axis, so that sums over them run along memory.
 """
 
 import math
@@ -36,14 +34,14 @@ class Shape(Protocol):
 
     @property
     def reach(self) -> Reach:
-        """The corners, lowest and highest (z, y, x) in pixels, of a box around the shape."""
+        """Lowest and highest corner (z, y, x) of a box around the shape, in pixels from its centre."""
 
     @property
     def finest(self) -> float:
-        """The length in pixels that sampling must resolve."""
+        """Smallest length in pixels that sampling must resolve."""
 
     def turned(self, frame: Array) -> Self:
-        """Return the shape with its axes taken to the columns of ``frame``."""
+        """Return the shape rotated, so that its axes become the columns of ``frame``."""
 
     def __call__(self, p: Tensor) -> Tensor:
         """Evaluate f at the points (3, ...)."""
@@ -55,7 +53,7 @@ def log_uniform(rng: Rng, low: float, high: float) -> float:
 
 
 def rotation(rng: Rng, tilt: float) -> Array:
-    """Return a 3x3 rotation: any angle in the (y, x) plane, then a tilt of about ``tilt`` rad out of it."""
+    """Draw a 3x3 rotation: any angle in the (y, x) plane, then a tilt of about ``tilt`` rad out of it."""
     a, b, c = rng.uniform(-math.pi, math.pi), *rng.normal(0, tilt, 2)
     plane = np.array([[1, 0, 0], [0, math.cos(a), -math.sin(a)], [0, math.sin(a), math.cos(a)]])
     about_y = np.array([[math.cos(b), 0, math.sin(b)], [0, 1, 0], [-math.sin(b), 0, math.cos(b)]])
@@ -70,14 +68,22 @@ def tensor(values: Array, like: Tensor) -> Tensor:
 
 @lru_cache(maxsize=1024)
 def bernstein(degree: int, points: int) -> Array:
-    """Return the (points, degree + 1) Bernstein polynomials C(n, i) t^i (1 - t)^(n - i), t evenly from 0 to 1."""
+    """Return the Bernstein polynomials C(n, i) t^i (1 - t)^(n - i), (points, degree + 1), with t evenly from 0 to 1."""
     i, t = np.arange(degree + 1), np.linspace(0, 1, points)[:, None]
     return np.asarray(np.array([math.comb(degree, int(k)) for k in i]) * t**i * (1 - t) ** (degree - i))
 
 
 @dataclass(frozen=True)
 class Star:
-    """A star-shaped body: an ellipsoid whose radius is modulated by waves over the direction."""
+    """A star-shaped body: an ellipsoid whose radius is modulated by waves over the direction.
+
+    Attributes:
+        axes: (3,), radii in pixels.
+        turn: (3, 3), its columns are the axes' directions.
+        waves: (3, n), frequencies.
+        phases: (n,).
+        gains: (n,), relative amplitudes.
+    """
 
     axes: Array
     turn: Array
@@ -87,7 +93,15 @@ class Star:
 
     @classmethod
     def draw(cls, rng: Rng, radius: float, bumpy: float = 0.25, elongation: float = 1.8, tilt: float = 0.6) -> "Star":
-        """Draw one of about ``radius`` pixels; ``bumpy`` is the relative size of its bulges."""
+        """Draw a star.
+
+        Args:
+            rng: random generator.
+            radius: about, in pixels.
+            bumpy: relative size of its bulges.
+            elongation: largest ratio of an axis to the radius.
+            tilt: of the first axis out of z, in rad.
+        """
         axes = radius * np.exp(rng.uniform(-1, 1, 3) * math.log(elongation))
         count = int(rng.integers(3, 8))
         waves = rng.normal(0, rng.uniform(1.0, 3.0), (3, count))
@@ -101,11 +115,11 @@ class Star:
         return cls(axes, turn, np.zeros((3, 1)), np.zeros(1), np.zeros(1))
 
     def turned(self, frame: Array) -> "Star":
-        """Return the shape in another frame."""
+        """See ``Shape.turned``."""
         return Star(self.axes, frame @ self.turn, self.waves, self.phases, self.gains)
 
     def scaled(self, share: float) -> "Star":
-        """Return the shape blown up or shrunk."""
+        """Return the shape with its axes multiplied."""
         return Star(self.axes * share, self.turn, self.waves, self.phases, self.gains)
 
     def mirrored(self) -> "Star":
@@ -114,20 +128,23 @@ class Star:
 
     @cached_property
     def reach(self) -> Reach:
-        """The corners, lowest and highest (z, y, x) in pixels, of a box around the shape."""
+        """See ``Shape.reach``."""
         r = 1 + np.cos(_DIRECTIONS @ self.waves + self.phases) @ self.gains
         surface = (self.turn * self.axes) @ (_DIRECTIONS * r[:, None]).T
-        # Bulges may be between two of the directions.
+        # Bulges between two sampled directions may reach farther.
         low, high = surface.min(1), surface.max(1)
         return low - 0.03 * (high - low), high + 0.03 * (high - low)
 
     @cached_property
     def finest(self) -> float:
-        """The length in pixels that sampling must resolve."""
+        """See ``Shape.finest``."""
         return float(self.axes.min())
 
     def __call__(self, p: Tensor) -> Tensor:
-        """Evaluate f = (R(u)^2 - |q|^2) / 2R, times the mean radius: smooth at the centre, slope 1 at the border."""
+        """Evaluate f = (R(u)^2 - |q|^2) / 2R times the mean radius, with q in units of the axes and u = q / |q|.
+
+        f is smooth at the centre and has slope 1 at the border.
+        """
         q = tensor((self.turn / self.axes).T, p) @ p.flatten(1)
         rho2 = (q * q).sum(0)
         u = q.div_(rho2.sqrt().add_(1e-4))
@@ -147,18 +164,18 @@ class Block:
     waist: float
 
     def turned(self, frame: Array) -> "Block":
-        """Return the shape in another frame."""
+        """See ``Shape.turned``."""
         return replace(self, turn=frame @ self.turn)
 
     @cached_property
     def reach(self) -> Reach:
-        """The corners, lowest and highest (z, y, x) in pixels, of a box around the shape."""
+        """See ``Shape.reach``."""
         half = np.sqrt(((self.turn * self.axes * 1.2) ** 2).sum(1))
         return -half, half
 
     @cached_property
     def finest(self) -> float:
-        """The length in pixels that sampling must resolve."""
+        """See ``Shape.finest``."""
         return float(self.axes.min()) * 0.6
 
     def __call__(self, p: Tensor) -> Tensor:
@@ -172,16 +189,24 @@ class Block:
 
 @dataclass(frozen=True)
 class Tube:
-    """Balls along a curve: vessels, bowel, ribs. ``path`` (m, 3) pixels about the centre, ``radii`` (m,) pixels."""
+    """Balls along a curve: vessels, bowel, ribs.
+
+    Attributes:
+        path: (m, 3), centres of the balls in pixels from the shape's centre.
+        radii: (m,), in pixels.
+    """
 
     path: Array
     radii: Array
 
     @classmethod
     def along(cls, control: Array, radius: tuple[float, float], wavy: float = 0.0) -> "Tube":
-        """Return the tube along the Bezier curve with these (n, 3) control points.
+        """Return the tube along a Bezier curve.
 
-        The radius goes linearly from one to the other; ``wavy`` is the relative depth of its pouches (haustra).
+        Args:
+            control: (n, 3), control points.
+            radius: at the first and at the last point; linear between them.
+            wavy: relative depth of pouches (haustra).
         """
         n = len(control) - 1
         length = float(np.sqrt((np.diff(control, axis=0) ** 2).sum(1)).sum())
@@ -191,35 +216,38 @@ class Tube:
         return cls(weights @ control, radii * (1 + wavy * np.sin(np.arange(m) * 1.3)))
 
     def turned(self, frame: Array) -> "Tube":
-        """Return the shape in another frame."""
+        """See ``Shape.turned``."""
         return Tube(self.path @ frame.T, self.radii)
 
     def scaled(self, share: float) -> "Tube":
-        """Return the tube with its radii multiplied: the lumen."""
+        """Return the tube with its radii multiplied, for example its lumen."""
         return Tube(self.path, self.radii * share)
 
     def pieces(self, most: int = 24) -> list["Tube"]:
-        """Cut a long tube, so that each piece is sampled in a small box of its own."""
+        """Cut a long tube into pieces, each of which is sampled in a small box."""
         count = math.ceil(len(self.path) / most)
         cuts = np.arange(count + 1) * (len(self.path) - 1) // count
         return [Tube(self.path[a : b + 1], self.radii[a : b + 1]) for a, b in pairwise(cuts)]
 
     @cached_property
     def reach(self) -> Reach:
-        """The corners, lowest and highest (z, y, x) in pixels, of a box around the shape."""
+        """See ``Shape.reach``."""
         r = self.radii[:, None]
         return (self.path - r).min(0), (self.path + r).max(0)
 
     @cached_property
     def finest(self) -> float:
-        """The length in pixels that sampling must resolve."""
+        """See ``Shape.finest``."""
         return float(self.radii.min())
 
     def __call__(self, p: Tensor) -> Tensor:
-        """Evaluate f = max over the balls of (r^2 - |p - c|^2) / 2r: quadratic, so thin tubes survive sampling."""
+        """Evaluate f = max over the balls of (r^2 - |p - c|^2) / 2r.
+
+        f is quadratic, so that coarse sampling keeps thin tubes.
+        """
         c, r = self.path, self.radii[:, None]
         flat = p.flatten(1)
-        # Expanding |p - c|^2 puts the points' term into one product with four rows.
+        # |p - c|^2 = |p|^2 - 2 pc + |c|^2, so all balls are one matrix product with the rows p and |p|^2.
         rows = torch.cat([flat, (flat * flat).sum(0, keepdim=True)])
         weights = tensor(np.concatenate([c / r, -0.5 / r], 1), p)
         f = torch.addmm(tensor((r * r - (c * c).sum(1, keepdims=True)) / (2 * r), p), weights, rows)

@@ -1,4 +1,4 @@
-"""Draws the background of the organs: clusters, a body with fat, muscle or skull, and air around it."""
+"""Draws the background of organs: clusters, a body with fat, muscle or skull, and air around it."""
 
 from dataclasses import dataclass
 
@@ -15,17 +15,29 @@ from synthfm_env.synthesis.drawing.random_fields import above, fractal_field, ga
 from synthfm_env.synthesis.imaging.tissue_intensities import TissueIntensities
 from synthfm_env.synthesis.recipe import GeneratorRecipe
 
-_FIRST_REGION = 10_000
-_PER_PIXEL = 4
+_FIRST_REGION = 10_000  # raw labels of clusters begin here
+_PER_PIXEL = 4  # entries of the look-up table by depth, for each pixel
 
 
 def draw_clusters(
     canvas: Canvas, palette: TissueIntensities, recipe: GeneratorRecipe, rng: Rng, fineness: float = 1.0
 ) -> dict[int, str]:
-    """Fill the canvas with clusters and the boundaries eroded between them; return the kinds of their labels.
+    """Fill the canvas with clusters and the boundaries eroded between them.
 
-    One time in three all clusters are nearly alike, so that only the boundaries tell them apart (SynthFM 3.1.2).
+    In a quarter of the volumes all clusters have nearly the same intensity, so that only the boundaries separate them
+    (SynthFM 3.1.2).
+
+    Args:
+        canvas: is painted on.
+        palette: of intensities.
+        recipe: has the number of clusters, and the probability that they are structures.
+        rng: random generator.
+        fineness: divides the clusters' size.
+
+    Returns:
+        Kind of structure of each raw label; empty if the clusters are background.
     """
+    # Label map: the argmax of smooth noise fields.
     count = int(rng.integers(recipe.cluster_count[0], recipe.cluster_count[1] + 1))
     size = max(6.0, min(canvas.shape[1:]) * log_uniform(rng, 0.1, 0.5) / fineness)
     stretch = np.ones(3)
@@ -35,14 +47,16 @@ def draw_clusters(
     clusters = cluster_map(
         canvas.shape, count, size, rough, canvas.dz, canvas.generator, stretch.tolist(), offsets.tolist()
     )
+    # Boundaries: some clusters are eroded by some steps.
     alike = rng.random() < 0.25
     subset = np.ones(count, bool) if alike else rng.random(count) < rng.uniform(0, 0.9)
     unit = max(1.0, min(canvas.shape[1:]) / 192)
     steps = np.where(subset, np.ceil(rng.integers(1, 4, count) * unit), 0).astype(np.int64)
-    # Membranes swell, thin out and end; an even net of them would look like a honeycomb.
+    # Their thickness varies: boundaries of one thickness would look like a honeycomb.
     strength = fractal_field(canvas.shape, [0.6 * size, 0.2 * size], [1.0, 0.6], canvas.dz, canvas.generator)
     strength.mul_(rng.uniform(0.2, 0.6)).add_(0.8)
     eroded_voxels = eroded(clusters, steps, across_slices=canvas.dz < 2.5, strength=strength)
+    # Intensity and texture of each cluster and of each boundary.
     one = palette.soft(rng)
     means = [palette.near(rng, one) if alike else palette.any(rng) for _ in range(count)]
     if alike:
@@ -52,7 +66,7 @@ def draw_clusters(
     grain = [palette.amplitude(rng) for _ in range(2 * count)]
     index = clusters.add_(eroded_voxels, alpha=count)
 
-    # One look-up for both: a complex number is an intensity and a strength of texture.
+    # Paint. A complex number holds intensity and texture, so that one look-up gives both.
     looks = torch.complex(*(torch.tensor(v, dtype=torch.float32, device=canvas.device) for v in (means + lines, grain)))
     sharp = log_uniform(rng, 0.4, 0.9) * unit
     for rows in slabs(canvas.shape):
@@ -70,14 +84,15 @@ def draw_clusters(
 
 @dataclass(frozen=True)
 class Body:
-    """The outline of a body and its layers.
+    """The outline of a body and its layers (skin, fat, muscle or skull).
 
     Attributes:
-        depth: distance of a voxel below the surface, in pixels; negative outside.
-        inner: where the layers end and the organs begin.
-        levels: intensity by depth, ``_PER_PIXEL`` entries a pixel from ``start`` on.
-        weights: how much of it shows: 1 in the layers, 0 below them.
-        air_weights: the same, for the air alone.
+        depth: (D, H, W), distance of each voxel below the surface in pixels; negative outside.
+        inner: depth at which the layers end and the organs begin.
+        start: depth of the first entry of the following tables.
+        levels: intensity by depth, ``_PER_PIXEL`` entries for each pixel.
+        weights: opacity by depth: 1 in air and layers, 0 below them.
+        air_weights: opacity of the air alone.
     """
 
     depth: Tensor
@@ -88,10 +103,10 @@ class Body:
     air_weights: Array
 
     def cover(self, placement: Placement, layers: bool) -> None:
-        """Paint the air outside, and the ``layers`` too where asked; what is covered has no label."""
+        """Paint the air outside, and the layers if asked for, over the canvas; they have no label."""
         canvas = placement.canvas
         weights = self.weights if layers else self.air_weights
-        # One look-up for both: a complex number is an intensity and how much of it shows.
+        # A complex number holds intensity and opacity, so that one look-up gives both.
         table = torch.as_tensor(self.levels + 1j * weights, dtype=torch.complex64, device=canvas.device)
         for rows in slabs(canvas.shape):
             depth = self.depth[rows]
@@ -99,13 +114,13 @@ class Body:
             found = torch.view_as_real(table.index_select(0, index).view(depth.shape))
             level, share = (part.contiguous() for part in found.unbind(-1))
             canvas.mean[rows].lerp_(level, share)
-            # Fat and air have next to no texture.
+            # Fat and air have nearly no texture.
             canvas.texture[rows].mul_(share.mul_(-0.9).add_(1))
             canvas.label[rows].mul_(above(depth, self.inner if layers else 0.0))
 
 
 def draw_body(placement: Placement) -> Body:
-    """Draw a trunk (long, cut at both ends) or a head (closed), with skin and fat, muscle, or a skull."""
+    """Draw a trunk (long, cut at both ends) or a head (closed) with random layers: skin, fat, then muscle or skull."""
     rng, palette, canvas = placement.rng, placement.palette, placement.canvas
     across = placement.span[1:] * rng.uniform(0.36, 0.6, 2)
     closed = rng.random() < 0.3
@@ -136,7 +151,7 @@ def draw_body(placement: Placement) -> Body:
 
 
 def draw_phantom(placement: Placement) -> Body | None:
-    """SynthFM's backdrop: a black canvas, or one with a plain disc (a cylinder along the body) on it."""
+    """Draw SynthFM's phantom: a disc (a cylinder along the body) on black, or None for black alone."""
     rng, canvas = placement.rng, placement.canvas
     if rng.random() < 0.4:
         return None

@@ -1,4 +1,4 @@
-"""Maps between the screen and the beams of an ultrasound probe, along which echoes are drawn."""
+"""Maps between the screen and the beams of an ultrasound probe (scan conversion)."""
 
 import math
 from collections.abc import Callable
@@ -12,20 +12,20 @@ from torch import Tensor
 
 from synthfm_env.synthesis.anatomy.shapes import Array, Rng
 
-# From two coordinates to two others; the screen's are (y, x) in heights, y from 0, x from the middle,
-# the beams' are (depth, beam), each 0 to 1.
+# Maps screen coordinates (y, x) to beam coordinates (depth, beam), or back. Screen coordinates are in image heights, y
+# from the top and x from the middle; beam coordinates are 0 to 1.
 _Map = Callable[[Array, Array], tuple[Array, Array]]
 
 
 @dataclass(frozen=True)
 class Probe:
-    """A grid of beams over the screen, each column one beam, each row one depth.
+    """A grid over the screen whose columns are beams and whose rows are depths.
 
     Attributes:
-        seen: bool (H, W), what the beams reach; None for all.
-        beams: position of each point of the grid on the screen, (R, B, 2) as ``grid_sample`` takes it.
-        screen: position of each pixel on the grid, (H, W, 2), likewise.
-        spacing: pixels from one beam to the next at middle depth.
+        seen: bool (H, W), pixels that beams reach; None for all.
+        beams: (R, B, 2), position of each grid point on the screen, for ``grid_sample``.
+        screen: (H, W, 2), position of each pixel on the grid, for ``grid_sample``.
+        spacing: pixels between neighbouring beams at middle depth.
     """
 
     seen: Tensor | None
@@ -35,7 +35,7 @@ class Probe:
 
     @classmethod
     def sector(cls, height: int, width: int, rng: Rng) -> Self:
-        """Draw a phased or curved array: beams that meet above its face, cut off at a depth."""
+        """Draw a phased or curved array: a fan of beams that would meet above the probe's face."""
         apex, opening = -rng.uniform(-0.03, 0.4), rng.uniform(0.4, 0.8)
         near = max(0.0, -apex) * rng.uniform(0.8, 1.1)
         return cls._fan(height, width, apex, opening, near, 1 - apex, whole=False)
@@ -79,7 +79,17 @@ class Probe:
     def _between(
         cls, height: int, width: int, to_beams: _Map, to_screen: _Map, long: float, wide: float, *, whole: bool
     ) -> Self:
-        """``long`` and ``wide`` are the grid's extent in pixels, the latter at middle depth."""
+        """Build a probe from its maps.
+
+        Args:
+            height: of the screen.
+            width: of the screen.
+            to_beams: from the screen to the beams.
+            to_screen: from the beams to the screen.
+            long: extent of the grid along the beams, in pixels.
+            wide: extent across the beams at middle depth, in pixels.
+            whole: whether beams reach the whole screen.
+        """
         half = 0.5 * width / height
         y, x = np.meshgrid(np.linspace(0, 1, height), np.linspace(-half, half, width), indexing="ij")
         depth, beam = to_beams(y, x)
@@ -95,11 +105,11 @@ class Probe:
         )
 
     def scanned(self, image: Tensor) -> Tensor:
-        """Return an image (D, H, W) resampled along the beams, (D, R, B)."""
+        """Resample an image (D, H, W) along the beams, to (D, R, B)."""
         return _resampled(image, self.beams)
 
     def shown(self, echoes: Tensor) -> Tensor:
-        """Return the image (D, H, W) of echoes along the beams (D, R, B): scan conversion."""
+        """Resample echoes along the beams (D, R, B) to the screen, (D, H, W)."""
         return _resampled(echoes, self.screen)
 
 
@@ -108,5 +118,5 @@ def _sampling(across: Array, down: Array) -> Tensor:
 
 
 def _resampled(image: Tensor, at: Tensor) -> Tensor:
-    # Slices go as channels, so that the weights are found once for all of them.
+    # Slices are passed as channels, so that interpolation weights are computed once.
     return F.grid_sample(image[None], at[None].to(image.device), align_corners=True, padding_mode="border")[0]

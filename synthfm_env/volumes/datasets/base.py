@@ -1,4 +1,4 @@
-"""Base class of data-set readers: where the files of a data set are, and how they become volumes."""
+"""Defines the base class of data-set readers, which find the files of a data set and read them as volumes."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,11 +19,11 @@ class Item:
     """The files of one image of a data set.
 
     Attributes:
-        case_id: the patient, which is the unit of statistics; a patient may have several images.
-        image_id: names the image in its data set, for example ``patient0001_2CH_ED``.
-        image: its file, or the folder of its slices.
-        label: the file or the folder of its truth.
-        part: of the layout.
+        case_id: the patient, who may have several images; the unit of statistics.
+        image_id: name of the image in its data set, for example ``patient0001_2CH_ED``.
+        image: file of the image, or folder of its slices.
+        label: file or folder of the truth.
+        part: of the layout, see ``Layout.parts``.
     """
 
     case_id: str
@@ -34,15 +34,15 @@ class Item:
 
 
 class Layout(ABC):
-    """Reads a data set in the layout in which its host ships it. The docstring's first line describes its content.
+    """Reads a data set as its host ships it. The docstring's first line describes its content.
 
     Attributes:
-        name: for suites and ``--layout``.
-        licence: its host's, in a few words.
-        address: where its host offers it.
-        parts: what it consists of, with a line on each; empty if there is nothing to choose.
-        structures: name of each label id that ``load`` gives; empty if the data set contains them.
-        expected: files below the folder that is named, as a user would look for them.
+        name: in suites and for ``--layout``.
+        licence: of the data set, in a few words.
+        address: of its download page.
+        parts: parts of the data set to choose from, with a description each; empty if it has only one.
+        structures: name of each label id that ``load`` returns; empty if the data set's files name them.
+        expected: typical files below the data set's folder, for messages.
     """
 
     name: ClassVar[str]
@@ -54,14 +54,14 @@ class Layout(ABC):
 
     @abstractmethod
     def find(self, root: Path, part: str) -> list[Item]:
-        """Return the images below a folder that have a truth, in an order that does not depend on the machine.
+        """Return the images below a folder that have a truth, in an order that is the same on all machines.
 
         Args:
             root: the folder, which exists.
-            part: one of ``parts``, empty if there are none.
+            part: one of ``parts``; empty if there are none.
 
         Raises:
-            InputError: a file that lists the others is broken.
+            InputError: an index file of the data set is broken.
         """
 
     @abstractmethod
@@ -69,21 +69,21 @@ class Layout(ABC):
         """Read one image with its truth.
 
         Args:
-            item: one that ``find`` returned.
-            structures: the only ones that are needed, ids or names; empty for every one.
+            item: from ``find``.
+            structures: ids or names of the structures that are needed; empty for all.
 
         Raises:
-            InputError: a file that is missing, broken, or not as the layout requires.
+            InputError: a file is missing, broken, or not of the layout.
         """
 
     def unpaired(self, root: Path, part: str) -> list[Path]:
-        """Return the files that are missing beside others of their image, so that it is not among ``find``'s.
+        """Return missing files: the image or the truth whose counterpart exists. ``find`` leaves such images out.
 
-        A layout in which images without a truth are usual returns none of those.
+        A layout in which images without a truth are usual returns none of them.
 
         Args:
-            root: as ``find``.
-            part: the same.
+            root: the folder, which exists.
+            part: one of ``parts``; empty if there are none.
         """
         return []
 
@@ -91,22 +91,23 @@ class Layout(ABC):
         """Return the images below a folder.
 
         Raises:
-            InputError: no such folder or part, or no files of the layout; the message states what was expected.
+            InputError: the folder or the part does not exist, or no file fits the layout; the message names the
+                expected files.
         """
         if self.parts and part not in self.parts:
             raise unknown_name(f"part of layout {self.name!r}", part or "", self.parts)
         if not self.parts and part:
             raise InputError(f"layout {self.name!r} has no parts; leave out part = {part!r}")
         if not root.is_dir():
-            raise InputError(f"{root}: there is no such folder; {self.says_what_it_expects(root, part)}")
+            raise InputError(f"{root}: there is no such folder; {self.expectation(root, part)}")
         found = self.find(root, part or "")
         if not found:
-            expected = self.says_what_it_expects(root, part)
+            expected = self.expectation(root, part)
             raise InputError(f"{root}: holds no image with a label; {expected}; found there: {_contents(root)}")
         return found
 
-    def says_what_it_expects(self, root: Path, part: str | None = None) -> str:
-        """Return in one line which files are expected, and where they come from."""
+    def expectation(self, root: Path, part: str | None = None) -> str:
+        """Return a line with the expected files and the address to get them from."""
         which = f", part {part}" if part else ""
         files = ", ".join(str(root / file) for file in self.expected)
         return f"layout {self.name!r}{which} expects {files} (from {self.address})"
@@ -119,21 +120,25 @@ def _contents(root: Path) -> str:
 
 
 def whole(items: Iterable[Item]) -> list[Item]:
-    """Return the items whose image and truth are both on disk."""
+    """Return the items whose image and truth both exist."""
     return [item for item in items if item.image.exists() and item.label.exists()]
 
 
 def missing_of(items: Iterable[Item]) -> list[Path]:
-    """Return what is missing of items of which the image or the truth is on disk."""
+    """Return the missing file of each item of which only the image or only the truth exists."""
     halves = [item for item in items if item.image.exists() != item.label.exists()]
     return [item.label if item.image.exists() else item.image for item in halves]
 
 
 def wanted_ids(structures: Sequence[int | str], names: Mapping[int, str]) -> list[int]:
-    """Return the label ids of ids or names, every known one if nothing is asked for; see ``canonical_name``.
+    """Return label ids of structures given as ids or names; see ``canonical_name``.
+
+    Args:
+        structures: ids or names; empty for all of ``names``.
+        names: name of each id.
 
     Raises:
-        InputError: a name that is not known.
+        InputError: a structure is not among the names.
     """
     if not structures:
         return list(names)

@@ -1,4 +1,4 @@
-"""Checks a data set on disk: whether it has its layout, and which images can be read."""
+"""Checks a data set on disk: reads all its images and reports those that fail."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator
@@ -19,10 +19,10 @@ class Checked:
 
     Attributes:
         part: of the layout, empty if it has none.
-        patients: how many.
-        images: how many could be read.
-        structures: in how many images each one is.
-        broken: what was wrong with the others, a line each.
+        patients: number of patients whose images could be read.
+        images: number of images that could be read.
+        structures: number of images that contain each structure.
+        broken: a message for each image that could not be read.
     """
 
     part: str
@@ -37,11 +37,11 @@ def check(root: Path, layout_name: str, console: Console) -> list[Checked]:
 
     Args:
         root: its folder.
-        layout_name: the layout that it should have.
-        console: where progress is shown.
+        layout_name: its layout.
+        console: shows the progress.
 
     Raises:
-        InputError: an unknown layout, or a folder that looks like none of its parts.
+        InputError: the layout is unknown, or the folder has files of none of its parts.
     """
     layout = get_layout(layout_name)
     parts: dict[str, list[Item]] = {}
@@ -56,7 +56,7 @@ def check(root: Path, layout_name: str, console: Console) -> list[Checked]:
     return [_check_part(layout, part, items, console) for part, items in parts.items()]
 
 
-def say(checked: list[Checked], shown: int = 10) -> Iterator[str]:
+def report_lines(checked: list[Checked], shown: int = 10) -> Iterator[str]:
     """Yield the lines of the report."""
     for one in checked:
         name = f"{one.part}: " if one.part else ""
