@@ -1,4 +1,4 @@
-"""From a suite to the list of what is to be played, with all that a user can get wrong checked first."""
+"""Plans a run: turns a suite into a list of episodes, and checks all user input before anything is played."""
 
 import hashlib
 import re
@@ -27,8 +27,8 @@ from synthfm_env.volumes.datasets.split import train_test_split
 from synthfm_env.volumes.sources import clips_with, slice_of, slices_with
 
 VOLUME_ENV = "SynthFM/Volume-v0"
-SHOWN = 3
-MOST_ID = 2_000
+SHOWN = 3  # reasons in a note
+MOST_ID = 2_000  # characters of an episode's id
 
 T = TypeVar("T")
 Reading = Callable[[str], None]
@@ -37,16 +37,16 @@ Reading = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One image of a group.
+    """One image of a group, or one slice of it.
 
     Attributes:
-        data: the group of the suite it belongs to.
-        case_id: the unit of statistics.
+        data: its group in the suite.
+        case_id: the patient, the unit of statistics.
         image_id: differs from ``case_id`` if a patient has several images.
-        seed: the env's reset seed.
+        seed: for the reset of the env.
         structures: label ids to play; None if the env draws one from the seed.
-        item: its files, if it comes from a data set.
-        z: the slice of the image that is played, of a clip the first; None for all of it.
+        item: its files in a data set, or None.
+        z: the slice of the image that is played, or the first slice of the clip; None for the whole image.
     """
 
     data: Data
@@ -59,19 +59,19 @@ class Case:
 
     @property
     def whole_id(self) -> str:
-        """The id of the image that it is a slice of."""
+        """The id of the whole image."""
         return self.image_id if self.z is None else self.image_id.removesuffix(_slice_mark(self.z))
 
     @property
     def clip_slices(self) -> int | None:
-        """How many slices are played, None for all of the image."""
+        """Number of slices that are played, None for the whole image."""
         if self.z is None or isinstance(self.data, SyntheticData):
             return None
         return self.data.clip_slices or 1
 
 
 SLICE_MARK = re.compile(r"@z(\d+)$")
-"""Ends the id of an image that is one slice of another, or a clip of several from that slice on."""
+"""Ending of an image's id if it is one slice of another image, or a clip that begins with that slice."""
 
 
 def _slice_mark(z: int) -> str:
@@ -80,13 +80,13 @@ def _slice_mark(z: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class EpisodeSpec:
-    """One structure of a case with one segmenter and one clicker: an episode to be played.
+    """An episode to play: one structure of a case with one segmenter and one clicker.
 
     Attributes:
         case: the image.
         structure: label id, or None if the env draws it from the seed.
         model: the segmenter.
-        clicker: who clicks.
+        clicker: the clicker.
     """
 
     case: Case
@@ -96,13 +96,13 @@ class EpisodeSpec:
 
     @property
     def episode_id(self) -> str:
-        """The same in every run of the suite."""
+        """Id of the episode, the same in every run of the suite."""
         structure = () if self.structure is None else (str(self.structure),)
         parts = (self.case.data.name, self.case.image_id, *structure, self.model.label, self.clicker.label)
         return printable("/".join(parts), MOST_ID)
 
     def clicker_seed(self, suite: Suite) -> int:
-        """Return the clicker's seed, the same for every segmenter: all meet the same draws."""
+        """Return the clicker's seed, which is the same for every segmenter."""
         where = (self.case.data.name, self.case.image_id, str(self.structure))
         return derive_seed(suite.seed, *where, self.clicker.use)
 
@@ -120,28 +120,28 @@ def derive_seed(*parts: int | str) -> int:
 
 
 def evenly(things: Sequence[T], count: int | None) -> list[T]:
-    """Return so many of the things, evenly chosen, the first and the last among them; all for None."""
+    """Return ``count`` of the things at equal distances, with the first and the last; all for None."""
     if count is None or count >= len(things):
         return list(things)
     return [things[i] for i in np.linspace(0, len(things) - 1, count).round().astype(int)]
 
 
 def open_volume(case: Case) -> Volume:
-    """Return what a case that is not synthetic plays: a volume, or a slice or clip of it.
+    """Read the volume of a case that is not synthetic, or the slice or clip of it that the case plays.
 
     Raises:
-        InputError: it cannot be read, or the package that carries it is missing.
+        InputError: it cannot be read, or the package that contains it is missing.
     """
     return part_of(read_volume(case), case)
 
 
 def part_of(volume: Volume, case: Case) -> Volume:
-    """Return the slice or clip of a volume that a case plays, or all of it."""
+    """Return the slice or clip of a volume that a case plays, or the whole volume."""
     return volume if case.z is None else slice_of(volume, case.z, case.clip_slices or 1)
 
 
 def read_volume(case: Case) -> Volume:
-    """Return the whole volume of a case that is not synthetic; see ``open_volume``."""
+    """Read the whole volume of a case that is not synthetic; see ``open_volume``."""
     match case.data:
         case DatasetData():
             assert case.item is not None, "a case of a data set has files"
@@ -155,17 +155,17 @@ def read_volume(case: Case) -> Volume:
 
 
 def env_spec(suite: Suite, data: Data, case: Case | None = None) -> dict[str, Any]:
-    """Return the id and the JSON-able arguments of the env of a group, without segmenter and structure.
+    """Return the id and the arguments of a group's env, as JSON types, without segmenter and structure.
 
-    ``gym.make(spec["id"], **spec["kwargs"])`` makes it, on the image of ``case`` or on the group's first one.
+    ``gym.make(spec["id"], **spec["kwargs"])`` makes it, with the image of ``case`` or the group's first one.
 
     Raises:
-        InputError: a synthetic env that is unknown.
+        InputError: the synthetic env is unknown.
     """
     common = {"max_clicks": suite.clicks, "reveal_truth": True, **suite.start_options}
     match data:
         case SyntheticData():
-            # Gymnasium imports a module that an id names, so only ids of this package may reach it.
+            # Gymnasium imports the module named in an id, so only ids of this package are passed on.
             known = [env_id for env_id in gym.registry if env_id.startswith("SynthFM/") and env_id != VOLUME_ENV]
             if data.env not in known:
                 raise unknown_name("synthetic env", data.env, known)
@@ -186,15 +186,15 @@ def env_spec(suite: Suite, data: Data, case: Case | None = None) -> dict[str, An
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The episodes of a run, and what they are played with.
+    """The episodes of a run, with its segmenters and clickers.
 
     Attributes:
-        jobs: segmenter by segmenter within a group.
-        notes: on groups, images and structures that were left out, and why.
-        models: of each segmenter, what it was made of, the hash of its weights and where it runs.
-        clickers: of each clicker, what it was made of, its hash and whether it sees the truth.
+        jobs: in playing order: by group, then by segmenter.
+        notes: lines on groups, images and structures that are left out, with the reasons.
+        models: description of each segmenter: arguments, hash of its weights, device.
+        clickers: description of each clicker: arguments, hash, whether it sees the truth.
         left_out: images that could not be read, each with the reason.
-        broken: segmenters and clickers of the user's own that could not be built, by kind and label.
+        broken: the user's own segmenters and clickers that could not be built, by kind and label.
     """
 
     jobs: tuple[Job, ...]
@@ -210,10 +210,10 @@ class Plan:
         return [task for job in self.jobs for task in job.tasks]
 
     def without(self, played: Iterable[str]) -> "Plan":
-        """Return the plan without the episodes of these ids.
+        """Return the plan without episodes that were played.
 
         Raises:
-            InputError: an id that is not in the plan.
+            InputError: an id is not in the plan.
         """
         done = set(played)
         unknown = sorted(done - {task.episode_id for task in self.tasks})
@@ -228,7 +228,7 @@ class Plan:
 
 @dataclass(slots=True)
 class _Found:
-    """The cases and notes that reading a suite's data gave."""
+    """Cases and notes of the data that were read so far."""
 
     cases: list[Case] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -236,19 +236,19 @@ class _Found:
 
 
 def make_plan(suite: Suite, reading: Reading = lambda name: None) -> Plan:
-    """Return what a suite plays on this machine.
+    """Plan the episodes of a suite on this machine.
 
-    Every segmenter and clicker is built once and every volume is read, so that a mistake shows before anything is
-    played or written. Code of the user's own is built in a process of its own. If it fails, its episodes will fail and
-    the others are played. A broken file among good ones is left out and counted.
+    Every segmenter and clicker is built once and every volume is read, so that mistakes show before anything is played
+    or written. The user's own code is built in a separate process. If that fails, its episodes will fail and the others
+    are played. A broken file among readable ones is left out and counted.
 
     Args:
-        suite: what to play.
+        suite: the suite.
         reading: called with each image's name before it is read.
 
     Raises:
-        InputError: an unknown segmenter, clicker, parameter, env, recipe, layout or structure; a volume that cannot be
-            read if there is no other in its group; nothing left to play.
+        InputError: a segmenter, clicker, parameter, env, recipe, layout or structure is unknown; the only volume of a
+            group cannot be read; or nothing is left to play.
 
     Example:
         >>> from synthfm_bench.suite import load_suite, with_choices
@@ -270,13 +270,13 @@ def make_plan(suite: Suite, reading: Reading = lambda name: None) -> Plan:
     if twice:
         raise InputError(
             f"suite {suite.name}: two episodes have the id {twice[0]}; give groups, images, segmenters and clickers "
-            "names that tell them apart"
+            "different names"
         )
     return Plan(jobs, tuple(found.notes), models, clickers, tuple(found.left_out), broken)
 
 
 def _segmenters(suite: Suite, broken: dict[tuple[Who, str], Broken]) -> tuple[dict[str, dict[str, Any]], Segmenter]:
-    """Describe the segmenters of a suite, and return one of this package that tries out the rest of the plan."""
+    """Describe the segmenters of a suite; also return one of this package, with which the plan's envs are tried."""
     models: dict[str, dict[str, Any]] = {}
     stand_in: Segmenter = Geodesic()
     for choice in suite.segmenters:
@@ -389,15 +389,15 @@ def _dataset(suite: Suite, data: Data, found: _Found, segmenter: Segmenter, read
 
 @dataclass(slots=True)
 class _Tally:
-    """What of a data set cannot be played.
+    """Counts the images and structures of a data set that cannot be played.
 
     Attributes:
         data: the group.
-        missing: files without which an image cannot be played.
-        broken: the reason for each image that could not be read.
-        unread: of each structure the reasons for which it could not be read in some images.
-        lacking: in how many images each structure is not.
-        small: in how many images each structure is, but counts in no slice.
+        missing: missing files of images that are left out.
+        broken: a reason for each image that could not be read.
+        unread: for each structure, a reason for each image in which it could not be read.
+        lacking: for each structure, the number of images without it.
+        small: for each structure, the number of images in which no slice has enough of its pixels.
     """
 
     data: DatasetData
@@ -432,10 +432,10 @@ def _first(reasons: Sequence[str]) -> str:
 
 
 def _cases_of(case: Case, volume: Volume, names: Mapping[int, str], tally: _Tally) -> list[Case]:
-    """Return what is played of one image: itself, its slices, or nothing.
+    """Return the cases of one image: the image, its slices, or none.
 
     Raises:
-        InputError: an unknown structure, or slices of an image that has but one.
+        InputError: a structure is unknown, or slices are asked of an image of one slice.
     """
     data = tally.data
     present = _present(volume)
@@ -463,7 +463,7 @@ _CASES: dict[str, Callable[[Suite, Data, _Found, Segmenter, Reading], None]] = {
 
 
 def _of_split(items: Sequence[Item], split: Split | None) -> list[Item]:
-    """Return the images of the patients on one side of a split; all for None."""
+    """Return the images of the patients on one side of a split; all images for None."""
     if split is None:
         return list(items)
     train, test = train_test_split(items, split.train, split.seed)
@@ -471,7 +471,7 @@ def _of_split(items: Sequence[Item], split: Split | None) -> list[Item]:
 
 
 def _some(items: Sequence[Item], cases: int | None, images: int | None) -> list[Item]:
-    """Return at most so many images of at most so many patients, both evenly chosen from all."""
+    """Choose patients and images of each patient at equal distances; None chooses all."""
     patients: dict[str, list[Item]] = defaultdict(list)
     for item in items:
         patients[item.case_id].append(item)
@@ -479,10 +479,10 @@ def _some(items: Sequence[Item], cases: int | None, images: int | None) -> list[
 
 
 def _parts(case: Case, volume: Volume) -> list[Case]:
-    """Return the case itself, or one for each slice or clip of its volume in which a structure of it counts.
+    """Return the case itself, or a case for each slice or clip of its volume with enough pixels of a structure.
 
     Raises:
-        InputError: slices of an image that has but one.
+        InputError: slices are asked of an image of one slice.
     """
     data = case.data
     assert not isinstance(data, SyntheticData)
@@ -510,7 +510,7 @@ def _parts(case: Case, volume: Volume) -> list[Case]:
 
 
 def _present(volume: Volume) -> list[int]:
-    """Return the label ids that a volume holds."""
+    """Return the label ids in a volume."""
     if volume.label is None:
-        raise InputError(f"{volume.case_id}: has no label, so no click can be judged; give one")
+        raise InputError(f"{volume.case_id}: has no label, so masks cannot be scored; give one")
     return [int(i) for i in np.unique(volume.label) if i]

@@ -1,4 +1,4 @@
-"""Suites: which data, segmenters and clickers a benchmark plays, as validated TOML."""
+"""Defines and reads suites: the data, segmenters and clickers of a benchmark, as validated TOML."""
 
 import json
 from pathlib import Path
@@ -34,7 +34,7 @@ _MOST_PARAMS = 20_000  # characters of JSON
 
 
 def _readable(text: str) -> str:
-    """Check that a name can be shown and written; a path may hold anything but a null character."""
+    """Check that a name has printable characters only."""
     if not text.isprintable():
         raise ValueError(f"expected printable characters, got {printable(text)!r}")
     return text
@@ -47,7 +47,7 @@ def _no_null(path: Path) -> Path:
 
 
 def _plain(params: dict[str, Any]) -> dict[str, Any]:
-    """Check that parameters can be written as JSON and read again: finite numbers, text, lists and tables."""
+    """Check that parameters can be written as JSON: finite numbers, text, lists and tables."""
     try:
         text = json.dumps(params, allow_nan=False)
         text.encode()
@@ -84,13 +84,13 @@ class _Strict(BaseModel):
 
 
 class Choice(_Strict):
-    """A segmenter or a clicker. In TOML a bare name stands for one without parameters.
+    """A segmenter or a clicker. In TOML a string stands for one without parameters.
 
     Attributes:
-        use: the name that ``make_segmenter`` or ``make_clicker`` knows, a path, or ``package.module:Class``.
-        name: on the board and in the records; ``use`` if it is left out.
-        params: what its maker takes. A clicker that takes a ``segmenter`` gets the one it plays with, unless it is
-            named here.
+        use: a name for ``make_segmenter`` or ``make_clicker``, a path, or ``package.module:Class``.
+        name: on the board and in the records; by default ``use``.
+        params: arguments. A clicker with an argument ``segmenter`` gets the episode's segmenter, unless one is named
+            here.
     """
 
     use: Name
@@ -122,15 +122,15 @@ Choices = Annotated[
 
 
 class SyntheticData(_Strict):
-    """Fresh volumes from a synthetic env, one structure each, case ``i`` from a seed of its own.
+    """Volumes from a synthetic env, each with its own seed and one structure.
 
     Attributes:
         kind: "synthetic".
-        name: names the group on the board.
+        name: of the group on the board.
         env: a registered id.
         shape: grid of every volume, (z, y, x).
         recipe: the generator's recipe.
-        cases: how many volumes.
+        cases: number of volumes.
     """
 
     kind: Literal["synthetic"]
@@ -145,14 +145,14 @@ class _RealData(_Strict):
     """Options of real volumes.
 
     Attributes:
-        structures: label ids or names; empty means every structure.
-        slices: play slices along z as images, each in the grey levels that it has in its volume: "each" in which a
-            structure counts, the one with the "largest" area of it, or the "middle" one of those; or "clips" of
-            ``clip_slices`` neighbouring slices as volumes, in one of which a structure counts. None plays volumes.
-        slice_pixels: a structure counts in a slice if it has at least so many pixels there. The default is the
-            threshold that MedSAM's preprocessing (``pre_CT_MR.py``) names.
-        most_slices: of "each", at most so many of a structure, evenly chosen; None for all.
-        clip_slices: of "clips". The volume is cut from its first slice on; the last clip ends with the volume.
+        structures: label ids or names; empty for every structure.
+        slices: play slices along z as images, with the grey levels of the volume. Of the slices with at least
+            ``slice_pixels`` of a structure: "each" one, the one with its "largest" area, or the "middle" one. "clips"
+            plays ``clip_slices`` neighbouring slices as a volume, if one of them has enough pixels. None plays volumes.
+        slice_pixels: fewest pixels of a structure in a slice. The default is the threshold in MedSAM's preprocessing
+            (``pre_CT_MR.py``).
+        most_slices: with "each", the largest number of slices for a structure, at equal distances; None for all.
+        clip_slices: number of slices of "clips". The first clip begins with the volume, the last one ends with it.
     """
 
     structures: Structures = ()
@@ -171,12 +171,12 @@ class _RealData(_Strict):
 
 
 class BundledData(_RealData):
-    """A real volume that an installed package carries; skipped with a note if that package is missing.
+    """A real volume in an installed package. If that package is missing, the group is left out with a note.
 
     Attributes:
         kind: "bundled".
-        name: names the group on the board.
-        volume: a name that ``synthfm_env.volumes.bundled_volume`` knows.
+        name: of the group on the board.
+        volume: a name for ``synthfm_env.volumes.bundled_volume``.
     """
 
     kind: Literal["bundled"]
@@ -185,14 +185,14 @@ class BundledData(_RealData):
 
 
 class FileData(_RealData):
-    """One volume of the user's own: an image and a label on the same grid.
+    """One volume of the user: an image and a label on the same grid.
 
     Attributes:
         kind: "files".
-        name: names the group on the board.
+        name: of the group on the board.
         image: path of the image.
         label: path of the label map.
-        modality: one of ``synthfm_env.volumes.MODALITIES``; None leaves it to the reader.
+        modality: one of ``synthfm_env.volumes.MODALITIES``; None guesses it, see ``load_volume``.
     """
 
     kind: Literal["files"]
@@ -207,7 +207,7 @@ class Split(_Strict):
 
     Attributes:
         side: "train" or "test".
-        train: share of the patients that trains.
+        train: share of the patients in the training set.
         seed: of the shuffle.
     """
 
@@ -217,18 +217,18 @@ class Split(_Strict):
 
 
 class DatasetData(_RealData):
-    """Cases of a data set as its host ships it, or of a folder of the user's own.
+    """Cases of a data set as its host ships it, or of a folder of the user.
 
     Attributes:
         kind: "dataset".
-        name: names the group on the board.
-        layout: a name that ``synthfm_env.volumes.datasets`` knows.
-        path: its folder, relative to what ``--data`` names.
-        part: which of the layout's parts, for example a modality or a view; None if it has one.
-        cases: at most so many patients, evenly chosen from all; None means every one.
-        images: of each patient at most so many, evenly chosen; None means every one.
-        split: only the patients of one side of a seeded split; None means all. Chosen before ``cases``.
-        tolerance_mm: instead of the suite's.
+        name: of the group on the board.
+        layout: a name from ``synthfm_env.volumes.datasets``.
+        path: its folder, relative to that of ``--data``.
+        part: one of the layout's parts, for example a modality or a view; None if it has only one.
+        cases: largest number of patients, chosen at equal distances; None for all.
+        images: largest number of images of each patient, chosen at equal distances; None for all.
+        split: patients of one side of a seeded split, before ``cases`` are chosen; None for all.
+        tolerance_mm: replaces the suite's.
     """
 
     kind: Literal["dataset"]
@@ -252,24 +252,25 @@ _KINDS: dict[str, type[_Strict]] = {
 
 
 class Suite(_Strict):
-    """The content of a benchmark: every clicker with every segmenter on every structure of every case.
+    """A benchmark: every clicker plays with every segmenter on every structure of every case.
 
     Attributes:
-        name: names the run's folder.
+        name: begins the name of a run's folder.
         description: one line for ``synthfm list suites``.
         segmenters: names, checkpoint paths, or tables of ``use``, ``name`` and ``params``.
         clickers: the same.
         clicks: click budget of an episode.
-        start: the prompt that every episode begins with: "empty", "click", "box" or "mask"; it is none of the clicks.
+        start: prompt that every episode begins with, which does not count as a click: "empty", "click", "box" or
+            "mask".
         start_protocol: the rule that draws it, None for the kind's first; see ``synthfm_env.envs.start_prompt``.
-        start_dice: Dice of the mask that ``start = "mask"`` gives with the truth.
+        start_dice: Dice of the mask of ``start = "mask"`` with the truth.
         seed: all case seeds and clicker seeds follow from it.
         targets: Dice values for the number of clicks (NoC).
         tolerance_mm: of the normalised surface Dice.
-        time_limit_s: longest that a click, or opening an image, may take; then the episode fails.
-        memory_limit_mib: most memory that code of a segmenter or clicker may allocate in a worker, in MiB, beyond what
-            the worker holds at its start; then the episode fails. None: most of what is free. Linux only.
-        data: the groups of the board, in its order.
+        time_limit_s: an episode fails if a click, or opening an image, takes longer.
+        memory_limit_mib: an episode fails if code of a segmenter or clicker allocates more MiB in a worker than this,
+            beyond the worker's memory at its start. None: most of the free memory. Linux only.
+        data: the groups, in the board's order.
     """
 
     name: str = Field(pattern=r"^[\w.-]+$", max_length=100)
@@ -315,7 +316,7 @@ def tolerance_of(suite: Suite, data: Data) -> float:
 
 
 def list_suites() -> dict[str, str]:
-    """Return the description of each suite that comes with the package.
+    """Return the description of each packaged suite.
 
     Example:
         >>> "quick" in list_suites()
@@ -325,7 +326,7 @@ def list_suites() -> dict[str, str]:
 
 
 def own_volume(image: Path, label: Path, structures: tuple[str, ...] = (), modality: str | None = None) -> FileData:
-    """Return one volume of the user's own as the data of a suite.
+    """Return one volume of the user as the data of a suite.
 
     Raises:
         InputError: a structure is given twice, or the modality is unknown.
@@ -343,7 +344,7 @@ def load_suite(name_or_path: str) -> Suite:
     """Read a suite by name, or from a TOML file.
 
     Raises:
-        InputError: no such suite, bad TOML, an unknown key (with the near match), a value out of range.
+        InputError: the suite does not exist, the TOML is invalid, a key is unknown, or a value is out of range.
 
     Example:
         >>> load_suite("quick").clicks
@@ -358,10 +359,10 @@ def load_suite(name_or_path: str) -> Suite:
 
 
 def parse_suite(content: dict[str, Any], where: str) -> Suite:
-    """Return the suite that a table describes, for example that of ``run.json``.
+    """Return the suite of a parsed TOML or JSON table, for example from ``run.json``.
 
     Raises:
-        InputError: an unknown key (with the near match), a value out of range.
+        InputError: a key is unknown (the message has near matches), or a value is out of range.
     """
     try:
         return Suite.model_validate(content)
@@ -381,16 +382,16 @@ def with_choices(
     time_limit_s: float | None = None,
     memory_limit_mib: int | None = None,
 ) -> Suite:
-    """Return the suite with the user's choices in place of its own; empty and None keep the suite's.
+    """Return a suite with some values replaced; empty arguments and None keep the suite's.
 
     Args:
         suite: the suite.
         segmenters: names, paths, or ``LABEL=NAME`` to name them on the board.
         clickers: the same.
-        seed: of all draws.
+        seed: of the suite.
         data: one volume instead of the suite's data.
-        root: what the paths of data sets are relative to; the current folder by default.
-        cases: of each group at most so many.
+        root: folder that the paths of data sets are relative to; by default the current folder.
+        cases: largest number of cases in each group.
         time_limit_s: for a click.
         memory_limit_mib: for a worker.
 
@@ -416,7 +417,7 @@ def with_choices(
     fields: dict[str, Any] = {key: getattr(suite, key) for key in Suite.model_fields}
     fields |= given | {"data": tuple(_fewer(group, cases) for group in placed)}
     if data:
-        fields["description"] = f"one volume of one's own: {printable(data.image.name)}"
+        fields["description"] = f"one volume of your own: {printable(data.image.name)}"
     return parse_suite(fields, suite.name)
 
 
@@ -433,16 +434,16 @@ def _fewer(group: Data, cases: int | None) -> Data:
 
 
 def _explain(error: ValidationError) -> str:
-    """Return one complaint as one line: where, what, and the near match of an unknown key."""
+    """Return the most useful of the errors as one line: the key, the fault, and near matches of an unknown key."""
     complaints = error.errors(include_url=False)
-    # An unknown key comes first: the one that it stands for may be missing.
+    # Unknown keys first, because a misspelt key is also reported as a missing one.
     first = min(complaints, key=lambda complaint: complaint["type"] != "extra_forbidden")
     where, *rest = first["loc"] or ("",)
     model: type[_Strict] = Suite
     if where == "data" and rest:
         index, *rest = rest
         where = f"data[{index}]"
-        if rest:  # the tag of the union, which is no key of the file
+        if rest:  # the tag of the union, which is not a key of the file
             model = _KINDS[str(rest.pop(0))]
     if where in ("segmenters", "clickers") and rest:
         index, *rest = rest

@@ -120,7 +120,7 @@ class Nothing(Good):
     [
         (NoDocs, "does not begin with 'Blind: '"),
         (NoName, "attribute name is ''"),
-        (GlobalChance, "global source of chance"),
+        (GlobalChance, "global random state"),
         (OwnChance, "same seed gave other actions"),
         (Forgetful, r"super\(\)\.reset\(seed\)"),
         (Cheat, "KeyError: 'truth'"),

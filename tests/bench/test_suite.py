@@ -143,4 +143,4 @@ def test_a_group_may_have_a_tolerance_of_its_own():
 
 def test_a_volume_of_ones_own_is_not_described_as_the_suite(tmp_path: Path) -> None:
     own = FileData(kind="files", name="ct", image=tmp_path / "ct.nii.gz", label=tmp_path / "organs.nii.gz")
-    assert with_choices(load_suite("quick"), data=own).description == "one volume of one's own: ct.nii.gz"
+    assert with_choices(load_suite("quick"), data=own).description == "one volume of your own: ct.nii.gz"

@@ -142,7 +142,7 @@ def late(good):
         (half, "the mask is bool (6, 9, 20): expected bool (6, 18, 20)"),
         (wide_logits, "the logits are float64 (6, 18, 20): expected None, or float32 (6, h, w)"),
         (late, "the seconds are Seconds(encode=-1.0, predict=0.0)"),
-        (lambda good: good.mask, "a verb returned ndarray: expected a synthfm_env.Prediction"),
+        (lambda good: good.mask, "a method returned ndarray: expected a synthfm_env.Prediction"),
     ],
 )
 def test_an_answer_of_another_form_is_told(change, says):
@@ -195,7 +195,7 @@ def never_refuse(self, click):
         ({"answer": same_array}, "a later click changed a mask that had been handed out"),
         ({"answer": with_memory}, "undo did not bring back the earlier mask"),
         ({"answer": by_owner}, "a second session changed the masks of the first"),
-        ({"answer": by_chance}, "it draws from a global source of chance"),
+        ({"answer": by_chance}, "it draws from a global random state"),
         ({"reset": lambda self: None}, "reset left clicks in session.clicks"),
         ({"close": close_once}, "on a grid of (6, 18, 20): InputError: this session is closed"),
         ({"add": crash}, "on a grid of (6, 18, 20): KeyError: 'no such voxel'"),

@@ -94,7 +94,7 @@ def test_what_cannot_be_shared_or_started_is_named(monkeypatch):
     recipe = load_recipe("synthfm3d-nano", (*TINY, CLIPS, "phases.0.volumes=3"))
     with pytest.raises(InputError, match=r"phases\.0\.volumes is 3, which 2 processes cannot share evenly"):
         TrainingObjective(recipe, Processes(torch.device("cpu"), _Pretended()), workers=0)
-    with pytest.raises(InputError, match="say --device cpu"):
+    with pytest.raises(InputError, match="give --device cpu"):
         start_processes("cpu:0", 2)
     monkeypatch.setitem(sys.modules, "lightning_fabric", None)
     with pytest.raises(InputError, match=r"synthfm_env\[multigpu\]"):

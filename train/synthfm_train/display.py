@@ -12,9 +12,9 @@ _SMOOTH = 0.95
 
 
 class Display:
-    """Shows one phase: loss, images/s, share of the time spent waiting for data, validation, time left.
+    """Shows the progress of one phase: loss, images/s, share of time waiting for data, validation scores, time left.
 
-    Loss and speeds are moving averages over some twenty steps.
+    Loss and speeds are moving averages over about twenty steps.
     """
 
     def __init__(self, title: str, total: int, done: int, *, silent: bool) -> None:
@@ -43,7 +43,15 @@ class Display:
         self._bar.stop()
 
     def step(self, done: int, loss: float, images: int, seconds: float, wait: float) -> None:
-        """Show one more step: ``images`` slices took ``seconds``, ``wait`` of them spent waiting for data."""
+        """Show a step.
+
+        Args:
+            done: number of steps so far.
+            loss: of the step.
+            images: number of images in the step.
+            seconds: that the step took.
+            wait: seconds of these spent waiting for data.
+        """
         for name, value in {"loss": loss, "images": images, "seconds": seconds, "wait": wait}.items():
             self._mean[name] = _SMOOTH * self._mean.get(name, value) + (1 - _SMOOTH) * value
         self._bar.update(self._row, completed=done, note=self._note())
@@ -54,7 +62,7 @@ class Display:
             self._line(f"{done}/{self._total} {self._note()}, left: {left / 60:.0f} min")
 
     def evaluated(self, scores: dict[str, float], best: bool) -> None:
-        """Show what the validation gave."""
+        """Show validation scores, and whether they are the best so far."""
         self._scores = scores
         if not self._silent:
             values = ", ".join(f"{name} {value:.3f}" for name, value in scores.items())

@@ -14,16 +14,16 @@ if TYPE_CHECKING:
 
 
 class Processes:
-    """One process among those that train one model.
+    """A process of a training, with its connection to the others.
 
-    Every process holds the whole model, takes its share of each step's volumes, and makes the same update from the
-    mean of all gradients. Gradients are averaged here rather than by DistributedDataParallel: the model is called
-    through many of its methods, and which of its parts a step uses depends on the prompts drawn.
+    Every process has the whole model, takes its share of each step's volumes, and makes the same update from the mean
+    of all gradients. Gradients are averaged here, not by DistributedDataParallel, because a step calls several methods
+    of the model, and the parts that it uses depend on the prompts drawn.
 
     Attributes:
-        device: that this process computes on.
-        rank: 0 to ``count`` - 1; number 0 logs, validates and writes the files.
-        count: of processes.
+        device: on which this process computes.
+        rank: 0 to ``count`` - 1; the process of rank 0 logs, validates and writes the files.
+        count: number of processes.
     """
 
     def __init__(self, device: torch.device, fabric: "Fabric | None" = None) -> None:
@@ -31,7 +31,7 @@ class Processes:
         self.rank, self.count = (fabric.global_rank, fabric.world_size) if fabric else (0, 1)
 
     def average(self, gradients: list[Tensor]) -> None:
-        """Replace each tensor by its mean over all processes, in one exchange."""
+        """Replace each tensor by its mean over all processes, with one all-reduce."""
         if self._fabric is None:
             return
         flat = torch.cat([one.flatten() for one in gradients])
@@ -45,7 +45,7 @@ class Processes:
         return any(self.gather([int(flag)]))
 
     def gather(self, numbers: list[int]) -> list[int]:
-        """Return the numbers of all processes, as many from each, in the order of ranks."""
+        """Return the numbers of all processes, in the order of ranks. Each process gives the same count of numbers."""
         if self._fabric is None:
             return numbers
         together = self._fabric.all_gather(torch.tensor(numbers, dtype=torch.int64, device=self.device))
@@ -53,7 +53,7 @@ class Processes:
         return together.flatten().tolist()
 
     def finish(self) -> None:
-        """Wait for all; every process but the first ends here, with exit status 0."""
+        """Wait for all processes. All but the first then exit with status 0."""
         if self._fabric is None:
             return
         self._fabric.barrier()
@@ -63,22 +63,22 @@ class Processes:
 
 
 def start_processes(device: str, count: int) -> Processes:
-    """Start what trains: this process alone, or ``count`` of them, each running the command from its start.
+    """Start the processes of a training. Each one runs the whole command again.
 
     Args:
-        device: ``"auto"``, ``"cpu"``, ``"cuda"`` or a numbered one; with several processes without a number.
-        count: processes, on CUDA one for each GPU.
+        device: ``"auto"``, ``"cpu"``, ``"cuda"`` or, for one process, a numbered one.
+        count: number of processes, on CUDA one for each GPU.
 
     Raises:
-        InputError: a device that is not here, or Lightning Fabric is not installed.
+        InputError: the machine does not have the device, or Lightning Fabric is not installed.
     """
     picked = pick_device(device)
     if count == 1:
         return Processes(picked)
     if picked.index is not None:
-        raise InputError(f"--device {device} names one device; for {count} processes say --device {picked.type}")
+        raise InputError(f"--device {device} names one device; for {count} processes give --device {picked.type}")
     if picked.type == "cuda" and torch.cuda.device_count() < count:
-        raise InputError(f"--devices {count}: {torch.cuda.device_count()} GPUs are here")
+        raise InputError(f"--devices {count}: this machine has {torch.cuda.device_count()} GPUs")
     try:
         from lightning_fabric import Fabric
     except ImportError:

@@ -1,4 +1,4 @@
-"""Trains any objective: optimisers, moving average, checkpoints, validation."""
+"""Implements the training loop of all objectives: optimisers, moving average, checkpoints, validation."""
 
 import time
 from abc import ABC, abstractmethod
@@ -24,7 +24,7 @@ _LOG_EVERY = 20
 
 
 class DivergedError(RuntimeError):
-    """The loss is not a number; the message names the step."""
+    """The loss or its gradient is not finite; the message names the step."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +33,8 @@ class BatchLoss:
 
     Attributes:
         total: scalar with gradient.
-        values: what is logged, by name, ``loss`` among them.
-        items: how many training examples it is of.
+        values: logged values by name; one is ``loss``.
+        items: number of training examples in the batch.
         waited: seconds spent waiting for data.
     """
 
@@ -45,11 +45,11 @@ class BatchLoss:
 
 
 class Objective(ABC):
-    """A model with its losses and its validation, which a loop trains.
+    """A model with its loss and its validation, for ``TrainingLoop``.
 
     Attributes:
-        model: its parameters are trained; the loop keeps a moving average of it.
-        phases: stretches of training, in order.
+        model: the loop trains its parameters and keeps a moving average of them.
+        phases: phases of training, in order.
         fresh_optimizers: whether each phase starts with fresh optimisers.
         records: whether each phase records its training data before it begins.
     """
@@ -61,7 +61,7 @@ class Objective(ABC):
 
     @abstractmethod
     def optimizers(self, phase: int) -> list[torch.optim.Optimizer]:
-        """Return fresh optimisers; each group's ``lr`` is its full rate, which the schedule multiplies."""
+        """Return new optimisers. The ``lr`` of each group is the full rate, which the schedule multiplies."""
 
     def record(self, phase: int, interrupted: Callable[[], bool]) -> None:
         """Record a phase's training data as files; what is recorded already is kept. Called if ``records`` is set.
@@ -73,23 +73,27 @@ class Objective(ABC):
 
     @abstractmethod
     def begin(self, phase: int, step: int, average: nn.Module) -> None:
-        """Prepare a phase that goes on with a step; ``average`` is the moving average's model."""
+        """Prepare the data of a phase from a step on; ``average`` is the moving average's model."""
 
     def describe(self, phase: int) -> str:
         """Return the name of a phase on the display."""
         return ""
 
     def last_batch(self) -> str:
-        """Return what names the data of the last loss, for the message on a divergence; every process calls it."""
+        """Describe the data of the last loss, for the message on a divergence. Every process calls it."""
         return ""
 
     @abstractmethod
     def loss(self, phase: int, step: int) -> BatchLoss:
-        """Return the loss of a step; all its draws follow from the recipe's seed, the phase and the step."""
+        """Return the loss of a step. Its random numbers follow from the recipe's seed, the phase and the step."""
 
     @abstractmethod
     def validate(self, average: nn.Module, picture: Path) -> dict[str, float] | None:
-        """Return scores of the moving average, ``score`` among them, and draw a picture; None in a phase without."""
+        """Validate the moving average and draw a picture.
+
+        Returns:
+            Scores by name; ``score`` selects the best weights. None in a phase without validation.
+        """
 
     @abstractmethod
     def write_weights(self, average: nn.Module, path: Path, notes: dict[str, str]) -> None:
@@ -97,11 +101,11 @@ class Objective(ABC):
 
     @abstractmethod
     def state(self) -> dict[str, Any]:
-        """Return what a checkpoint keeps in addition to model and optimisers."""
+        """Return the objective's own state for a checkpoint, without model and optimisers."""
 
     @abstractmethod
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from what ``state`` returned."""
+        """Restore the state that ``state`` returned."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +113,8 @@ class LoopSettings:
     """Settings of a loop.
 
     Attributes:
-        clip_norm: of the gradient of all parameters.
-        ema: weight of the past in the moving average.
+        clip_norm: largest norm of the gradient of all parameters.
+        ema: decay of the moving average.
         evaluate_every: steps between validations.
         checkpoint_every: steps between checkpoints.
     """
@@ -132,8 +136,8 @@ class _Progress:
 class TrainingLoop:
     """Trains an objective in one folder (see ``RunFolder``).
 
-    A resumed loop takes the same steps as one that was never stopped: no random state is kept, because an objective
-    draws from the step's number.
+    A resumed loop takes the same steps as one that was not stopped. It saves no random state, because the random
+    numbers of an objective follow from the step's number.
     """
 
     def __init__(
@@ -145,7 +149,18 @@ class TrainingLoop:
         resume: bool,
         processes: Processes | None = None,
     ) -> None:
-        """Take what to train, where its files go, and the processes that share each step; this one alone by default."""
+        """Start a training, or resume it from the folder's checkpoint.
+
+        Args:
+            objective: to train.
+            folder: for checkpoint, weights and metrics.
+            settings: of the loop.
+            resume: whether to restore the checkpoint.
+            processes: that share each step; by default this one alone.
+
+        Raises:
+            InputError: the checkpoint is missing, damaged, or of another model.
+        """
         self.objective, self.folder, self.settings = objective, folder, settings
         self.processes = processes or Processes(next(objective.model.parameters()).device)
         self.average = AveragedModel(objective.model, multi_avg_fn=get_ema_multi_avg_fn(settings.ema))
@@ -170,12 +185,12 @@ class TrainingLoop:
 
         Raises:
             DivergedError: the loss or its gradient is not finite; the last checkpoint stays as it was.
-            KeyboardInterrupt: Ctrl-C; the step under way has been finished and saved.
+            KeyboardInterrupt: Ctrl-C; the current step was finished and saved.
         """
         with gentle_interrupt() as interrupted:
             for index in range(self.at.phase, len(self.objective.phases)):
                 if self.at.phase != index:
-                    # Scores of phases on other grids do not compare: the best is that of the last phase.
+                    # Scores of phases on different grids do not compare, so each phase finds its own best.
                     self.at.phase, self.at.step, self.at.best = index, 0, 0.0
                     if self.objective.fresh_optimizers:
                         self._set_optimizers()
@@ -226,7 +241,7 @@ class TrainingLoop:
         return batch
 
     def _average_gradients(self) -> None:
-        """Average over all processes; a part that one of them did not use counts as a gradient of zero."""
+        """Average the gradients over all processes; a parameter that one of them did not use has gradient zero."""
         gradients = []
         for parameter in (p for each in self._optimizers for group in each.param_groups for p in group["params"]):
             if parameter.grad is None:
@@ -234,10 +249,10 @@ class TrainingLoop:
             gradients.append(parameter.grad)
         self.processes.average(gradients)
 
-    def _diverged(self, what: str) -> DivergedError:
+    def _diverged(self, quantity: str) -> DivergedError:
         kept, data = self.folder.checkpoint.exists(), self.objective.last_batch()
         return DivergedError(
-            f"the {what} is not finite at phase {self.at.phase + 1} (phases.{self.at.phase}), step {self.at.step}"
+            f"the {quantity} is not finite at phase {self.at.phase + 1} (phases.{self.at.phase}), step {self.at.step}"
             f"{f', {data}' if data else ''}; {'its last checkpoint is kept' if kept else 'nothing was saved yet'}: "
             f"lower lr or clip_norm and {'go on with --resume' if kept else 'start again'}"
         )
@@ -258,7 +273,7 @@ class TrainingLoop:
             self.save()
 
     def _evaluate(self, place: dict[str, int], display: Display, done: bool) -> None:
-        """Validate the moving average; write its weights if they are the best, or at the end without scores."""
+        """Validate the moving average; write its weights if they are the best, or after a phase without scores."""
         picture = self.folder.pictures / f"phase{self.at.phase + 1}-step{self.at.step:06d}.png"
         scores = self.objective.validate(self.average.module, picture)
         writes = done
@@ -284,7 +299,7 @@ class TrainingLoop:
             "step": self.at.step,
             "best": self.at.best,
             "seconds": self.at.seconds,
-            # Sums of the log lines under way, so that a resumed run's averages equal an undisturbed one's.
+            # Sums of the present log line, so that a resumed run logs the same means.
             "sums": dict(self._sums),
         }
         save_checkpoint(state, self.folder.checkpoint)

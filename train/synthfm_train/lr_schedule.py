@@ -5,7 +5,7 @@ from typing import Protocol
 
 
 class LrSchedule(Protocol):
-    """Number of steps, how many of them warm up, and the share of the rate left at the end."""
+    """Settings of a phase's schedule: its steps, its warm-up steps, and the share of the rate at its end."""
 
     @property
     def steps(self) -> int: ...  # noqa: D102
@@ -18,7 +18,7 @@ class LrSchedule(Protocol):
 
 
 def schedule(plan: LrSchedule, step: int) -> float:
-    """Return the share of the full rate: a linear rise, then half a cosine down."""
+    """Return the learning rate of a step as a share of the full one: linear warm-up, then a half cosine decay."""
     if step < plan.warmup:
         return (step + 1) / plan.warmup
     share = (step - plan.warmup) / max(1, plan.steps - plan.warmup)

@@ -1,4 +1,4 @@
-"""Runs ``synthfm train``."""
+"""Runs a training: ``synthfm train``."""
 
 import os
 import shlex
@@ -34,22 +34,22 @@ def train(
     devices: int = 1,
     workers: int | None = None,
 ) -> Path:
-    """Train by a recipe, in a folder, and return the path of the best weights.
+    """Train a recipe in a folder and return the path of the best weights.
 
     Args:
         recipe: a packaged name or a TOML file.
         out: the run's folder.
-        overrides: ``"key=value"`` changes to the recipe.
-        resume: go on from the folder's checkpoint.
+        overrides: changes to the recipe, ``"key=value"``.
+        resume: whether to resume from the folder's checkpoint.
         device: ``"auto"``, ``"cpu"``, ``"cuda"`` or a numbered one.
-        devices: processes that share each step's volumes, on CUDA one for each GPU. Lightning Fabric starts them by
-            running this program again; all but the first end in here.
-        workers: processes that make volumes, for each device; by default the cores that are left, 8 at most.
+        devices: number of processes that share each step's volumes, on CUDA one for each GPU. Lightning Fabric starts
+            them by running this program again; all but the first exit in this function.
+        workers: number of processes that make volumes, for each device; by default the free cores, at most 8.
 
     Raises:
-        InputError: a bad recipe, or a folder that holds a run already and ``resume`` was not asked for.
-        DivergedError: the loss is no longer finite.
-        UserFacingError: the disk is full, with a message that says what is kept and how to go on.
+        InputError: the recipe is invalid, or the folder contains a run and ``resume`` is False.
+        DivergedError: the loss is not finite.
+        UserFacingError: the disk is full; the message states what is kept and how to continue.
         KeyboardInterrupt: Ctrl-C; the message gives the command to continue.
     """
     kind = kind_of(recipe, overrides)
@@ -91,7 +91,7 @@ def train(
 
 
 def kind_of(recipe: str, overrides: tuple[str, ...] = ()) -> Kind:
-    """Return what a recipe trains."""
+    """Return the kind of network that a recipe trains."""
     fields = read_fields(recipe, overrides)
     if fields.get("kind") == "volume-network":
         return "volume-network"
@@ -109,7 +109,7 @@ def load_any_recipe(recipe: str, overrides: tuple[str, ...] = ()) -> TrainingRec
 
 
 def _how_to_go_on(recipe: str, out: Path, overrides: tuple[str, ...], device: str, devices: int) -> str:
-    """Return the command that goes on from the checkpoint, quoted for a shell; empty without a checkpoint."""
+    """Return the command that resumes from the checkpoint, quoted for a shell; empty without a checkpoint."""
     if not (out / "checkpoint.pt").exists():
         return ""
     command = ["synthfm", "train", recipe, "--resume", "--out", str(out)]

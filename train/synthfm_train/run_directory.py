@@ -1,4 +1,4 @@
-"""Files of a training run, written so that a kill cannot damage them."""
+"""Writes the files of a training run, so that a kill cannot damage them."""
 
 import json
 from pathlib import Path
@@ -11,13 +11,14 @@ from synthfm_train.recipe_io import Strict
 
 
 class RunFolder:
-    """The files of one training.
+    """Paths of one training's files.
 
     Attributes:
-        checkpoint: everything to go on from.
-        weights: the moving average, best by validation in the last phase.
-        metrics: one JSON object a line: every 20 steps the means since the last line, and each evaluation.
-        pictures: one of the validation set for each evaluation.
+        path: the run's folder.
+        checkpoint: the state to resume from.
+        weights: the moving average with the best validation score of the last phase.
+        metrics: lines of JSON: the means of every 20 steps, and each validation.
+        pictures: folder with a picture of each validation.
     """
 
     def __init__(self, path: Path) -> None:
@@ -32,7 +33,7 @@ class RunFolder:
             raise InputError(f"--out {path}: cannot be made ({error.strerror}); name another folder") from None
 
     def write_recipe(self, recipe: Strict) -> list[str]:
-        """Write ``recipe.json`` and return the top-level keys in which an earlier one differed."""
+        """Write ``recipe.json`` and return the top-level keys that differ from an earlier one."""
         target = self.path / "recipe.json"
         now = recipe.model_dump(mode="json")
         before = read_json_table(target, str(target)) if target.exists() else now
@@ -46,7 +47,7 @@ class RunFolder:
             file.write(json.dumps(rounded) + "\n")
 
     def forget_after(self, phase: int, step: int) -> None:
-        """Drop the lines of steps that a resumed run takes again, and one that a kill cut short."""
+        """Drop lines of the metrics after a step, which a resumed run writes again, and a line cut short by a kill."""
         if not self.metrics.exists():
             return
         kept = []

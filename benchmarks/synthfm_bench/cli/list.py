@@ -1,4 +1,4 @@
-"""``synthfm list``: list what can be named."""
+"""``synthfm list``: list the names of segmenters, clickers, protocols, suites, layouts and envs."""
 
 import inspect
 import json
@@ -26,12 +26,12 @@ def list_(
         str, typer.Argument(metavar="KIND", help="segmenters, clickers, protocols, suites, layouts or envs")
     ],
 ) -> None:
-    """List what can be named: segmenters, clickers, protocols, suites, data-set layouts, envs.
+    """List the names of segmenters, clickers, protocols, suites, data-set layouts or envs.
 
-    Of a segmenter it says whether it is ready on this machine, and if not, what to install or to place where.
+    Segmenters that are not ready on this machine are listed with the package to install or the file to place.
     """
     if kind == "models":
-        raise InputError("`synthfm list models` is gone: `synthfm list segmenters` also says which are ready")
+        raise InputError("`synthfm list models` was removed: use `synthfm list segmenters`, which shows more")
     if kind not in list(Kind):
         raise unknown_name("kind of list", kind, list(Kind))
     names = _LISTS[Kind(kind)]()
@@ -53,7 +53,7 @@ def _layouts() -> dict[str, str]:
 
 
 def _segmenters() -> dict[str, str]:
-    """Return the segmenters, each with "ready" or with what is missing on this machine."""
+    """Return the segmenters, each with "ready" or with what this machine lacks."""
     from synthfm_env.segmenters import list_segmenters, missing_for
 
     missing = {name: missing_for(name) for name in list_segmenters()}
@@ -70,7 +70,7 @@ def _clickers() -> dict[str, str]:
 
 
 def _protocols() -> dict[str, str]:
-    """Return the click protocols, each with the start of its hash: figures taken with one hash compare."""
+    """Return the click protocols, each with the start of its hash. Results with the same hash compare."""
     from synthfm_agents import list_protocols
 
     described = _clickers()

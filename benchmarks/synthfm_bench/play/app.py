@@ -1,4 +1,4 @@
-"""Serves the page of ``synthfm play``: a small JSON interface over a game, and the page's own files."""
+"""Serves the page of ``synthfm play``: its files, and a JSON interface to the game."""
 
 import json
 import threading
@@ -49,7 +49,7 @@ def make_app(game: Game, *, token: str | None = None, page: Path = PAGE) -> Star
     """Return the application of one game for one person.
 
     Args:
-        game: what is played.
+        game: the game.
         token: a bearer token that the page must send, or None.
         page: folder of the built page.
 
@@ -69,13 +69,13 @@ def make_app(game: Game, *, token: str | None = None, page: Path = PAGE) -> Star
 
 
 def check_page(page: Path) -> None:
-    """Raise InputError unless the page was built."""
+    """Raise InputError if the page was not built."""
     if not (page / "index.html").is_file():
         raise InputError(f"{page}: the page is not built; run `make play`, which needs Node 20.19 or newer and npm")
 
 
 class _Routes:
-    """One request at a time reaches the game."""
+    """The routes of the JSON interface. One request at a time reaches the game."""
 
     def __init__(self, game: Game) -> None:
         self._game = game
@@ -171,7 +171,7 @@ class _Routes:
 
 
 class _AddHeaders:
-    """Middleware that adds the headers which keep the page to itself."""
+    """Middleware that adds security headers, which forbid other origins."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

@@ -1,4 +1,4 @@
-"""Games of the page: the tasks of a suite with their records, or one image of the user's own without a truth."""
+"""Implements the games of the page: the recorded tasks of a suite, or one image without a truth."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -23,16 +23,16 @@ from synthfm_env.volumes import Volume, to_uint8
 from synthfm_env.volumes.dicom_seg import DICOM_SERIES
 
 COMPARED_WITH = ("ritm-3d-v1", "synthfm-mm-v1")
-"""Click protocols whose curves stand beside the person's."""
+"""Click protocols whose curves are shown with the person's."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Answer:
-    """What the page gets after a step.
+    """Answer to the page after a step.
 
     Attributes:
-        facts: JSON-able.
-        spans: half-open intervals (z, y, x) of the box of changed voxels; None if none changed.
+        facts: values for the page, of JSON types.
+        spans: box of the changed voxels, as half-open intervals (z, y, x); None if no voxel changed.
         voxels: uint8, the mask in that box.
     """
 
@@ -42,13 +42,13 @@ class Answer:
 
 
 class Game(ABC):
-    """Structures to be clicked, one after another.
+    """Structures that a person segments, one after the other.
 
     Attributes:
-        title: shown above.
-        volume: of the structure opened last.
-        structure: its name.
-        mask: bool (D, H, W), the answer so far.
+        title: of the page.
+        volume: of the present structure.
+        structure: name of the present structure.
+        mask: bool (D, H, W), the segmenter's present answer.
     """
 
     title: str
@@ -58,14 +58,14 @@ class Game(ABC):
 
     @abstractmethod
     def describe(self) -> dict[str, Any]:
-        """Return what the page shows before a structure is opened; ``tasks`` is a list of name, case and done."""
+        """Return the values that the page shows first; ``tasks`` is a list of name, case and done."""
 
     @abstractmethod
     def open(self, index: int) -> dict[str, Any]:
         """Begin a structure.
 
         Raises:
-            InputError: there is none of that index, or it was finished before.
+            InputError: the index does not exist, or the structure was finished before.
         """
 
     @abstractmethod
@@ -85,7 +85,7 @@ class Game(ABC):
         """Return the truth, if the page may show it.
 
         Raises:
-            InputError: it may not.
+            InputError: the page may not show it.
         """
 
     @abstractmethod
@@ -98,14 +98,14 @@ class Game(ABC):
 
     @abstractmethod
     def end(self) -> dict[str, Any]:
-        """End the game, and return what it left."""
+        """End the game and return its result."""
 
     @abstractmethod
     def close(self) -> None:
-        """Free everything."""
+        """Free the memory of the game."""
 
     def _show(self, mask: NDArray[np.bool_], facts: dict[str, Any]) -> Answer:
-        """Return the answer that turns the mask shown before into this one."""
+        """Return the answer with the voxels that differ from the mask shown before."""
         before, self.mask = self.mask, mask
         box = bounding_box(before != mask)
         if box is None:
@@ -115,10 +115,10 @@ class Game(ABC):
 
 
 class SuiteGame(Game):
-    """The tasks of a suite: every click is a record.
+    """Plays the tasks of a suite and records every click.
 
     Args:
-        run: where the records go.
+        run: gets the records.
     """
 
     def __init__(self, run: PersonRun) -> None:
@@ -134,7 +134,7 @@ class SuiteGame(Game):
         self.title = run.suite.name
 
     def describe(self) -> dict[str, Any]:
-        """Return the tasks and what is done."""
+        """Return the tasks, each with whether it is done."""
         return {
             "title": self.title,
             "description": self._run.suite.description,
@@ -156,7 +156,7 @@ class SuiteGame(Game):
         }
 
     def open(self, index: int) -> dict[str, Any]:
-        """Begin a task; one that was begun and not finished begins anew."""
+        """Begin a task; an unfinished one begins again."""
         if not 0 <= index < len(self._tasks):
             raise InputError(f"task {index}: expected 0 to {len(self._tasks) - 1}")
         task = self._tasks[index]
@@ -184,7 +184,7 @@ class SuiteGame(Game):
         return self._recorded(episode)
 
     def undo(self, thought: Thought) -> Answer:
-        """Take back a click, which counts as one, and record that."""
+        """Take back a click and record that; it counts as a click."""
         episode = self._running()
         if not self._clicks_in_force(episode):
             raise InputError("there is no click to take back")
@@ -192,7 +192,7 @@ class SuiteGame(Game):
         return self._recorded(episode)
 
     def finish(self, thought: Thought) -> Answer:
-        """End the task before its clicks are used up."""
+        """End the task before the last click."""
         episode = self._running()
         episode.stop(thought)
         return self._recorded(episode)
@@ -203,7 +203,7 @@ class SuiteGame(Game):
         return self._opened()[1]
 
     def target(self) -> NDArray[np.bool_]:
-        """Return the truth: in practice, before the first click of a glimpse, and after the end."""
+        """Return the truth: always with the target "outline", before the first click with "glimpse", and at the end."""
         _, episode = self._opened()
         glimpse = self._target == "glimpse" and not episode.records
         if not (self._target == "outline" or glimpse or episode.ended):
@@ -211,7 +211,7 @@ class SuiteGame(Game):
         return episode.truth
 
     def curves(self) -> dict[str, list[float]]:
-        """Return the person's Dice and that of protocols that click on the same case with the same segmenter."""
+        """Return the Dice of the person, and of click protocols on the same case with the same segmenter."""
         task, episode = self._opened()
         if not episode.ended:
             raise InputError("curves are shown once the structure is finished")
@@ -224,7 +224,7 @@ class SuiteGame(Game):
         return self._curves
 
     def end(self) -> dict[str, Any]:
-        """Write the board of what was played."""
+        """Write the board of the finished tasks."""
         if not self._done:
             raise InputError("no structure was finished, so there is no board; finish one first")
         finished = self._run.finish()
@@ -237,7 +237,7 @@ class SuiteGame(Game):
         }
 
     def close(self) -> None:
-        """Free the env."""
+        """Close the env."""
         self._player.close()
 
     def _recorded(self, episode: PersonEpisode) -> Answer:
@@ -279,7 +279,7 @@ class SuiteGame(Game):
 
 
 class FreeGame(Game):
-    """One image without a truth: masks are saved, nothing is scored or recorded.
+    """Segments one image without a truth: masks can be saved, nothing is scored or recorded.
 
     Args:
         volume: the image.
@@ -295,7 +295,7 @@ class FreeGame(Game):
         self._ended = True
 
     def describe(self) -> dict[str, Any]:
-        """Return one task that can be done again and again."""
+        """Return one task, which can be repeated."""
         return {
             "title": self.title,
             "description": "one image of your own; masks are saved by the button, nothing is recorded",
@@ -358,11 +358,11 @@ class FreeGame(Game):
         raise InputError("this image has no label, so there is no Dice; give one with --label")
 
     def end(self) -> dict[str, Any]:
-        """Return nothing but the title."""
+        """Return an empty result."""
         return {"folder": None, "results_hash": None, "left": 0, "dice": {}}
 
     def close(self) -> None:
-        """Free the session."""
+        """Close the session."""
         if self._session is not None:
             self._session.close()
 
@@ -388,7 +388,7 @@ class FreeGame(Game):
 
 
 def _curve(env: gym.Env[Any, Any], name: str, seed: int, task: EpisodeSpec) -> list[float]:
-    """Play a protocol on the task that is open, and return its Dice after each click."""
+    """Play a protocol on the open task and return its Dice after each click."""
     clicker = make_clicker(name)
     options = None if task.structure is None else {"structure": task.structure}
     observation, info = env.reset(seed=seed, options=options)

@@ -1,4 +1,4 @@
-"""nnInteractive's remote protocol as a Starlette application over any segmenter."""
+"""Serves any segmenter by nnInteractive's remote protocol, as a Starlette application."""
 
 import asyncio
 import contextlib
@@ -28,20 +28,20 @@ from synthfm_env.errors import InputError
 LEASE_HEADER = "X-Lease-Token"
 META_HEADER = "X-Meta"
 _SWEEP_S = 5.0
-_PACKED_OVERHEAD = MIB  # headers, and the little by which data that cannot be compressed grows
+_PACKED_OVERHEAD = MIB  # headers, and the growth of data that cannot be compressed
 
 Handler = Callable[[Request], Awaitable[Response]]
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What clients may take.
+    """Limits of a server's clients.
 
     Attributes:
-        sessions: leases at a time.
-        mib: of one image, a voxel counted with at least 4 bytes.
-        idle_s: a lease without an action ends after so many seconds.
-        liveness_s: a lease without any request, heartbeats included, ends after so many seconds.
+        sessions: most leases at a time.
+        mib: largest image in MiB; a voxel counts as at least 4 bytes.
+        idle_s: seconds after which a lease without an action ends.
+        liveness_s: seconds after which a lease without any request ends, heartbeats included.
     """
 
     sessions: int = 4
@@ -64,9 +64,9 @@ def make_app(
 
     Args:
         opener: the segmenter.
-        limits: what clients may take.
+        limits: of the clients.
         token: a bearer token that clients must send, or None.
-        recognise: returns an image that has a session of its own, None for others.
+        recognise: returns an image that opens its own session, or None.
         clock: monotonic seconds.
 
     Example:
@@ -113,7 +113,7 @@ def make_app(
 
 
 class _Routes:
-    """The protocol's verbs."""
+    """The routes of the protocol."""
 
     def __init__(self, opener: Opener, leases: Leases, limits: Limits) -> None:
         self._opener = opener
@@ -162,7 +162,7 @@ class _Routes:
                     "scribble": False,
                     "lasso": False,
                 },
-                # Channels are a notion of nnInteractive's own network; its client wants some.
+                # Channels describe nnInteractive's network; its client requires them.
                 "channel_mapping": {"prev_seg": 0, "bbox2d": [1, 2], "bbox3d": [1, 2], "points": [3, 4]},
                 "num_interaction_channels": 5,
                 "supports_initial_label": takes.initial_mask,
@@ -225,7 +225,7 @@ class _Routes:
         return PlainJson({})
 
     async def set_do_autozoom(self, request: Request) -> Response:
-        self._session(request)  # a segmenter chooses its own crop; viewers send this in any case
+        self._session(request)  # without effect, because a segmenter chooses its own crop; all viewers send it
         messages.flag(await read_json(request), "do_autozoom")
         return PlainJson({})
 
@@ -286,7 +286,7 @@ def _meta(request: Request) -> dict[str, Any]:
 
 
 async def _changed(verb: Callable[[], Change]) -> Response:
-    """Run a verb in a thread, and pack what it changed there too."""
+    """Run a method in a thread, and pack its change in the same thread."""
 
     def run() -> tuple[Change, bytes]:
         change = verb()

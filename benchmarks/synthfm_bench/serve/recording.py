@@ -1,4 +1,4 @@
-"""Clicks made in a viewer as a person's records: images of a suite are recognised, whatever their axis order."""
+"""Records clicks in a viewer as a person's run. Images of the suite are recognised in any axis order."""
 
 import hashlib
 import threading
@@ -22,11 +22,11 @@ from synthfm_env.volumes.axis_order import AxisOrder
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Known:
-    """An image of the suite that a viewer sent.
+    """A recognised image of the suite.
 
     Attributes:
-        order: turns the viewer's array to the case's volume.
-        open: opens a session that records.
+        order: axis order of the viewer's array relative to the case's volume.
+        open: opens a recording session.
     """
 
     order: AxisOrder
@@ -35,7 +35,7 @@ class Known:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Image:
-    """What a case's image is recognised by."""
+    """Fingerprint of a case's image."""
 
     case: Case
     shape: tuple[int, ...]
@@ -44,15 +44,15 @@ class _Image:
 
 
 class Recorder:
-    """Writes what is clicked in viewers into a person's run.
+    """Records the clicks of viewers in a person's run.
 
     Args:
         run: of a suite with real volumes; viewers open the same files.
-        segmenter: answers.
+        segmenter: answers the clicks.
         clock: monotonic seconds.
 
     Raises:
-        InputError: the suite has no image that a viewer could open, or one cannot be read.
+        InputError: the suite has no image that a viewer can open, or one cannot be read.
     """
 
     def __init__(self, run: PersonRun, segmenter: Segmenter, clock: Callable[[], float]) -> None:
@@ -68,7 +68,7 @@ class Recorder:
         self._images = [_fingerprint(case, open_volume(case).image) for case in real]
 
     def recognise(self, voxels: NDArray[np.float32]) -> Known | None:
-        """Return the case whose image a viewer sent, None for another image."""
+        """Return the case of an image that a viewer sent, None for another image."""
         for order in AxisOrder.every():
             turned = order.to_volume(voxels)
             for image in self._images:
@@ -79,7 +79,7 @@ class Recorder:
         return None
 
     def take(self, case: Case, volume: Volume, click: Click) -> EpisodeSpec | None:
-        """Return the task of the structure that a first click names, and reserve it; None if there is none to play."""
+        """Reserve and return the task of the structure under a first click; None if there is no such task."""
         assert volume.label is not None, "a case has a label"
         inside = int(volume.label[click.zyx]) if click.positive else 0
         with self._lock:
@@ -91,7 +91,7 @@ class Recorder:
         return None
 
     def give(self, task: EpisodeSpec, episode: PersonEpisode) -> None:
-        """Keep a finished episode."""
+        """Record a finished episode."""
         with self._lock:
             self._run.append(EpisodeResult(tuple(episode.records)))
             self._run.finish()
@@ -109,10 +109,10 @@ class Recorder:
 
 
 class RecordedSession(Session):
-    """A session whose first click names the structure, and whose clicks are then a person's records.
+    """Records a person's clicks on the structure under the first, positive click.
 
-    The structure is the one whose label the first click, a positive one, hits. Other first clicks, structures that were
-    recorded before, and prompts beyond the budget are answered and not recorded.
+    Other first clicks, structures that were recorded before, and prompts beyond the budget are answered but not
+    recorded.
     """
 
     def __init__(
@@ -137,7 +137,7 @@ class RecordedSession(Session):
         return tuple(self._clicks) if self._now else self._plain.clicks
 
     def add(self, click: Click) -> Prediction:
-        """Take one more click, and record it if a structure is being recorded."""
+        """Answer a click, and record it if its structure is recorded."""
         click.check_inside(self._volume.image.shape)
         if self._now is None and not self._plain.clicks:
             self._begin(click)
@@ -151,7 +151,7 @@ class RecordedSession(Session):
     def prompt(
         self, clicks: Sequence[Click] = (), *, box: Box | None = None, mask: NDArray[np.bool_] | None = None
     ) -> Prediction:
-        """Take prompts; anything but single clicks ends the recording."""
+        """Answer prompts; any prompt but a single click ends the recording."""
         if len(clicks) == 1 and box is None and mask is None:
             return self.add(clicks[0])
         self._end(go_on=True)
@@ -169,13 +169,13 @@ class RecordedSession(Session):
         return self._answer(episode)
 
     def reset(self) -> None:
-        """End the structure, and forget its clicks."""
+        """End the structure and remove its clicks."""
         self._end(go_on=False)
         self._plain.reset()
         self._seen = self._clock()
 
     def close(self) -> None:
-        """End the structure, and free everything."""
+        """End the structure and close the sessions."""
         self._end(go_on=False)
         self._plain.close()
         self._player.close()
@@ -190,12 +190,12 @@ class RecordedSession(Session):
         record, mask = episode.records[-1], episode.mask
         seconds = Seconds(record.t_encode_s or 0.0, record.t_predict_s or 0.0)
         self._seen = self._clock()
-        if episode.ended:  # the budget is used up: what follows is answered, not recorded
+        if episode.ended:  # the budget is used up: later clicks are answered, not recorded
             self._end(go_on=True)
         return Prediction(mask, None, seconds)
 
     def _end(self, *, go_on: bool) -> None:
-        """Finish the episode under way; its clicks stay in force if more are to follow."""
+        """Finish the recorded episode. With ``go_on`` its clicks stay in force in the unrecorded session."""
         if self._now is None:
             return
         (task, episode), self._now = self._now, None
@@ -214,10 +214,10 @@ class RecordedSession(Session):
 
 
 def _fingerprint(case: Case, image: NDArray[np.float32]) -> _Image:
-    # The image itself is read again when a viewer opens it.
+    # Only the fingerprint is kept; the image is read again when a viewer opens it.
     return _Image(case, image.shape, _corners(image), hashlib.sha256(np.ascontiguousarray(image).data).digest())
 
 
 def _corners(image: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the lines along three edges, which tell most orders of axes apart."""
+    """Return a plane's edge lines, a cheap comparison that rules out most orders of axes."""
     return np.concatenate((image[0, 0], image[0, :, 0], image[:, 0, 0]))

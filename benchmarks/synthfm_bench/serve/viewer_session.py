@@ -1,4 +1,4 @@
-"""One viewer's image, prompts and mask, in the axis order of the viewer's own array."""
+"""Keeps the state of one viewer: image, prompts and mask, in the axis order of the viewer's array."""
 
 import asyncio
 import threading
@@ -18,15 +18,15 @@ from synthfm_env.volumes.axis_order import AxisOrder
 from synthfm_env.volumes.intensity import check_intensities, guess_modality
 
 Spans = list[list[int]]
-"""Half-open intervals, one an axis, as the protocol writes them."""
+"""A box as half-open intervals, one for each axis, in the protocol's form."""
 
 
 class KnownImage(Protocol):
-    """An image with a session of its own."""
+    """A recognised image, which opens its own session."""
 
     @property
     def order(self) -> AxisOrder:
-        """Turns the array that was recognised to the image's (z, y, x) order."""
+        """Axis order of the recognised array relative to the image's (z, y, x)."""
 
     @property
     def open(self) -> Callable[[], Session]:
@@ -37,11 +37,11 @@ Recognise = Callable[[NDArray[np.float32]], KnownImage | None]
 
 
 class Opener(Protocol):
-    """What a viewer session opens images with."""
+    """Interface of a segmenter, as far as a viewer session needs it."""
 
     @property
     def capabilities(self) -> Capabilities:
-        """Prompts that are taken."""
+        """Prompts that the segmenter takes."""
 
     def start(self, image: NDArray, spacing: tuple[float, float, float]) -> Session:
         """Open a session on a uint8 image; see ``Segmenter.start``."""
@@ -49,11 +49,11 @@ class Opener(Protocol):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Change:
-    """What a prompt changed in the viewer's mask.
+    """Change of the viewer's mask after a prompt.
 
     Attributes:
         ran: whether the mask was computed.
-        spans: the box of the changed voxels, None if none changed or no target buffer was set.
+        spans: box of the changed voxels, None if no voxel changed or no target buffer was set.
         voxels: the mask in that box, in the target buffer's dtype.
     """
 
@@ -64,7 +64,7 @@ class Change:
 
 @dataclass(slots=True)
 class _Queue:
-    """Prompts that wait for a prediction, in the volume's order."""
+    """Prompts that wait for a prediction, in the volume's axis order."""
 
     clicks: list[Click] = field(default_factory=list)
     box: Box | None = None
@@ -76,13 +76,13 @@ class _Queue:
 
 @dataclass(eq=False, slots=True)
 class _Opened:
-    """An image that a session is open on.
+    """The present image with its session.
 
     Attributes:
         shape: of the viewer's array.
-        order: turns it to the volume's (z, y, x) order.
+        order: its axis order relative to the volume's (z, y, x).
         session: of the segmenter.
-        prompts: how many were answered.
+        prompts: number of answered prompts.
         queue: prompts that wait.
     """
 
@@ -94,19 +94,19 @@ class _Opened:
 
 
 class ViewerSession:
-    """State of one lease. Every verb may be called from any thread; one runs at a time.
+    """State of one lease. Methods may be called from any thread; one runs at a time.
 
-    The viewer's array may have any axis order. An ``affine`` (4x4, from the array's index to RAS+ mm) among the image's
-    properties lets the image be turned as ``synthfm segment`` turns a file, so that both give the same mask. Without
-    one the array is taken as (z, y, x).
+    The viewer's array may have any axis order. With an ``affine`` (4x4, from the array's index to RAS+ mm) among the
+    image's properties, the image is reoriented as ``synthfm segment`` reorients a file, so that both give the same
+    mask. Without one the array's axes are (z, y, x).
 
     Args:
         opener: the segmenter.
         running: lock around the segmenter, shared by all sessions.
-        recognise: returns an image that has a session of its own, None for others.
+        recognise: returns an image that opens its own session, or None.
 
     Attributes:
-        upload: held while an array is read, so that a client has one in memory, however many it sends at once.
+        upload: lock while an array is read, so that each client has at most one in memory.
     """
 
     def __init__(
@@ -128,18 +128,18 @@ class ViewerSession:
     def set_image(
         self, array: NDArray, spacing: tuple[float, float, float], affine: NDArray[np.float64] | None
     ) -> tuple[int, ...]:
-        """Open an image, and forget the one before.
+        """Open an image in place of the previous one.
 
         Args:
             array: (1, A, B, C), any real dtype, in the scanner's units; the protocol's leading axis is the channel.
-            spacing: in mm along A, B and C; ``affine`` overrules it.
+            spacing: in mm along A, B and C; ``affine`` takes precedence.
             affine: 4x4, or None.
 
         Returns:
             The array's shape.
 
         Raises:
-            InputError: another number of axes or channels, or voxels that no segmenter takes.
+            InputError: the number of axes or channels is wrong, or the voxels are invalid.
         """
         if array.ndim != 4 or array.shape[0] != 1:
             raise InputError(f"image has shape {list(array.shape)}; expected one channel and three axes: [1, A, B, C]")
@@ -150,7 +150,7 @@ class ViewerSession:
             a, b, c = np.linalg.norm(affine[:3, :3], axis=0).tolist()
             lengths = (a, b, c)
         check_intensities(grid, "image")
-        with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is refused as such
+        with np.errstate(over="ignore"):  # values beyond float32 become infinite and are refused
             voxels = np.ascontiguousarray(order.to_volume(grid), dtype=np.float32)
         check_intensities(voxels, "image")
         known = self._recognise(voxels)
@@ -168,7 +168,7 @@ class ViewerSession:
         return array.shape
 
     def set_target_buffer(self, shape: tuple[int, int, int], dtype: np.dtype) -> None:
-        """Take the shape and dtype of the mask that the viewer holds, which is empty.
+        """Set the shape and dtype of the viewer's mask, which is empty.
 
         Raises:
             InputError: the image has another shape.
@@ -180,7 +180,7 @@ class ViewerSession:
             self._buffer, self._shown = (shape, dtype), None
 
     def add_point(self, voxel: tuple[int, int, int], positive: bool, run: bool) -> Change:
-        """Take a click, given in the viewer's array."""
+        """Add a click, given in voxels of the viewer's array."""
         with self._own:
             opened = self._image()
             if not positive and not self._opener.capabilities.negative_clicks:
@@ -190,7 +190,7 @@ class ViewerSession:
             return self._answer(opened, run)
 
     def add_box(self, spans: Sequence[tuple[int, int]], positive: bool, run: bool) -> Change:
-        """Take a box, given in the viewer's array and clipped to it."""
+        """Add a box, given in voxels of the viewer's array and clipped to it."""
         with self._own:
             opened = self._image()
             if not self._opener.capabilities.boxes:
@@ -209,10 +209,7 @@ class ViewerSession:
             return self._answer(opened, run)
 
     def add_initial_mask(self, mask: NDArray, run: bool) -> Change:
-        """Take a mask to begin with, after which all earlier prompts are forgotten.
-
-        The viewer writes it into its own buffer at once.
-        """
+        """Replace all prompts by an initial mask, which the viewer shows at once."""
         with self._own:
             opened = self._image()
             if not self._opener.capabilities.initial_mask:
@@ -228,12 +225,12 @@ class ViewerSession:
             return self._answer(opened, run)
 
     def predict(self) -> Change:
-        """Answer the prompts that wait."""
+        """Answer the waiting prompts."""
         with self._own:
             return self._answer(self._image(), run=True)
 
     def undo(self) -> Change:
-        """Take back the newest prompt: one that waits, else the one answered last."""
+        """Take back the waiting prompts or, if there are none, the prompt answered last."""
         with self._own:
             opened = self._image()
             if opened.queue:
@@ -247,7 +244,7 @@ class ViewerSession:
             return self._change(opened, answer.mask)
 
     def reset(self) -> None:
-        """Forget all prompts, keep the image."""
+        """Remove all prompts and keep the image."""
         with self._own:
             self._check_open()
             if self._opened is not None:
@@ -255,7 +252,7 @@ class ViewerSession:
             self._shown = None
 
     def close(self) -> None:
-        """Free the image. May be called twice; waits for the answer under way."""
+        """Close the image, after a running answer. May be called twice."""
         with self._own:
             self._drop_image()
             self._closed = True
@@ -271,7 +268,7 @@ class ViewerSession:
         return self._change(opened, answer.mask)
 
     def _change(self, opened: _Opened, mask: NDArray[np.bool_]) -> Change:
-        """Return what differs from the mask that the viewer shows, and note that it shows the new one."""
+        """Return the difference to the mask that the viewer shows, and record the new one as shown."""
         if self._buffer is None:
             return Change(ran=True)
         new = opened.order.from_volume(mask)

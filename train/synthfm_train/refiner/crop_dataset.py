@@ -1,4 +1,4 @@
-"""Cuts random crops of recorded inputs, with axes exchanged and mirrored, to train the refiner."""
+"""Draws random crops of recorded inputs, mirrored and with axes exchanged, to train the refiner."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,16 +13,16 @@ from synthfm_env.geometry import FEWEST_SLICES
 from synthfm_env.segmenters.sam2.multiview.refiner_input import IMAGE_CHANNELS
 from synthfm_train.refiner.recording import load_draft
 
-_INVERTED = 0.3
+_INVERTED = 0.3  # share of crops whose image is inverted
 
 
 class Crop(NamedTuple):
-    """The refiner's input, the logits that it adds to, and the truth, on (d, h, w) voxels.
+    """One training example of the refiner: a crop of (d, h, w) voxels.
 
     Attributes:
-        channels: float32 (CHANNELS, d, h, w).
-        logits: float32 (d, h, w).
-        truth: float32 (d, h, w), 0 to 1.
+        channels: float32 (CHANNELS, d, h, w), the refiner's input.
+        logits: float32 (d, h, w), to which the refiner adds.
+        truth: float32 (d, h, w), share of each voxel that the structure covers.
     """
 
     channels: Tensor
@@ -31,10 +31,18 @@ class Crop(NamedTuple):
 
 
 class Crops(Dataset[Crop]):
-    """Crop i follows from the seed and i, whichever worker makes it."""
+    """Dataset of random crops. Crop i depends on the seed and i only, not on the worker that draws it."""
 
     def __init__(self, paths: Sequence[Path], sides: tuple[int, int], seed: int, first: int, count: int) -> None:
-        """Take drafts' files, the least and most voxels along a side, and which of all crops to make."""
+        """Choose files and crops.
+
+        Args:
+            paths: files of recorded inputs.
+            sides: fewest and most voxels along a side.
+            seed: of the crops.
+            first: number of the first crop.
+            count: number of crops.
+        """
         self._paths, self._sides, self._seed, self._first, self._count = paths, sides, seed, first, count
 
     def __len__(self) -> int:
@@ -48,7 +56,7 @@ class Crops(Dataset[Crop]):
         starts = [int(rng.integers(0, n - side + 1)) for n, side in zip(truth.shape, sides, strict=True)]
         part = whole[:, *(slice(start, start + side) for start, side in zip(starts, sides, strict=True))]
         mirrored = [axis for axis in (1, 2, 3) if rng.random() < 0.5]
-        # The engine sees a crop of fewer slices along z alone, so its axes are not exchanged.
+        # SAM 2 tracks a crop of few slices along z alone, so z is not exchanged with y or x.
         order = rng.permutation(3) if truth.shape[0] >= FEWEST_SLICES else np.array([0, *(1 + rng.permutation(2))])
         part = part.flip(mirrored).permute(0, *(int(axis) + 1 for axis in order))
         channels, logits, truth = part[:-2].contiguous(), part[-2].contiguous(), part[-1].contiguous()

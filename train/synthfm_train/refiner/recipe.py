@@ -1,4 +1,4 @@
-"""Recipes of the refiner's training."""
+"""Defines and reads recipes of the refiner's training."""
 
 from typing import Self
 
@@ -14,9 +14,9 @@ MOST_VOXELS = 512
 
 
 class Round(Strict):
-    """Episodes played with the refiner as it is, and steps on their drafts and those of the rounds before."""
+    """One round: record inputs with the present refiner, then train on these and on those of earlier rounds."""
 
-    volumes: int = Field(ge=2, description="synthetic volumes to play; a twelfth of them is for validation")
+    volumes: int = Field(ge=2, description="synthetic volumes to record from; a twelfth of them is for validation")
     steps: int = Field(ge=1)
     lr: float = Field(1.5e-3, gt=0)
     warmup: int = Field(50, ge=0)
@@ -24,7 +24,7 @@ class Round(Strict):
 
 
 class RefinerRecipe(Strict):
-    """One training of the 3D network that corrects the combined logits of views and click prior."""
+    """Settings of a training of the refiner, the 3D network that corrects the combined logits of views and prior."""
 
     name: str
     seed: Seed = 0
@@ -33,7 +33,9 @@ class RefinerRecipe(Strict):
     structures: int = Field(2, ge=1, description="structures to click on in each volume")
     clickers: tuple[str, ...] = Field(("ritm-3d-v1",), min_length=1, description="click rules that take turns")
     clicks: int = Field(10, ge=1)
-    keep: float = Field(0.6, gt=0, le=1, description="share of the drafts that is kept: one click's are much alike")
+    keep: float = Field(
+        0.6, gt=0, le=1, description="share of the recorded inputs that is kept, because those of one click are similar"
+    )
     rounds: tuple[Round, ...] = Field(min_length=1)
     batch: int = Field(4, ge=1, description="crops a step")
     crop: tuple[int, int] = Field((36, 64), description="least and most voxels along a crop's side")

@@ -1,4 +1,4 @@
-"""Records inputs of the refiner from simulated episodes on synthetic volumes, as files."""
+"""Records inputs of the refiner as files, from simulated episodes on synthetic volumes."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,17 +20,18 @@ from synthfm_env.segmenters.sam2.multiview.confidence import CERTAIN_LOGIT
 from synthfm_train.data_worker import start_worker
 from synthfm_train.refiner.recipe import RefinerRecipe
 
-_STEPS = 127
-_ROUND_STRIDE, _RECIPE_STRIDE, _FIRST = 10_000_000, 1_000_000_000, 600_000_000_000  # seeds kept apart
-_LEAST_VOXELS = 30  # of a structure to click on
+_STEPS = 127  # values from -1 to 1 are stored as integers from -127 to 127
+# Seeds of volumes: apart for rounds, for recipes, and from those of other trainings.
+_ROUND_STRIDE, _RECIPE_STRIDE, _FIRST = 10_000_000, 1_000_000_000, 600_000_000_000
+_LEAST_VOXELS = 30  # smallest structure to click on
 
 
 class Drafted(NamedTuple):
-    """A draft and what it should have been.
+    """A recorded input of the refiner with its truth.
 
     Attributes:
-        draft: of one box after one click.
-        truth: float32, the draft's grid: the share of each of its voxels that the structure covers.
+        draft: the input, of one crop after one click.
+        truth: float32 (d, h, w), share of each voxel of the input's grid that the structure covers.
     """
 
     draft: RefinerInput
@@ -38,7 +39,7 @@ class Drafted(NamedTuple):
 
 
 def save_draft(path: Path, drafted: Drafted) -> None:
-    """Write a draft in 8 bits a value."""
+    """Write a recorded input with 8 bits for each value."""
     draft = drafted.draft
     clicks = [[*click.zyx, int(click.positive)] for click in draft.clicks]
     np.savez(
@@ -70,7 +71,7 @@ def _packed(values: Tensor) -> NDArray[np.int8]:
 
 
 class _Recorder:
-    """Keeps every draft that it is asked to refine."""
+    """Stands in for the refiner of a segmenter and records all its inputs."""
 
     def __init__(self, refiner: Refiner | None) -> None:
         self._refiner = refiner
@@ -90,7 +91,7 @@ def play(
     clicker: str,
     seed: int,
 ) -> Iterator[Drafted]:
-    """Play one episode and yield its recorded inputs, those of refused crops as well."""
+    """Play one episode and yield its recorded inputs, those of rejected crops too."""
     env = VolumeEnv(image=volume, segmenter=segmenter, reveal_truth=True, max_clicks=recipe.clicks)
     assert volume.label is not None
     truth = torch.from_numpy(volume.label == structure)
@@ -109,13 +110,20 @@ def play(
 
 
 class RecordedVolumes(Dataset[int]):
-    """Item i plays some structures of one volume, writes its drafts into a folder, and is i again.
+    """Dataset whose item i is recorded when it is read: it plays structures of volume i and writes a folder.
 
-    The volume's folder appears complete or not at all. If it exists, nothing is played.
+    The folder appears complete or not at all. If it exists, nothing is played. The item is the number i.
     """
 
     def __init__(self, recipe: RefinerRecipe, number: int, folder: Path, refiner: Path | None) -> None:
-        """Take the round's number and the refiner to play with, None for none."""
+        """Choose a round.
+
+        Args:
+            recipe: of the training.
+            number: of the round.
+            folder: that gets a folder for each volume.
+            refiner: weights to play with, None for no refiner.
+        """
         self._recipe, self._number, self._folder, self._refiner = recipe, number, folder, refiner
         self._first = _FIRST + recipe.seed * _RECIPE_STRIDE + number * _ROUND_STRIDE
         self._generators = recipe.data.generators()
@@ -153,7 +161,7 @@ class RecordedVolumes(Dataset[int]):
 
 
 def play_all(episodes: RecordedVolumes, workers: int) -> Iterator[int]:
-    """Play all volumes of a round in worker processes, and yield the number of each when it is played."""
+    """Record all volumes of a round in worker processes; yield the number of each one when it is complete."""
     loader: DataLoader[int] = DataLoader(
         episodes, batch_size=None, num_workers=workers, prefetch_factor=1 if workers else None,
         worker_init_fn=start_worker,

@@ -15,12 +15,13 @@ from synthfm_train.sam2.recipe import RANDOM, TrainingRecipe
 
 
 def architecture_of(recipe: TrainingRecipe) -> Architecture | str:
-    """Return the architecture that a recipe trains: the one it states, else that of its weights, else nano's.
+    """Return the architecture that a recipe trains: its own, or else that of its weights; nano's for random weights.
 
     Raises:
-        InputError: neither the recipe nor the header of its weights names it, or a phase's frames do not fit it.
+        InputError: neither the recipe nor the header of its weights names an architecture, or a phase's frames do not
+            fit it.
     """
-    architecture = _named(recipe)
+    architecture = _stated_architecture(recipe)
     if isinstance(architecture, Architecture):
         for index, phase in enumerate(recipe.phases):
             if (phase.image_size or 0) % architecture.frame_step:
@@ -31,7 +32,7 @@ def architecture_of(recipe: TrainingRecipe) -> Architecture | str:
     return architecture
 
 
-def _named(recipe: TrainingRecipe) -> Architecture | str:
+def _stated_architecture(recipe: TrainingRecipe) -> Architecture | str:
     if recipe.architecture is not None:
         return recipe.architecture
     if recipe.weights == RANDOM:
@@ -50,7 +51,7 @@ def _named(recipe: TrainingRecipe) -> Architecture | str:
         return Architecture.from_json(header["architecture"])
     if "official" in header:
         return header["official"]
-    load_weights(recipe.weights)  # what is wrong with the file comes before what it does not say
+    load_weights(recipe.weights)  # raises if the file is broken, which is the better message
     raise InputError(
         f"weights {recipe.weights!r} do not name their architecture: set it, for example "
         '--set architecture="sam2.1-hiera-tiny"'
@@ -58,17 +59,19 @@ def _named(recipe: TrainingRecipe) -> Architecture | str:
 
 
 def start_model(recipe: TrainingRecipe) -> tuple[SAM2Base, DenseHead]:
-    """Build the model and the head of the dense task, by the recipe's seed, its weights and what it trains.
+    """Build the model and the head of the dense task, load or initialise their weights, and freeze parts.
 
     Raises:
         InputError: the weights cannot be read, or are of another architecture.
     """
     architecture = architecture_of(recipe)
+    # Random weights of the architecture.
     with seeded(recipe.seed):
         model: SAM2Base
         model = build_official(architecture) if isinstance(architecture, str) else build_model(architecture)
         decoder = model.sam_mask_decoder
         head = DenseHead((decoder.conv_s0.out_channels, decoder.conv_s1.out_channels, model.hidden_dim))
+    # Initialise attention, or load weights over the random ones.
     if recipe.weights == RANDOM:
         attend_to_clicks(model)
         attend_in_place(model)

@@ -6,17 +6,17 @@ from sam2.modeling.sam2_base import SAM2Base
 
 Trains = Literal["all", "decoder-from-scratch", "memory+decoder"]
 
-# The projection of the decoder's token to an object pointer goes with the decoder: it reads nothing else.
+# The projection of the decoder's token to an object pointer trains with the decoder, its only input.
 DECODER = ("sam_mask_decoder.", "obj_ptr_proj.")
 _ENCODERS = ("image_encoder.", "sam_prompt_encoder.")
 
 
 def freeze(model: SAM2Base, trains: Trains) -> None:
-    """Leave gradients to the parameters that train.
+    """Turn off the gradients of all parameters that a scheme does not train.
 
-    - ``"all"``: every one.
-    - ``"decoder-from-scratch"``: the mask decoder and the projection of its token, as SynthFM (arXiv 2504.08177).
-    - ``"memory+decoder"``: all but the image and the prompt encoder, as SAM2-3dMed (arXiv 2510.08967).
+    - ``"all"`` trains every parameter.
+    - ``"decoder-from-scratch"`` trains the mask decoder and the projection of its token, as SynthFM (arXiv 2504.08177).
+    - ``"memory+decoder"`` trains all but the image and the prompt encoder, as SAM2-3dMed (arXiv 2510.08967).
     """
     for name, parameter in model.named_parameters():
         decoder_only = trains == "decoder-from-scratch" and not name.startswith(DECODER)

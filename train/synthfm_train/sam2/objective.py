@@ -21,19 +21,19 @@ from synthfm_train.sam2.clip_loss import ClipLoss
 from synthfm_train.sam2.recipe import Phase, TrainingRecipe
 from synthfm_train.sam2.validation import Validation
 
-# Seeds kept apart: of recipes, of phases, and, of the prompts alone, of processes.
+# Distances between the seeds of recipes, of phases, and, for prompts alone, of processes.
 _RECIPE_STRIDE = 1_000_000_000
 _PHASE_STRIDE = 10_000_000
 _RANK_STRIDE = 10**15
 
 
 class TrainingObjective(Objective):
-    """Losses of clicks, boxes and masks on clips, and of the dense task.
+    """Trains SAM 2 with clicks, boxes and masks on clips, and with the dense task.
 
-    All draws of a step follow from the recipe's seed, the phase and the step's number.
+    The random numbers of a step follow from the recipe's seed, the phase and the step's number.
 
     Attributes:
-        recipe: what is trained, and how.
+        recipe: settings of the training.
         model: the SAM 2.
         head: of the dense task; it trains with the model.
     """
@@ -44,7 +44,7 @@ class TrainingObjective(Objective):
         """Build the model.
 
         Raises:
-            InputError: the weights cannot be read, or the volumes of a step cannot be shared by the processes.
+            InputError: the weights cannot be read, or the processes cannot share a step's volumes evenly.
         """
         for index, phase in enumerate(recipe.phases):
             if phase.volumes % processes.count:
@@ -64,7 +64,7 @@ class TrainingObjective(Objective):
         self._last: tuple[Phase, Clips, list[int]] | None = None
 
     def optimizers(self, phase: int) -> list[torch.optim.Optimizer]:
-        """Return AdamW, without weight decay for biases and norms."""
+        """Return AdamW, without weight decay of biases and norms."""
         lr = self.recipe.phases[min(phase, len(self.recipe.phases) - 1)].lr
         parameters = [p for p in [*self.model.parameters(), *self.head.parameters()] if p.requires_grad]
         groups = [
@@ -74,7 +74,7 @@ class TrainingObjective(Objective):
         return [torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.98))]
 
     def begin(self, phase: int, step: int, average: nn.Module) -> None:
-        """Set the image size of a phase, open its clips at a step, and draw its validation set."""
+        """Set the image size of a phase, open its clips from a step on, and draw its validation set."""
         plan = self.recipe.phases[phase]
         size = plan.image_size or self._own_size
         for model in (self.model, average):
@@ -107,7 +107,7 @@ class TrainingObjective(Objective):
         )
 
     def last_batch(self) -> str:
-        """Return the recipe's seed and the seeds of the volumes whose loss is not finite, or of all if none is."""
+        """Return the recipe's seed and the seeds of the volumes whose loss is not finite, or of all volumes."""
         if self._last is None:
             return ""
         plan, clips, faulty = self._last
@@ -120,7 +120,7 @@ class TrainingObjective(Objective):
         return f"seed {self.recipe.seed}, on the volumes of seeds {volumes}"
 
     def validate(self, average: nn.Module, picture: Path) -> dict[str, float] | None:
-        """Play the validation clips; None in a dense phase."""
+        """Validate on held-out clips; None in a dense phase."""
         return None if self._validation is None else self._validation.run(average, picture)
 
     def write_weights(self, average: nn.Module, path: Path, notes: dict[str, str]) -> None:
@@ -133,7 +133,7 @@ class TrainingObjective(Objective):
         return {"head": self.head.state_dict()}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Take back the head of the dense task."""
+        """Restore the head of the dense task."""
         self.head.load_state_dict(state["head"])
 
     def _seed(self, phase: int) -> int:

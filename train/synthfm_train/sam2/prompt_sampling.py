@@ -1,6 +1,6 @@
-"""Samples clicks and boxes for many 2D masks at once, on the model's own grid.
+"""Samples clicks and boxes for many 2D masks at once, on the model's grid.
 
-All draws come from a generator on the CPU, so that they are the same for masks on any device.
+Random numbers come from a generator on the CPU, so that they are the same for masks on any device.
 """
 
 import torch
@@ -8,30 +8,32 @@ import torch.nn.functional as F
 from sam2.utils.misc import mask_to_box
 from torch import Tensor
 
-# Widths of the box that measures how deep inside an error a pixel is: 1 is a uniform draw over the error (SAM 2's
-# training sampler), wide ones come near the centre of the largest piece (SAM 2's and RITM's evaluation click).
+# The depth of a pixel inside an error is the mean of the error in a box of one of these widths. Width 1 gives a uniform
+# draw over the error (SAM 2's training sampler). Large widths give clicks near the centre of the largest part (SAM 2's
+# and RITM's evaluation click).
 _WIDTHS = (1, 5, 11, 21)
-_FROM_TRUTH = 0.1  # SAM 2 samples a tenth of the corrections from the truth, error or not
-_BOX_NOISE, _BOX_NOISE_PIXELS = 0.1, 20.0  # each side of a box moves by this share of its length, at most
+_FROM_TRUTH = 0.1  # share of clicks that are drawn from the truth instead of the error, as in SAM 2
+_BOX_NOISE, _BOX_NOISE_PIXELS = 0.1, 20.0  # a side of a box moves by at most this share of its length and these pixels
 
 
 def correction(predicted: Tensor, truth: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Draw one click per mask from where the prediction is wrong.
+    """Draw one click per mask inside the prediction's errors.
 
-    The side, missed or wrongly covered, is the one with the deeper pixel; the click falls at random among the
-    pixels at least a random share as deep as the deepest. An empty prediction gives a first click. Without any
-    error, and in a tenth of the cases, the click is drawn from the truth (positive), or from the background
-    (negative) where the truth is empty.
+    The click is positive if the deepest pixel of the errors is a missed one, negative if it is a false one. Its pixel
+    is drawn from those at least a random share as deep as the deepest. Without an error, and in a tenth of all cases,
+    the click is drawn from the truth (positive); without an error and with an empty truth from the background
+    (negative). An empty prediction gives a first click.
 
     Args:
         predicted: bool (N, H, W).
         truth: bool (N, H, W).
-        generator: source of all draws, on the CPU.
+        generator: random generator on the CPU.
 
     Returns:
         points: float32 (N, 1, 2), (x, y) in pixels.
         labels: int32 (N, 1), 1 positive, 0 negative.
     """
+    # Missed and false pixels, or the truth or the background in place of them.
     n, _, w = truth.shape
     width = _WIDTHS[int(torch.randint(len(_WIDTHS), (1,), generator=generator))]
     chance = torch.rand((n, 3), generator=generator).to(truth.device)
@@ -43,7 +45,7 @@ def correction(predicted: Tensor, truth: Tensor, generator: torch.Generator) -> 
     wrong = torch.where((from_truth & has_truth)[:, None, None], torch.zeros_like(wrong), wrong)
     background = (no_error & ~has_truth)[:, None, None]
     wrong = torch.where(background, torch.ones_like(wrong), wrong)
-
+    # Depth of each pixel, and the sign with the deeper one.
     sides = torch.stack((missed, wrong), 1).float()
     columns = F.avg_pool2d(sides, (width, 1), stride=1, padding=(width // 2, 0))
     depth = F.avg_pool2d(columns, (1, width), stride=1, padding=(0, width // 2)) * sides
@@ -52,7 +54,8 @@ def correction(predicted: Tensor, truth: Tensor, generator: torch.Generator) -> 
     side = torch.where(positive[:, None, None], depth[:, 0], depth[:, 1]).flatten(1)
     share = 0.3 + 0.7 * chance[:, 1]
     eligible = (side > 0) & (side >= share[:, None] * side.amax(1, keepdim=True))
-    # One number a mask picks among its pixels in their order: a number a pixel takes longer to draw than all the rest.
+    # Choose among the eligible pixels by one random number for each mask, their rank. A random number for each pixel
+    # would take longer than all the rest.
     so_far = eligible.cumsum(1, dtype=torch.int32)
     rank = (chance[:, 2:] * so_far[:, -1:]).int()
     index = (so_far > rank).int().argmax(1)
@@ -61,15 +64,15 @@ def correction(predicted: Tensor, truth: Tensor, generator: torch.Generator) -> 
 
 
 def noisy_box(truth: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Draw a box around each mask as SAM 2's training does: every side moved by up to a tenth, at most 20 pixels.
+    """Draw a box around each mask as in SAM 2's training: each side is moved by up to a tenth, at most 20 pixels.
 
     Args:
         truth: bool (N, H, W), none empty.
-        generator: source of all draws, on the CPU.
+        generator: random generator on the CPU.
 
     Returns:
         points: float32 (N, 2, 2), (x, y) of the upper left and the lower right corner, inside the image.
-        labels: int32 (N, 2), 2 and 3: the corners, to SAM 2's prompt encoder.
+        labels: int32 (N, 2), 2 and 3, which mark box corners for SAM 2's prompt encoder.
     """
     n, h, w = truth.shape
     box = mask_to_box(truth[:, None])[:, 0].float()

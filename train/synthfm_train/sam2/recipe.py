@@ -1,4 +1,4 @@
-"""Recipes: what a training run does, as validated data."""
+"""Defines and reads recipes of SAM 2's training."""
 
 from collections.abc import Sequence
 from dataclasses import fields
@@ -19,7 +19,7 @@ RANDOM = "random"
 
 
 def _several(value: Any) -> Any:
-    """Take one shape for a list of one."""
+    """Convert a single shape to a list of one."""
     is_one = isinstance(value, (list, tuple)) and value and not isinstance(value[0], (list, tuple))
     return [value] if is_one else value
 
@@ -46,13 +46,13 @@ class Data(Strict):
         return zoom
 
     def generators(self, side: Side = "train") -> Sequence[SynthFM3D | RealVolumes]:
-        """Return what draws the volumes, one for each shape or data set; they take turns.
+        """Return the sources of volumes, one for each shape or data set; they take turns.
 
         Args:
             side: of real patients. Synthetic volumes of both sides differ by their seeds.
 
         Raises:
-            InputError: a volume cannot be drawn, or the files of a data set are not there.
+            InputError: a volume cannot be drawn, or the files of a data set are missing.
         """
         if self.datasets:
             return [RealVolumes(source, self.root, side) for source in self.datasets]
@@ -67,7 +67,7 @@ class Data(Strict):
 
 
 class Phase(Strict):
-    """One stretch of training with one kind of task, batch and learning rate."""
+    """One phase of training, with its own task, batch and learning rate."""
 
     kind: Literal["dense", "clicks"] = Field(
         "clicks", description="dense: contrastive pixel embeddings on the label map; clicks: prompted masks"
@@ -120,7 +120,7 @@ class TrainingRecipe(Strict):
     validation_volumes: int = Field(24, ge=1)
 
     def data_of(self, phase: Phase) -> Data:
-        """Return where the clips of a phase come from."""
+        """Return the source of a phase's clips."""
         own = {"shape": phase.shape, "min_pixels": phase.min_pixels}
         return self.data.model_copy(update={key: value for key, value in own.items() if value is not None})
 
@@ -151,7 +151,7 @@ def load_recipe(name_or_path: str, overrides: tuple[str, ...] = ()) -> TrainingR
         overrides: ``"key=value"`` or ``"phases.0.steps=20"``, the value in TOML syntax.
 
     Raises:
-        InputError: the file is missing or is not TOML, or a key or value is not a recipe's.
+        InputError: the file is missing or not TOML, or a key or value is invalid.
     """
     recipe = validated(TrainingRecipe, read_fields(name_or_path, overrides), name_or_path, {"phases": Phase}, _TABLES)
     try:
