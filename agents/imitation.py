@@ -34,7 +34,7 @@ from synthfm_env.prompts import Click
 
 @dataclass
 class Settings:
-    """What a training depends on, beside the versions of the packages."""
+    """Settings of a training. With the versions of the packages they determine its result."""
 
     segmenter: str = "synthfm3d-unet"
     shape: tuple[int, int, int] = (24, 48, 48)

@@ -50,7 +50,7 @@ class Contender:
 
 @dataclass(frozen=True)
 class Scores:
-    """What a clicker reached in an episode: Dice after the last click, and the mean over all clicks (nAUC)."""
+    """Score of a clicker in an episode: Dice after the last click, and the mean over all clicks (nAUC)."""
 
     last: float
     nauc: float

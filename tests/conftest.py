@@ -1,4 +1,4 @@
-"""For all tests: hypothesis tries the same examples every time, and never judges by the clock."""
+"""Configures all tests: hypothesis tries the same examples every time, and sets no time limit."""
 
 import signal
 

@@ -1,4 +1,4 @@
-"""The import graph of SAM 2."""
+"""Tests the import graph of SAM 2."""
 
 import ast
 from functools import cache

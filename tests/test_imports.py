@@ -1,4 +1,4 @@
-"""Imports point one way: benchmark, training, agents, environment."""
+"""Tests that imports point one way: benchmark, training, agents, environment."""
 
 import ast
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Scores."""
+"""Tests the scores."""
 
 import warnings
 
@@ -22,7 +22,7 @@ def test_values_by_hand() -> None:
     assert iou(a, b) == pytest.approx(0.5)
 
 
-def test_empty_masks() -> None:
+def test_empty_masks_score_one_or_zero() -> None:
     empty, some = np.zeros((2, 2, 2), bool), np.ones((2, 2, 2), bool)
     for score in (dice, iou):
         assert score(empty, empty) == 1.0
@@ -31,7 +31,7 @@ def test_empty_masks() -> None:
 
 
 @given(masks, masks)
-def test_overlap_properties(a: np.ndarray, b: np.ndarray) -> None:
+def test_overlap_is_symmetric_bounded_and_one_for_equal_masks(a: np.ndarray, b: np.ndarray) -> None:
     d, j = dice(a, b), iou(a, b)
     assert 0 <= j <= d <= 1
     assert d == pytest.approx(2 * j / (1 + j))
@@ -40,7 +40,7 @@ def test_overlap_properties(a: np.ndarray, b: np.ndarray) -> None:
     assert d == dice(a.astype(np.uint8) * 255, b)
 
 
-def test_shapes_must_agree() -> None:
+def test_different_shapes_are_refused() -> None:
     for score in (dice, iou):
         with pytest.raises(InputError, match=r"\(2, 2, 2\) and \(2, 2\)"):
             score(np.ones((2, 2, 2)), np.ones((2, 2)))
@@ -50,13 +50,13 @@ def test_area_by_hand() -> None:
     assert normalised_auc([0.0, 1.0]) == 0.5
     assert normalised_auc([0.2, 0.6, 0.8]) == pytest.approx((0.1 + 0.6 + 0.4) / 2)
     assert normalised_auc([0.7]) == 0.7
-    # the challenge's own figure for five steps lies in 0..4
+    # the challenge's own figure for five steps is in 0..4
     five = [0.5, 0.6, 0.7, 0.8, 0.9]
     assert 4 * normalised_auc(five) == pytest.approx(0.55 + 0.65 + 0.75 + 0.85)
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=20))
-def test_area_lies_between_the_worst_and_the_best_score(scores: list[float]) -> None:
+def test_area_is_between_the_worst_and_the_best_score(scores: list[float]) -> None:
     assert min(scores) - 1e-12 <= normalised_auc(scores) <= min(1.0, max(scores) + 1e-12)
     assert normalised_auc(np.ones(len(scores))) == 1.0
 
@@ -124,7 +124,7 @@ def test_a_shifted_box_by_hand() -> None:
     areas = Surfaces.between(a, b, spacing)
     ends = (areas.distances[0] > 4.9) * areas.areas[0]
     face = 7 * 7 + 4 * 7 * np.hypot(1, 2.5) / 2 + 4 * np.sqrt(2.5**2 + 2.5**2 + 1) / 8
-    # the end of b lies inside a, four voxels from its sides, and takes part of a's far end closer than 5 mm
+    # the end of b is inside a, four voxels from its sides, and closer than 5 mm to a part of a's far end
     assert ends.sum() == pytest.approx(face)
 
 
@@ -136,7 +136,7 @@ def test_a_tolerance_in_mm_follows_the_spacing() -> None:
     assert nsd(a, b, (1, 1, 0.1), 0.1) == 1.0, "a distance equal to the tolerance is within it"
 
 
-def test_surfaces_of_empty_masks() -> None:
+def test_surfaces_of_empty_masks_have_defined_scores() -> None:
     spacing = (2.0, 1.0, 1.0)
     for shape in ((5, 6, 7), (1, 6, 7)):
         empty, some = np.zeros(shape, bool), np.ones(shape, bool)
@@ -155,11 +155,11 @@ def test_a_contour_by_hand() -> None:
 
 
 @pytest.mark.parametrize(
-    ("shape", "spacing", "says"),
+    ("shape", "spacing", "message"),
     [((4, 5), (1, 1, 1), "three|D, H, W"), ((4, 5, 6), (1, 1), "spacing"), ((4, 5, 6), (1, 0, 1), "spacing")],
 )
-def test_what_surfaces_are_measured_on_is_checked(shape: tuple, spacing: tuple, says: str) -> None:
-    with pytest.raises(InputError, match=says):
+def test_what_surfaces_are_measured_on_is_checked(shape: tuple, spacing: tuple, message: str) -> None:
+    with pytest.raises(InputError, match=message):
         nsd(np.ones(shape), np.ones(shape), spacing, 1.0)
 
 
@@ -174,7 +174,9 @@ def test_wrong_surface_arguments_are_named() -> None:
 
 
 @given(masks, masks, st.sampled_from([(1.0, 1.0, 1.0), (3.0, 0.7, 0.9)]), st.floats(0, 5))
-def test_nsd_properties(a: np.ndarray, b: np.ndarray, spacing: tuple, tolerance: float) -> None:
+def test_nsd_is_symmetric_and_rises_with_tolerance(
+    a: np.ndarray, b: np.ndarray, spacing: tuple, tolerance: float
+) -> None:
     surfaces = Surfaces.between(a, b, spacing)
     score = surfaces.nsd(tolerance)
     assert 0 <= score <= 1 + 1e-12

@@ -93,7 +93,7 @@ def test_both_registries_refuse_bad_paths(make, path):
         make(path)
 
 
-def test_an_error_in_init_is_told_as_a_users_mistake():
+def test_an_error_in_init_is_reported_as_a_users_mistake():
     with pytest.raises(InputError, match="cannot be built: OSError: no weights here"):
         make_segmenter(f"{__name__}:Raises")
     with pytest.raises(InputError, match="cannot be built: KeyError"):

@@ -1,4 +1,4 @@
-"""Prose keeps the style guide of CONTRIBUTING.md: no rejected word, and docstrings that begin with a verb or a name.
+"""Tests the style guide of CONTRIBUTING.md: no rejected word, and docstrings that begin with a verb or a name.
 
 ``styles/synthfm/RejectedWords.yml``, a rule for Vale, lists the rejected words. Vale is a program that its wheel
 downloads at first use, so these tests apply the rule without it.
@@ -18,12 +18,8 @@ RULE = (ROOT / "styles" / "synthfm" / "RejectedWords.yml").read_text(encoding="u
 SWAPS = dict(line.strip().rsplit(": ", 1) for line in RULE.partition("swap:\n")[2].splitlines())
 REJECTED = re.compile("|".join(rf"\b(?:{pattern})\b" for pattern in SWAPS), flags=re.IGNORECASE)
 OPENINGS = re.compile(r"(What|Where|How|Which|Who)\b")
-PACKAGES = ("synthfm_env", "agents/synthfm_agents", "train/synthfm_train", "benchmarks", "examples")
-PENDING = set((ROOT / "tests" / "prose_pending.txt").read_text("utf-8").split())
-"""Sources that were not reworded yet. The list only gets shorter: take a file out when it is done."""
-
-FOUND = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
-SOURCES = [path for path in FOUND if path.relative_to(ROOT).as_posix() not in PENDING]
+FOLDERS = ("synthfm_env", "agents", "train", "benchmarks", "examples", "tests")
+SOURCES = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py") if path != Path(__file__))
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "synthfm_env" / "weights").glob("*.md")])
 
 

@@ -1,4 +1,4 @@
-"""The files around the code agree: workflows, hooks, templates, the README."""
+"""Tests that workflows, hooks, templates and the README agree."""
 
 import re
 import tomllib

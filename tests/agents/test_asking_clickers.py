@@ -1,4 +1,4 @@
-"""Clickers that ask a segmenter themselves, and the one that asks nothing."""
+"""Tests clickers that ask a segmenter, and one that asks none."""
 
 import gymnasium as gym
 import numpy as np
@@ -32,7 +32,7 @@ def act(clicker, *args, **kwargs):
 
 
 def answer(clicks):
-    """What the segmenter says to clicks."""
+    """Return the segmenter's mask after clicks."""
     session = CoarseSession(SHAPE)
     return [session.add(Click((z, y, x), bool(sign))) for z, y, x, sign in clicks][-1]
 

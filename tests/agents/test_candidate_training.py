@@ -1,4 +1,4 @@
-"""The training scripts of the policies over candidates: they run, repeat, and write what the clickers read."""
+"""Runs the training scripts of candidate policies: they repeat, and clickers read their weights."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""``check_clicker`` passes what is right and names what is wrong."""
+"""Tests that ``check_clicker`` accepts correct clickers and names each fault of others."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ ASKING = ("uncertain", "blind-ppo-v1", "greedy-v1")
 
 
 @pytest.mark.parametrize("name", list_clickers())
-def test_the_project_s_own_clickers_pass(name):
+def test_packaged_clickers_pass(name):
     check_clicker(make_clicker(name, segmenter=Coarse()) if name in ASKING else make_clicker(name))
 
 
@@ -116,7 +116,7 @@ class Nothing(Good):
 
 
 @pytest.mark.parametrize(
-    ("kind", "says"),
+    ("kind", "message"),
     [
         (NoDocs, "does not begin with 'Blind: '"),
         (NoName, "attribute name is ''"),
@@ -133,9 +133,9 @@ class Nothing(Good):
         (Nothing, "returned no action"),
     ],
 )
-def test_mistakes_are_named(kind, says):
+def test_mistakes_are_named(kind, message):
     check_clicker(Good())
-    with pytest.raises(InputError, match=says):
+    with pytest.raises(InputError, match=message):
         check_clicker(kind())
 
 
@@ -147,6 +147,6 @@ def test_all_mistakes_are_named_at_once():
         check_clicker(Two())
 
 
-def test_other_things_are_no_clickers():
+def test_other_objects_are_refused_as_clickers():
     with pytest.raises(InputError, match="expected an instance of a subclass"):
         check_clicker(Good)

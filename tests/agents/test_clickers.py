@@ -1,4 +1,4 @@
-"""What every clicker keeps to, and finding them by name."""
+"""Tests the contract of every clicker, and the registry."""
 
 import numpy as np
 import pytest
@@ -59,7 +59,7 @@ def test_actions_are_in_the_action_space_and_a_seed_repeats_them(name):
 
 
 @pytest.mark.parametrize("name", list_clickers())
-def test_the_scene_stays_as_it_was(name):
+def test_observation_and_truth_are_not_changed(name):
     clicker = make(name)
     clicker.reset(0)
     observation, info = scene()
@@ -95,14 +95,14 @@ def test_descriptions_say_who_sees_the_truth():
         assert line.startswith("Oracle: " if make_clicker(name).oracle else "Blind: ")
 
 
-def test_own_clicker_by_path():
+def test_an_own_clicker_is_built_by_its_path():
     clicker = make_clicker(f"{__name__}:Stopper")
     assert isinstance(clicker, Stopper)
     assert clicker.name == f"{__name__}:Stopper"
 
 
 @pytest.mark.parametrize(
-    ("name", "says"),
+    ("name", "message"),
     [
         ("ritm-3d-v2", "did you mean ritm-3d-v1"),
         ("no_such_package.module:Thing", "No module named 'no_such_package'"),
@@ -112,8 +112,8 @@ def test_own_clicker_by_path():
         (":Thing", "package.module:Class"),
     ],
 )
-def test_wrong_names_are_explained(name, says):
-    with pytest.raises(InputError, match=says):
+def test_wrong_names_are_explained(name, message):
+    with pytest.raises(InputError, match=message):
         make_clicker(name)
 
 

@@ -1,4 +1,4 @@
-"""Clickers, environment, generator and a segmenter together."""
+"""Plays episodes with clickers, environment, generator and a segmenter together."""
 
 import gymnasium as gym
 import numpy as np

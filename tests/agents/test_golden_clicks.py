@@ -1,4 +1,4 @@
-"""Golden click sequences: what each protocol clicks, as a separate script with scipy wrote it down.
+"""Compares the clicks of each protocol with golden sequences that a separate script computed with scipy.
 
 The script used no code of this project. Each draw is one of ``np.random.default_rng(7)`` over the admissible voxels in
 raster order (``rng.integers(n)``, or ``rng.choice(n, p=...)`` for DeepGrow); CVPR 2025 draws from ``RandomState(42)``.
@@ -129,7 +129,7 @@ def box(z, y, x):
 
 
 @pytest.mark.parametrize("name", GOLDEN)
-def test_golden_sequence(name):
+def test_clicks_equal_the_golden_sequence(name):
     """A toy model that, after each click, gets the cube of side 5 around it right."""
     truth = box((2, 9), (3, 14), (1, 9)) | box((6, 11), (10, 21), (7, 18))
     mask = box((0, 6), (0, 7), (11, 20))
@@ -188,7 +188,7 @@ def test_the_hash_leaves_an_episode_alone():
     assert clicker.rng.bit_generator.state == state
 
 
-def test_code_of_ones_own_is_hashed_by_its_source(tmp_path, monkeypatch):
+def test_own_code_is_hashed_by_its_source(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     found = []
     for number in (1, 2):

@@ -40,7 +40,7 @@ def test_clicks_stay_in_the_error_that_was_seen(scene):
     assert all(scene.missed[click.zyx] for click in clicks(scene, jitter_mm=12.0, wrong_sign=0.0))
 
 
-def test_signs_slip_as_often_as_said(scene):
+def test_signs_are_wrong_with_the_stated_probability(scene):
     wrong = [not click.positive for click in clicks(scene, wrong_sign=0.2)]
     assert np.mean(wrong) == pytest.approx(0.2, abs=0.06)
 

@@ -1,4 +1,4 @@
-"""Properties that every click protocol keeps, unless its rule says otherwise: ``EXCEPT`` says which and why."""
+"""Tests properties of every click protocol; ``EXCEPT`` lists the rules that differ, with the reason."""
 
 import numpy as np
 import pytest
@@ -94,7 +94,7 @@ def test_the_sign_is_the_truth_at_the_click(name, seed):
 @keeping("on an error")
 @few
 @given(seeds)
-def test_the_click_lies_on_an_error(name, seed):
+def test_the_click_is_on_an_error(name, seed):
     truth = blob(seed)
     mask = mistaken(truth, seed)
     zyx, kind = act(name, truth, mask)
@@ -247,7 +247,7 @@ def test_millimetres_see_thick_slices():
     assert act("synthfm-mm-v1", truth, mask, spacing=(8.0, 0.5, 0.5))[0] == (7, 14, 14)
 
 
-def test_millimetres_let_small_errors_be():
+def test_millimetres_ignore_small_errors():
     truth = np.zeros((20, 24, 24), bool)
     truth[1:19, 1:20, 1:20] = True  # 6498 voxels
     mask = truth.copy()

@@ -1,4 +1,4 @@
-"""What is particular to the click rule ritm-3d-v1; test_protocols.py holds what all rules share."""
+"""Tests rules of ritm-3d-v1 alone; test_protocols.py tests what all protocols share."""
 
 import numpy as np
 import pytest
@@ -109,7 +109,7 @@ GOLDEN = [
 ]
 
 
-def test_golden_sequence():
+def test_clicks_equal_the_golden_sequence():
     """A toy model that, after each click, gets the cube of side 5 around it right."""
     truth = box((2, 9), (3, 12), (1, 8)) | box((6, 11), (8, 15), (6, 14))
     mask = box((0, 6), (0, 7), (9, 16))

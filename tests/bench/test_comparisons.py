@@ -3,7 +3,7 @@ import io
 
 import numpy as np
 import pytest
-from made_up import episode
+from episode_records import episode
 from scipy import stats
 
 from synthfm_bench.analysis.aggregate import LeaderboardRow, make_board

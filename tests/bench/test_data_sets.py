@@ -1,4 +1,4 @@
-"""Data sets in suites: what is found, what is broken, what is missing."""
+"""Tests data sets in suites: found, broken and missing files."""
 
 import shutil
 from pathlib import Path
@@ -112,7 +112,7 @@ def test_a_check_counts_what_can_be_played(own):
     assert "case3_0000.nii.gz" in lines[4]
 
 
-def test_a_run_of_a_folder_is_the_same_wherever_the_folder_lies(own, tmp_path):
+def test_a_run_of_a_folder_does_not_depend_on_its_path(own, tmp_path):
     moved = tmp_path / "elsewhere"
     shutil.copytree(own, moved)
     found = []

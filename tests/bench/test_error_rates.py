@@ -1,4 +1,4 @@
-"""The statistics on studies of known truth, through the script that prints the tables of the error-rates experiment."""
+"""Tests the statistics on studies of known truth, with the script of the error-rates experiment."""
 
 import importlib.util
 from pathlib import Path

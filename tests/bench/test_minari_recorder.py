@@ -1,4 +1,4 @@
-"""Episodes as Minari data sets: they load again, rebuild the environment, and its images from their seeds."""
+"""Tests that recorded Minari data sets load and rebuild the environment and its images from their seeds."""
 
 import runpy
 import subprocess

@@ -1,4 +1,4 @@
-"""Every paper's suite is played on made-up copies of its data sets, each with a file missing and a file broken."""
+"""Plays each paper's suite on small copies of its data sets, with a missing and a broken file in each."""
 
 import json
 import sys
@@ -85,7 +85,7 @@ def test_a_papers_suite_is_played_whatever_is_missing(data, tmp_path, name):
     played = {episode.data_id for episode in run.episodes}
     left_out = {one["data"] for one in run.about["left_out"]}
     assert played | left_out == {group.name for group in suite.data}
-    for episode in run.episodes:  # each as the suite says: slices of volumes, or whole volumes
+    for episode in run.episodes:  # slices of volumes or whole volumes, as the suite states
         group = next(group for group in suite.data if group.name == episode.data_id)
         if group.slices:
             assert episode.steps[0].shape_zyx[0] == (group.clip_slices or 1)
@@ -272,7 +272,7 @@ def test_a_start_that_the_segmenter_lacks_is_refused_in_one_line(data):
 
 
 def test_a_run_without_new_fields_keeps_its_hash():
-    from made_up import episode
+    from episode_records import episode
 
     from synthfm_bench.results.step_record import results_hash
 

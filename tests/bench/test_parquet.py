@@ -2,7 +2,7 @@ import json
 from dataclasses import asdict, fields
 
 import pytest
-from made_up import episode
+from episode_records import episode
 
 from synthfm_bench.results.episode_result import episodes_of
 from synthfm_bench.results.parquet import write_parquet

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from made_up import episode
+from episode_records import episode
 from scipy import integrate
 
 from synthfm_bench.analysis.aggregate import make_board

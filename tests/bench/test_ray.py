@@ -55,7 +55,7 @@ def test_a_node_killed_in_the_middle_costs_nothing(path, tmp_path):
     env = {**os.environ, "PYTHONPATH": places, "NO_COLOR": "1", **PATIENCE}
     done = subprocess.run(script, env=env, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr
-    lines = _COLOUR.sub("", done.stdout).splitlines()  # among what Ray says itself, in colour
+    lines = _COLOUR.sub("", done.stdout).splitlines()  # among Ray's own coloured output
     assert "killed" in lines
     assert lines[-1] == f"results hash {local.results_hash}"
     assert len(read_run(tmp_path / "ray").episodes) == 24
@@ -66,7 +66,7 @@ class Lost(Exception):
 
 
 class FakeRay:
-    """What ``RayPool`` asks of Ray, on this machine: one core, and calls of which some lose their machine."""
+    """Stands in for Ray on this machine, with one core, and with calls of which some lose their machine."""
 
     def __init__(self, lost: set[int]) -> None:
         self.exceptions = SimpleNamespace(RayActorError=Lost, ObjectLostError=Lost, RayTaskError=ZeroDivisionError)

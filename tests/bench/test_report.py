@@ -1,4 +1,4 @@
-"""The report: what it holds, and how it behaves in a browser."""
+"""Tests the content of the report, and its behaviour in a browser."""
 
 import json
 import re
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from made_up import episode
+from episode_records import episode
 from rich.console import Console
 
 from synthfm_bench import cli
@@ -39,7 +39,7 @@ PATIENCE_MS = 300_000  # a loaded machine is no failure
 
 @pytest.fixture(scope="module")
 def played(tmp_path_factory):
-    """A finished run with a failing segmenter, on images, volumes and a file of one's own."""
+    """A finished run with a failing segmenter, on images, volumes and a file of the user."""
     folder = tmp_path_factory.mktemp("report")
     label = np.zeros((8, 24, 24), dtype=np.int16)
     label[2:6, 3:12, 3:12] = 1
@@ -140,7 +140,7 @@ def test_the_suite_in_the_report_plays_the_same_again(played):
         ({"cases": 2}, "synthfm bench quick.toml"),
     ],
 )
-def test_the_command_for_a_suite_of_the_package(tmp_path, choices, command):
+def test_the_command_names_a_packaged_suite(tmp_path, choices, command):
     suite = with_choices(load_suite("quick"), **choices)
     found = recipe(Run(tmp_path, {"suite": suite.model_dump(mode="json")}, ()))
     assert found.commands[0] == command

@@ -4,9 +4,9 @@ import multiprocessing
 
 import numpy as np
 import pytest
+from episode_records import episode
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from made_up import episode
 from rich.console import Console
 
 from synthfm_bench.execution.local_pool import Pool
@@ -220,7 +220,7 @@ def test_a_run_is_not_resumed_with_something_else(tmp_path, own):
         again(suite(), tmp_path / "run")
 
 
-def test_which_run_is_resumed(tmp_path, monkeypatch):
+def test_the_run_to_resume_is_found_or_named(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match="no run of quick under"):
         find_unfinished("quick", None)
@@ -320,7 +320,7 @@ def test_one_rule_with_two_settings_makes_two_rows(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("change", "says"),
+    ("change", "message"),
     [
         (
             {"segmenters": ({"use": "toys:Ball", "params": {"mod": "exact"}},)},
@@ -329,8 +329,8 @@ def test_one_rule_with_two_settings_makes_two_rows(tmp_path):
         ({"clickers": ({"use": "random", "params": {"speed": 3}},)}, "make_clicker"),
     ],
 )
-def test_a_parameter_that_there_is_not_is_refused_before_anything_is_played(change, says):
-    with pytest.raises(InputError, match=says):
+def test_a_parameter_that_there_is_not_is_refused_before_anything_is_played(change, message):
+    with pytest.raises(InputError, match=message):
         make_plan(suite(**change))
 
 
@@ -373,13 +373,13 @@ def test_quick_plays_twelve_synthetic_cases_and_the_mni152_head():
 
 
 @pytest.mark.parametrize(
-    ("change", "says"),
+    ("change", "message"),
     [
         ({"env": "SynthFM/Synthetic3-v0"}, "unknown synthetic env 'SynthFM/Synthetic3-v0': did you mean"),
         ({"recipe": "nosuch"}, "unknown recipe 'nosuch'"),
     ],
 )
-def test_a_synthetic_group_that_cannot_be_made_is_refused_before_anything_is_played(change, says):
+def test_a_synthetic_group_that_cannot_be_made_is_refused_before_anything_is_played(change, message):
     data = SyntheticData(**({"kind": "synthetic", "name": "s", "shape": (8, 32, 32), "cases": 1} | change))
-    with pytest.raises(InputError, match=says):
+    with pytest.raises(InputError, match=message):
         make_plan(Suite(**(dict(suite()) | {"data": (data,)})))

@@ -94,7 +94,7 @@ def test_cases_without_a_difference_are_set_aside():
     assert paired_t(np.full(8, 0.25)) == 0
 
 
-def test_holm_by_hand():
+def test_holm_equals_the_values_by_hand():
     assert holm([0.04, 0.01, 0.03, 0.005]) == pytest.approx([0.06, 0.03, 0.06, 0.02])
     assert holm([]) == []
 
@@ -107,7 +107,7 @@ def test_holm_is_the_closed_test_of_bonferroni(p_values):
     assert holm(p_values) == pytest.approx(closed)
 
 
-def test_a_pair_by_hand():
+def test_a_pair_equals_the_values_by_hand():
     worse, better = np.array([0.5, 0.5, 0.5, 0.5]), np.array([0.6, 0.7, 0.5, 0.45])
     (pair,) = compare([("worse", worse, "better", better)])
     assert (pair.better, pair.worse, pair.wins, pair.losses) == ("better", "worse", 2, 1)
@@ -165,7 +165,7 @@ def test_ranks_of_clear_and_of_level_entrants():
     assert rank_intervals(np.repeat(base, 3, axis=1)) == [(1, 1, 1)] * 3
 
 
-def test_rank_intervals_by_a_plain_loop():
+def test_rank_intervals_equal_those_of_a_plain_loop():
     rng = np.random.default_rng(8)
     scores = rng.normal([0.5, 0.53, 0.6, 0.8], 0.15, (25, 4))
     ranks = np.array([stats.rankdata(-scores[rng.integers(0, 25, 25)].mean(axis=0), method="min") for _ in range(4000)])

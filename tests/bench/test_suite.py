@@ -36,7 +36,7 @@ def test_every_packaged_suite_loads_and_is_named_after_its_file():
         assert description
 
 
-def test_a_file_of_ones_own(tmp_path):
+def test_an_own_file_is_read(tmp_path):
     path = tmp_path / "mine.toml"
     path.write_text(GOOD)
     suite = load_suite(str(path))
@@ -54,7 +54,7 @@ def test_a_missing_file_is_named():
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "says"),
+    ("old", "new", "message"),
     [
         ("clicks = 3", "click = 3", "top level: unknown key 'click': did you mean clicks"),
         ("cases = 2", "case = 2", "data[0]: unknown key 'case': did you mean cases"),
@@ -68,9 +68,9 @@ def test_a_missing_file_is_named():
         ("clicks = 3", "clicks = ", "not valid TOML"),
     ],
 )
-def test_what_is_wrong_is_said_in_one_line(tmp_path, old, new, says):
+def test_a_mistake_gives_one_line(tmp_path, old, new, message):
     assert old in GOOD
-    assert says in complaint(tmp_path, GOOD.replace(old, new))
+    assert message in complaint(tmp_path, GOOD.replace(old, new))
 
 
 def test_two_groups_of_one_name_are_refused(tmp_path):
@@ -82,7 +82,7 @@ def labels(choices):
     return [choice.label for choice in choices]
 
 
-def test_choices_replace_what_the_suite_says():
+def test_choices_replace_those_of_the_suite():
     suite = load_suite("quick")
     data = FileData(kind="files", name="own volume", image="a.nii", label="b.nii", structures=("3",))
     chosen = with_choices(suite, segmenters=("geodesic", "mine=x/best.safetensors"), seed=7, data=data, time_limit_s=5)
@@ -123,7 +123,7 @@ def test_a_table_names_a_choice_and_sets_its_parameters(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "says"),
+    ("old", "new", "message"),
     [
         ("use =", "uses =", "clickers[1]: unknown key 'uses': did you mean use"),
         ("params =", "param =", "clickers[1]: unknown key 'param': did you mean params"),
@@ -131,8 +131,8 @@ def test_a_table_names_a_choice_and_sets_its_parameters(tmp_path):
         ('"3+0"', '"random"', "clickers: random is given twice"),
     ],
 )
-def test_what_is_wrong_with_a_choice_is_said(tmp_path, old, new, says):
-    assert says in complaint(tmp_path, TABLES.replace(old, new))
+def test_a_mistake_in_a_choice_is_named(tmp_path, old, new, message):
+    assert message in complaint(tmp_path, TABLES.replace(old, new))
 
 
 def test_a_group_may_have_a_tolerance_of_its_own():
@@ -141,6 +141,6 @@ def test_a_group_may_have_a_tolerance_of_its_own():
     assert (tolerance_of(suite, own), tolerance_of(suite, suite.data[0])) == (0.5, 2.0)
 
 
-def test_a_volume_of_ones_own_is_not_described_as_the_suite(tmp_path: Path) -> None:
+def test_an_own_volume_is_not_described_as_the_suite(tmp_path: Path) -> None:
     own = FileData(kind="files", name="ct", image=tmp_path / "ct.nii.gz", label=tmp_path / "organs.nii.gz")
     assert with_choices(load_suite("quick"), data=own).description == "one volume of your own: ct.nii.gz"

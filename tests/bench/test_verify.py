@@ -39,7 +39,7 @@ def test_a_run_that_comes_out_the_same_is_equal(folder):
     assert list(report_lines(some)) == ["equal: 2 of 2 episodes came out the same (2 of 3 episodes replayed)"]
 
 
-def test_where_it_comes_out_otherwise_is_told(folder, tmp_path):
+def test_a_different_replay_is_reported(folder, tmp_path):
     before = read_run(folder)
     (tmp_path / "larger").touch()
     about = json.loads((folder / "run.json").read_text(encoding="utf-8"))
@@ -60,7 +60,7 @@ def test_where_it_comes_out_otherwise_is_told(folder, tmp_path):
     assert lines[-1].startswith("since the run: numpy 1.0 -> ")
 
 
-def test_an_episode_that_its_suite_no_longer_gives_is_told(folder):
+def test_an_episode_that_left_its_suite_is_reported(folder):
     about = json.loads((folder / "run.json").read_text(encoding="utf-8"))
     about["suite"]["seed"] = 7
     (folder / "run.json").write_text(json.dumps(about))

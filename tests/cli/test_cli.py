@@ -167,19 +167,19 @@ BAD = {
 }
 
 
-@pytest.mark.parametrize(("arguments", "says"), BAD.values(), ids=BAD)
-def test_bad_input_ends_with_2_and_one_line_and_writes_nothing(place, monkeypatch, capsys, arguments, says):
+@pytest.mark.parametrize(("arguments", "message"), BAD.values(), ids=BAD)
+def test_bad_input_ends_with_2_and_one_line_and_writes_nothing(place, monkeypatch, capsys, arguments, message):
     before = {path: path.read_bytes() for path in place.rglob("*")}
     assert synthfm(monkeypatch, *arguments) == 2
     out, err = capsys.readouterr()
     assert out == ""
     (line,) = err.splitlines()
     assert line.startswith("synthfm: ")
-    assert says in line
+    assert message in line
     assert {path: path.read_bytes() for path in place.rglob("*")} == before
 
 
-def test_a_mask_lies_on_the_file_it_came_from(place, monkeypatch, capsys):
+def test_a_mask_has_the_grid_of_its_file(place, monkeypatch, capsys):
     assert synthfm(monkeypatch, *SEGMENT, "--click", "2,5,4,+") == 0
     mask, scan = nib.load("mask.nii.gz"), nib.load("scan.nii.gz")
     np.testing.assert_array_equal(mask.affine, scan.affine)
@@ -201,12 +201,12 @@ def test_clicks_act_in_the_order_given(place, monkeypatch):
     assert mask[5, 5, 2] == 0  # within 4 voxels of the second click
 
 
-def test_an_empty_mask_is_said_to_be_empty(place, monkeypatch, capsys):
+def test_an_empty_mask_is_reported(place, monkeypatch, capsys):
     assert synthfm(monkeypatch, *SEGMENT, "--click", "2,5,4,-") == 0
     assert "the mask is empty: add a positive --click" in capsys.readouterr().out
 
 
-def test_the_board_on_a_volume_of_ones_own(place, monkeypatch, capsys):
+def test_an_own_volume_gets_a_board(place, monkeypatch, capsys):
     assert synthfm(monkeypatch, *OWN, "--structure", "4", "--out", "mine") == 0
     out, err = capsys.readouterr()
     assert "own volume: scan (1 case)" in out
@@ -224,7 +224,7 @@ def test_the_board_on_a_volume_of_ones_own(place, monkeypatch, capsys):
     ]
 
 
-def test_a_path_to_a_suite_of_ones_own(place, monkeypatch, capsys):
+def test_an_own_suite_is_played_by_its_path(place, monkeypatch, capsys):
     Path("mine.toml").write_text(
         'name = "mine"\nsegmenters = ["toys:Ball"]\nclickers = ["random"]\nclicks = 2\n'
         '[[data]]\nkind = "synthetic"\nname = "tiny"\nshape = [4, 32, 32]\ncases = 1\n'
@@ -235,14 +235,14 @@ def test_a_path_to_a_suite_of_ones_own(place, monkeypatch, capsys):
     assert folder.name.startswith("mine-")
 
 
-def test_a_segmenter_of_ones_own_may_lie_in_the_current_folder(place, monkeypatch):
+def test_an_own_segmenter_is_found_in_the_current_folder(place, monkeypatch):
     Path("of_my_own.py").write_text("from toys import Ball\n\n\nclass Mine(Ball):\n    pass\n")
     own = [*OWN, "--segmenter", "of_my_own:Mine", "--structure", "1", "--out", "mine"]
     assert synthfm(monkeypatch, *own) == 0
     assert "of_my_own:Mine" in Path("mine/leaderboard.md").read_text(encoding="utf-8")
 
 
-def test_generated_volumes_can_be_played_as_the_next_line_says(place, monkeypatch, capsys):
+def test_generated_volumes_are_played_by_the_printed_command(place, monkeypatch, capsys):
     small = ("--count", "2", "--shape", "4,32,32", "--recipe", "ct", "--workers", "1")
     assert synthfm(monkeypatch, "generate", "new", *small) == 0
     written, following = capsys.readouterr().out.splitlines()

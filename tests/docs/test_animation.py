@@ -1,4 +1,4 @@
-"""The script of the README's animation draws what an episode shows."""
+"""Tests the script that draws the README's animation."""
 
 import runpy
 from pathlib import Path

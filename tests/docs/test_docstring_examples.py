@@ -1,4 +1,4 @@
-"""Each public callable has a runnable ``Example:`` in its docstring, and all of them run."""
+"""Tests that each public callable has an ``Example:`` in its docstring, and runs all of them."""
 
 import doctest
 import importlib

@@ -1,4 +1,4 @@
-"""The code of tutorials and how-to pages runs as it stands, in the order of each page, and so do the examples.
+"""Runs the code of tutorials and how-to pages in the order of each page, and the examples.
 
 Blocks marked ``python`` and ``bash`` run; unmarked ones (installation, long runs, your own files) are only read: each
 ``synthfm`` command in them must parse.

@@ -1,4 +1,4 @@
-"""The documentation names everything that a user can ask for."""
+"""Tests that the documentation names everything that a user can ask for."""
 
 import re
 import tomllib

@@ -1,4 +1,4 @@
-"""Actions of other forms."""
+"""Tests wrappers that change the form of actions."""
 
 import numpy as np
 import pytest
@@ -62,7 +62,7 @@ def test_real_numbers_of_another_form_are_refused(env, action):
         continuous.step(action)
 
 
-def test_all_clicks_lie_in_the_locked_slice(env):
+def test_all_clicks_are_in_the_locked_slice(env):
     locked = SliceLockedAction(env)
     assert locked.action_space.nvec.tolist() == [24, 20, 3]
     assert locked.reset()[1]["slice"] == 5

@@ -1,4 +1,4 @@
-"""Choosing among proposed clicks: what is proposed, how it is described, what may be chosen."""
+"""Tests candidate clicks: their places, their features, and the wrappers that choose among them."""
 
 import gymnasium as gym
 import numpy as np

@@ -1,4 +1,4 @@
-"""Episodes on the cases of a data set: splits, the fixed grid, the cache, broken files."""
+"""Tests episodes on the cases of a data set: splits, the fixed grid, the cache, broken files."""
 
 import json
 import logging
@@ -188,7 +188,7 @@ cases = 2
 
 
 @pytest.mark.parametrize(
-    ("kwargs", "says"),
+    ("kwargs", "message"),
     [
         ({"split": "tests"}, "did you mean test"),
         ({"split": "test", "fractions": (1, 0, 0)}, "split='test' holds no case: fractions .* of 8 cases"),
@@ -204,8 +204,8 @@ cases = 2
         ({"start": "box"}, "takes no box"),
     ],
 )
-def test_wrong_arguments_are_explained(dataset, kwargs, says):
-    with pytest.raises(InputError, match=says):
+def test_wrong_arguments_are_explained(dataset, kwargs, message):
+    with pytest.raises(InputError, match=message):
         dataset(**kwargs)
 
 

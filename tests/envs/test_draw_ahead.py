@@ -1,4 +1,4 @@
-"""Volumes of coming episodes, drawn by other processes."""
+"""Tests volumes of coming episodes that other processes draw."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""What libraries around Gymnasium ask of an environment: stable-baselines3's checker, and films."""
+"""Tests the environments with libraries around Gymnasium: stable-baselines3's checker, and films."""
 
 import warnings
 

@@ -1,4 +1,4 @@
-"""What ``import synthfm_env`` gives, and what it leaves alone."""
+"""Tests the names that ``import synthfm_env`` provides, and the modules that it does not import."""
 
 import ast
 import subprocess

@@ -1,4 +1,4 @@
-"""The episode: rewards, ends, errors, what is shared and what is copied."""
+"""Tests episodes: rewards, ends, errors, shared and copied arrays."""
 
 import copy
 
@@ -223,7 +223,7 @@ def test_a_deep_copy_draws_the_same_episodes(volume):
 
 
 @pytest.mark.parametrize(
-    ("kwargs", "says"),
+    ("kwargs", "message"),
     [
         ({"segmenter": "geodesik"}, "did you mean geodesic"),
         ({"reward": "dice"}, "did you mean dice_gain"),
@@ -236,8 +236,8 @@ def test_a_deep_copy_draws_the_same_episodes(volume):
         ({"modality": "CT"}, "give label and modality in it"),
     ],
 )
-def test_wrong_arguments_are_explained(volume, kwargs, says):
-    with pytest.raises(InputError, match=says):
+def test_wrong_arguments_are_explained(volume, kwargs, message):
+    with pytest.raises(InputError, match=message):
         VolumeEnv(**{"image": volume, "segmenter": BallSegmenter(), **kwargs})
 
 

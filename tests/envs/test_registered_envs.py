@@ -1,4 +1,4 @@
-"""What Gymnasium's users may expect of any environment, tried on every id that is registered."""
+"""Tests every registered id against the expectations of Gymnasium's users."""
 
 import json
 import pickle

@@ -1,4 +1,4 @@
-"""Pictures: where contours and clicks are drawn."""
+"""Tests the places of contours and clicks in pictures."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""What a step is worth."""
+"""Tests the reward of a step."""
 
 import copy
 
@@ -88,7 +88,7 @@ def test_priced_rewards_go_into_the_spec_and_stay_as_given(make):
 
 
 @pytest.mark.parametrize(
-    ("reward", "says"),
+    ("reward", "message"),
     [
         ("nsd", "unknown reward 'nsd'"),
         ("target_reached", "give target_dice"),
@@ -100,6 +100,6 @@ def test_priced_rewards_go_into_the_spec_and_stay_as_given(make):
         ({"name": "nsd_gain", "tolerance_mm": "2 mm"}, "tolerance_mm is '2 mm'"),
     ],
 )
-def test_wrong_rewards_are_explained(volume, reward, says):
-    with pytest.raises(InputError, match=says):
+def test_wrong_rewards_are_explained(volume, reward, message):
+    with pytest.raises(InputError, match=message):
         play(volume, reward)

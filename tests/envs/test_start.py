@@ -1,4 +1,4 @@
-"""Start prompts of an episode: a click, a box or a mask that is made from the truth."""
+"""Tests the start prompts of an episode: a click, a box or a mask made from the truth."""
 
 import gymnasium as gym
 import numpy as np
@@ -168,7 +168,7 @@ def test_a_failure_on_the_start_prompt_is_an_outcome_of_the_first_step(volume):
 
 
 @pytest.mark.parametrize(
-    ("kwargs", "says"),
+    ("kwargs", "message"),
     [
         ({"start": "klick"}, "did you mean click"),
         (
@@ -183,8 +183,8 @@ def test_a_failure_on_the_start_prompt_is_an_outcome_of_the_first_step(volume):
         ({"goal": "organ"}, "unknown goal .organ.: known: structure"),
     ],
 )
-def test_wrong_arguments_are_explained(kwargs, says):
-    with pytest.raises(InputError, match=says):
+def test_wrong_arguments_are_explained(kwargs, message):
+    with pytest.raises(InputError, match=message):
         boxes(small_volume(), **kwargs)
 
 

@@ -1,4 +1,4 @@
-"""Which case and structure an episode gets."""
+"""Tests the choice of an episode's case and structure."""
 
 from dataclasses import replace
 
@@ -54,9 +54,9 @@ def test_a_grid_without_room_for_targets_says_so(monkeypatch):
         synthetic().reset(seed=0)
 
 
-@pytest.mark.parametrize(("kwargs", "says"), [({"recipe": "anny"}, "any"), ({"shape": (12, 32)}, "shape")])
-def test_wrong_generator_arguments_are_explained(kwargs, says):
-    with pytest.raises(InputError, match=says):
+@pytest.mark.parametrize(("kwargs", "message"), [({"recipe": "anny"}, "any"), ({"shape": (12, 32)}, "shape")])
+def test_wrong_generator_arguments_are_explained(kwargs, message):
+    with pytest.raises(InputError, match=message):
         synthetic(**kwargs)
 
 

@@ -1,4 +1,4 @@
-"""A user who errs, what clicking costs, and the record of it."""
+"""Tests wrappers for a user's errors, effort and records."""
 
 import json
 from hashlib import sha256
@@ -81,15 +81,15 @@ def test_stop_and_undo_pass(volume):
 
 
 @pytest.mark.parametrize(
-    ("kwargs", "says"),
+    ("kwargs", "message"),
     [
         ({"jitter_mm": -1}, "jitter_mm is -1, expected a number of 0 or more"),
         ({"wrong_sign": 1.1}, "wrong_sign is 1.1, expected a number from 0 to 1"),
         ({"missed_mm3": float("nan")}, "missed_mm3 is nan"),
     ],
 )
-def test_wrong_noise_is_explained(volume, kwargs, says):
-    with pytest.raises(InputError, match=says):
+def test_wrong_noise_is_explained(volume, kwargs, message):
+    with pytest.raises(InputError, match=message):
         NoisyClicks(boxes(volume), **kwargs)
 
 

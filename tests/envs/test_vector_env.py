@@ -1,4 +1,4 @@
-"""Environments side by side on one segmenter: what each would do alone, in one batch of clicks."""
+"""Tests vector environments: each answers as alone, and clicks reach the segmenter in one batch."""
 
 import json
 
@@ -128,7 +128,7 @@ def test_one_failure_ends_one_episode(volume):
 
 
 @pytest.mark.parametrize(
-    ("actions", "says"),
+    ("actions", "message"),
     [
         ([[5, 10, 9, 1], [5, 10, 9, 1], [5, 10, 20, 1]], r"which is not in MultiDiscrete\(\[10, 24, 20, 3\]\)"),
         ([[5.0, 10.0, 9.0, 1.0]] * 3, r"which is not in MultiDiscrete"),
@@ -137,10 +137,10 @@ def test_one_failure_ends_one_episode(volume):
         (None, r"actions of shape \(\)"),
     ],
 )
-def test_actions_outside_the_space_are_refused_and_change_nothing(volume, actions, says):
+def test_actions_outside_the_space_are_refused_and_change_nothing(volume, actions, message):
     vector = boxes(volume)
     vector.reset(seed=0)
-    with pytest.raises(InputError, match=says):
+    with pytest.raises(InputError, match=message):
         vector.step(actions)
     assert vector.step([[5, 10, 9, 1]] * 3)[-1]["clicks_used"].tolist() == [1, 1, 1]
 
@@ -156,15 +156,15 @@ def test_step_before_reset_is_refused(volume):
 
 
 @pytest.mark.parametrize(
-    ("kwargs", "says"),
+    ("kwargs", "message"),
     [
         ({"count": 0}, "num_envs is 0"),
         ({"autoreset_mode": "NextSteps"}, "did you mean NextStep"),
         ({"max_clicks": 0}, "max_clicks is 0"),
     ],
 )
-def test_wrong_arguments_are_explained(volume, kwargs, says):
-    with pytest.raises(InputError, match=says):
+def test_wrong_arguments_are_explained(volume, kwargs, message):
+    with pytest.raises(InputError, match=message):
         boxes(volume, **kwargs)
 
 

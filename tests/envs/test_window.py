@@ -1,4 +1,4 @@
-"""The render mode "human"."""
+"""Tests the render mode "human"."""
 
 import copy
 import sys

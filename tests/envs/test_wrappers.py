@@ -1,4 +1,4 @@
-"""What holds for every wrapper: Gymnasium's checks, specs, copies, seeds."""
+"""Tests properties of every wrapper: Gymnasium's checks, specs, copies, seeds."""
 
 import json
 import pickle

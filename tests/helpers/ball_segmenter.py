@@ -1,4 +1,4 @@
-"""Segmenters for tests: fast, exact, and broken on demand."""
+"""Provides segmenters for tests: fast, exact, and broken on demand."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""A segmenter with logits on half the resolution: balls around the positive clicks, less those around the negative."""
+"""Provides a segmenter with logits at half the resolution: balls around the clicks."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""An entry of the CVPR 2025 challenge that thresholds the image at its clicks, or misbehaves as its argument says."""
+"""Entry of the CVPR 2025 challenge that thresholds the image at its clicks; its argument makes it misbehave."""
 
 import sys
 import time

@@ -1,4 +1,4 @@
-"""Small environments for tests."""
+"""Provides small environments for tests."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""A small server that speaks nnInteractive's protocol over a segmenter of this package, and can misbehave."""
+"""Serves a segmenter of this package by nnInteractive's protocol, and misbehaves on demand."""
 
 import json
 import threading

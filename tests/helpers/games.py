@@ -1,4 +1,4 @@
-"""Small volumes, suites and runs for the tests of ``synthfm play``."""
+"""Provides small volumes, suites and runs for the tests of ``synthfm play``."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The golden hashes: `python tests/synthesis/golden.py` writes them anew, after GENERATOR_VERSION was raised."""
+"""Computes the golden hashes; run as a script it writes them again, after GENERATOR_VERSION was raised."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""Record small episodes of the segmenters, or play recorded ones again.
+"""Records small episodes of the segmenters, or plays recorded ones again.
 
 Run it as ``python tests/helpers/golden_episodes.py`` to write ``episodes.npz`` anew. Only a change that is meant to
 change masks may do so, and the changelog has to name it.

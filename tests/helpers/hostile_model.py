@@ -1,4 +1,4 @@
-"""A model behind the bridge that misbehaves as its one argument says, at its second prompt unless said otherwise."""
+"""Model behind the bridge that misbehaves as its argument asks, by default at its second prompt."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Segmenters and clickers that fail in every way that code can, named ``hostile_players:Class`` in suites.
+"""Provides segmenters and clickers that fail in many ways, as ``hostile_players:Class`` in suites.
 
 ``EXPECTED`` gives the outcome of an episode with each of them; None where the episode is played to its end.
 """

@@ -1,4 +1,4 @@
-"""Small made-up copies of how data sets lie on disk: one bright box in the dark for each structure."""
+"""Makes small copies of data sets in their layouts on disk: one bright box in the dark for each structure."""
 
 import csv
 from pathlib import Path

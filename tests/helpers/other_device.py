@@ -1,4 +1,4 @@
-"""A device that computes on the CPU but is not the CPU: finds tensors left on the wrong device where there is no GPU.
+"""Provides a device that computes on the CPU but has another name, which finds misplaced tensors without a GPU.
 
 ``Elsewhere`` tensors say that they are on ``meta``; any operation that mixes them with CPU tensors of more than one
 value fails, as it does with CUDA.
@@ -37,7 +37,7 @@ class Elsewhere(torch.Tensor):
 
 
 class ElsewhereGenerator(torch.Generator):
-    """A CPU generator that says it is elsewhere."""
+    """A CPU generator that claims another device."""
 
     def __new__(cls, device: Any = None) -> "ElsewhereGenerator":
         return super().__new__(cls, "cpu")

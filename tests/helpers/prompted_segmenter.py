@@ -1,4 +1,4 @@
-"""A ball around each click, and a box or a mask as it was given."""
+"""Provides a segmenter that answers with balls around clicks, and with boxes and masks as given."""
 
 import numpy as np
 from ball_segmenter import BallSegmenter, BallSession

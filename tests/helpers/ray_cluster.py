@@ -1,4 +1,4 @@
-"""A cluster of two nodes on this machine, of which one is killed while a suite is played. Prints the results' hash.
+"""Runs a cluster of two nodes on this machine, kills one while a suite is played, and prints the results' hash.
 
 ``python ray_cluster.py SUITE.toml FOLDER``; a script of its own, because Ray belongs to a whole process.
 """

@@ -1,4 +1,4 @@
-"""The click protocols once more, written from their description: scipy, whole volumes, every admissible click.
+"""Implements the click protocols a second time from their descriptions, with scipy on whole volumes.
 
 Nothing of the project's own rules is used. Ties and draws are left open: what is given is every admissible voxel.
 """

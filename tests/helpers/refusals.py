@@ -1,4 +1,4 @@
-"""Calls something that must work, or refuse in one line."""
+"""Calls code that must work or raise InputError with one line."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,4 +1,4 @@
-"""Segmenters, servers and clients for the tests of ``synthfm serve``."""
+"""Provides segmenters, servers and clients for the tests of ``synthfm serve``."""
 
 import contextlib
 import threading

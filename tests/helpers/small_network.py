@@ -1,4 +1,4 @@
-"""A volume network with random weights that draws something."""
+"""Provides a volume network with random weights whose masks are not empty."""
 
 import torch
 

@@ -1,4 +1,4 @@
-"""A small SAM 2 with random weights, for tests of the engine."""
+"""Provides a small SAM 2 with random weights."""
 
 import torch
 from sam2.sam2_video_predictor import SAM2VideoPredictor

@@ -1,4 +1,4 @@
-"""A training that takes a second."""
+"""Provides the settings of a training that takes a second."""
 
 from pathlib import Path
 

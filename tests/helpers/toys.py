@@ -1,4 +1,4 @@
-"""Small segmenters and clickers that suites can name as ``toys:Class``, in worker processes too."""
+"""Provides small segmenters and clickers that suites name as ``toys:Class``, also in worker processes."""
 
 import os
 import time

@@ -1,12 +1,12 @@
-"""A run's ``run.json`` with any value in any place: its board and recipe are made, or it is refused in one line."""
+"""Tests ``run.json`` with any value in any place: the board is made, or the run is refused with one line."""
 
 import json
 from pathlib import Path
 
 import pytest
+from episode_records import made_episode
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from made_run import made_episode
 from refusals import result_or_refusal
 
 from synthfm_bench.analysis.aggregate import make_board

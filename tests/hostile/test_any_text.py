@@ -1,4 +1,4 @@
-"""Random JSON and TOML as suites and recipes: read, or refused in one line; never another exception."""
+"""Tests random JSON and TOML as suites and recipes: read, or refused with one line."""
 
 import json
 import os
@@ -69,7 +69,7 @@ def test_any_value_in_a_recipe_of_volumes(key, value):
 
 
 @pytest.mark.parametrize(
-    ("text", "says"),
+    ("text", "message"),
     [
         ('extends = "mine.toml"', "extends itself"),
         ('extends = "ablation-shape"\ndata = 3', "data: expected a table, got 3"),
@@ -77,8 +77,8 @@ def test_any_value_in_a_recipe_of_volumes(key, value):
         ('extends = "ablation-shape"\n[[phases]]\nsteps = 1\nlr = inf', "finite"),
     ],
 )
-def test_a_recipe_of_training_that_cannot_be_is_refused(tmp_path, monkeypatch, text, says):
+def test_a_recipe_of_training_that_cannot_be_is_refused(tmp_path, monkeypatch, text, message):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.toml").write_text(text)
-    with pytest.raises(InputError, match=says):
+    with pytest.raises(InputError, match=message):
         load_any_recipe("mine.toml")

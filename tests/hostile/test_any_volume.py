@@ -1,4 +1,4 @@
-"""NIfTI files with any bytes changed, labels and headers that are not what they claim, and weights files."""
+"""Tests changed bytes in NIfTI files, wrong labels and headers, and broken weights files."""
 
 import gzip
 import json
@@ -111,16 +111,16 @@ def test_a_mask_whose_name_is_too_long_is_refused_and_leaves_nothing(nifti, tmp_
 
 
 @pytest.mark.parametrize(
-    ("content", "says"),
+    ("content", "message"),
     [
         ((1 << 40).to_bytes(8, "little"), "a header of 1099511627776 bytes"),
         (b"", "damaged"),
         (b"text", "damaged"),
     ],
 )
-def test_a_weights_file_with_a_giant_or_no_header_is_refused(tmp_path, content, says):
+def test_a_weights_file_with_a_giant_or_no_header_is_refused(tmp_path, content, message):
     (tmp_path / "w.safetensors").write_bytes(content)
-    with pytest.raises(InputError, match=says):
+    with pytest.raises(InputError, match=message):
         read_safetensors(tmp_path / "w.safetensors")
 
 

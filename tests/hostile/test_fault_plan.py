@@ -1,4 +1,4 @@
-"""Faults at any operation of a run: good rows stay, and ``--resume`` reaches the hash of the undisturbed run."""
+"""Injects a fault at any operation of a run: complete rows stay, and ``--resume`` gives the same results hash."""
 
 import errno
 import os
@@ -34,7 +34,7 @@ EPISODES = 6
 
 
 class Killed(BaseException):
-    """What a kill does to a process: nothing after it runs, as far as the files can tell."""
+    """Stands for a kill: no later operation reaches the files."""
 
 
 class HerePool:

@@ -1,4 +1,4 @@
-"""Files appear complete or not at all, through no link, and one process at a time writes to a folder."""
+"""Tests atomic files and folders, links, and the lock of a folder."""
 
 import contextlib
 import multiprocessing

@@ -1,4 +1,4 @@
-"""Whatever a segmenter or clicker does, it costs its own episodes: the run ends, and the others come out as ever."""
+"""Tests that a misbehaving segmenter or clicker fails its own episodes only."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A stranger's run: nothing in it is imported, followed or written through, unless the user consents."""
+"""Tests a stranger's run: nothing in it is imported, followed or written through without consent."""
 
 import csv
 import io
@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from made_run import made_episode
+from episode_records import made_episode
 from rich.console import Console
 
 from synthfm_bench.analysis.aggregate import make_board

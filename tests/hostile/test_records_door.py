@@ -1,4 +1,4 @@
-"""The reader of ``steps.jsonl`` reads what its writer accepts; anything else in the file is one named line."""
+"""Tests the reader of ``steps.jsonl``: it reads all that its writer accepts, and names any other line."""
 
 import json
 from dataclasses import replace
@@ -98,7 +98,7 @@ def test_any_json_as_a_runs_description_is_read_or_refused_in_one_line(tmp_path_
 
 
 @pytest.mark.parametrize(
-    ("text", "says"),
+    ("text", "message"),
     [
         ("[" * 100_000, "nested too deeply"),
         ("[]", "is no run's file"),
@@ -107,9 +107,9 @@ def test_any_json_as_a_runs_description_is_read_or_refused_in_one_line(tmp_path_
         ('{"notes": [1]}', "notes.0: input should be a valid string"),
     ],
 )
-def test_a_broken_description_of_a_run_is_named(tmp_path, text, says):
+def test_a_broken_description_of_a_run_is_named(tmp_path, text, message):
     (tmp_path / "run.json").write_text(text)
-    with pytest.raises(InputError, match=says):
+    with pytest.raises(InputError, match=message):
         read_about(tmp_path)
 
 

@@ -1,4 +1,4 @@
-"""A session after a refused click is as it was before; whole-number spacing works; undo is bounded and exact."""
+"""Tests sessions after a refused click, with whole-number spacing, and with long histories."""
 
 import numpy as np
 import pytest
@@ -93,7 +93,7 @@ def test_an_action_that_is_none_is_refused(action):
 
 
 @pytest.mark.parametrize(
-    ("name", "says"),
+    ("name", "message"),
     [
         (None, "expected a name or a path"),
         (5, "expected a name or a path"),
@@ -107,8 +107,8 @@ def test_an_action_that_is_none_is_refused(action):
         ("os:path", "is no subclass"),
     ],
 )
-def test_a_segmenter_that_is_none_is_refused_in_one_line(name, says):
-    with pytest.raises(InputError, match=says):
+def test_a_segmenter_that_is_none_is_refused_in_one_line(name, message):
+    with pytest.raises(InputError, match=message):
         make_segmenter(name)
 
 

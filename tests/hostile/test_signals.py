@@ -1,4 +1,4 @@
-"""SIGTERM and SIGHUP end a run as Ctrl-C does: its state is written, and the message says how to go on."""
+"""Tests that SIGTERM and SIGHUP end a run as Ctrl-C does, with its state written and the command to resume."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""The page in a real browser: a person's session from the start to the report.
+"""Tests the page in a real browser: a person's session from the start to the report.
 
 Needs the built page (`make play`) and a Chromium (Debian: apt install chromium); skipped with the reason if either
 is missing.

@@ -1,4 +1,4 @@
-"""Records of people: complete, joined with those of simulated clickers, and replayed."""
+"""Tests records of people: complete, merged with those of simulated clickers, and replayed."""
 
 import dataclasses
 import json

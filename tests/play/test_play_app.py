@@ -1,4 +1,4 @@
-"""Requests to the page's server: what it answers, and that nothing makes it fail."""
+"""Tests the answers of the page's server, also to invalid requests."""
 
 import gzip
 import json

@@ -1,4 +1,4 @@
-"""Segmenters by name: what each needs is said, and what it does not take is refused."""
+"""Tests segmenters by name: instructions for missing parts, and refused options."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""The coarser grid of large volumes."""
+"""Tests the block grid of large volumes."""
 
 import itertools
 from random import Random

@@ -1,4 +1,4 @@
-"""Models in processes of their own: the same masks, and every way to misbehave is a typed outcome."""
+"""Tests models in other processes: the same masks, and a typed outcome for each misbehaviour."""
 
 import shlex
 import sys

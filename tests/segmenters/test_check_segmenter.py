@@ -1,4 +1,4 @@
-"""Each way to break the contract is told, and what keeps it passes."""
+"""Tests that ``check_segmenter`` reports each broken rule and accepts correct segmenters."""
 
 import random
 
@@ -136,7 +136,7 @@ def late(good):
 
 
 @pytest.mark.parametrize(
-    ("change", "says"),
+    ("change", "message"),
     [
         (uint8, "the mask is uint8 (6, 18, 20): expected bool (6, 18, 20)"),
         (half, "the mask is bool (6, 9, 20): expected bool (6, 18, 20)"),
@@ -145,8 +145,8 @@ def late(good):
         (lambda good: good.mask, "a method returned ndarray: expected a synthfm_env.Prediction"),
     ],
 )
-def test_an_answer_of_another_form_is_told(change, says):
-    assert says in problems(broken(**changed_mask(change)))
+def test_an_answer_of_another_form_is_told(change, message):
+    assert message in problems(broken(**changed_mask(change)))
 
 
 def same_array(self):
@@ -190,7 +190,7 @@ def never_refuse(self, click):
 
 
 @pytest.mark.parametrize(
-    ("verbs", "says"),
+    ("verbs", "message"),
     [
         ({"answer": same_array}, "a later click changed a mask that had been handed out"),
         ({"answer": with_memory}, "undo did not bring back the earlier mask"),
@@ -204,8 +204,8 @@ def never_refuse(self, click):
         ({"clicks": property(lambda self: list(self.placed))}, "a new session has the clicks []"),
     ],
 )
-def test_a_session_that_breaks_the_contract_is_told(verbs, says):
-    assert says in problems(broken(**verbs))
+def test_a_session_that_breaks_the_contract_is_told(verbs, message):
+    assert message in problems(broken(**verbs))
 
 
 def test_a_batch_that_answers_otherwise_is_told():
@@ -234,10 +234,10 @@ def test_an_image_that_is_changed_or_not_checked_is_told():
 
 
 @pytest.mark.parametrize(
-    ("fields", "says"), [({"name": ""}, "name is ''"), ({"capabilities": None}, "capabilities is None")]
+    ("fields", "message"), [({"name": ""}, "name is ''"), ({"capabilities": None}, "capabilities is None")]
 )
-def test_a_class_without_its_names_is_told(fields, says):
-    assert says in problems(type("Broken", (Threshold,), fields)())
+def test_a_class_without_its_names_is_told(fields, message):
+    assert message in problems(type("Broken", (Threshold,), fields)())
 
 
 def test_what_is_no_segmenter_is_told():

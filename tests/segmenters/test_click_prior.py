@@ -1,4 +1,4 @@
-"""The click prior against its formula."""
+"""Tests the click prior against its formula."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""What every segmenter promises, whatever is inside it."""
+"""Tests the contract of every segmenter."""
 
 from collections.abc import Callable, Iterator
 
@@ -258,7 +258,7 @@ def test_boxes_and_masks_are_taken_as_promised(segmenter: Segmenter, session: Se
 
 
 @pytest.mark.parametrize(
-    ("given", "says"),
+    ("given", "message"),
     [
         ({}, "empty prompt"),
         ({"box": Box((0, 0, 0), (1, 25, 3))}, "outside the image"),
@@ -269,10 +269,10 @@ def test_boxes_and_masks_are_taken_as_promised(segmenter: Segmenter, session: Se
     ],
 )
 def test_a_prompt_that_does_not_fit_leaves_the_session_as_it_was(
-    segmenter: Segmenter, session: Session, given: dict, says: str
+    segmenter: Segmenter, session: Session, given: dict, message: str
 ) -> None:
     session.add(CLICKS[0])
-    with pytest.raises(InputError, match=says if segmenter.capabilities.boxes else "."):
+    with pytest.raises(InputError, match=message if segmenter.capabilities.boxes else "."):
         session.prompt(**given)
     assert session.clicks == (CLICKS[0],)
     with segmenter.start(scene(), MM) as other:

@@ -1,4 +1,4 @@
-"""Entries of the CVPR 2025 challenge: the file they are given, and every way to fail as a typed outcome."""
+"""Tests entries of the CVPR 2025 challenge: their input file, and a typed outcome for each failure."""
 
 import shlex
 import sys

@@ -1,4 +1,4 @@
-"""Fast mode's own encoder, decoder and memory encoder: what stock SAM 2's make, in fewer steps."""
+"""Tests the encoder, decoder and memory encoder of fast mode against those of stock SAM 2."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""The focus policy, with numpy masks and no model."""
+"""Tests the focus policy with numpy masks and no model."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The classical baseline."""
+"""Tests the geodesic baseline."""
 
 import itertools
 

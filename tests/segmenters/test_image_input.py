@@ -1,4 +1,4 @@
-"""The check that every segmenter makes on its image."""
+"""Tests the check of images that all segmenters share."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Crops that the default session proposes, from masks alone: no model takes part."""
+"""Tests the crops that the default session proposes, with masks and no model."""
 
 from dataclasses import dataclass, field
 

@@ -1,4 +1,4 @@
-"""The default session: how views, prior and crops work together. A fake view stands in for SAM 2 where it can."""
+"""Tests views, prior and crops of the default session together; a fake view replaces SAM 2 if possible."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""The official client against a server of the test's own: equal masks over the wire, and every way to lose it."""
+"""Tests the official client against a server in the test: equal masks, and all kinds of failures."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""Pixels, clicks and answers go there and back together."""
+"""Tests that pixels, clicks and masks are oriented in the same way, and back."""
 
 import numpy as np
 import torch

@@ -1,4 +1,4 @@
-"""Fast mode: what it leaves out, what it batches, and that it stays near exact mode."""
+"""Tests fast mode: skipped slices, batches, and masks close to those of exact mode."""
 
 import numpy as np
 import pytest
@@ -116,7 +116,7 @@ def test_slices_between_previewed_ones_take_over_their_change():
     assert sorted(previews) == [2, 5, 8]
     interpolate_unvisited(state, before, set(previews))
     found = mean_logits(state, range(10))
-    # 0 and 9 were clicked; the change of the others lies on lines between 2, 5 and 8.
+    # 0 and 9 were clicked; the change of the others is interpolated between 2, 5 and 8.
     np.testing.assert_allclose(found, [1, 3, 3, 4, 5, 6, 7, 8, 9, 1])
     assert mean_logits(before, [4]) == [1.0]
 

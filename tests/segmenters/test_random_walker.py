@@ -1,4 +1,4 @@
-"""The random walker: what a click does on synthetic shapes, and that cost is bounded."""
+"""Tests the random walker on synthetic shapes, and its bounded cost."""
 
 import itertools
 

@@ -1,4 +1,4 @@
-"""The refiner: what it sees, where it may change a draft, and how the default view uses it."""
+"""Tests the refiner: its input, the voxels that it may change, and its use by the default session."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""SAM 2 on a CUDA device: the masks of the CPU, up to the arithmetic; and all that sessions promise."""
+"""Tests SAM 2 on a CUDA device: the masks of the CPU up to rounding, and the contract of sessions."""
 
 import numpy as np
 import pytest

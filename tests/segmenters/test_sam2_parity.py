@@ -1,4 +1,4 @@
-"""Our engine against the stock SAM2VideoPredictor: the same clicks, the same logits."""
+"""Tests the engine against the stock SAM2VideoPredictor: the same clicks give the same logits."""
 
 import numpy as np
 import pytest

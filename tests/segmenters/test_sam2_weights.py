@@ -1,4 +1,4 @@
-"""Weights files: strict, named differences, no code run, half precision kept honest."""
+"""Tests weights files: strict loading, named differences, no code, half precision."""
 
 import sys
 

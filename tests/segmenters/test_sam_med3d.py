@@ -1,4 +1,4 @@
-"""SAM-Med3D: the official architecture with random weights, and a geometry that can be checked voxel by voxel."""
+"""Tests SAM-Med3D: the official architecture with random weights, and its geometry voxel by voxel."""
 
 import argparse
 import itertools

@@ -1,4 +1,4 @@
-"""SAM and MedSAM: the official architecture with random weights, slice by slice, loaded strictly."""
+"""Tests SAM and MedSAM: the official architecture with random weights, slice by slice, loaded strictly."""
 
 import importlib.util
 from functools import partial

@@ -1,4 +1,4 @@
-"""Requests that no viewer sends: none is answered with a server error, and none takes memory that it may not have."""
+"""Tests invalid requests: none gives a server error, and none takes memory beyond the limit."""
 
 import json
 import struct

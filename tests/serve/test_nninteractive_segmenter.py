@@ -1,4 +1,4 @@
-"""``nninteractive:URL`` against ``synthfm serve``: equal masks in process and over the wire."""
+"""Tests ``nninteractive:URL`` against ``synthfm serve``: equal masks in process and over the wire."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""``synthfm serve`` driven by nnInteractive's own client, as 3D Slicer and napari drive it."""
+"""Tests ``synthfm serve`` with nnInteractive's own client, as 3D Slicer and napari use it."""
 
 import sys
 from concurrent.futures import ThreadPoolExecutor

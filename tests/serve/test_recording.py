@@ -1,4 +1,4 @@
-"""Clicks in a viewer as records: recognised in any axis order, joined and replayed."""
+"""Tests the recording of clicks in a viewer: recognised in any axis order, merged and replayed."""
 
 import nibabel as nib
 import numpy as np

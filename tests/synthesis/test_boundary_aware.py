@@ -1,4 +1,4 @@
-"""SynthFM's boundary-aware images: clusters, canvas and background as the text states them."""
+"""Tests SynthFM's boundary-aware images: clusters, canvas and background as the paper states them."""
 
 import numpy as np
 import pytest

@@ -44,7 +44,7 @@ def test_erosion_is_scipys_cluster_by_cluster(across):
     for k, count in enumerate(steps):
         left = labels == k
         for step in range(count):
-            # What lies outside the image is no other cluster, so the border of the image is no boundary.
+            # The outside of the image is not another cluster, so the image's border is not a boundary.
             left = ndimage.binary_erosion(left, first if step == 0 else plane, border_value=1) & (labels == k)
         assert np.array_equal(gone & (labels == k), (labels == k) & ~left), k
 

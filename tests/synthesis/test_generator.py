@@ -241,7 +241,7 @@ def test_shapes_need_not_be_even():
         ({"device": "tpu"}, ["tpu", "cpu"]),
     ],
 )
-def test_what_cannot_be_drawn_is_said_at_once(kwargs, words):
+def test_a_shape_or_recipe_that_cannot_be_drawn_is_refused(kwargs, words):
     with pytest.raises(InputError) as caught:
         SynthFM3D(**kwargs)
     for word in words:

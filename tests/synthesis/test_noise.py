@@ -1,4 +1,4 @@
-"""Every noise model against its formula: moments, distribution, spectrum. Seeds are fixed, so nothing flickers."""
+"""Tests every noise model against its formula: moments, distribution, spectrum. Seeds are fixed."""
 
 import numpy as np
 import pytest

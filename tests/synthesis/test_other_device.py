@@ -1,4 +1,4 @@
-"""What would fail on a GPU alone, without one: tensors made on, or left on, the wrong device."""
+"""Finds faults that fail on a GPU alone, without one: tensors made or left on the wrong device."""
 
 import pytest
 import torch

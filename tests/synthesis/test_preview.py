@@ -24,7 +24,7 @@ def test_a_contact_sheet_shows_pictures_and_contours(tmp_path, shape):
     assert [p.name for p in tmp_path.iterdir()] == ["sheet.png"]
 
 
-def test_a_sheet_that_cannot_be_written_is_said(tmp_path, monkeypatch):
+def test_a_sheet_that_cannot_be_written_is_refused(tmp_path, monkeypatch):
     volumes = [SynthFM3D((1, 48, 48), "clear").sample(0)]
     with pytest.raises(InputError, match="there is no folder"):
         contact_sheet(volumes, tmp_path / "none" / "sheet.png")

@@ -63,7 +63,7 @@ def test_a_loft_grows_to_its_turning_slice_and_then_shrinks(seed):
 
 @pytest.mark.parametrize("kind", ["star", "loft", "block", "tube"])
 @pytest.mark.parametrize("seed", range(6))
-def test_nothing_of_a_shape_lies_beyond_its_reach(kind, seed):
+def test_no_part_of_a_shape_is_beyond_its_reach(kind, seed):
     rng = np.random.default_rng(seed)
     shape = {
         "star": lambda: Star.draw(rng, 9.0, bumpy=0.5),
@@ -136,6 +136,6 @@ def test_a_stamp_blends_by_partial_volume_and_labels_the_inside():
     )
 
 
-def test_what_is_out_of_sight_is_not_drawn():
+def test_a_shape_outside_the_image_is_not_drawn():
     canvas = Canvas((24, 48, 48), 1.0, 2.0, torch.Generator().manual_seed(0))
     assert canvas.evaluate(Star.draw(np.random.default_rng(0), 5.0), np.array([12.0, 24, 90]), 2.0) is None

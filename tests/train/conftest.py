@@ -1,4 +1,4 @@
-"""One torch thread, as in training: small work is slower on several."""
+"""Sets one torch thread, as in training, because small work is slower on several."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Training on a CUDA device."""
+"""Tests training on a CUDA device."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Losses against values computed by hand, and SAM 2's against its own code."""
+"""Tests losses against values computed by hand, and SAM 2's against its own code."""
 
 import math
 import sys

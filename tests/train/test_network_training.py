@@ -1,4 +1,4 @@
-"""Training of the volume network: resumed runs, simulated clicks, losses."""
+"""Tests the training of the volume network: resumed runs, simulated clicks, losses."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Several processes share the volumes of a step and stay one model."""
+"""Tests several processes that share the volumes of a step and keep one model."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""The refiner's training: drafts kept as files, crops of them, and a run that loses nothing."""
+"""Tests the refiner's training: recorded inputs, their crops, and resumed runs."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""A training that is killed and resumed takes the same steps as one that ran through, in every precision."""
+"""Tests that a killed and resumed training equals one that ran through, in every precision."""
 
 import signal
 import subprocess
@@ -25,7 +25,7 @@ CODE = (
 
 @pytest.mark.slow
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_killed_and_resumed_equals_straight(tmp_path, precision):
+def test_a_killed_and_resumed_training_equals_a_straight_one(tmp_path, precision):
     changes = (*TINY, PHASES, "checkpoint_every=1", f"precision={precision}")
     run = {"overrides": changes, "device": "cpu", "workers": 0}
     straight, broken = tmp_path / "straight", tmp_path / "broken"

@@ -1,4 +1,4 @@
-"""The training loop under faults: a divergence, Ctrl-C, prompts of every kind."""
+"""Tests the training loop under faults: divergence, Ctrl-C, prompts of every kind."""
 
 import json
 import os

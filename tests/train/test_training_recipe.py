@@ -1,4 +1,4 @@
-"""Recipes: every packaged one is valid, every mistake is named."""
+"""Tests that every packaged recipe is valid and every mistake is named."""
 
 import pytest
 

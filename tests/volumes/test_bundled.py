@@ -1,4 +1,4 @@
-"""The real volume that comes with an installed package."""
+"""Tests the real volume in an installed package."""
 
 import sys
 from pathlib import Path
@@ -24,7 +24,7 @@ def test_mni152_has_a_brain_with_two_tissues(tmp_path: Path) -> None:
     assert volume.image[white].mean() > volume.image[grey].mean() > volume.image.mean()
     assert 500 < grey.sum() * 0.008 < 1300
     assert 400 < white.sum() * 0.008 < 900
-    # a mask of it lies where the template lies: the frontal pole has a positive y in MNI space
+    # its masks are in MNI space: the frontal pole has a positive y
     save_mask(white, volume, tmp_path / "white.nii.gz")
     back = load_volume(tmp_path / "white.nii.gz")
     assert np.array_equal(back.image > 0, white)
@@ -32,7 +32,7 @@ def test_mni152_has_a_brain_with_two_tissues(tmp_path: Path) -> None:
     assert np.array_equal(back.affine, volume.affine)
 
 
-def test_what_cannot_be_had_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_or_missing_volume_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InputError, match=r"unknown bundled volume 'mni125': did you mean mni152\?"):
         bundled_volume("mni125")
     monkeypatch.setitem(sys.modules, "nilearn", None)

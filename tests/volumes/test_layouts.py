@@ -280,14 +280,14 @@ BROKEN = [
 ]
 
 
-@pytest.mark.parametrize(("name", "make", "part", "file", "says"), BROKEN)
+@pytest.mark.parametrize(("name", "make", "part", "file", "message"), BROKEN)
 @pytest.mark.parametrize("keep", [0, 0.5])
-def test_a_broken_file_is_named(tmp_path, name, make, part, file, says, keep):
+def test_a_broken_file_is_named(tmp_path, name, make, part, file, message, keep):
     make(tmp_path)
     path = tmp_path / file
     path.write_bytes(path.read_bytes()[: int(keep * path.stat().st_size)])
     layout = get_layout(name)
-    with pytest.raises(InputError, match=says) as error:
+    with pytest.raises(InputError, match=message) as error:
         layout.load(layout.items(tmp_path, part)[0])
     assert str(path) in str(error.value)
     assert "\n" not in str(error.value)

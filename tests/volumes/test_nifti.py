@@ -1,4 +1,4 @@
-"""NIfTI in and out."""
+"""Tests reading and writing of NIfTI files."""
 
 import gzip
 import itertools
@@ -120,7 +120,7 @@ def test_slope_and_intercept_are_applied(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("shape", [(6, 5), (6, 5, 1), (6, 5, 1, 1), (6, 5, 4, 1), (6, 5, 4, 1, 1)])
-def test_short_and_trailing_axes(tmp_path: Path, shape: tuple[int, ...]) -> None:
+def test_short_and_trailing_axes_are_read(tmp_path: Path, shape: tuple[int, ...]) -> None:
     array = ramp(shape)
     nib.save(nib.Nifti1Image(array, np.diag([-1.0, -1, 1, 1])), tmp_path / "a.nii.gz")
     volume = load_volume(tmp_path / "a.nii.gz")
@@ -171,7 +171,7 @@ def test_nifti_2_and_pairs_are_read(tmp_path: Path) -> None:
         assert np.array_equal(mask.affine, nib.load(tmp_path / name).affine)
 
 
-def test_label_in_another_orientation_lies_on_the_image(write: Writer) -> None:
+def test_a_label_in_another_orientation_is_aligned_with_the_image(write: Writer) -> None:
     ids = ramp() % 4
     image, label = write("a.nii", ramp(), axes="LPS"), write("l.nii.gz", ids.astype(np.float32), axes="PIR")
     volume = load_volume(image, label)
@@ -283,7 +283,7 @@ def test_a_header_without_voxel_size_is_named(tmp_path: Path) -> None:
         ([0, 5, 9], "other"),
     ],
 )
-def test_guessed_modality(tmp_path: Path, values: list[float], modality: str) -> None:
+def test_modality_is_guessed_from_the_air_of_ct(tmp_path: Path, values: list[float], modality: str) -> None:
     nib.save(nib.Nifti1Image(np.array([[values]], np.float32), np.eye(4)), tmp_path / "a.nii.gz")
     assert load_volume(tmp_path / "a.nii.gz").modality == modality
     assert load_volume(tmp_path / "a.nii.gz", modality="US").modality == "US"

@@ -1,4 +1,4 @@
-"""Intensities to 8 bits."""
+"""Tests the conversion of intensities to 8 bits."""
 
 import numpy as np
 import pytest

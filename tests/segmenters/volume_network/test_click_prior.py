@@ -1,4 +1,4 @@
-"""The click prior on grids with one wall."""
+"""Tests the click prior on grids with one wall."""
 
 import torch
 

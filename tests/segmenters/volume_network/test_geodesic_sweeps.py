@@ -1,4 +1,4 @@
-"""Sweeps against scikit-image's shortest paths."""
+"""Tests sweeps against scikit-image's shortest paths."""
 
 import numpy as np
 import pytest

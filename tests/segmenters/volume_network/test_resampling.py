@@ -1,4 +1,4 @@
-"""Resampling by matrices, against torch's interpolation and by its properties."""
+"""Tests resampling by matrices against torch's interpolation, and its properties."""
 
 import torch
 import torch.nn.functional as F

@@ -1,4 +1,4 @@
-"""Sessions of the volume network: the contract, batches, crops, masks on the image's grid."""
+"""Tests sessions of the volume network: contract, batches, crops, masks on the image's grid."""
 
 import numpy as np
 import pytest

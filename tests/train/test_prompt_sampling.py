@@ -1,4 +1,4 @@
-"""Training prompts: clicks on an error, with the truth's sign, and noisy boxes."""
+"""Tests training prompts: clicks on an error with the truth's sign, and noisy boxes."""
 
 import torch
 from hypothesis import given

@@ -1,4 +1,4 @@
-"""What clips show: windows as the engine's zoom cuts them, slices as far apart as it sees them."""
+"""Tests the windows and slices of training clips."""
 
 import numpy as np
 
@@ -10,7 +10,7 @@ LABEL[2, 15:25, 35:55] = 3
 LABEL[0, 50:60, 5:15] = 7
 
 
-def test_windows_lie_around_an_object_about_a_pixel_of_one_or_anywhere() -> None:
+def test_windows_are_around_an_object_a_pixel_of_one_or_anywhere() -> None:
     seen = {0: 0, 3: 0, 7: 0}
     whole = inside = 0
     for seed in range(400):
@@ -30,7 +30,7 @@ def test_windows_lie_around_an_object_about_a_pixel_of_one_or_anywhere() -> None
     assert inside > 5
 
 
-def test_neighbours_lie_next_to_each_other_or_as_far_apart_as_in_an_overview() -> None:
+def test_neighbours_are_adjacent_or_as_far_apart_as_in_an_overview() -> None:
     label = np.zeros((192, 8, 8), np.int16)
     label[40:90, 2:6, 2:6] = 1
     strides = []

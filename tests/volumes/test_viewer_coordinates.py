@@ -44,7 +44,7 @@ def test_a_stored_voxel_is_found_in_the_volume_whatever_the_orientation(tmp_path
 
 @pytest.mark.parametrize("shape", [(4, 5), (4, 5, 1), (4, 1, 5), (1, 4, 5), (4, 5, 3, 1)])
 @pytest.mark.parametrize("orientation", ["RAS", "LPS", "PSR"])
-def test_2d_images_and_trailing_axes_too(tmp_path, shape, orientation):
+def test_a_stored_voxel_of_a_2d_image_or_with_trailing_axes_is_found(tmp_path, shape, orientation):
     path = tmp_path / "image.nii.gz"
     voxels = stored(path, orientation, shape)
     volume = load_volume(path)

@@ -1,4 +1,4 @@
-"""What a training starts from, and that what it writes can be loaded and trained further."""
+"""Tests the initial model of a training, and that its weights can be loaded and trained further."""
 
 import pytest
 import torch

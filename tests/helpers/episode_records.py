@@ -1,4 +1,4 @@
-"""Step records made up for tests of the arithmetic."""
+"""Makes invented step records, for tests of their readers and of statistics."""
 
 from typing import Any
 
@@ -43,6 +43,45 @@ def episode(dices: list[float], *, budget: int, **fields: Any) -> list[StepRecor
             outcome=ends_by if step == len(dices) else "running",
             terminated=step == len(dices) and len(dices) < budget,
             truncated=step == budget,
+        )
+        for step, dice in enumerate(dices, start=1)
+    ]
+
+
+def made_episode(dices: list[float], **fields: Any) -> list[StepRecord]:
+    """Return the records of an episode of a synthetic-data suite, as a run writes them, with these scores."""
+    known: dict[str, Any] = {
+        "run_id": "run",
+        "env_id": "SynthFM/Volume-v0",
+        "data_id": "own",
+        "case_id": "a",
+        "structure": "1",
+        "modality": "CT",
+        "seed": 0,
+        "clicker_seed": 0,
+        "max_clicks": len(dices),
+        "clicker": "random",
+        "protocol": "random",
+        "protocol_hash": "0" * 64,
+        "oracle": False,
+        "model": "geodesic",
+        "model_hash": None,
+        "tol_mm": 2.0,
+        "device": "cpu",
+        "t_predict_s": 0.1,
+    } | fields
+    known.setdefault("episode_id", "/".join(known[key] for key in ("data_id", "case_id", "model", "clicker")))
+    last = len(dices)
+    return [
+        StepRecord(
+            **known,
+            step=step,
+            outcome="max_clicks" if step == last else "running",
+            dice=dice,
+            iou=dice,
+            nsd=dice,
+            terminated=False,
+            truncated=step == last,
         )
         for step, dice in enumerate(dices, start=1)
     ]

@@ -2,9 +2,9 @@ import json
 from dataclasses import asdict, replace
 
 import pytest
+from episode_records import episode
 from hypothesis import given
 from hypothesis import strategies as st
-from made_up import episode
 
 from synthfm_bench.results.episode_result import episodes_of
 from synthfm_bench.results.run_directory import read_run
@@ -41,20 +41,20 @@ def test_a_killed_run_leaves_readable_lines(tmp_path, cut):
 
 
 @pytest.mark.parametrize(
-    ("line", "says"),
+    ("line", "message"),
     [
         ("{", "line 2: no step record (not JSON"),
         ('{"schema": 2}', "line 2: no step record (run_id"),
         ("schema9", "line 2: schema 9, this version reads schema 2"),
     ],
 )
-def test_a_bad_line_is_named(tmp_path, line, says):
+def test_a_bad_line_is_named(tmp_path, line, message):
     path = written(tmp_path / "steps.jsonl", episode([0.1], budget=1))
     other = path.read_text(encoding="utf-8").replace('"schema":2', '"schema":9') if line == "schema9" else line + "\n"
     path.write_text(path.read_text(encoding="utf-8") + other)
     with pytest.raises(InputError) as error:
         read_steps(path)
-    assert says in str(error.value)
+    assert message in str(error.value)
 
 
 def test_a_missing_file_is_named(tmp_path):
@@ -117,17 +117,17 @@ def test_a_run_is_read_as_episodes(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("about", "says"), [(None, r"run\.json: cannot be read \(No such file"), ("{", r"run\.json: not valid JSON")]
+    ("about", "message"), [(None, r"run\.json: cannot be read \(No such file"), ("{", r"run\.json: not valid JSON")]
 )
-def test_what_is_no_run_is_named(tmp_path, about, says):
+def test_what_is_no_run_is_named(tmp_path, about, message):
     written(tmp_path / "steps.jsonl", RECORDS)
     if about:
         (tmp_path / "run.json").write_text(about)
-    with pytest.raises(InputError, match=says):
+    with pytest.raises(InputError, match=message):
         read_run(tmp_path)
 
 
-def test_an_episode_in_figures():
+def test_an_episode_has_its_figures():
     (one,) = episodes_of(
         [
             *episode([0.5, 0.9, 0.7], budget=3, complied=True, peak_memory_mib=10.0)[:1],

@@ -2,7 +2,7 @@ import json
 from pathlib import Path
 
 import pytest
-from made_up import episode
+from episode_records import episode
 
 from synthfm_bench.analysis.aggregate import make_board
 from synthfm_bench.results.merge import join_runs
@@ -63,7 +63,7 @@ def test_runs_of_other_suites_are_refused(tmp_path, suite):
         join_runs([one, two])
 
 
-def test_a_data_set_may_lie_elsewhere_but_its_images_must_be_the_same(tmp_path):
+def test_a_data_set_may_have_another_path_but_needs_the_same_images(tmp_path):
     def data(path: str) -> list[dict[str, str]]:
         return [{"kind": "dataset", "name": "synthetic", "layout": "amos", "path": path}]
 

@@ -3,7 +3,7 @@ import io
 
 import numpy as np
 import pytest
-from made_up import episode
+from episode_records import episode
 from rich.console import Console
 
 from synthfm_bench.analysis.aggregate import LeaderboardRow, make_board, ranks, select
@@ -42,7 +42,7 @@ def test_structures_are_averaged_inside_a_case_before_the_cases():
     assert (len(row.cases), len(row.episodes)) == (2, 3)
 
 
-def test_figures_of_ten_clicks_by_hand():
+def test_figures_of_ten_clicks_equal_those_by_hand():
     (row,) = board(episode([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0], budget=10))
     assert dice_at(row) == pytest.approx({1: 0.1, 3: 0.3, 5: 0.5, 10: 1.0})
     assert row.estimate(NAUC).mean == pytest.approx(0.55)  # trapezoid of a straight line from 0.1 to 1.0
@@ -154,7 +154,7 @@ def test_an_image_is_encoded_once_for_all_clickers():
     assert seconds == {("one", "random"): 3.0, ("one", "ritm"): 3.0, ("other", "random"): 1.0}
 
 
-def test_figures_beside_dice_by_hand():
+def test_figures_other_than_dice_equal_those_by_hand():
     records = [
         *episode([0.9, 0.5, 0.6], budget=3, nsd=0.4, hd95_mm=3.0, complied=True, case_id="a"),
         *episode([0.1, 0.2], budget=3, nsd=0.2, hd95_mm=None, complied=False, case_id="b", outcome="stopped"),

@@ -2,7 +2,7 @@ import re
 
 import numpy as np
 import pytest
-from made_up import episode
+from episode_records import episode
 
 from synthfm_bench.execution.replay import ReplayedAnswer, ReplayedCase
 from synthfm_bench.report.slice_svg import SIDE, draw_film
