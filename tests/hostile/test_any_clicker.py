@@ -29,7 +29,7 @@ def test_a_parameter_that_a_clicker_lacks_is_refused(name):
 
 
 @pytest.mark.parametrize(
-    ("params", "says"),
+    ("params", "message"),
     [
         ({"jitter_mm": "a"}, "got jitter_mm='a': expected a finite number; it takes jitter_mm=3.0, wrong_sign=0.02"),
         ({"wrong_sign": True}, "got wrong_sign=True: expected a finite number"),
@@ -37,6 +37,6 @@ def test_a_parameter_that_a_clicker_lacks_is_refused(name):
         ({"jitter_mm": 10**400}, "expected a finite number"),
     ],
 )
-def test_a_number_that_is_none_is_refused(params, says):
-    with pytest.raises(InputError, match=says):
+def test_a_number_that_is_none_is_refused(params, message):
+    with pytest.raises(InputError, match=message):
         make_clicker("human-noise-v1", **params)

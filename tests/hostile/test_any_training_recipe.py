@@ -80,7 +80,7 @@ def test_an_accepted_architecture_encodes_an_image_and_a_mask(sizes):
 
 
 @pytest.mark.parametrize(
-    ("override", "says"),
+    ("override", "message"),
     [
         ("architecture={stages=[1,1,3,1]}", "block 5 opens a stage"),
         ("architecture={window_spec=[8,5,8,4]}", "window_spec: expected even windows in the first three stages, got 5"),
@@ -92,14 +92,14 @@ def test_an_accepted_architecture_encodes_an_image_and_a_mask(sizes):
         ("seed=1000000000000000000000000000000", "seed"),
     ],
 )
-def test_sizes_that_do_not_fit_together_are_refused(override, says):
-    with pytest.raises(InputError, match=says.replace("[", r"\[")) as error:
+def test_sizes_that_do_not_fit_together_are_refused(override, message):
+    with pytest.raises(InputError, match=message.replace("[", r"\[")) as error:
         architecture_of(load_recipe("synthfm3d-nano", (override,)))
     assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(
-    ("recipe", "override", "says"),
+    ("recipe", "override", "message"),
     [
         ("synthfm3d-refiner", "crop=[64,36]", "crop"),
         ("synthfm3d-refiner", "crop=[0,36]", "crop"),
@@ -111,8 +111,8 @@ def test_sizes_that_do_not_fit_together_are_refused(override, says):
         ("synthfm3d-unet", "seed=1000000000000000000000000000000", "seed"),
     ],
 )
-def test_sizes_that_cannot_be_are_refused(recipe, override, says):
-    with pytest.raises(InputError, match=says):
+def test_sizes_that_cannot_be_are_refused(recipe, override, message):
+    with pytest.raises(InputError, match=message):
         load_any_recipe(recipe, (override,))
 
 
