@@ -18,10 +18,10 @@ MM = (1.0, 1.0, 1.0)
 BOX = (slice(2, 14), slice(10, 50), slice(4, 44))
 
 
-def draft(
+def refiner_input(
     shape: tuple[int, int, int] = (12, 20, 20), clicks: tuple[Click, ...] = (Click((8, 30, 24)),)
 ) -> RefinerInput:
-    """Return a draft with a ball in its middle."""
+    """Return an input with a ball in its middle."""
     generator = torch.Generator().manual_seed(0)
     places = torch.meshgrid(*(torch.linspace(-1, 1, n) if n > 1 else torch.zeros(1) for n in shape), indexing="ij")
     ball = 6 - 12 * torch.stack(places).norm(dim=0)
@@ -39,12 +39,12 @@ def random_refiner() -> Refiner:
 
 @torch.inference_mode()
 def test_untrained_it_changes_nothing() -> None:
-    given = draft()
+    given = refiner_input()
     assert torch.equal(Refiner().refine(given), given.views[0])
 
 
 def test_clicks_are_found_on_the_grid() -> None:
-    given = draft(clicks=(Click((2, 10, 4)), Click((13, 49, 43), False), Click((8, 30, 24))))
+    given = refiner_input(clicks=(Click((2, 10, 4)), Click((13, 49, 43), False), Click((8, 30, 24))))
     # Voxels of the image are one grid voxel thick along z and half of one along y and x.
     np.testing.assert_allclose(given.click_places(), [[0, -0.25, -0.25], [11, 19.25, 19.25], [6, 9.75, 9.75]])
     blobs = given.channels()[6]
@@ -54,7 +54,7 @@ def test_clicks_are_found_on_the_grid() -> None:
 
 
 def test_it_sees_the_same_in_a_brighter_image_of_more_contrast() -> None:
-    given = draft()
+    given = refiner_input()
     seen, again = given.channels(), given._replace(grey=2 * given.grey + 30).channels()
     np.testing.assert_allclose(again[:7], seen[:7])
     np.testing.assert_allclose(again[7:], seen[7:], rtol=0.12, atol=0.01)  # but for the constant added for flat images
@@ -63,9 +63,9 @@ def test_it_sees_the_same_in_a_brighter_image_of_more_contrast() -> None:
 
 
 @torch.inference_mode()
-def test_far_from_the_draft_and_the_clicks_nothing_changes() -> None:
+def test_far_from_the_mask_and_the_clicks_nothing_changes() -> None:
     shape = (12, 60, 60)
-    given = draft(shape)
+    given = refiner_input(shape)
     views = torch.full((3, *shape), -8.0)
     views[:, 4:7, 20:26, 20:26] = 4.0
     given = given._replace(views=views, clicks=(Click((8, 26, 20)), Click((0, 0, 0), False)))  # the second is outside
@@ -91,7 +91,7 @@ def test_its_convolutions_give_what_torch_gives(shape: tuple[int, int, int]) -> 
 @pytest.mark.parametrize("shape", [(1, 1, 1), (1, 96, 96), (3, 17, 5), (13, 14, 15)])
 @torch.inference_mode()
 def test_any_shape_is_refined(shape: tuple[int, int, int]) -> None:
-    given = draft(shape)
+    given = refiner_input(shape)
     refined = random_refiner().refine(given)
     assert refined.shape == shape
     assert bool(refined.isfinite().all())
@@ -146,9 +146,9 @@ def test_a_refiner_of_ones_own_is_given_by_its_path(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("depth", [1, 7, 8])
-def test_images_and_thin_stacks_are_left_as_drafted(depth: int) -> None:
+def test_images_and_thin_stacks_are_not_refined(depth: int) -> None:
     image = np.random.default_rng(0).integers(0, 255, (depth, 48, 48), dtype=np.uint8)
-    refined, drafted = (
+    refined, recorded = (
         make_segmenter("synthfm3d-nano", "cpu", options={"refine": refine})
         .start(image, MM)
         .add(Click((0, 20, 30)))
@@ -156,5 +156,5 @@ def test_images_and_thin_stacks_are_left_as_drafted(depth: int) -> None:
         for refine in (True, False)
     )
     assert refined is not None
-    assert drafted is not None
-    assert np.array_equal(refined, drafted) is (depth < 8)
+    assert recorded is not None
+    assert np.array_equal(refined, recorded) is (depth < 8)

@@ -20,7 +20,7 @@ from synthfm_train.display import Display
 from synthfm_train.refiner.crop_dataset import Crops
 from synthfm_train.refiner.objective import refiner_loss
 from synthfm_train.refiner.recipe import load_refiner_recipe
-from synthfm_train.refiner.recording import Drafted, load_draft, save_draft
+from synthfm_train.refiner.recording import RecordedInput, load_input, save_input
 from synthfm_train.run import train
 
 TINY = (
@@ -37,7 +37,7 @@ TINY = (
 RUN = {"recipe": "synthfm3d-refiner", "overrides": TINY, "device": "cpu", "workers": 0}
 
 
-def drafted(shape: tuple[int, int, int] = (5, 20, 30)) -> Drafted:
+def recorded(shape: tuple[int, int, int] = (5, 20, 30)) -> RecordedInput:
     rng = np.random.default_rng(0)
     views, near, far, grey = (
         torch.from_numpy(rng.uniform(low, high, size).astype(np.float32))
@@ -45,25 +45,25 @@ def drafted(shape: tuple[int, int, int] = (5, 20, 30)) -> Drafted:
     )
     clicks = [Click((1, 10, 20)), Click((4, 2, 3), False)]
     box = (slice(0, 5), slice(4, 24), slice(2, 62))
-    return Drafted(RefinerInput(box, views, ClickPrior(far, near), grey, clicks), (grey > 128).float())
+    return RecordedInput(RefinerInput(box, views, ClickPrior(far, near), grey, clicks), (grey > 128).float())
 
 
-def test_a_draft_comes_back_from_its_file_but_for_rounding(tmp_path: Path) -> None:
-    kept = drafted()
-    save_draft(tmp_path / "d.npz", kept)
-    back = load_draft(tmp_path / "d.npz")
-    assert back.draft.crop == kept.draft.crop
-    assert back.draft.clicks == kept.draft.clicks
+def test_an_input_comes_back_from_its_file_but_for_rounding(tmp_path: Path) -> None:
+    kept = recorded()
+    save_input(tmp_path / "d.npz", kept)
+    back = load_input(tmp_path / "d.npz")
+    assert back.inputs.crop == kept.inputs.crop
+    assert back.inputs.clicks == kept.inputs.clicks
     assert torch.equal(back.truth, kept.truth)
-    np.testing.assert_allclose(back.draft.views, kept.draft.views, atol=8 / 127 / 2 + 1e-6)
-    np.testing.assert_allclose(torch.stack(back.draft.prior), torch.stack(kept.draft.prior), atol=1 / 127)
-    np.testing.assert_allclose(back.draft.grey, kept.draft.grey, atol=0.5)
+    np.testing.assert_allclose(back.inputs.views, kept.inputs.views, atol=8 / 127 / 2 + 1e-6)
+    np.testing.assert_allclose(torch.stack(back.inputs.prior), torch.stack(kept.inputs.prior), atol=1 / 127)
+    np.testing.assert_allclose(back.inputs.grey, kept.inputs.grey, atol=0.5)
 
 
-def test_crops_are_pieces_of_a_draft_turned_together_with_its_truth(tmp_path: Path) -> None:
-    kept = drafted((14, 20, 30))
-    truth = (kept.draft.views[0] > 3).float()
-    save_draft(tmp_path / "d.npz", Drafted(kept.draft, truth))
+def test_crops_are_parts_of_an_input_oriented_like_its_truth(tmp_path: Path) -> None:
+    kept = recorded((14, 20, 30))
+    truth = (kept.inputs.views[0] > 3).float()
+    save_input(tmp_path / "d.npz", RecordedInput(kept.inputs, truth))
     crops = Crops([tmp_path / "d.npz"], (8, 12), seed=3, first=0, count=30)
     shapes = set()
     for i in range(30):
@@ -80,7 +80,7 @@ def test_crops_are_pieces_of_a_draft_turned_together_with_its_truth(tmp_path: Pa
 
 
 def test_a_thin_stack_keeps_its_axis(tmp_path: Path) -> None:
-    save_draft(tmp_path / "d.npz", drafted((5, 20, 30)))
+    save_input(tmp_path / "d.npz", recorded((5, 20, 30)))
     crops = Crops([tmp_path / "d.npz"], (8, 12), seed=0, first=0, count=10)
     assert {len(crops[i].truth) for i in range(10)} == {5}
 
@@ -104,7 +104,7 @@ def test_a_run_stopped_anywhere_goes_on_to_the_same_weights(tmp_path: Path, monk
 
     broken = tmp_path / "broken"
     with monkeypatch.context() as patch:
-        patch.setattr("synthfm_train.refiner.recording.save_draft", Mock(side_effect=KeyboardInterrupt))
+        patch.setattr("synthfm_train.refiner.recording.save_input", Mock(side_effect=KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt, match="go on with: synthfm train synthfm3d-refiner --resume"):
             train(out=broken, **RUN)  # before the first volume is whole
     with monkeypatch.context() as patch:
@@ -144,8 +144,8 @@ def test_several_devices_are_refused(tmp_path: Path) -> None:
         train(out=tmp_path, devices=2, **RUN)
 
 
-def test_rounds_that_give_no_draft_are_named(tmp_path: Path) -> None:
-    """Images are left as drafted, so there is nothing to learn from them."""
+def test_rounds_without_inputs_are_named(tmp_path: Path) -> None:
+    """Images are left as recorded, so there is nothing to learn from them."""
     images = (*TINY, "data.shape=[1,32,32]")
-    with pytest.raises(InputError, match="none of the 2 volumes of round 1 gave a draft"):
+    with pytest.raises(InputError, match="none of the 2 volumes of round 1 gave an input"):
         train(out=tmp_path, **(RUN | {"overrides": images}))

@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 
 from synthfm_env.geometry import FEWEST_SLICES
 from synthfm_env.segmenters.sam2.multiview.refiner_input import IMAGE_CHANNELS
-from synthfm_train.refiner.recording import load_draft
+from synthfm_train.refiner.recording import load_input
 
 _INVERTED = 0.3  # share of crops whose image is inverted
 
@@ -50,8 +50,8 @@ class Crops(Dataset[Crop]):
 
     def __getitem__(self, index: int) -> Crop:
         rng = np.random.default_rng((self._seed, self._first + index, 0xC207))
-        draft, truth = load_draft(self._paths[int(rng.integers(len(self._paths)))])
-        whole = torch.cat((draft.channels(), draft.logits[None], truth[None]))
+        inputs, truth = load_input(self._paths[int(rng.integers(len(self._paths)))])
+        whole = torch.cat((inputs.channels(), inputs.logits[None], truth[None]))
         sides = [min(n, int(rng.integers(self._sides[0], self._sides[1] + 1))) for n in truth.shape]
         starts = [int(rng.integers(0, n - side + 1)) for n, side in zip(truth.shape, sides, strict=True)]
         part = whole[:, *(slice(start, start + side) for start, side in zip(starts, sides, strict=True))]

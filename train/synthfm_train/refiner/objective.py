@@ -22,11 +22,11 @@ from synthfm_train.display import LINE_EVERY_S
 from synthfm_train.loop import BatchLoss, LoopSettings, Objective, TrainingLoop
 from synthfm_train.refiner.crop_dataset import Crop, Crops
 from synthfm_train.refiner.recipe import RefinerRecipe
-from synthfm_train.refiner.recording import RecordedVolumes, load_draft, play_all
+from synthfm_train.refiner.recording import RecordedVolumes, load_input, play_all
 from synthfm_train.run_directory import RunFolder
 
 _HELD_OUT = 12  # every twelfth volume is for validation
-_VALIDATED = 100  # drafts to validate on, at least, if there are as many
+_VALIDATED = 100  # inputs to validate on, at least, if there are as many
 _SMOOTH = 20.0  # voxels added to both sides of the soft Dice
 _ROUND_STRIDE = 1_000_000  # steps whose crops are kept apart for each round
 
@@ -43,7 +43,7 @@ class RefinerObjective(Objective):
     records = True
 
     def __init__(self, recipe: RefinerRecipe, folder: RunFolder, device: torch.device, workers: int) -> None:
-        """Take the folder that ``drafts/`` are recorded into and whose weights the next round records with."""
+        """Build the network. The folder gets recorded inputs in ``drafts/``, and has the weights to record with."""
         self.recipe, self.phases = recipe, recipe.rounds
         self._folder, self._device, self._workers = folder, device, workers
         with seeded(recipe.seed):
@@ -60,7 +60,7 @@ class RefinerObjective(Objective):
         """Play the round's volumes, with the refiner of the round before.
 
         Raises:
-            InputError: no episode gave a draft.
+            InputError: no episode gave an input.
             KeyboardInterrupt: Ctrl-C; the volumes played are kept.
         """
         drafts = self._drafts(phase)
@@ -79,8 +79,8 @@ class RefinerObjective(Objective):
                 console.print(f"{title}: {done} of {len(episodes)}")
         if not self._paths(phase, held_out=False):
             raise InputError(
-                f"recipe {self.recipe.name!r}: none of the {len(episodes)} volumes of round {phase + 1} gave a draft "
-                "to learn from; give it more volumes, or volumes of eight slices and more"
+                f"recipe {self.recipe.name!r}: none of the {len(episodes)} volumes of round {phase + 1} gave an "
+                "input to learn from; give it more volumes, or volumes of eight slices and more"
             )
 
     def begin(self, phase: int, step: int, average: nn.Module) -> None:
@@ -111,15 +111,15 @@ class RefinerObjective(Objective):
 
     @torch.inference_mode()
     def validate(self, average: nn.Module, picture: Path) -> dict[str, float]:
-        """Return the mean Dice of held-out drafts, as they are and refined by the moving average; draw no picture."""
+        """Return the mean Dice of held-out inputs, before and after refinement by the moving average."""
         assert isinstance(average, Refiner)
         paths = self._paths(self._round, held_out=True)
         before, after = [], []
         for path in paths[:: max(1, len(paths) // _VALIDATED)]:
-            draft, share = load_draft(path)
+            inputs, share = load_input(path)
             truth = (share > 0.5).numpy()
-            before.append(dice((draft.logits > 0).numpy(), truth))
-            after.append(dice((average.refine(draft) > 0).numpy(), truth))
+            before.append(dice((inputs.logits > 0).numpy(), truth))
+            after.append(dice((average.refine(inputs) > 0).numpy(), truth))
         n = max(1, len(before))
         refined = sum(after) / n
         return {"val_draft": sum(before) / n, "val_refined": refined, "score": refined}
@@ -129,7 +129,7 @@ class RefinerObjective(Objective):
         write_tensors(average.state_dict(), path, {"recipe": self.recipe.model_dump_json(), **notes})
 
     def state(self) -> dict[str, Any]:
-        """Return nothing: the drafts are files."""
+        """Return nothing, because the recorded inputs are files."""
         return {}
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -139,7 +139,7 @@ class RefinerObjective(Objective):
         return self._folder.path / "drafts" / f"round{phase}"
 
     def _paths(self, phase: int, *, held_out: bool) -> list[Path]:
-        """Return the drafts of a round and of those before it, for validation or for training."""
+        """Return the files of recorded inputs of a round and of those before it, for validation or for training."""
         volumes = [volume for r in range(phase + 1) for volume in sorted(self._drafts(r).glob("[0-9]" * 6))]
         return [
             path

@@ -26,42 +26,42 @@ _ROUND_STRIDE, _RECIPE_STRIDE, _FIRST = 10_000_000, 1_000_000_000, 600_000_000_0
 _LEAST_VOXELS = 30  # smallest structure to click on
 
 
-class Drafted(NamedTuple):
+class RecordedInput(NamedTuple):
     """A recorded input of the refiner with its truth.
 
     Attributes:
-        draft: the input, of one crop after one click.
+        inputs: the input, of one crop after one click.
         truth: float32 (d, h, w), share of each voxel of the input's grid that the structure covers.
     """
 
-    draft: RefinerInput
+    inputs: RefinerInput
     truth: Tensor
 
 
-def save_draft(path: Path, drafted: Drafted) -> None:
+def save_input(path: Path, recorded: RecordedInput) -> None:
     """Write a recorded input with 8 bits for each value."""
-    draft = drafted.draft
-    clicks = [[*click.zyx, int(click.positive)] for click in draft.clicks]
+    inputs = recorded.inputs
+    clicks = [[*click.zyx, int(click.positive)] for click in inputs.clicks]
     np.savez(
         path,
-        views=_packed(draft.views / CERTAIN_LOGIT),
-        evidence=_packed(torch.stack(draft.prior)),
-        grey=draft.grey.round().byte().numpy(),
-        truth=_packed(drafted.truth),
+        views=_packed(inputs.views / CERTAIN_LOGIT),
+        evidence=_packed(torch.stack(inputs.prior)),
+        grey=inputs.grey.round().byte().numpy(),
+        truth=_packed(recorded.truth),
         clicks=np.array(clicks, dtype=np.int32),
-        box=np.array([[side.start, side.stop] for side in draft.crop]),
+        box=np.array([[side.start, side.stop] for side in inputs.crop]),
     )
 
 
-def load_draft(path: Path) -> Drafted:
-    """Read what ``save_draft`` wrote."""
+def load_input(path: Path) -> RecordedInput:
+    """Read what ``save_input`` wrote."""
     with np.load(path) as kept:
         values = {name: torch.from_numpy(kept[name]) for name in ("views", "evidence", "grey", "truth")}
         clicks, box = kept["clicks"].tolist(), kept["box"].tolist()
     views, evidence, truth = (values[name].float() / _STEPS for name in ("views", "evidence", "truth"))
     z, y, x = (slice(*side) for side in box)
     placed = [Click((int(k), int(j), int(i)), bool(positive)) for k, j, i, positive in clicks]
-    return Drafted(
+    return RecordedInput(
         RefinerInput((z, y, x), views * CERTAIN_LOGIT, ClickPrior(*evidence), values["grey"].float(), placed), truth
     )
 
@@ -75,11 +75,11 @@ class _Recorder:
 
     def __init__(self, refiner: Refiner | None) -> None:
         self._refiner = refiner
-        self.drafts: list[RefinerInput] = []
+        self.inputs: list[RefinerInput] = []
 
-    def refine(self, draft: RefinerInput) -> Tensor:
-        self.drafts.append(draft)
-        return draft.logits if self._refiner is None else self._refiner.refine(draft)
+    def refine(self, inputs: RefinerInput) -> Tensor:
+        self.inputs.append(inputs)
+        return inputs.logits if self._refiner is None else self._refiner.refine(inputs)
 
 
 def play(
@@ -90,7 +90,7 @@ def play(
     recipe: RefinerRecipe,
     clicker: str,
     seed: int,
-) -> Iterator[Drafted]:
+) -> Iterator[RecordedInput]:
     """Play one episode and yield its recorded inputs, those of rejected crops too."""
     env = VolumeEnv(image=volume, segmenter=segmenter, reveal_truth=True, max_clicks=recipe.clicks)
     assert volume.label is not None
@@ -102,10 +102,10 @@ def play(
     while not ended:
         observation, _, terminated, truncated, info = env.step(rule.act(observation, info))
         ended = terminated or truncated
-        for draft in recorder.drafts:
-            part = truth[draft.crop].float()[None, None]
-            yield Drafted(draft, F.interpolate(part, size=tuple(draft.grey.shape), mode="area")[0, 0])
-        recorder.drafts.clear()
+        for inputs in recorder.inputs:
+            part = truth[inputs.crop].float()[None, None]
+            yield RecordedInput(inputs, F.interpolate(part, size=tuple(inputs.grey.shape), mode="area")[0, 0])
+        recorder.inputs.clear()
     env.close()
 
 
@@ -154,10 +154,10 @@ class RecordedVolumes(Dataset[int]):
         ids = ids[(ids > 0) & (counts >= _LEAST_VOXELS)]
         for number, structure in enumerate(rng.permutation(ids)[: self._recipe.structures]):
             clicker = self._recipe.clickers[(seed + number) % len(self._recipe.clickers)]
-            drafts = play(volume, int(structure), *self._engine, self._recipe, clicker, seed)
-            for k, drafted in enumerate(drafts):
+            played = play(volume, int(structure), *self._engine, self._recipe, clicker, seed)
+            for k, recorded in enumerate(played):
                 if rng.random() < self._recipe.keep:
-                    save_draft(folder / f"{int(structure):03d}-{k:03d}.npz", drafted)
+                    save_input(folder / f"{int(structure):03d}-{k:03d}.npz", recorded)
 
 
 def play_all(episodes: RecordedVolumes, workers: int) -> Iterator[int]:

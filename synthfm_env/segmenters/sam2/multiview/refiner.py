@@ -23,7 +23,7 @@ _MULTIPLE, _LEAST = 4, 12
 class Refines(Protocol):
     """Interface of a ``Refiner`` and of a recorder around one."""
 
-    def refine(self, draft: RefinerInput) -> Tensor:
+    def refine(self, inputs: RefinerInput) -> Tensor:
         """Return final logits, float32 (d, h, w), on the CPU."""
 
 
@@ -101,10 +101,10 @@ class Refiner(nn.Module):
         added: Tensor = self.head(x)[:, 0, : size[0], : size[1], : size[2]]
         return 4 * added
 
-    def refine(self, draft: RefinerInput) -> Tensor:
+    def refine(self, inputs: RefinerInput) -> Tensor:
         """Return the input's logits with the correction near the object; float32 (d, h, w), on the CPU."""
-        logits, part = draft.logits, draft.object_extent()
-        channels = draft.channels()[:, *part][None].to(self.head.weight.device)
+        logits, part = inputs.logits, inputs.object_extent()
+        channels = inputs.channels()[:, *part][None].to(self.head.weight.device)
         logits[part] += self(channels.contiguous(memory_format=torch.channels_last_3d))[0].float().cpu()
         return logits
 
