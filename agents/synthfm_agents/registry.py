@@ -1,4 +1,4 @@
-"""Clickers by name."""
+"""Builds clickers from their names."""
 
 import inspect
 from functools import partial
@@ -59,7 +59,7 @@ _CLICKERS: dict[str, type[Clicker]] = {kind.name: kind for kind in _OTHERS + _PR
 
 
 def list_clickers() -> dict[str, str]:
-    """Return each name that ``make_clicker`` knows with one line on what it does.
+    """Return the names that ``make_clicker`` accepts, each with a line of description.
 
     Example:
         >>> "ritm-3d-v1" in list_clickers()
@@ -82,13 +82,13 @@ def make_clicker(name: str, **params: Any) -> Clicker:
     """Build a clicker.
 
     Args:
-        name: a name from ``list_clickers``, a class of your own as ``"package.module:Class"``, or a person as
+        name: a name from ``list_clickers``, your own class as ``"package.module:Class"``, or a person as
             ``"human:ALIAS"``.
-        params: what its class takes.
+        params: arguments of its class.
 
     Raises:
-        InputError: an unknown name, a class that cannot be imported or is no ``Clicker``, or parameters that
-            it does not take.
+        InputError: the name is unknown, the class cannot be imported or is not a ``Clicker``, or it does not take the
+            parameters.
 
     Example:
         >>> make_clicker("synthfm-v1", positives=2, negatives=1).name

@@ -1,4 +1,4 @@
-"""Many episodes at once on one segmenter, which answers all their clicks together."""
+"""Plays many episodes at once on one segmenter, which answers all their clicks as a batch."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -27,16 +27,15 @@ _log = logging.getLogger(__name__)
 class PromptVectorEnv(SyncVectorEnv):
     """Play ``num_envs`` environments side by side; their segmenter gets the clicks of a step as one batch.
 
-    Each returns what it would return alone, in the form that Gymnasium's ``SyncVectorEnv`` gives it. An action that is
-    not in the action space changes none of them. Observations are written into arrays that are allocated once.
+    Each environment returns the same values as alone, in the form of Gymnasium's ``SyncVectorEnv``. If one action is
+    not in the action space, no environment changes. Observations are written into arrays that are allocated once.
 
     Args:
         make: makes one environment; all must share their segmenter.
-        num_envs: how many, 1 or more.
-        autoreset_mode: what follows the end of an episode, a value of Gymnasium's ``AutoresetMode``, see
-            ``metadata["autoreset_mode"]``. By default, ``"NextStep"``, the next step begins the next one, whatever the
-            action.
-        copy: whether to return copies of the observations. Without, ``reset`` and ``step`` return the same arrays
+        num_envs: number of environments, 1 or more.
+        autoreset_mode: what follows the end of an episode, a value of Gymnasium's ``AutoresetMode``. With the default,
+            ``"NextStep"``, the next step begins the next episode and ignores the action.
+        copy: whether to return copies of the observations. If False, ``reset`` and ``step`` return the same arrays
             every time and overwrite them.
 
     Raises:
@@ -53,7 +52,7 @@ class PromptVectorEnv(SyncVectorEnv):
         >>> envs.close()
     """
 
-    envs: list[PromptEnv]  # type: ignore[assignment]  # no wrappers between
+    envs: list[PromptEnv]  # type: ignore[assignment]  # without wrappers
 
     def __init__(self, make: Callable[[], PromptEnv], num_envs: int, autoreset_mode: str, copy: bool = True) -> None:
         if num_envs < 1:
@@ -85,11 +84,13 @@ class PromptVectorEnv(SyncVectorEnv):
                 f"env.step() got actions of shape {actions.shape}, expected {self.action_space.shape}: "
                 "one row z, y, x and 0 negative, 1 positive or 2 stop for each environment"
             )
+        # First half of each step: check all actions before anything changes.
         begins = self.begins_next()
         clicks = [
             None if begin else env.pending_click(action)
             for env, action, begin in zip(self.envs, actions, begins, strict=True)
         ]
+        # One batch for the segmenter, then the second half of each step, or a reset.
         answers = self._answer_together(clicks)
         infos: dict[str, Any] = {}
         for i, env in enumerate(self.envs):
@@ -110,27 +111,27 @@ class PromptVectorEnv(SyncVectorEnv):
         return observations, self._rewards.copy(), self._terminations.copy(), self._truncations.copy(), infos
 
     def begins_next(self) -> NDArray[np.bool_]:
-        """Return which environments the next step begins anew, whatever their action, bool (num_envs,)."""
+        """Return which environments the next step resets, bool (num_envs,); it ignores their actions."""
         if self.autoreset_mode is AutoresetMode.NEXT_STEP:
             return self._autoreset_envs
         return np.zeros(self.num_envs, dtype=bool)
 
     def _answer_together(self, clicks: Sequence[Click | None]) -> dict[int, Prediction]:
-        """Return the segmenter's answers to the clicks of a step, by environment; none if it failed on the batch."""
+        """Return the segmenter's answers to the clicks of a step, by environment; none if the batch failed."""
         asked = [i for i, click in enumerate(clicks) if click is not None]
         if not asked:
             return {}
         sessions = [self.envs[i].session for i in asked]
         try:
             answers = self.envs[0].segmenter.add_many(sessions, [click for click in clicks if click is not None])
-        except Exception:  # then each environment asks alone, and the one that fails ends with that outcome
+        except Exception:  # each environment then gives its click alone, and those that fail end with that outcome
             _log.debug("the segmenter failed on a batch", exc_info=True)
             return {}
         return dict(zip(asked, answers, strict=True))
 
 
 def _copied(env: PromptEnv) -> dict[str, Any]:
-    """Return a copy of an environment's row of the observations, a number of a Discrete space as its own type."""
+    """Return a copy of an environment's row of the observations, with the value of a Discrete space as a number."""
     row = env.observation_buffer
     assert row is not None
     return {key: value.copy() if value.ndim else value[()] for key, value in row.items()}
@@ -139,16 +140,16 @@ def _copied(env: PromptEnv) -> dict[str, Any]:
 class SyntheticVectorEnv(PromptVectorEnv):
     """Environments of ``SyntheticEnv``, which documents the arguments. See ``PromptVectorEnv``.
 
-    The volume of each environment's next episode is drawn ahead by other processes, so that its reset does not wait.
-    What is returned does not depend on them.
+    Other processes draw the volume of each environment's next episode ahead, so that its reset does not wait. Results
+    do not depend on them.
 
     Args:
         num_envs: how many environments, 1 or more.
         autoreset_mode: see ``PromptVectorEnv``.
         copy: see ``PromptVectorEnv``.
-        workers: number of processes that draw volumes; None for as many as there are further CPUs, at most one for
-            each environment.
-        kwargs: of ``SyntheticEnv``.
+        workers: number of processes that draw volumes; None for the number of other CPUs, at most one for each
+            environment.
+        kwargs: arguments of ``SyntheticEnv``.
 
     Raises:
         InputError: fewer than 0 workers, or what ``PromptVectorEnv`` and ``SyntheticEnv`` raise.

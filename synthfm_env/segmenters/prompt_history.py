@@ -1,4 +1,4 @@
-"""A session that computes each answer from all prompts so far and keeps every answer for ``undo``."""
+"""Defines a session that computes each answer from all prompts and keeps all answers for ``undo``."""
 
 import time
 from abc import abstractmethod
@@ -17,10 +17,10 @@ Shape = tuple[int, int, int]
 
 
 class PromptHistorySession(Session):
-    """Checks prompts, times answers, and keeps them packed eight voxels a byte, so that ``undo`` is exact.
+    """Base of sessions that compute each answer from all prompts: checks prompts, times answers, keeps all masks.
 
-    A subclass implements ``_answer``. A model that keeps a state of its own also implements ``_take_back``,
-    ``_forget`` and ``_release``.
+    Masks are kept packed, eight voxels in a byte, so ``undo`` is exact. A subclass implements ``_answer``. A model with
+    a state of its own also implements ``_take_back``, ``_forget`` and ``_release``.
     """
 
     def __init__(self, name: str, capabilities: Capabilities, shape: Shape, encode_seconds: float = 0.0) -> None:
@@ -28,9 +28,9 @@ class PromptHistorySession(Session):
 
         Args:
             name: of the segmenter, for messages.
-            capabilities: prompts beyond them are refused.
+            capabilities: other prompts are refused.
             shape: (D, H, W) of the image.
-            encode_seconds: cost of opening, reported with the first answer.
+            encode_seconds: time of opening the image, reported with the first answer.
         """
         self._name = name
         self._capabilities = capabilities
@@ -46,13 +46,13 @@ class PromptHistorySession(Session):
         return self._prompts.clicks
 
     def add(self, click: Click) -> Prediction:
-        """Take one more click; see ``Session.add``."""
+        """Add a click; see ``Session.add``."""
         return self.prompt((click,))
 
     def prompt(
         self, clicks: Sequence[Click] = (), *, box: Box | None = None, mask: NDArray[np.bool_] | None = None
     ) -> Prediction:
-        """Take several prompts at once and return one answer; see ``Session.prompt``."""
+        """Add clicks, a box and a mask at once; see ``Session.prompt``."""
         self._check_open()
         self._check(Prompt(tuple(clicks), box, mask))
         began, encoded = time.perf_counter(), self._encode_seconds
@@ -79,13 +79,13 @@ class PromptHistorySession(Session):
         return self._predicted(self._mask, time.perf_counter() - began)
 
     def reset(self) -> None:
-        """Forget all prompts, keep the encoded image."""
+        """Remove all prompts and keep the encoded image."""
         self._check_open()
         self._forget()
         self._history.clear()
 
     def close(self) -> None:
-        """Free what the session holds. May be called twice."""
+        """Free the memory of the session. May be called twice."""
         if not self._closed:
             self._closed = True
             self._history.clear()
@@ -93,16 +93,16 @@ class PromptHistorySession(Session):
 
     @abstractmethod
     def _answer(self, prompts: Prompt) -> NDArray[np.bool_]:
-        """Return the mask that follows from all prompts, a new bool (D, H, W) array.
+        """Return the mask for all prompts in force, a new bool (D, H, W) array.
 
-        The newest prompt is not in the history yet: ``_prompts`` and ``_mask`` are those before it.
+        ``_prompts`` and ``_mask`` are still those before the newest prompt.
 
         Args:
-            prompts: all in force, the new ones included: every click, the newest box, the newest mask.
+            prompts: every click, the newest box and the newest mask, with those of the newest prompt.
         """
 
     def _take_back(self) -> None:
-        """Undo the newest prompt in the model's own state; called while it is still in the history."""
+        """Undo the newest prompt, which is still in the history, in the model's own state."""
 
     def _forget(self) -> None:
         """Reset the model's own state."""
@@ -112,7 +112,7 @@ class PromptHistorySession(Session):
 
     @contextmanager
     def _encoding(self) -> Iterator[None]:
-        """Count what runs inside as encoding."""
+        """Count the time of the block as encoding."""
         began = time.perf_counter()
         yield
         self._encode_seconds += time.perf_counter() - began

@@ -1,4 +1,4 @@
-"""Images of either kind, a NIfTI file or the folder of a DICOM series, and masks on their grids."""
+"""Reads images from NIfTI files or folders of DICOM series, and writes masks on their grids."""
 
 import os
 from pathlib import Path
@@ -19,11 +19,11 @@ def open_image(path: Path, modality: str | None = None) -> Volume:
 
 
 def clicks_as_stored(clicks: list[Click], path: Path, volume: Volume) -> list[Click]:
-    """Return clicks given as stored, as clicks in the volume that ``open_image`` made.
+    """Convert clicks in stored voxels to clicks in the volume that ``open_image`` returns.
 
     Args:
-        clicks: of a NIfTI file z, y, x count along its third, second and first axis; of a DICOM series they count
-            slices in the direction of rows x columns, rows and columns. All from 0.
+        clicks: z, y, x count from 0 along the third, second and first axis of a NIfTI file; of a DICOM series they
+            count slices in the direction of rows x columns, rows, and columns.
         path: the file or folder.
         volume: ``open_image(path)``.
 
@@ -47,7 +47,11 @@ def write_mask(mask: NDArray, volume: Volume, path: Path, structure: str = "stru
 
 
 def check_mask_path(output: Path, image: Path) -> None:
-    """Raise InputError, before any work, if a mask could not be written to ``output`` or would replace the image."""
+    """Check a mask's path before any work is done.
+
+    Raises:
+        InputError: a mask cannot be written to ``output``, or would replace the image.
+    """
     if output.suffix == ".dcm" and not image.is_dir():
         raise InputError(
             f"-o {output}: DICOM SEG refers to a DICOM series; name its folder as the image, or save .nii.gz"

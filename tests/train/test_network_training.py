@@ -14,9 +14,9 @@ from synthfm_env.segmenters.volume_network.network import NetworkOutput
 from synthfm_train.loop import BatchLoss
 from synthfm_train.run import train
 from synthfm_train.volume_network.episodes import EpisodePool, damaged, with_leak
-from synthfm_train.volume_network.objective import losses
+from synthfm_train.volume_network.losses import losses
+from synthfm_train.volume_network.objective import NetworkObjective
 from synthfm_train.volume_network.recipe import load_network_recipe
-from synthfm_train.volume_network.trainer import NetworkObjective
 from synthfm_train.volume_network.volumes import TrainingVolume, augment
 
 TINY = (

@@ -18,8 +18,8 @@ from synthfm_train.refiner.recipe import RefinerRecipe, load_refiner_recipe
 from synthfm_train.run_directory import RunFolder
 from synthfm_train.sam2.objective import sam2_loop
 from synthfm_train.sam2.recipe import TrainingRecipe, load_recipe
+from synthfm_train.volume_network.objective import NetworkObjective
 from synthfm_train.volume_network.recipe import NetworkRecipe, load_network_recipe
-from synthfm_train.volume_network.trainer import NetworkObjective
 
 Kind = Literal["sam2", "refiner", "volume-network"]
 

@@ -1,4 +1,4 @@
-"""The floor of every board: clicks that know nothing."""
+"""Clicks at random: the lower bound of every board."""
 
 from collections.abc import Mapping
 from typing import Any, ClassVar

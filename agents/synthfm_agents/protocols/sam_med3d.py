@@ -1,4 +1,4 @@
-"""The random click rule of SAM-Med3D."""
+"""Clicks on random wrong voxels: the rule of SAM-Med3D."""
 
 from typing import ClassVar
 
@@ -12,12 +12,12 @@ from synthfm_env.prompts import Click
 class SamMed3DRandom(ClickProtocol):
     """Oracle: a voxel drawn uniformly from all wrong ones (SAM-Med3D).
 
-    Missed and false voxels are equally likely, each by itself; the click is positive where the truth is. On the
-    first, empty mask that is a random voxel of the structure. On a perfect mask it stops.
+    Every missed and every false voxel has the same probability. The click is positive on a missed voxel, negative on a
+    false one. On the first, empty mask it is a random voxel of the structure. On a perfect mask the rule stops.
 
     Source: Wang et al., "SAM-Med3D", 2023; ``utils/click_method.py``, ``get_next_click3D_torch``. On a perfect
     mask that code clicks a random voxel of the structure. Its evaluation crops the image around the structure
-    before the first click; here the whole image is seen.
+    before the first click; here the image is not cropped.
     """
 
     name: ClassVar[str] = "sammed3d-random-v1"

@@ -1,4 +1,4 @@
-"""The most memory that a process held at once."""
+"""Measures the peak memory of a process and of its GPU."""
 
 import contextlib
 import sys
@@ -11,13 +11,13 @@ _RESET_PEAK = "5"  # see proc(5)
 
 
 class PeakMemory:
-    """Measures this process, and the GPU that a segmenter runs on.
+    """Measures the peak memory of this process and of a segmenter's GPU.
 
-    On Linux the peak is that since the last question. Elsewhere it is the peak since the process began, which is what
-    the system keeps.
+    On Linux the peak is that since the last call. Elsewhere it is the peak since the process began, the only one that
+    the system reports.
 
     Args:
-        device: torch's name of where the segmenter runs.
+        device: torch's name of the segmenter's device.
     """
 
     def __init__(self, device: str) -> None:
@@ -25,7 +25,7 @@ class PeakMemory:
         self._forget()
 
     def since_last(self) -> dict[str, Any]:
-        """Return ``peak_memory_mib`` and ``peak_gpu_mib`` since the last question, and begin anew."""
+        """Return ``peak_memory_mib`` and ``peak_gpu_mib`` since the last call."""
         peaks: dict[str, Any] = {"peak_memory_mib": _peak_mib(), "peak_gpu_mib": self._gpu_peak_mib()}
         self._forget()
         return peaks
@@ -33,12 +33,12 @@ class PeakMemory:
     def _gpu_peak_mib(self) -> float | None:
         if self._gpu is None:
             return None
-        import torch  # here, because a segmenter without a model needs none of it
+        import torch  # here, because a segmenter without a model does not need it
 
         return torch.cuda.max_memory_allocated(self._gpu) / 2**20
 
     def _forget(self) -> None:
-        with contextlib.suppress(OSError):  # not Linux, or not allowed: the peak is the process's
+        with contextlib.suppress(OSError):  # not Linux, or not allowed: the peak since the process began
             _CLEAR.write_text(_RESET_PEAK)
         if self._gpu is not None:
             import torch

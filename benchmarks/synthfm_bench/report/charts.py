@@ -1,4 +1,4 @@
-"""Curves of Dice against clicks with their bands, as Plotly figures."""
+"""Draws curves of Dice against clicks, with confidence bands, as Plotly figures."""
 
 from collections.abc import Iterable, Sequence
 from itertools import cycle
@@ -7,7 +7,7 @@ from typing import Any
 from synthfm_bench.analysis.aggregate import LeaderboardRow
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f6000", "#555555")
-"""Okabe and Ito's, which people with colour blindness tell apart, darkened where they are too pale for lines."""
+"""Okabe and Ito's palette for colour-blind readers, with pale colours darkened for lines."""
 
 _DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
 
@@ -18,9 +18,9 @@ def colours(rows: Iterable[LeaderboardRow]) -> dict[str, str]:
 
 
 def curves(group: Sequence[LeaderboardRow], colour: dict[str, str]) -> dict[str, Any]:
-    """Return the figure of one group, ``{"data": ..., "layout": ...}``: a line and a band a row.
+    """Return the figure of one group, ``{"data": ..., "layout": ...}``, with a line and a band for each row.
 
-    Colour tells segmenters apart, the dash tells clickers apart. Bands are the 95 % intervals of the means.
+    Segmenters have different colours, clickers different dashes. Bands are 95 % intervals of the means.
     """
     dashes = dict(zip(dict.fromkeys(row.clicker for row in group), cycle(_DASHES), strict=False))
     traces: list[dict[str, Any]] = []

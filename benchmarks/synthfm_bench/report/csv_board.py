@@ -1,4 +1,4 @@
-"""The board as CSV."""
+"""Writes the board as CSV."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,7 @@ from synthfm_bench.results.csv_text import csv_text
 
 
 def csv_board(rows: Sequence[LeaderboardRow]) -> str:
-    """Return the board as CSV with full precision, one line a row; empty where there is no figure."""
+    """Return the board as CSV with full precision, one line for each row; a cell without a figure is empty."""
     figures = {figure.key: figure for row in rows for figure in row.figures}
     names = sorted(figures, key=lambda key: (not key.startswith("dice@"), int(key[5:]) if key[:5] == "dice@" else 0))
     columns = [column for name in names for column in (name, f"{name}_low", f"{name}_high")]

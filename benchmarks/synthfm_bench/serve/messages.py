@@ -1,4 +1,4 @@
-"""Requests' JSON, checked: every reader returns a value of its kind or raises InputError."""
+"""Reads and checks values of requests' JSON; every function returns a value of its type or raises InputError."""
 
 import json
 import math
@@ -15,7 +15,7 @@ def read_object(text: bytes | str, what: str) -> dict[str, Any]:
     """Return a JSON object.
 
     Args:
-        text: JSON; nothing counts as an empty object.
+        text: JSON; an empty text is an empty object.
         what: begins the message.
 
     Raises:
@@ -35,7 +35,7 @@ def read_object(text: bytes | str, what: str) -> dict[str, Any]:
 
 
 def flag(message: dict[str, Any], key: str, default: bool | None = None) -> bool:
-    """Return a boolean; one without a default must be there."""
+    """Return a boolean; without a default the key is required."""
     value = message.get(key, default)
     if not isinstance(value, bool):
         raise InputError(f"{key} is {shown(value)}; expected true or false")

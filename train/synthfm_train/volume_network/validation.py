@@ -1,4 +1,4 @@
-"""Plays held-out synthetic volumes with the network as a segmenter."""
+"""Validates the network: plays episodes on held-out synthetic volumes with it as the segmenter."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,10 +19,10 @@ from synthfm_env.segmenters.volume_network.segmenter import VolumeNetworkSegment
 from synthfm_env.synthesis import SynthFM3D
 from synthfm_env.volumes import to_uint8
 
-_FIRST_SEED = 900_000_000_000  # far from every seed trained on
+_FIRST_SEED = 900_000_000_000  # training uses lower seeds
 _CLICKS = 10
-_SHOWN = (1, 3, 5, 10)
-_DRAWN, _PANEL = 4, 384  # cases in a picture, pixels of a panel
+_SHOWN = (1, 3, 5, 10)  # clicks after which Dice is reported
+_DRAWN, _PANEL = 4, 384  # cases in a picture; pixels along a panel's side
 
 
 class _Case(NamedTuple):
@@ -31,17 +31,17 @@ class _Case(NamedTuple):
 
 
 class NetworkValidation:
-    """Dice under ``ritm-3d-v1`` on volumes that training never draws."""
+    """Measures Dice with clicks of ``ritm-3d-v1`` on volumes that training never draws."""
 
     def __init__(self, generators: list[SynthFM3D], count: int, min_voxels: int, device: torch.device) -> None:
         self._device = device
         self._cases = list(_cases(generators, count, min_voxels))
 
     def run(self, network: VolumeNetwork, picture: Path) -> dict[str, float]:
-        """Play all cases and draw the first few.
+        """Play all cases and draw the first ones.
 
         Args:
-            network: as it is now.
+            network: to validate.
             picture: path of a ``.png``; it appears complete or not at all.
 
         Returns:

@@ -1,4 +1,4 @@
-"""The network of the clicker ``ppo``: places that stand out in an image go in, scores for clicking on each come out."""
+"""Defines the network of the clicker ``ppo``, which scores clicks on cells of an image with conspicuous grey."""
 
 from typing import Final
 
@@ -11,27 +11,30 @@ from torch import Tensor, nn
 from synthfm_agents.base import Observation, clicks_in
 
 GRID: Final = (6, 12, 12)
-"""Cells (z, y, x) that an image of any size is divided into; a click goes to the middle of one."""
+"""Cells (z, y, x) that an image of any size is divided into. A click goes to the middle of a cell."""
 
 CANDIDATES: Final = 64
-"""So many cells may be clicked: those whose mean grey is farthest from the median of all cells."""
+"""Number of candidates: the cells whose mean grey differs most from the median of all cells."""
 
 FEATURES: Final = 14
 OPEN: Final = 13
-"""The feature that is 1 if no click has been placed, else 0."""
+"""Index of the feature that is 1 if the candidate was not clicked, else 0."""
 
 ACTIONS: Final = 2 * CANDIDATES + 1
-"""A negative and a positive click for each candidate, and to stop."""
+"""Number of actions: a negative and a positive click for each candidate, and stopping."""
 
 
 def see(observation: Observation) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Return what the network sees of an observation, float32 (CANDIDATES, FEATURES), and the voxels, (CANDIDATES, 3).
+    """Return the network's input, float32 (CANDIDATES, FEATURES), and the candidates' voxels, int64 (CANDIDATES, 3).
 
-    The candidates come in the order in which they stand out. The features of each, image in units of its own standard
-    deviation: mean grey, its distance from the median, spread in the cell, difference from the mean of 3³ and 5³ cells
-    around; share of the mask in the cell, and in 3³ around; distance to the nearest click and to the nearest positive
-    one in parts of the image, at most 1; z, y, x from -1 to 1; share of the clicks that is left; whether it may be
-    clicked.
+    Candidates are sorted by the difference of their grey to the median. Their features, with greys in deviations of the
+    image:
+
+    - mean grey, its difference to the median, deviation in the cell, difference to the mean of 3³ and of 5³ cells
+      around;
+    - share of the mask in the cell, and in 3³ cells around;
+    - distance to the nearest click and to the nearest positive click, in sizes of the image, at most 1;
+    - z, y, x from -1 to 1; share of the clicks that is left; whether the candidate may be clicked.
     """
     shape, clicks = np.array(observation["image"].shape), clicks_in(observation)
     image = torch.from_numpy(observation["image"].astype(np.float32))[None, None]
@@ -64,10 +67,10 @@ def _distance(places: NDArray[np.float64], others: list[NDArray[np.float64]]) ->
 
 
 class ClickNet(nn.Module):
-    """Scores each candidate with one small shared network, which also reads a summary of all candidates.
+    """Scores each candidate with one small shared network, whose input includes a summary of all candidates.
 
     Args:
-        width: of its layers.
+        width: number of channels in each layer.
     """
 
     def __init__(self, width: int = 32) -> None:
@@ -80,9 +83,12 @@ class ClickNet(nn.Module):
         self.value = nn.Sequential(nn.Linear(2 * width, width), nn.ReLU(), nn.Linear(width, 1))
 
     def forward(self, seen: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the logits of all actions, (n, ACTIONS), and the expected return (n, 1), of (n, CANDIDATES, FEATURES).
+        """Return the logits of all actions, (n, ACTIONS), and the expected return, (n, 1).
 
-        Actions are numbered ``2 * candidate + positive``; the last is to stop.
+        Action ``2 * candidate + positive`` clicks on a candidate, the last one stops.
+
+        Args:
+            seen: (n, CANDIDATES, FEATURES).
         """
         each = F.relu(self.each(seen))
         each = F.relu(self.again(each) + self.together(_overall(each))[:, None])
