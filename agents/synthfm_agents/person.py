@@ -1,4 +1,4 @@
-"""People as clickers: the name ``human:ALIAS`` in records, whose clicks come from a viewer and not from a rule."""
+"""Stands for a person in records, as the clicker ``human:ALIAS`` whose clicks come from a viewer."""
 
 import re
 from collections.abc import Mapping

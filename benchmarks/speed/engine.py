@@ -1,4 +1,4 @@
-"""Stock SAM 2 against our engine, in one run: the same weights, the same clicks on different slices.
+"""Compares stock SAM 2 and this engine in one run: the same weights, the same clicks on different slices.
 
 ``python benchmarks/speed/engine.py`` prints seconds of whole episodes and the ratios, of synthfm3d-nano and of
 ``sam2.1-hiera-tiny`` with random weights; ``--rows`` chooses. ``--real FOLDER`` adds synthfm3d-nano on a real case,

@@ -1,4 +1,4 @@
-"""CPU time of an environment and of each click rule, without the segmenter: one thread, one run.
+"""Measures the CPU time of an environment and of each click rule, without the segmenter, on one thread.
 
     python benchmarks/speed/env.py                    # 128 x 128 x 128
     python benchmarks/speed/env.py --shape 64,128,128 --runs 9

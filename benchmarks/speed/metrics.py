@@ -1,4 +1,4 @@
-"""CPU time of NSD and HD95 compared with DeepMind's ``surface-distance``: one thread, one run.
+"""Compares the CPU time of NSD and HD95 with DeepMind's ``surface-distance``, on one thread.
 
     python benchmarks/speed/metrics.py                    # masks of 64 x 128 x 128
     python benchmarks/speed/metrics.py --shape 160,160,160 --runs 9

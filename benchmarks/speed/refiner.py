@@ -1,4 +1,4 @@
-"""Time of a refinement with oneDNN's convolutions throughout, compared with torch's own choice.
+"""Compares the time of a refinement with oneDNN's convolutions and with torch's own choice.
 
 ``python benchmarks/speed/refiner.py``, one thread, seconds of the process. Torch computes convolutions of small and
 flat boxes with code of its own (see ``synthfm_env.segmenters.sam2.multiview.refiner``). The shapes are grids of

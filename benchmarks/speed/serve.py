@@ -1,4 +1,4 @@
-"""Memory of ``synthfm serve`` under clients that come in turn: claim, image, clicks, undo, release, again and again.
+"""Measures the memory of ``synthfm serve`` under a series of clients: claim, image, clicks, undo, release.
 
     python benchmarks/speed/serve.py --seconds 600
 

@@ -1,4 +1,4 @@
-"""CPU time of the generator compared with TorchIO's label-to-image chain: one thread, one run.
+"""Compares the CPU time of the generator with TorchIO's label-to-image chain, on one thread.
 
     python benchmarks/speed/synthesis.py                    # 64 x 128 x 128
     python benchmarks/speed/synthesis.py --shape 160,160,160 --runs 7

@@ -1,4 +1,4 @@
-"""Fast mode against exact mode on a folder of real cases: the same clicks, how far the masks agree, and at what cost.
+"""Compares fast mode with exact mode on real cases: agreement of masks for the same clicks, and time.
 
 ``python benchmarks/studies/agreement.py FOLDER`` reads ``FOLDER/<case>/image.nii.gz``, ``label.nii.gz`` and
 ``meta.json``, as ``real_cases.py`` does, and takes the cases of more than one slice. ``ritm-3d-v1`` clicks on exact

@@ -1,4 +1,4 @@
-"""Compare rankings of segmenters between clickers, and clickers between segmenters.
+"""Compares rankings of segmenters between clickers, and clickers between segmenters.
 
     python benchmarks/studies/clickers.py --cases 20 --real ../shared/realdata --out runs/study-clickers
     python benchmarks/studies/clickers.py --out runs/study-clickers --only-report

@@ -1,4 +1,4 @@
-"""Click compliance: whether the mask has the label of the click at each clicked voxel.
+"""Measures click compliance: the share of clicked voxels at which the mask has the click's label.
 
 ``python benchmarks/studies/compliance.py FOLDER`` plays ``ritm-3d-v1`` on real cases (``FOLDER/<case>/image.nii.gz``,
 ``label.nii.gz``, ``meta.json``; the largest structure of each) and on synthetic volumes, and prints, by sign and kind

@@ -1,4 +1,4 @@
-"""Do synthetic volumes cover what real ones look like? Compare simple statistics of structures.
+"""Compares simple statistics of synthetic structures with those of real ones.
 
     python benchmarks/studies/coverage.py --real ../shared/realdata --out docs/generator-coverage.png
 

@@ -1,4 +1,4 @@
-"""Error rates of the board's statistics, from simulated studies of known truth.
+"""Measures error rates of the board's statistics in simulated studies of known truth.
 
     python benchmarks/studies/error_rates.py
 

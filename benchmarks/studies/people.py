@@ -1,4 +1,4 @@
-"""People beside click protocols: distance in mm, agreement of sign, agreement between people, and a fit of the noise.
+"""Compares people with click protocols: distance in mm, agreement of sign, agreement of people, a fit of the noise.
 
     python benchmarks/studies/people.py runs/human-v1-anna-... runs/human-v1-ben-...
 

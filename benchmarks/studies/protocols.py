@@ -1,4 +1,4 @@
-"""Agreement of click protocols on the same error maps and on the same cases.
+"""Compares click protocols on the same error maps and on the same cases.
 
     python benchmarks/studies/protocols.py
 

@@ -1,4 +1,4 @@
-"""A made-up recording in the form of a person's: the rule human-noise-v1 plays where a person would.
+"""Writes a recording in the form of a person's, played by the rule human-noise-v1.
 
     python benchmarks/studies/simulated_person.py OUT --segmenter geodesic
 

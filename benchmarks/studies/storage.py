@@ -1,4 +1,4 @@
-"""Dice of a segmenter on the same cases stored in other ways: mirrored, permuted, resampled, rescaled, inverted.
+"""Compares the Dice of a segmenter on cases that are mirrored, permuted, resampled, rescaled or inverted.
 
 ``python benchmarks/studies/storage.py FOLDER --segmenter synthfm3d-unet`` reads a folder as ``real_cases.py`` does and
 plays ``ritm-3d-v1`` on each variant. Grey levels are changed after the volume's own scaling to 8 bits; volumes are

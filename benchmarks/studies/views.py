@@ -1,4 +1,4 @@
-"""Dice of three planes, zoom, click prior and refiner: the same weights in six views of real cases, and ``geodesic``.
+"""Compares views, zoom, click prior and refiner of SAM 2 on real cases with the same weights, and ``geodesic``.
 
 ``python benchmarks/studies/views.py FOLDER`` reads cases as ``real_cases.py`` does and plays ``ritm-3d-v1`` on the
 largest structure of each, whole volumes on their native grid; ``--view`` chooses rows. One torch thread. Seconds a

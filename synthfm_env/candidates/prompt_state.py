@@ -1,4 +1,4 @@
-"""State of an episode from which the next click is chosen."""
+"""Defines the state of an episode from which the next click is chosen."""
 
 from dataclasses import dataclass
 

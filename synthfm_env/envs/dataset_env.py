@@ -1,4 +1,4 @@
-"""The environment that draws its cases from a data set."""
+"""Implements the environment that draws its cases from a data set."""
 
 import logging
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""A window that shows an episode while it is played."""
+"""Shows an episode in a window while it is played."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The environment ids that ``gym.make`` knows once ``synthfm_env`` is imported."""
+"""Registers the environment ids for ``gym.make``, when ``synthfm_env`` is imported."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The environment on volumes that the SynthFM-3D generator makes up."""
+"""Implements the environment on volumes from the SynthFM-3D generator."""
 
 from collections.abc import Sequence
 from copy import deepcopy

@@ -1,4 +1,4 @@
-"""The environment on one volume of the user's own."""
+"""Implements the environment on one volume of the user."""
 
 from collections.abc import Mapping
 from pathlib import Path

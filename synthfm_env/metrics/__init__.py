@@ -1,4 +1,4 @@
-"""Every score of the project, each defined once: of overlap, of surfaces in mm, of an episode's clicks.
+"""Scores of overlap, of surfaces in mm and of an episode's clicks, each defined once.
 
 A mask that is empty if the truth is too is worth 1 in the scores of [0, 1]; where one of the two is empty, 0.
 """

@@ -1,4 +1,4 @@
-"""Promptable models behind one contract: encode once, prompt many."""
+"""Promptable models with one contract: encode an image once, prompt it many times."""
 
 from synthfm_env.segmenters.base import Capabilities, Prediction, Seconds, Segmenter, Session
 from synthfm_env.segmenters.registry import list_segmenters, make_segmenter, missing_for

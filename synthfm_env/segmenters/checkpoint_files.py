@@ -1,4 +1,4 @@
-"""Read checkpoints that ``torch.save`` wrote, without running code from them."""
+"""Reads checkpoints that ``torch.save`` wrote, without running code from them."""
 
 import warnings
 import zipfile

@@ -1,4 +1,4 @@
-"""Start and stop the processes of models that run outside this one."""
+"""Starts and stops the processes of models outside this process."""
 
 import contextlib
 import os

@@ -1,4 +1,4 @@
-"""Optional packages: an extra that is not installed is named."""
+"""Names the extra to install if an optional package is missing."""
 
 import importlib
 from types import ModuleType

@@ -1,4 +1,4 @@
-"""Classical baseline: a voxel belongs to the click that is nearer along paths that avoid edges."""
+"""Implements the geodesic baseline: a voxel gets the label of the click that is nearer along paths that avoid edges."""
 
 import time
 

@@ -1,4 +1,4 @@
-"""The check every segmenter makes on the image that it is given."""
+"""Checks the image and the spacing given to a segmenter."""
 
 from collections.abc import Sequence
 

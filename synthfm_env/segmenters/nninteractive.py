@@ -1,4 +1,4 @@
-"""nnInteractive, and any server that speaks its protocol, through the official client (extra ``nninteractive``)."""
+"""Uses nnInteractive, or any server of its protocol, through the official client (extra ``nninteractive``)."""
 
 import struct
 import threading

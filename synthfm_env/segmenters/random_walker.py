@@ -1,4 +1,4 @@
-"""The second classical baseline: random walks from each voxel to the clicks."""
+"""Implements the random-walker baseline: random walks from each voxel to the clicks."""
 
 import time
 from collections.abc import Sequence

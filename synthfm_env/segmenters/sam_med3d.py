@@ -1,4 +1,4 @@
-"""SAM-Med3D through its authors' package ``medim`` (extra ``sammed3d``)."""
+"""Uses SAM-Med3D through its authors' package ``medim`` (extra ``sammed3d``)."""
 
 import argparse
 import contextlib

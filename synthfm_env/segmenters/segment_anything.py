@@ -1,4 +1,4 @@
-"""SAM and MedSAM, slice by slice, through Meta's package ``segment-anything`` (extra ``sam``)."""
+"""Uses SAM and MedSAM slice by slice through Meta's package ``segment-anything`` (extra ``sam``)."""
 
 import importlib.util
 import sys

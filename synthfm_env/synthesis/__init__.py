@@ -1,4 +1,4 @@
-"""The SynthFM-3D generator: labelled volumes with no real image or label in them."""
+"""The SynthFM-3D generator: labelled volumes that contain no real image and no real label."""
 
 import warnings
 from typing import Any

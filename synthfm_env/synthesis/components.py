@@ -1,4 +1,4 @@
-"""From raw labels to named structures: one connected component each, shards dropped."""
+"""Turns raw labels into named structures of one connected component each, and drops fragments."""
 
 import cc3d
 import numpy as np

@@ -1,4 +1,4 @@
-"""A contact sheet of synthetic volumes: three planes each, with the contours of their structures."""
+"""Draws a contact sheet of volumes: three planes of each, with the contours of their structures."""
 
 from collections.abc import Sequence
 from importlib.util import find_spec

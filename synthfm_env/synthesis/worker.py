@@ -1,4 +1,4 @@
-"""A process that draws synthetic volumes on request: ``python -m synthfm_env.synthesis.worker``.
+"""Draws synthetic volumes on request in a process: ``python -m synthfm_env.synthesis.worker``.
 
 The first line on standard input is a JSON object with the generator's ``shape`` and ``recipe``; each further line is a
 seed. Each volume goes to standard output as one line of JSON with what is no array, then image and label as ``.npy``.

@@ -1,4 +1,4 @@
-"""Real volumes that reach any machine through PyPI, with no other download."""
+"""Reads real volumes that PyPI packages contain, without another download."""
 
 import numpy as np
 from numpy.typing import NDArray

@@ -1,4 +1,4 @@
-"""Seeded splits of a data set into training, validation and test cases."""
+"""Splits a data set into training, validation and test cases by a seed."""
 
 from collections.abc import Iterable, Sequence
 from typing import Final

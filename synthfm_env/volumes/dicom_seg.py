@@ -1,4 +1,4 @@
-"""DICOM series in, DICOM SEG out, by highdicom (extra ``data``)."""
+"""Reads DICOM series and writes DICOM SEG with highdicom (extra ``data``)."""
 
 from collections import defaultdict
 from pathlib import Path

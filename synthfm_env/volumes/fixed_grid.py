@@ -1,4 +1,4 @@
-"""Resampling to one grid for all cases of a data set, without use of the label, and Dice on the grid it came from."""
+"""Resamples cases of a data set to one grid without use of the label, and scores masks on their own grid."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""A click that needs no look: the middle of the image."""
+"""Clicks once, on the middle of the image."""
 
 from collections.abc import Mapping
 from typing import Any, ClassVar

@@ -1,1 +1,1 @@
-"""Clickers that learned to choose among candidate clicks."""
+"""Clickers that were trained to choose among candidate clicks."""

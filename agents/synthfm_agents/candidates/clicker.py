@@ -1,4 +1,4 @@
-"""Clickers that learned to choose among candidate clicks."""
+"""Chooses among candidate clicks with trained networks."""
 
 from collections.abc import Mapping
 from functools import cache

@@ -1,4 +1,4 @@
-"""The network of the clickers that choose among candidates: features of each in, a score of each out."""
+"""Defines the network that scores candidate clicks from their features."""
 
 import torch
 import torch.nn.functional as F

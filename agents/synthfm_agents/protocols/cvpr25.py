@@ -1,4 +1,4 @@
-"""The click rule of the CVPR 2025 challenge on interactive 3D segmentation."""
+"""Clicks by the rule of the CVPR 2025 challenge on interactive 3D segmentation."""
 
 from typing import ClassVar
 

@@ -1,4 +1,4 @@
-"""The click rule of Dong et al. 2024: one click on the middle slice."""
+"""Clicks once on the middle slice: the rule of Dong et al. 2024."""
 
 from typing import ClassVar
 

@@ -1,4 +1,4 @@
-"""A look-ahead that tries clicks before it places one."""
+"""Tries candidate clicks on a segmenter and places the best one."""
 
 from collections.abc import Mapping
 from typing import Any, ClassVar

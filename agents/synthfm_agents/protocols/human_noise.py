@@ -1,4 +1,4 @@
-"""A simulated person: RITM's rule with an aim that errs and a sign that slips."""
+"""Simulates a person: RITM's rule with an imprecise aim and sometimes a wrong sign."""
 
 import math
 from typing import ClassVar

@@ -1,4 +1,4 @@
-"""The click rule of MONAI's DeepGrow and DeepEdit."""
+"""Clicks by the rule of MONAI's DeepGrow and DeepEdit."""
 
 from typing import ClassVar
 

@@ -1,4 +1,4 @@
-"""The click rule of RITM in three dimensions."""
+"""Clicks on the deepest voxel of the errors in voxels: the rule of RITM in three dimensions."""
 
 from typing import ClassVar
 

@@ -1,4 +1,4 @@
-"""The click rule of SAM 2 at the centre of the error."""
+"""Clicks at the centre of the error: a rule of SAM 2."""
 
 from typing import ClassVar
 

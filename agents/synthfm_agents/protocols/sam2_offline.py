@@ -1,4 +1,4 @@
-"""The click rule of SAM 2's offline evaluation: passes over the worst slice."""
+"""Clicks on the worst slice in each pass: the rule of SAM 2's offline evaluation."""
 
 from typing import ClassVar
 

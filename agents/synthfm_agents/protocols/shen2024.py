@@ -1,4 +1,4 @@
-"""The click rule of Shen et al. 2024: five clicks on the middle slice."""
+"""Clicks five times on the middle slice: the rule of Shen et al. 2024."""
 
 from typing import ClassVar
 

@@ -1,4 +1,4 @@
-"""The point prompts of SynthFM: so many positives inside, so many negatives around."""
+"""Places the point prompts of SynthFM: positive points inside, negative points around."""
 
 import math
 from itertools import product

@@ -1,1 +1,1 @@
-"""From episodes to figures: aggregation, statistics, comparisons."""
+"""Aggregation, statistics and comparisons of episodes."""

@@ -1,4 +1,4 @@
-"""The board's arithmetic: from episodes to one row per data group, segmenter and clicker."""
+"""Aggregates episodes to one row for each data group, segmenter and clicker."""
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence

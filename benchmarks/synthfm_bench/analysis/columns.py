@@ -1,4 +1,4 @@
-"""The figures that a board shows, each defined once: of an episode, then averaged inside a case."""
+"""Defines the figures of a board, each computed for an episode and averaged within a case."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The board split by modality and structure, pooled over data sets: the rows of a paper's table."""
+"""Splits the board by modality and structure, pooled over data sets, as in a paper's table."""
 
 import tomllib
 from collections import defaultdict

@@ -1,4 +1,4 @@
-"""The ``synthfm`` command, one file a command."""
+"""The ``synthfm`` command, with one file for each subcommand."""
 
 import signal
 import sys

@@ -1,4 +1,4 @@
-"""Run the command: ``python -m synthfm_bench.cli``."""
+"""Runs the command: ``python -m synthfm_bench.cli``."""
 
 from synthfm_bench.cli import main
 

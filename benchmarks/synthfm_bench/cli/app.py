@@ -1,4 +1,4 @@
-"""The ``synthfm`` command. Heavy imports sit inside the commands, so that ``synthfm --help`` is quick."""
+"""Assembles the ``synthfm`` command. Heavy imports are inside the subcommands, so that ``--help`` is quick."""
 
 import os
 import sys

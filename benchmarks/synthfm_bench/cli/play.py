@@ -1,4 +1,4 @@
-"""``synthfm play``: click yourself, in the browser."""
+"""``synthfm play``: click in the browser."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated

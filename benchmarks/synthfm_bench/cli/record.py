@@ -1,4 +1,4 @@
-"""``synthfm record``: write episodes as offline data for learners."""
+"""``synthfm record``: write episodes as offline data for reinforcement learning."""
 
 from pathlib import Path
 from typing import Annotated

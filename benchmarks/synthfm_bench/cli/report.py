@@ -1,4 +1,4 @@
-"""``synthfm report``: write the report of a run, or of several joined."""
+"""``synthfm report``: write the report of a run, or of several merged runs."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated

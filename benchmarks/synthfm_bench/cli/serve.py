@@ -1,4 +1,4 @@
-"""``synthfm serve``: any segmenter in 3D Slicer and napari."""
+"""``synthfm serve``: use any segmenter in 3D Slicer and napari."""
 
 from pathlib import Path
 from typing import Annotated

@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and SIGHUP: the first ends a command clearly, and a second one does not disturb that."""
+"""Ends a command at the first Ctrl-C, SIGTERM or SIGHUP; a second one does not disturb the end."""
 
 import os
 import signal

@@ -1,1 +1,1 @@
-"""Playing a suite: workers, episodes, resuming, replaying."""
+"""Workers, episodes, resuming and replaying of a suite."""

@@ -1,4 +1,4 @@
-"""Episodes: a clicker and a segmenter on one structure of one case, as step records."""
+"""Plays episodes and returns their step records."""
 
 import hashlib
 import math

@@ -1,4 +1,4 @@
-"""A run: a suite played from beginning to end into a folder, at once or with interruptions."""
+"""Plays a suite into a folder, from the beginning or resumed."""
 
 import contextlib
 import shlex

@@ -1,4 +1,4 @@
-"""People beside click rules: where each would click in the same state, and how far people agree with one another."""
+"""Compares people with click rules in the same states, and people with each other."""
 
 import itertools
 from collections import defaultdict

@@ -1,4 +1,4 @@
-"""One episode clicked by a person, as the step records that simulated clickers get."""
+"""Plays one episode with a person's clicks, and keeps its step records."""
 
 import hashlib
 import math

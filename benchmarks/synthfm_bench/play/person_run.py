@@ -1,4 +1,4 @@
-"""A person's run: the folder of records that joins boards of simulated clickers."""
+"""Keeps a person's run: a folder of records that merges with those of simulated clickers."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime

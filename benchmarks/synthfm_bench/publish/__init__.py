@@ -1,1 +1,1 @@
-"""Publish results: Hugging Face's evaluation results and model cards, and challenges on Codabench."""
+"""Publishing of results: Hugging Face's evaluation results and model cards, and challenges on Codabench."""

@@ -1,4 +1,4 @@
-"""A challenge on Codabench: a bundle whose ingestion program is ``synthfm bench`` with seeds that nobody saw."""
+"""Writes a Codabench challenge: a bundle whose ingestion program is ``synthfm bench`` with secret seeds."""
 
 import json
 import zipfile

@@ -1,4 +1,4 @@
-"""The scores of the CVPR 2025 challenge on interactive 3D segmentation, as ``CVPR25_iter_eval.py`` computes them."""
+"""Computes the scores of the CVPR 2025 challenge on interactive 3D segmentation as ``CVPR25_iter_eval.py`` does."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import astuple, dataclass, fields

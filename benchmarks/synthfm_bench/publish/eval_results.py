@@ -1,4 +1,4 @@
-"""Hugging Face's evaluation results: a folder for each segmenter, as its model repository holds them."""
+"""Writes Hugging Face's evaluation results: for each segmenter a folder as in its model repository."""
 
 import re
 from collections import defaultdict

@@ -1,4 +1,4 @@
-"""The board on a terminal."""
+"""Prints the board on a terminal."""
 
 from collections.abc import Iterable
 

@@ -1,4 +1,4 @@
-"""The board's files in a run's directory."""
+"""Writes the board's files into a run's directory."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The best, the median and the worst episode of each segmenter, drawn from a replay."""
+"""Replays and draws the best, the median and the worst episode of each segmenter."""
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""``report.html``: one file that holds everything it shows, and opens without a network."""
+"""Writes ``report.html``, one file with all its contents, which opens without a network."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

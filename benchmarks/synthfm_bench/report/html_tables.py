@@ -1,4 +1,4 @@
-"""The report's tables: cells with what is read and what is sorted by."""
+"""Builds the report's tables; each cell has a text and a sort key."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass

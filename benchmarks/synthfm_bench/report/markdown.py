@@ -1,4 +1,4 @@
-"""The board as Markdown, for a paper's appendix."""
+"""Writes the board as Markdown, for a paper's appendix."""
 
 import re
 from collections.abc import Iterable, Sequence

@@ -1,4 +1,4 @@
-"""Text of CSV files in which no cell is a formula."""
+"""Writes CSV text in which no cell is a formula."""
 
 import csv
 import io

@@ -1,4 +1,4 @@
-"""The records of one episode and the figures that follow from them."""
+"""Groups records by episode and computes an episode's figures."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence

@@ -1,4 +1,4 @@
-"""The step records as a Parquet file, for pandas, polars, DuckDB or R."""
+"""Writes step records as a Parquet file, for pandas, polars, DuckDB or R."""
 
 import json
 from collections.abc import Iterable

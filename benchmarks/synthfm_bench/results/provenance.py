@@ -1,4 +1,4 @@
-"""Versions, commit, weights and device of a run."""
+"""Collects versions, commit, weights and device of a run."""
 
 import hashlib
 import json

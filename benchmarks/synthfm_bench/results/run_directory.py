@@ -1,4 +1,4 @@
-"""A run's directory: ``run.json``, ``steps.jsonl`` and the tables."""
+"""Reads and writes a run's directory: ``run.json``, ``steps.jsonl`` and the tables."""
 
 import json
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""One record per click: what was played, and its scores. Every table is computed from these records alone.
+"""Defines the record of one click with its scores. All tables are computed from these records.
 
 ``as_line`` and ``parse_line`` are the only way into ``steps.jsonl`` and out of it. ``as_line`` reads back what it
 wrote, so that no answer of a segmenter or clicker can make a file that cannot be read.

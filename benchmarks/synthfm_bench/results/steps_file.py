@@ -1,4 +1,4 @@
-"""``steps.jsonl`` as a run writes it, episode by episode."""
+"""Appends a run's episodes to ``steps.jsonl``."""
 
 import contextlib
 import io

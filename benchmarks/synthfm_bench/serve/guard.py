@@ -1,4 +1,4 @@
-"""Refusal of strangers: pages of other sites that a browser on this machine has open, and clients without the token."""
+"""Refuses requests from pages of other sites and from clients without the token."""
 
 import ipaddress
 import secrets

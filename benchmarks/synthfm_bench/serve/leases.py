@@ -1,4 +1,4 @@
-"""Leases: which client holds which session, and when it loses it."""
+"""Leases sessions to clients, and ends leases that are idle or silent."""
 
 import secrets
 import threading

@@ -1,4 +1,4 @@
-"""Packed arrays of nnInteractive's protocol, checked before any memory is taken for them.
+"""Packs and unpacks arrays of nnInteractive's protocol, and checks them before memory is allocated.
 
 The format and its codec are those of ``nninteractive-client``. Its reader trusts the sender (it allocates what a header
 claims, and passes on any dtype), so everything that a header claims is checked here first.

@@ -1,4 +1,4 @@
-"""The grid of an environment's click actions."""
+"""Returns the grid of an environment's click actions."""
 
 from typing import Any
 

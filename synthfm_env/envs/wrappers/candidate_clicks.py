@@ -1,4 +1,4 @@
-"""A choice among a few candidate clicks, for learners of discrete actions."""
+"""Offers a few candidate clicks as discrete actions."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The errors of the mask as an observation, for agents that simulate a user."""
+"""Adds the errors of the mask to the observation, for agents that simulate a user."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""A user whose hand and eye err."""
+"""Simulates a user's imprecise clicks and wrong signs."""
 
 from typing import Any, Final
 

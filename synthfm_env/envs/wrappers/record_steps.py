@@ -1,4 +1,4 @@
-"""A record of all that was played."""
+"""Records all steps of an environment."""
 
 import json
 from hashlib import sha256

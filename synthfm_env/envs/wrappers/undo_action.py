@@ -1,4 +1,4 @@
-"""An action that takes back a click."""
+"""Adds an action that takes back the newest click."""
 
 from typing import Any, Final
 

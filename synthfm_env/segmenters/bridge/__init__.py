@@ -1,4 +1,4 @@
-"""Play a model that lives in another Python, or in another language, over pipes and shared memory."""
+"""A bridge to models in another Python or another language, over pipes and shared memory."""
 
 from synthfm_env.segmenters.bridge.segmenter import BridgeSegmenter
 

@@ -1,4 +1,4 @@
-"""``python -m synthfm_env.segmenters.bridge NAME``: serve a segmenter over standard input and output."""
+"""Serves a segmenter over standard input and output: ``python -m synthfm_env.segmenters.bridge NAME``."""
 
 import sys
 

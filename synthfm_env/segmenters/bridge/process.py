@@ -1,4 +1,4 @@
-"""The process of a bridged model: started on demand, asked line by line, ended when it hangs."""
+"""Runs the process of a bridged model: starts it on demand, sends it requests, ends it at a time-out."""
 
 import contextlib
 import queue

@@ -1,4 +1,4 @@
-"""The messages of the bridge, version 1: one line of JSON a call, arrays in files that both sides share.
+"""Defines the messages of the bridge, version 1: a line of JSON for each call, arrays in shared files.
 
 ==========  =============================================================  =====================================
 call        fields                                                         answer

@@ -1,4 +1,4 @@
-"""The segmenter that speaks the bridge's protocol."""
+"""Makes a bridged model a ``Segmenter``."""
 
 import contextlib
 import itertools

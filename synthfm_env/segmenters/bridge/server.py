@@ -1,4 +1,4 @@
-"""The other end of the bridge: serve a segmenter of this package to a process that speaks the protocol."""
+"""Serves a segmenter of this package to a process that uses the bridge's protocol."""
 
 import os
 import sys

@@ -1,4 +1,4 @@
-"""A prior for the volume network's logits: geodesic distances to the clicks."""
+"""Computes a prior for the volume network's logits from geodesic distances to the clicks."""
 
 import torch.nn.functional as F
 from torch import Tensor

@@ -1,4 +1,4 @@
-"""Geodesic distances for a batch of small grids, by sweeps along the axes.
+"""Computes geodesic distances for a batch of small grids by sweeps along the axes.
 
 Source: the raster-scan scheme of Criminisi, Sharp and Blake, "GeoS: Geodesic Image Segmentation" (ECCV 2008), here
 with whole-axis sweeps: along one axis the cheapest straight path to any earlier voxel is a running minimum, which

@@ -1,4 +1,4 @@
-"""An image at several resolutions, so that a crop of any size is resampled in the same short time."""
+"""Keeps an image at several resolutions, so that a crop of any size is resampled in the same short time."""
 
 import numpy as np
 import torch

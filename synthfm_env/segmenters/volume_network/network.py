@@ -1,4 +1,4 @@
-"""A residual U-Net with early prompting: the clicks are input channels beside the image."""
+"""Defines a residual U-Net with early prompting: clicks are input channels with the image."""
 
 import json
 from dataclasses import asdict, dataclass

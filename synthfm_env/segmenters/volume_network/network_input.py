@@ -1,4 +1,4 @@
-"""Input channels of the volume network, from a crop's image, clicks and previous logits."""
+"""Builds the input channels of the volume network from a crop's image, clicks and previous logits."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Resampling along each axis by matrix products: area means to fewer voxels, linear interpolation to more."""
+"""Resamples along each axis by matrix products: area means to fewer voxels, linear interpolation to more."""
 
 from functools import lru_cache
 

@@ -1,4 +1,4 @@
-"""The volume network as a segmenter: many sessions, one network, one batch."""
+"""Makes the volume network a ``Segmenter``: many sessions, one network, one batch."""
 
 import time
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Bezier organs: closed curves as in SynthFM, and masks that evolve from slice to slice as in SynthFM-3D."""
+"""Builds Bezier organs: closed curves as in SynthFM, and masks that evolve from slice to slice as in SynthFM-3D."""
 
 import math
 from dataclasses import dataclass, replace

@@ -1,4 +1,4 @@
-"""Bones: a spine with canal and cord, long bones, ribs."""
+"""Draws bones: a spine with canal and cord, long bones, ribs."""
 
 import math
 

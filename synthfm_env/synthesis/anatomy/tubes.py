@@ -1,4 +1,4 @@
-"""Long structures along Bezier curves: vessels that branch, ducts, bowel."""
+"""Draws long structures along Bezier curves: branching vessels, ducts, bowel."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""The volume while it is being drawn: mean intensity, texture strength and labels, and how a shape gets into them."""
+"""Keeps a volume while it is drawn: mean intensity, texture strength and labels; paints shapes on them."""
 
 import math
 from collections.abc import Sequence

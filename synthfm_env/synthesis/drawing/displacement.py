@@ -1,4 +1,4 @@
-"""The smooth displacement that everything in a volume is seen through: a cubic B-spline on a few control points."""
+"""Computes the smooth displacement of a volume: a cubic B-spline on a few control points."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""Normal random numbers in bulk, in half the time of ``torch.randn``."""
+"""Draws many normal random numbers in half the time of ``torch.randn``."""
 
 import math
 from collections.abc import Sequence

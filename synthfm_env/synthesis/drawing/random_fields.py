@@ -1,4 +1,4 @@
-"""Smooth random fields and fast separable resampling, the arithmetic that everything else here stands on.
+"""Computes smooth random fields and fast separable resampling, on which all other drawing is based.
 
 A field is kept as a small grid of coefficients and expanded to voxels by three matrix products (a separable
 cubic B-spline, or Catmull-Rom interpolation for sampled shape functions). That is an order of magnitude

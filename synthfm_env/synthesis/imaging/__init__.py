@@ -1,1 +1,1 @@
-"""From tissue to an image: intensities, scanners and noise."""
+"""Imaging: tissue intensities, scanners and noise."""

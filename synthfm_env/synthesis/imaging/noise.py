@@ -1,4 +1,4 @@
-"""The noise library: each model a small function with its formula, parameters and source.
+"""Adds noise by models that each state formula, parameters and source.
 
 Images are float32 (D, H, W) of any unit; each function returns a new tensor and draws from ``generator``, whose
 device must be the image's.

@@ -1,4 +1,4 @@
-"""Data sets as their hosts ship them, read into volumes."""
+"""Readers of data sets as their hosts ship them."""
 
 from synthfm_env.volumes.datasets.base import Item, Layout, wanted_ids
 from synthfm_env.volumes.datasets.registry import get_layout, list_layouts

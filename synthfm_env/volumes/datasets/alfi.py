@@ -1,4 +1,4 @@
-"""ALFI: living cells without a stain, over time."""
+"""Reads ALFI: unstained living cells over time."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""CAMUS: echocardiography in two views, single frames and sequences."""
+"""Reads CAMUS: echocardiography in two views, single frames and sequences."""
 
 import re
 from collections.abc import Mapping, Sequence

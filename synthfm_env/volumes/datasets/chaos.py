@@ -1,4 +1,4 @@
-"""CHAOS: abdominal CT and MR, slices in DICOM and their truth in PNG."""
+"""Reads CHAOS: abdominal CT and MR, with slices in DICOM and their truth in PNG."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

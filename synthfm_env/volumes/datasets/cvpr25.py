@@ -1,4 +1,4 @@
-"""The npz files of the CVPR 2025 challenge on interactive 3D segmentation."""
+"""Reads the npz files of the CVPR 2025 challenge on interactive 3D segmentation."""
 
 import io
 import zipfile

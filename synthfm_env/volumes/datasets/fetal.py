@@ -1,4 +1,4 @@
-"""Fetal ultrasound: HC18 (head circumference) and FH-PS-AOP (head and symphysis during labour)."""
+"""Reads fetal ultrasound: HC18 (head circumference) and FH-PS-AOP (head and symphysis during labour)."""
 
 import csv
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Seeded split of a data set's patients into those that train and those that test."""
+"""Splits a data set's patients into training and test patients by a seed."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""TotalSegmentator: a folder a case, a file a structure."""
+"""Reads TotalSegmentator: a folder for each case, a file for each structure."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

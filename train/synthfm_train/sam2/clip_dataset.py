@@ -1,4 +1,4 @@
-"""Dataset of clips: SynthFM-3D or real volumes cut along any plane, drawn on the fly from their index."""
+"""Draws clips from SynthFM-3D or real volumes, cut along any plane; each clip follows from its index."""
 
 from collections.abc import Iterator
 from itertools import islice

@@ -1,4 +1,4 @@
-"""Contrastive loss on pixel embeddings: similar within a structure, different between structures."""
+"""Computes a contrastive loss on pixel embeddings: similar within a structure, different between structures."""
 
 import torch
 import torch.nn.functional as F

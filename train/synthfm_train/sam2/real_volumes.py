@@ -1,4 +1,4 @@
-"""Real volumes of data sets as a source of training clips."""
+"""Reads real volumes of data sets for training clips."""
 
 from pathlib import Path
 from typing import Literal

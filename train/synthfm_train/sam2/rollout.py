@@ -1,4 +1,4 @@
-"""One clip under simulated clicks: the steps of the interactive engine, with gradients and many objects at once.
+"""Plays one clip with simulated clicks: the steps of the interactive engine, with gradients and many objects at once.
 
 The model stays in evaluation mode: it holds no dropout and no batch statistics, and SAM 2 picks its memories by
 another rule in training mode than when it is used.

@@ -1,4 +1,4 @@
-"""Simulated clicking on synthetic structures, in a pool of episodes that advance one click at a time."""
+"""Simulates clicks on synthetic structures, in a pool of episodes that advance one click at a time."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field

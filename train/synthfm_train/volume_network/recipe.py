@@ -1,4 +1,4 @@
-"""Recipes of the volume network's training."""
+"""Defines and reads recipes of the volume network's training."""
 
 from typing import Literal, Self
 

@@ -1,4 +1,4 @@
-"""Synthetic volumes with structures to segment, made on the fly, each from its index alone."""
+"""Generates synthetic training volumes with structures to segment, each from its index alone."""
 
 from typing import NamedTuple
 

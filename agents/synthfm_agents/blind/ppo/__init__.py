@@ -1,1 +1,1 @@
-"""The clicker `ppo`, learned by reinforcement."""
+"""The clicker `ppo`, trained with PPO."""

@@ -1,1 +1,1 @@
-"""The parts of SAM 2 rewritten for speed, each named after the part that it replaces."""
+"""Parts of SAM 2 rewritten for speed, each named after the part that it replaces."""

@@ -1,4 +1,4 @@
-"""SAM 2's image encoder on a CPU: the same sums in fewer and faster steps."""
+"""Computes SAM 2's image encoder on a CPU in fewer and faster steps."""
 
 import torch
 import torch.nn.functional as F

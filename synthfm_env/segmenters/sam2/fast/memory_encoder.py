@@ -1,4 +1,4 @@
-"""SAM 2's memory encoder, laid out for speed."""
+"""Computes SAM 2's memory encoder with channels-last convolutions."""
 
 import torch
 import torch.nn.functional as F

@@ -1,4 +1,4 @@
-"""Autocast dtype of fast mode."""
+"""Chooses the autocast dtype of fast mode."""
 
 import torch
 

@@ -1,4 +1,4 @@
-"""Everything that follows from the prompts so far, as a value."""
+"""Defines an answer: all that follows from the prompts so far, as an immutable value."""
 
 from dataclasses import dataclass
 

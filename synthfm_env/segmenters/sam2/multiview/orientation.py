@@ -1,4 +1,4 @@
-"""The eight orientations of a slice: mirrored along y, along x, transposed, each or not."""
+"""Applies and inverts the eight orientations of a slice: mirrored along y or x or not, transposed or not."""
 
 from itertools import product
 from typing import Any, NamedTuple

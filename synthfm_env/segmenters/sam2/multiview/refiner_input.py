@@ -1,4 +1,4 @@
-"""Input of the refiner: the views, the click prior, the image and the clicks as channels."""
+"""Builds the input channels of the refiner: views, click prior, image and clicks."""
 
 from collections.abc import Sequence
 from typing import NamedTuple

@@ -1,4 +1,4 @@
-"""One stack of slices that SAM 2 tracks: from a state and a prompt to the next state."""
+"""Tracks one stack of slices with SAM 2: from a state and a prompt to the next state."""
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager

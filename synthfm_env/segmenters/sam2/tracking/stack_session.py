@@ -1,4 +1,4 @@
-"""A session on a single stack of slices: the presets "stock" and "fast"."""
+"""Implements the session on a single stack of slices, for the presets "stock" and "fast"."""
 
 import time
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Base of the trackers: encodes images, decodes prompted slices and propagates masks from them."""
+"""Defines the base of the trackers, which encode images, decode prompted slices and propagate masks from them."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
