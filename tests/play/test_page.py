@@ -4,6 +4,7 @@ Needs the built page (`make play`) and a Chromium (Debian: apt install chromium)
 is missing.
 """
 
+import io
 import json
 import os
 import shutil
@@ -17,6 +18,7 @@ pytest.importorskip("starlette", reason="the extra serve is not installed")
 pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 import nibabel as nib
 from games import made_game
+from PIL import Image
 from playwright.sync_api import sync_playwright
 from rich.console import Console
 from running import serving
@@ -28,7 +30,7 @@ from synthfm_bench.results.run_directory import read_run
 CHROMIUM = next(
     (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
 )
-SOFTWARE = ["--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]  # WebGL without a graphics card
+SOFTWARE = ["--disable-gpu", "--enable-unsafe-swiftshader"]  # WebGL without a graphics card
 PATIENCE_S = 120  # of the slowest machine; nothing is measured by it
 
 pytestmark = [
@@ -76,6 +78,13 @@ class Browser:
         self.until(f"window.synthfm.facts()?.step === {before + 1}")
         self.idle()
 
+    def colour(self, zyx):
+        """Return red, green and blue of the screen where a voxel of the axial slice under the crosshair is."""
+        self.page.evaluate("() => new Promise((r) => requestAnimationFrame(() => requestAnimationFrame(r)))")
+        place = self.page.evaluate("zyx => window.synthfm.viewer.placeOf(zyx)", list(zyx))
+        with Image.open(io.BytesIO(self.page.screenshot())) as screen:
+            return screen.convert("RGB").getpixel((round(place["x"]), round(place["y"])))
+
     def press(self, key):
         self.page.keyboard.press(key)
 
@@ -120,7 +129,17 @@ def test_a_person_plays_a_suite_to_its_end(tmp_path, opened):
         assert browser.read("viewer.maskVoxels") == np.count_nonzero(game.mask)
         for zyx in np.argwhere(game.mask)[::40].tolist() + np.argwhere(~game.mask)[::400].tolist():
             assert browser.read(f"viewer.maskAt({zyx})") == bool(game.mask[tuple(zyx)])
-        print(f"\nfrom the click to the mask on the screen: {browser.read('milliseconds()'):.0f} ms (geodesic)")
+        away = [voxel for voxel in np.ndindex(1, 24, 32) if min(abs(voxel[1] - 10), abs(voxel[2] - 10)) > 2]
+        inside = next((5, y, x) for _, y, x in away if game.mask[5, y, x])
+        outside = next((5, y, x) for _, y, x in away if not game.mask[4:7, y - 1 : y + 2, x - 1 : x + 2].any())
+        red, _, blue = browser.colour(inside)
+        assert red > blue + 40
+        red, _, blue = browser.colour(outside)
+        assert abs(red - blue) < 20
+        spent = browser.read("spent()")
+        assert spent["all"] == pytest.approx(spent["server"] + spent["drawing"])
+        assert "Mask on the screen after" in browser.page.inner_text("#facts")
+        print(f"\nfrom the click to the mask on the screen: {browser.read('spent().all'):.0f} ms (geodesic)")
         picture(browser, "clicked")
 
         # The right button marks outside; undo takes that back.
@@ -131,6 +150,9 @@ def test_a_person_plays_a_suite_to_its_end(tmp_path, opened):
         browser.idle()
         assert browser.read("viewer.maskVoxels") == np.count_nonzero(game.mask)
         assert browser.read("viewer.marks.length") == 1
+        browser.read("viewer.moveTo([5, 10, 10])")
+        red, _, blue = browser.colour(inside)
+        assert red > blue + 40
 
         # The mask is saved on the grid of the image's file.
         with browser.page.expect_download() as download:

@@ -19,7 +19,16 @@ let facts: Facts | null = null;
 let busy = false;
 let paused = false;
 let initial = { low: 0, high: 1 }; // the window in which the image was opened
-let lastMilliseconds = 0; // from the click to the mask on the screen
+let spent: Spent | null = null; // on the newest mask
+
+/** Milliseconds from a click to its mask on the screen, and their parts. */
+interface Spent {
+  all: number;
+  server: number; // the request, there and back
+  model: number | null; // the segmenter's part of that
+  drawing: number; // from the answer to the repaint
+  frame: number; // the graphics card's part of that
+}
 
 const running = () => task >= 0 && !busy && !paused && !facts?.ended;
 
@@ -56,6 +65,7 @@ async function work(what: () => Promise<void>): Promise<void> {
     if (!(error instanceof RefusedError || error instanceof TypeError)) throw error;
     say(error instanceof RefusedError ? error.message : "the server does not answer; is `synthfm play` still running?");
   } finally {
+    viewer.release();
     busy = false;
     update();
   }
@@ -107,6 +117,7 @@ async function place(zyx: Voxel, positive: boolean): Promise<void> {
   const thought = clock.read();
   await work(async () => {
     const begun = performance.now();
+    viewer.hold();
     const step = await api.click(zyx, positive, thought);
     viewer.marks = [...viewer.marks, { zyx, positive }];
     if (study.target === "glimpse" && step.facts.step === 1) {
@@ -136,17 +147,24 @@ async function finish(): Promise<void> {
   if (!running() || study.target === "free") return;
   const thought = clock.read();
   await work(async () => {
-    const step = await api.finish(thought);
-    await show(step, performance.now());
+    const begun = performance.now();
+    await show(await api.finish(thought), begun);
   });
   if (facts?.ended) await finished();
 }
 
 async function show(step: Step, begun: number): Promise<void> {
-  viewer.apply(step);
+  const answered = performance.now();
   facts = step.facts;
-  await new Promise(requestAnimationFrame);
-  lastMilliseconds = performance.now() - begun;
+  await viewer.apply(step);
+  const painted = performance.now();
+  spent = {
+    all: painted - begun,
+    server: answered - begun,
+    model: facts.predict_s === null ? null : facts.predict_s * 1000,
+    drawing: painted - answered,
+    frame: viewer.frameMilliseconds,
+  };
   clock.begin();
 }
 
@@ -155,8 +173,11 @@ function told(what: string, now: Facts): void {
   if (now.dice !== null) parts.push(`Dice ${now.dice.toFixed(3)}.`);
   if (now.left !== null) parts.push(`${counted(now.left, "click")} left.`);
   say(now.error ? `The segmenter failed: ${now.error}` : parts.join(" "));
-  const model = now.predict_s === null ? "" : `, of which the model ${Math.round(now.predict_s * 1000)} ms`;
-  at("facts").textContent = `Mask after ${Math.round(lastMilliseconds)} ms${model}.`;
+  if (!spent) return;
+  const model = spent.model === null ? "" : ` (the model ${Math.round(spent.model)} ms)`;
+  at("facts").textContent =
+    `Mask on the screen after ${Math.round(spent.all)} ms: ` +
+    `server ${Math.round(spent.server)} ms${model}, drawing ${Math.round(spent.drawing)} ms.`;
 }
 
 async function finished(): Promise<void> {
@@ -325,7 +346,7 @@ async function begin(): Promise<void> {
   }
   // For tests, which read the mask and place clicks where a voxel is on the screen.
   Object.assign(window, {
-    synthfm: { viewer, milliseconds: () => lastMilliseconds, facts: () => facts, busy: () => busy },
+    synthfm: { viewer, spent: () => spent, facts: () => facts, busy: () => busy },
   });
   update();
   const first = study.tasks.findIndex((one) => !one.done);

@@ -13,17 +13,31 @@ export interface Mark {
 const CLICK_PIXELS = 5; // a pointer that moves farther between down and up was a drag
 const CROSSHAIR = 1 / 600; // its width, as a share of the volume's longest side
 const MASK = { R: [0, 255], G: [0, 148], B: [0, 20], A: [0, 255], I: [0, 1], labels: ["", "mask"] };
+const SOFTWARE_PIXELS = 0.5; // of those of the page, along each side, if no graphics card draws them
 const PLANES: [SLICE_TYPE, number][] = [
   [SLICE_TYPE.AXIAL, 0], // and the axis across it
   [SLICE_TYPE.CORONAL, 1],
   [SLICE_TYPE.SAGITTAL, 2],
 ];
 
+/** Call back in the first task after the repaint that is under way. */
+function afterPaint(then: () => void): void {
+  const channel = new MessageChannel();
+  channel.port1.onmessage = then;
+  channel.port2.postMessage(null);
+}
+
 export class Viewer {
   private readonly nv: Niivue;
   private shape: Voxel = [1, 1, 1];
   private down: { x: number; y: number } | null = null;
   private target: Uint8Array | null = null;
+  private frame: Promise<void> | null = null; // the one that is asked for
+  private software: boolean | undefined;
+  private held = false; // frames wait for the mask
+  private draw: () => unknown = () => undefined;
+  /** Milliseconds that the newest frame took, the graphics card's part included. */
+  frameMilliseconds = 0;
   marks: Mark[] = [];
   shows3d = true;
   onClick: (zyx: Voxel, button: number) => void = () => undefined;
@@ -59,14 +73,52 @@ export class Viewer {
   async attach(): Promise<void> {
     await this.nv.attachToCanvas(this.canvas);
     this.shows3d = !this.drawnBySoftware;
-    this.nv.setSliceType(SLICE_TYPE.MULTIPLANAR);
-    this.nv.onLocationChange = () => this.drawMarks();
-    const draw = this.nv.drawScene.bind(this.nv);
+    this.draw = this.nv.drawScene.bind(this.nv);
     this.nv.drawScene = () => {
-      const drawn = draw();
-      this.drawMarks();
-      return drawn;
+      const resized = this.overlay.width !== this.canvas.width || this.overlay.height !== this.canvas.height;
+      if (resized) this.drawNow(); // a resized canvas is empty
+      else void this.nextFrame(); // a pointer that moves asks many times a frame
     };
+    if (this.drawnBySoftware) {
+      this.nv.opts.forceDevicePixelRatio = SOFTWARE_PIXELS;
+      this.nv.resizeListener();
+    }
+    this.nv.setSliceType(SLICE_TYPE.MULTIPLANAR);
+  }
+
+  /**
+   * Keep frames back until ``release``, if no graphics card draws them: the crosshair's frame would take the processor
+   * from the segmenter that answers on the same machine.
+   */
+  hold(): void {
+    this.held = this.drawnBySoftware;
+  }
+
+  /** Draw again. */
+  release(): void {
+    if (!this.held) return;
+    this.held = false;
+    void this.nextFrame();
+  }
+
+  /** Draw once before the next repaint, however often it is asked for; resolves when that has been painted. */
+  private nextFrame(): Promise<void> {
+    if (this.held) return Promise.resolve();
+    this.frame ??= new Promise((painted) =>
+      requestAnimationFrame(() => {
+        this.frame = null;
+        if (!this.held) this.drawNow();
+        afterPaint(painted);
+      }),
+    );
+    return this.frame;
+  }
+
+  private drawNow(): void {
+    const begun = performance.now();
+    this.draw(); // waits for the graphics card
+    this.drawMarks();
+    this.frameMilliseconds = performance.now() - begun;
   }
 
   /** Show an image without a mask. */
@@ -98,6 +150,10 @@ export class Viewer {
 
   /** Whether the browser has no graphics card: the 3D view then takes seconds a frame. */
   get drawnBySoftware(): boolean {
+    return (this.software ??= this.findSoftware());
+  }
+
+  private findSoftware(): boolean {
     const details = this.nv.gl.getExtension("WEBGL_debug_renderer_info");
     const name = details ? String(this.nv.gl.getParameter(details.UNMASKED_RENDERER_WEBGL)) : "";
     return /swiftshader|llvmpipe|software/i.test(name);
@@ -118,8 +174,9 @@ export class Viewer {
     this.drawMarks();
   }
 
-  /** Write what a step changed into the mask. */
-  apply(step: Step): void {
+  /** Write what a step changed into the mask; resolves when it has been painted. */
+  apply(step: Step): Promise<void> {
+    this.held = false;
     const { spans } = step.facts;
     const bitmap = this.nv.drawBitmap;
     if (spans && bitmap) {
@@ -132,9 +189,24 @@ export class Viewer {
           read += x1 - x0;
         }
       }
-      this.nv.refreshDrawing(false);
+      this.upload([x0, y0, z0], [x1 - x0, y1 - y0, z1 - z0], step.voxels);
     }
-    this.nv.drawScene();
+    return this.nextFrame();
+  }
+
+  /** Copy a box of the mask to the graphics card; the rest of its texture stays as it is. */
+  private upload(from: number[], size: number[], voxels: Uint8Array): void {
+    if (this.nv.opts.is2DSliceShader) {
+      this.nv.refreshDrawing(false); // an image too large for a 3D texture
+      return;
+    }
+    const gl = this.nv.gl;
+    const [x, y, z] = from;
+    const [width, height, depth] = size;
+    gl.activeTexture(gl.TEXTURE7); // where NiiVue binds its drawing
+    gl.bindTexture(gl.TEXTURE_3D, this.nv.drawTexture);
+    gl.pixelStorei(gl.UNPACK_ALIGNMENT, 1);
+    gl.texSubImage3D(gl.TEXTURE_3D, 0, x, y, z, width, height, depth, gl.RED, gl.UNSIGNED_BYTE, voxels);
   }
 
   setOpacity(opacity: number): void {
@@ -187,6 +259,12 @@ export class Viewer {
   /** For tests: where on the page a voxel of the axial slice is, once the crosshair is on it. */
   pageposition(zyx: Voxel): { x: number; y: number } | null {
     this.moveTo(zyx);
+    this.drawNow();
+    return this.placeOf(zyx);
+  }
+
+  /** For tests: where on the page a voxel of the axial slice under the crosshair is. */
+  placeOf(zyx: Voxel): { x: number; y: number } | null {
     const found = this.nv.frac2canvasPosWithTile(this.vec(this.fraction(zyx)), SLICE_TYPE.AXIAL);
     if (!found) return null;
     const box = this.canvas.getBoundingClientRect();
@@ -226,12 +304,13 @@ export class Viewer {
   /** Draw each click in the planes whose slice holds it. */
   private drawMarks(): void {
     const context = this.overlay.getContext("2d");
-    if (!context || !this.nv.volumes.length) return;
+    if (!context) return;
     if (this.overlay.width !== this.canvas.width || this.overlay.height !== this.canvas.height) {
       this.overlay.width = this.canvas.width;
       this.overlay.height = this.canvas.height;
     }
     context.clearRect(0, 0, this.overlay.width, this.overlay.height);
+    if (!this.nv.volumes.length) return;
     const here = this.crosshair;
     if (this.target) for (const [plane, axis] of PLANES) this.drawOutline(context, this.target, plane, axis, here);
     for (const { zyx, positive } of this.marks) {
