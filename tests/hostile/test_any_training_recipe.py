@@ -12,6 +12,7 @@ from refusals import result_or_refusal
 from synthfm_env.errors import InputError
 from synthfm_env.segmenters.sam2 import Architecture, build_model
 from synthfm_env.segmenters.volume_network.network import NetworkArchitecture, VolumeNetwork
+from synthfm_train.checkpoint import load_checkpoint
 from synthfm_train.refiner.recipe import RefinerRecipe, Round
 from synthfm_train.run import load_any_recipe
 from synthfm_train.sam2.build import architecture_of
@@ -114,6 +115,14 @@ def test_sizes_that_do_not_fit_together_are_refused(override, message):
 def test_sizes_that_cannot_be_are_refused(recipe, override, message):
     with pytest.raises(InputError, match=message):
         load_any_recipe(recipe, (override,))
+
+
+@pytest.mark.parametrize("content", [b"", b"text", b"\x80\x04cos\nsystem\n(S'true'\ntR."])
+def test_a_checkpoint_that_is_none_is_refused_without_a_warning(tmp_path, recwarn, content):
+    (tmp_path / "checkpoint.pt").write_bytes(content)
+    with pytest.raises(InputError, match="is damaged, or holds more than tensors and plain data"):
+        load_checkpoint(tmp_path / "checkpoint.pt")
+    assert len(recwarn) == 0
 
 
 @given(widths=st.lists(st.sampled_from([8, 16, 24]), min_size=2, max_size=4), dimensions=st.sampled_from([2, 3]))

@@ -146,6 +146,17 @@ def test_a_giant_architecture_is_refused_before_it_is_built(tmp_path, changes):
         make_segmenter(str(tmp_path / "w.safetensors"))
 
 
+def test_the_field_of_an_architecture_is_named(tmp_path):
+    save_file({"a": torch.ones(1)}, tmp_path / "w.safetensors", metadata={"architecture": '{"stages": [1, 1, 999, 1]}'})
+    with pytest.raises(InputError, match=r"no architecture of ours: stages\.2: Input should be"):
+        make_segmenter(str(tmp_path / "w.safetensors"))
+
+
+def test_a_long_name_is_cut_in_the_message():
+    with pytest.raises(InputError, match=r"unknown segmenter 'a+\.\.\.: known"):
+        make_segmenter("a" * 5000)
+
+
 @pytest.mark.parametrize("size", ["abc", "", "-32", "33", "99999968"])
 def test_an_image_size_that_is_none_is_refused(tmp_path, size):
     header = {"official": "sam2.1-hiera-tiny", "image_size": size}

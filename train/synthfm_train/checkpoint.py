@@ -2,6 +2,7 @@
 
 import errno
 import os
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,9 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         InputError: no such file, or not one of ours.
     """
     try:
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch warns of what it then refuses
+            state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise InputError(f"no checkpoint {str(path)!r} to resume from; start without --resume") from None
     except Exception:  # torch raises all kinds at a broken file, and its message is about a switch that is not ours

@@ -93,8 +93,10 @@ def _build(architecture: str, path: Path) -> SAM2VideoPredictor:
         return build_model(Architecture.from_json(architecture))
     except ValidationError as error:
         first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        reason = first["msg"].removeprefix("Value error, ")
         raise InputError(
-            f"weights {str(path)!r} name no architecture of ours: {first['loc']}: {first['msg']}"
+            f"weights {str(path)!r} name no architecture of ours: {where + ': ' if where else ''}{reason}"
         ) from None
 
 

@@ -34,6 +34,7 @@ export class Viewer {
   private target: Uint8Array | null = null;
   private frame: Promise<void> | null = null; // the one that is asked for
   private software: boolean | undefined;
+  private drawn = { width: 0, height: 0 }; // the canvas, in the newest frame
   private held = false; // frames wait for the mask
   private draw: () => unknown = () => undefined;
   /** Milliseconds that the newest frame took, the graphics card's part included. */
@@ -75,8 +76,8 @@ export class Viewer {
     this.shows3d = !this.drawnBySoftware;
     this.draw = this.nv.drawScene.bind(this.nv);
     this.nv.drawScene = () => {
-      const resized = this.overlay.width !== this.canvas.width || this.overlay.height !== this.canvas.height;
-      if (resized) this.drawNow(); // a resized canvas is empty
+      const { width, height } = this.canvas;
+      if (width !== this.drawn.width || height !== this.drawn.height) this.drawNow(); // a resized canvas is empty
       else void this.nextFrame(); // a pointer that moves asks many times a frame
     };
     if (this.drawnBySoftware) {
@@ -116,6 +117,7 @@ export class Viewer {
 
   private drawNow(): void {
     const begun = performance.now();
+    this.drawn = { width: this.canvas.width, height: this.canvas.height };
     this.draw(); // waits for the graphics card
     this.drawMarks();
     this.frameMilliseconds = performance.now() - begun;
@@ -127,7 +129,7 @@ export class Viewer {
     this.marks = [];
     this.target = null;
     const extent = Math.max(...opened.shape.map((n, axis) => n * opened.spacing[axis]));
-    this.nv.opts.crosshairWidth = extent * CROSSHAIR;
+    this.nv.opts.crosshairWidth = (extent * CROSSHAIR) / (this.drawnBySoftware ? SOFTWARE_PIXELS : 1);
     while (this.nv.volumes.length) this.nv.removeVolume(this.nv.volumes[0]);
     this.nv.closeDrawing();
     await this.nv.loadFromArrayBuffer(image, "image.nii");
@@ -305,11 +307,15 @@ export class Viewer {
   private drawMarks(): void {
     const context = this.overlay.getContext("2d");
     if (!context) return;
-    if (this.overlay.width !== this.canvas.width || this.overlay.height !== this.canvas.height) {
-      this.overlay.width = this.canvas.width;
-      this.overlay.height = this.canvas.height;
+    const width = Math.round(this.overlay.clientWidth * devicePixelRatio);
+    const height = Math.round(this.overlay.clientHeight * devicePixelRatio);
+    if (this.overlay.width !== width || this.overlay.height !== height) {
+      this.overlay.width = width;
+      this.overlay.height = height;
     }
-    context.clearRect(0, 0, this.overlay.width, this.overlay.height);
+    context.setTransform(1, 0, 0, 1, 0, 0);
+    context.clearRect(0, 0, width, height);
+    context.scale(width / this.canvas.width, height / this.canvas.height); // places are in the canvas's pixels
     if (!this.nv.volumes.length) return;
     const here = this.crosshair;
     if (this.target) for (const [plane, axis] of PLANES) this.drawOutline(context, this.target, plane, axis, here);
