@@ -41,3 +41,13 @@ def test_missing_files_and_unknown_layouts_are_named(root):
     made_layouts.msd_cases(few, "spleen", 1)
     with pytest.raises(InputError, match="1 images leave none for train"):
         RealVolumes(DatasetSource(layout="msd", path="few"), str(root), "train")
+
+
+@pytest.mark.slow
+def test_the_recipe_of_sam2_3dmed_trains_memory_and_decoder_on_its_patients(root):
+    small = "phases=[{steps=2,image_size=64,volumes=1,cuts=1,slices=3,objects=1,clicks=1,dense=0.0,lr=1e-4}]"
+    changes = ("weights=random", "precision=float32", "validation_volumes=1", "data.min_pixels=8", small)
+    weights = train(
+        "sam2-3dmed-spleen", out=root / "run", overrides=(*changes, f"data.root='{root}'"), device="cpu", workers=0
+    )
+    assert make_segmenter(str(weights)).model.image_size == 64
