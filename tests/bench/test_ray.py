@@ -17,8 +17,8 @@ from synthfm_bench.results.run_directory import read_run
 from synthfm_bench.suite import load_suite, with_choices
 from synthfm_env.errors import InputError
 
-# Three nodes on two cores start slowly, and must not be taken for dead. Ray's workers have niceness 15 by default: beside
-# other work they hardly run.
+# Three nodes on two cores start slowly, and must not be taken for dead. By default the workers have
+# niceness 15, and hardly run beside other work.
 PATIENCE = {
     "RAY_worker_niceness": "0",
     "RAY_raylet_start_wait_time_s": "300",
