@@ -18,6 +18,7 @@ from synthfm_bench.results.provenance import hash_of_name
 from synthfm_bench.suite import BundledData, Choice, Data, DatasetData, FileData, Split, Suite, SyntheticData
 from synthfm_env.envs.start_prompt import Start
 from synthfm_env.errors import InputError, unknown_name
+from synthfm_env.plural import plural
 from synthfm_env.printable import printable
 from synthfm_env.segmenters import Segmenter
 from synthfm_env.segmenters.geodesic import Geodesic
@@ -412,19 +413,15 @@ class _Tally:
         name, pixels = self.data.name, self.data.slice_pixels
         if self.missing:
             files = _first([str(path) for path in self.missing])
-            yield f"{_images(len(self.missing))} of {name} left out, a file is missing: {files}"
+            yield f"{plural(len(self.missing), 'image')} of {name} left out, a file is missing: {files}"
         if self.broken:
-            yield f"{_images(len(self.broken))} of {name} left out, not readable: {_first(self.broken)}"
+            yield f"{plural(len(self.broken), 'image')} of {name} left out, not readable: {_first(self.broken)}"
         for structure, reasons in sorted(self.unread.items()):
-            yield f"{name}: {structure} of {_images(len(reasons))} left out, not readable: {_first(reasons)}"
+            yield f"{name}: {structure} of {plural(len(reasons), 'image')} left out, not readable: {_first(reasons)}"
         for structure, times in sorted(self.small.items()):
-            yield f"{name}: {structure} has {pixels} pixels in no slice of {_images(times)}, which count without it"
+            yield f"{name}: {structure} has {pixels} pixels in no slice of {plural(times, 'image')}, which count without it"
         for structure, times in sorted(self.lacking.items()):
-            yield f"{name}: {structure} is not in {_images(times)}, which count without it"
-
-
-def _images(number: int) -> str:
-    return f"{number} image" if number == 1 else f"{number} images"
+            yield f"{name}: {structure} is not in {plural(times, 'image')}, which count without it"
 
 
 def _first(reasons: Sequence[str]) -> str:

@@ -92,7 +92,9 @@ def make_reward(given: str | Mapping[str, Any], target_dice: float | None) -> Re
         raise InputError(f"reward is {given!r}: expected a name, or a dict with a name under 'name'")
     if name not in REWARDS:
         raise unknown_name("reward", name, REWARDS)
-    known = ["click_price", "slice_price"] + ["tolerance_mm"] * (name == "nsd_gain")
+    known = ["click_price", "slice_price"]
+    if name == "nsd_gain":
+        known.append("tolerance_mm")
     for key, value in prices.items():
         if key not in known:
             raise unknown_name(f"parameter of the reward {name}", key, known)

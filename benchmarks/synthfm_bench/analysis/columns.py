@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from synthfm_bench.results.episode_result import EpisodeResult
+from synthfm_env.plural import plural
 
 DICE_AT = (1, 3, 5, 10)
-PRIMARY_AT = 5
-TARGETS = (0.80, 0.85, 0.90)
+PRIMARY_AT = 5  # clicks of the primary figure, by which rows are ranked
+TARGETS = (0.80, 0.85, 0.90)  # Dice values for the number of clicks
 
 
 @dataclass(frozen=True)
@@ -18,8 +19,8 @@ class Column:
     Attributes:
         key: in CSV files.
         name: on the board.
-        of: gives the figure of an episode; None where it has none.
-        higher: whether more is better.
+        of: returns the figure of an episode, or None.
+        higher: whether larger values are better.
         unit: "score" in [0, 1], "share" shown in per cent, "mm".
         meaning: one sentence for readers.
     """
@@ -46,12 +47,12 @@ def dice_at(clicks: int) -> Column:
         lambda episode: float(episode.dice[clicks - 1]),
         True,
         "score",
-        f"Dice after {clicks} click{'s' * (clicks > 1)}; an episode that ended earlier keeps its last score.",
+        f"Dice after {plural(clicks, 'click')}; an episode that ended earlier keeps its last score.",
     )
 
 
 def dice_figures(budget: int) -> list[Column]:
-    """Return Dice after the clicks of ``DICE_AT`` that lie below the budget, and after the last one."""
+    """Return Dice after the clicks of ``DICE_AT`` below the budget, and after the last one."""
     return [dice_at(clicks) for clicks in (*(n for n in DICE_AT if n < budget), budget)]
 
 

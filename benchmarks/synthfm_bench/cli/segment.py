@@ -31,6 +31,7 @@ def segment(
     """
     from rich.console import Console
 
+    from synthfm_env.plural import plural
     from synthfm_env.prompts import Click
     from synthfm_env.segmenters import make_segmenter
     from synthfm_env.volumes import to_uint8
@@ -50,7 +51,7 @@ def segment(
         write_mask(answers[-1].mask, volume, output)
     voxels = int(answers[-1].mask.sum())
     millilitres = voxels * volume.spacing[0] * volume.spacing[1] * volume.spacing[2] / 1000
-    typer.echo(f"{output}: {voxels} voxels, {millilitres:.2f} ml, from {len(clicks)} click{'s' * (len(clicks) > 1)}")
+    typer.echo(f"{output}: {voxels} voxels, {millilitres:.2f} ml, from {plural(len(clicks), 'click')}")
     typer.echo(
         "next: open image and mask together in a viewer, then add a --click where the mask is wrong"
         if voxels

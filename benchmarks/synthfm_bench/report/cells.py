@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from synthfm_bench.analysis.aggregate import LeaderboardRow
 from synthfm_bench.analysis.columns import NAUC, Column, dice_figures
 from synthfm_bench.analysis.statistics import Estimate
+from synthfm_env.plural import plural
 
 
 def title(name: str, group: Sequence[LeaderboardRow]) -> str:
@@ -13,7 +14,7 @@ def title(name: str, group: Sequence[LeaderboardRow]) -> str:
     structures = f", {episodes} structures" if episodes != cases else ""
     (only,) = group[0].cases if cases == 1 else ("",)
     which = f": {only}" if only not in ("", name) else ""
-    return f"{name}{which} ({cases} case{'s' * (cases > 1)}{structures})"
+    return f"{name}{which} ({plural(cases, 'case')}{structures})"
 
 
 def clicker_label(row: LeaderboardRow) -> str:

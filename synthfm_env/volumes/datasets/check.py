@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import track
 
 from synthfm_env.errors import InputError
+from synthfm_env.plural import plural
 from synthfm_env.volumes.datasets import Item, Layout, get_layout
 
 
@@ -60,11 +61,11 @@ def report_lines(checked: list[Checked], shown: int = 10) -> Iterator[str]:
     """Yield the lines of the report."""
     for one in checked:
         name = f"{one.part}: " if one.part else ""
-        yield f"{name}{_count(one.images, 'image')} of {_count(one.patients, 'patient')} can be played"
+        yield f"{name}{plural(one.images, 'image')} of {plural(one.patients, 'patient')} can be played"
         for structure, images in sorted(one.structures.items(), key=lambda pair: (-pair[1], pair[0])):
             yield f"  {structure}: in {images}"
         if one.broken:
-            yield f"{name}{_count(len(one.broken), 'image')} cannot be read, and would be left out:"
+            yield f"{name}{plural(len(one.broken), 'image')} cannot be read, and would be left out:"
             yield from (f"  {reason}" for reason in one.broken[:shown])
             if len(one.broken) > shown:
                 yield f"  ... and {len(one.broken) - shown} more"
@@ -87,7 +88,3 @@ def _check_part(layout: Layout, part: str, items: list[Item], console: Console) 
         found.structures.update(volume.structures.get(int(i), str(i)) for i in np.unique(volume.label) if i)
     found.patients = len(patients)
     return found
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'s' * (number != 1)}"

@@ -80,8 +80,7 @@ class NetworkRecipe(Strict):
                 raise ValueError(f"widths: expected multiples of 8 from 8 to {MOST_CHANNELS}, got {width}")
         stride = self.architecture.stride
         for index, phase in enumerate(self.phases):
-            grids = [phase.grid] + [phase.flat_grid] * bool(phase.flat_share)
-            for grid in grids:
+            for grid in (phase.grid, phase.flat_grid) if phase.flat_share else (phase.grid,):
                 if any(n % step or not step <= n <= MOST_VOXELS for n, step in zip(grid, stride, strict=True)):
                     raise ValueError(
                         f"phases.{index}: a grid of {grid} must be a multiple of {stride}, up to {MOST_VOXELS} a side"

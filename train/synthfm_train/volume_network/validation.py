@@ -13,6 +13,7 @@ from synthfm_env import Volume, VolumeEnv
 from synthfm_env.envs.rendering import draw_frame
 from synthfm_env.files import atomic_write
 from synthfm_env.metrics import dice
+from synthfm_env.plural import plural
 from synthfm_env.prompts import Click
 from synthfm_env.segmenters.volume_network.network import VolumeNetwork
 from synthfm_env.segmenters.volume_network.segmenter import VolumeNetworkSegmenter
@@ -100,7 +101,7 @@ def _panel(case: _Case, mask: np.ndarray, clicks: list[Click]) -> np.ndarray:
     z = clicks[0].zyx[0]
     image = to_uint8(case.volume.image, case.volume.modality)[z][None]
     shown = [Click((0, *click.zyx[1:]), click.positive) for click in clicks if click.zyx[0] == z]
-    caption = f"{len(clicks)} click{'s' if len(clicks) > 1 else ''} {dice(mask, truth):.2f}"
+    caption = f"{plural(len(clicks), 'click')} {dice(mask, truth):.2f}"
     frame = draw_frame(image, mask[z][None], truth[z][None], shown, (1.0, 1.0, 1.0), caption)
     return np.array(Image.fromarray(frame).resize((_PANEL, _PANEL), Image.Resampling.LANCZOS))
 
