@@ -419,7 +419,8 @@ class _Tally:
         for structure, reasons in sorted(self.unread.items()):
             yield f"{name}: {structure} of {plural(len(reasons), 'image')} left out, not readable: {_first(reasons)}"
         for structure, times in sorted(self.small.items()):
-            yield f"{name}: {structure} has {pixels} pixels in no slice of {plural(times, 'image')}, which count without it"
+            images = plural(times, "image")
+            yield f"{name}: {structure} has {pixels} pixels in no slice of {images}, which count without it"
         for structure, times in sorted(self.lacking.items()):
             yield f"{name}: {structure} is not in {plural(times, 'image')}, which count without it"
 

@@ -19,7 +19,14 @@ from synthfm_env.volumes.volume import Volume
 def preview_volumes(
     shape: Sequence[int], recipe: str | Path | dict[str, Any] | GeneratorRecipe, seed: int, each: int = 3
 ) -> list[Volume]:
-    """Return ``each`` volumes of every style that the recipe draws, from seeds ``seed``, ``seed`` + 1 ..."""
+    """Draw some volumes of every style in a recipe.
+
+    Args:
+        shape: (D, H, W) of the volumes.
+        recipe: see ``SynthFM3D``.
+        seed: of the first volume of each style; the next ones have the next seeds.
+        each: number of volumes of each style.
+    """
     whole = load_recipe(recipe)
     volumes = []
     for style, weight in whole.styles.items():
@@ -30,10 +37,11 @@ def preview_volumes(
 
 
 def checked_sheet(path: str | Path) -> Path:
-    """Return the path of a contact sheet, so that what is wrong with it shows before the volumes are drawn.
+    """Check the path of a contact sheet, before time is spent on volumes, and return it.
 
     Raises:
-        InputError: matplotlib is not installed, or the name has no ending of a picture.
+        InputError: matplotlib is not installed, the name has another ending than .png, .pdf or .svg, or the folder does
+            not exist.
     """
     if find_spec("matplotlib") is None:
         raise InputError("a preview needs matplotlib; `pip install 'synthfm_env[plot]'`")
@@ -47,12 +55,12 @@ def checked_sheet(path: str | Path) -> Path:
 
 
 def contact_sheet(volumes: Sequence[Volume], path: str | Path, columns: int = 2) -> None:
-    """Draw volumes on one picture, each as the planes through its most telling voxel, plain and with contours.
+    """Draw three planes of each volume on one picture, without and with contours of its structures.
 
     Args:
-        volumes: synthetic or real, with a label; 2D images show their one slice.
-        path: where to write the picture, a .png, .pdf or .svg; it appears complete or not at all.
-        columns: volumes side by side.
+        volumes: synthetic or real, with a label; of 2D images the one slice is drawn.
+        path: of the picture, a .png, .pdf or .svg; it appears complete or not at all.
+        columns: number of volumes in a row.
 
     Raises:
         InputError: matplotlib is not installed, there is nothing to draw, or the file cannot be written.
@@ -82,7 +90,7 @@ def contact_sheet(volumes: Sequence[Volume], path: str | Path, columns: int = 2)
                 cells[2 * i + 1].contour(label == structure, [0.5], colors=[colour], linewidths=0.5)
     try:
         with atomic_write(target) as file:
-            figure.savefig(file, dpi=110, format="png")
+            figure.savefig(file, dpi=110, format=target.suffix[1:])
     except OSError as error:
         raise InputError(f"preview {target}: cannot be written ({error.strerror or error})") from error
 

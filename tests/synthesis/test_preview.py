@@ -24,6 +24,13 @@ def test_a_contact_sheet_shows_pictures_and_contours(tmp_path, shape):
     assert [p.name for p in tmp_path.iterdir()] == ["sheet.png"]
 
 
+@pytest.mark.parametrize(("name", "begin"), [("sheet.svg", b"<?xml"), ("sheet.pdf", b"%PDF")])
+def test_a_sheet_has_the_format_of_its_name(tmp_path, name, begin):
+    pytest.importorskip("matplotlib", reason="the preview is drawn with matplotlib")
+    contact_sheet([SynthFM3D((1, 48, 48), "clear").sample(0)], tmp_path / name)
+    assert (tmp_path / name).read_bytes().startswith(begin)
+
+
 def test_a_sheet_that_cannot_be_written_is_refused(tmp_path, monkeypatch):
     volumes = [SynthFM3D((1, 48, 48), "clear").sample(0)]
     with pytest.raises(InputError, match="there is no folder"):
