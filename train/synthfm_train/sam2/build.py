@@ -8,8 +8,8 @@ from sam2.modeling.sam2_base import SAM2Base
 from synthfm_env.errors import InputError
 from synthfm_env.segmenters.sam2 import OFFICIAL, Architecture, build_model, build_official, fill, load_weights, seeded
 from synthfm_env.segmenters.sam2.checkpoints import weights_path
-from synthfm_train.sam2.contrastive import DenseHead
 from synthfm_train.sam2.freezing import DECODER, freeze
+from synthfm_train.sam2.heads import TrainingHeads
 from synthfm_train.sam2.initialization import attend_in_place, attend_to_clicks
 from synthfm_train.sam2.recipe import RANDOM, TrainingRecipe
 
@@ -58,8 +58,8 @@ def _stated_architecture(recipe: TrainingRecipe) -> Architecture | str:
     )
 
 
-def start_model(recipe: TrainingRecipe) -> tuple[SAM2Base, DenseHead]:
-    """Build the model and the head of the dense task, load or initialise their weights, and freeze parts.
+def start_model(recipe: TrainingRecipe) -> tuple[SAM2Base, TrainingHeads]:
+    """Build the model and the heads of the auxiliary losses, load or initialise their weights, and freeze parts.
 
     Raises:
         InputError: the weights cannot be read, or are of another architecture.
@@ -69,8 +69,7 @@ def start_model(recipe: TrainingRecipe) -> tuple[SAM2Base, DenseHead]:
     with seeded(recipe.seed):
         model: SAM2Base
         model = build_official(architecture) if isinstance(architecture, str) else build_model(architecture)
-        decoder = model.sam_mask_decoder
-        head = DenseHead((decoder.conv_s0.out_channels, decoder.conv_s1.out_channels, model.hidden_dim))
+        heads = TrainingHeads(model, recipe)
     # Initialise attention, or load weights over the random ones.
     if recipe.weights == RANDOM:
         attend_to_clicks(model)
@@ -81,5 +80,4 @@ def start_model(recipe: TrainingRecipe) -> tuple[SAM2Base, DenseHead]:
         if recipe.trains == "decoder-from-scratch":
             model.load_state_dict(random, strict=False)
     freeze(model, recipe.trains)
-    head.requires_grad_(recipe.trains == "all")
-    return model, head
+    return model, heads

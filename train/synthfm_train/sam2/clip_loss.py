@@ -11,8 +11,10 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from synthfm_env.segmenters.sam2.tracking.frames import normalise
 from synthfm_train.sam2.clip_dataset import Clips, masks_of
-from synthfm_train.sam2.contrastive import DenseHead, dense_loss
+from synthfm_train.sam2.contrastive import dense_loss
+from synthfm_train.sam2.heads import TrainingHeads
 from synthfm_train.sam2.recipe import Phase, TrainingRecipe
+from synthfm_train.sam2.relative_position import relative_position_loss
 from synthfm_train.sam2.rollout import Rollout, encode_slices
 
 
@@ -31,10 +33,10 @@ class ClipBatchLoss(NamedTuple):
 
 
 class ClipLoss:
-    """The losses of a model and of the head of its dense task."""
+    """The losses of a model and of the heads of its auxiliary tasks."""
 
-    def __init__(self, model: SAM2Base, head: DenseHead, recipe: TrainingRecipe) -> None:
-        self.model, self.head, self.recipe = model, head, recipe
+    def __init__(self, model: SAM2Base, heads: TrainingHeads, recipe: TrainingRecipe) -> None:
+        self.model, self.heads, self.recipe = model, heads, recipe
         self._device = next(model.parameters()).device
 
     def loss(self, phase: Phase, clips: Clips, generator: torch.Generator) -> ClipBatchLoss:
@@ -58,7 +60,7 @@ class ClipLoss:
 
     def _dense(self, frames: Tensor, labels: Tensor, generator: torch.Generator) -> ClipBatchLoss:
         maps, _ = encode_slices(self.model, frames.flatten(0, 1))
-        loss = dense_loss(maps, self.head, labels, generator)
+        loss = dense_loss(maps, self.heads.dense, labels, generator)
         return ClipBatchLoss(loss, {"loss": loss.detach()}, [] if loss.isfinite() else list(range(len(frames))))
 
     def _clicks(
@@ -66,14 +68,27 @@ class ClipLoss:
     ) -> ClipBatchLoss:
         rollout = Rollout(self.model, frames, masks, generator, self.recipe.loss, phase.balance)
         scores = rollout.play(phase)
-        loss = clicks = rollout.loss()
-        values = {"loss": clicks.detach(), **scores}
-        if self.recipe.trains == "all" and phase.dense:
-            dense = dense_loss([level.flatten(0, 1) for level in rollout.maps], self.head, labels, generator)
-            values["dense"] = dense.detach()
-            loss = clicks + phase.dense * dense
+        loss = rollout.loss()
+        values = {"loss": loss.detach(), **scores}
+        for name, weight, auxiliary in self._auxiliary(phase, rollout, labels, generator):
+            values[name] = auxiliary.detach()
+            loss = loss + weight * auxiliary
         faulty = [] if loss.isfinite() else rollout.faulty() or list(range(len(frames)))
         return ClipBatchLoss(loss, values, faulty)
+
+    def _auxiliary(
+        self, phase: Phase, rollout: Rollout, labels: Tensor, generator: torch.Generator
+    ) -> Iterator[tuple[str, float, Tensor]]:
+        """Yield name, weight and value of each auxiliary loss; a single slice has the dense one only."""
+        heads = self.heads
+        if self.recipe.trains == "all" and phase.dense:
+            maps = [level.flatten(0, 1) for level in rollout.maps]
+            yield "dense", phase.dense, dense_loss(maps, heads.dense, labels, generator)
+        if heads.relative_position is not None and phase.relative_position and rollout.length > 1:
+            offsets = heads.relative_position(rollout.maps[-1])
+            yield "relative_position", phase.relative_position, relative_position_loss(offsets)
+        if heads.boundary is not None and phase.boundary and rollout.length > 1:
+            yield "boundary", phase.boundary, rollout.boundary_loss(heads.boundary)
 
     @contextmanager
     def _arithmetic(self) -> Iterator[None]:

@@ -28,14 +28,14 @@ _RANK_STRIDE = 10**15
 
 
 class TrainingObjective(Objective):
-    """Trains SAM 2 with clicks, boxes and masks on clips, and with the dense task.
+    """Trains SAM 2 with clicks, boxes and masks on clips, and with auxiliary tasks.
 
     The random numbers of a step follow from the recipe's seed, the phase and the step's number.
 
     Attributes:
         recipe: settings of the training.
         model: the SAM 2.
-        head: of the dense task; it trains with the model.
+        heads: of the auxiliary tasks; they train with the model.
     """
 
     fresh_optimizers = True
@@ -54,11 +54,11 @@ class TrainingObjective(Objective):
                 )
         self.recipe, self.phases, self._processes, self._workers = recipe, recipe.phases, processes, workers
         self._architecture = architecture_of(recipe)
-        model, head = start_model(recipe)
+        model, heads = start_model(recipe)
         self.model: SAM2Base = model.to(processes.device)
-        self.head = head.to(processes.device)
+        self.heads = heads.to(processes.device)
         self._own_size = int(self.model.image_size)
-        self._losses = ClipLoss(self.model, self.head, recipe)
+        self._losses = ClipLoss(self.model, self.heads, recipe)
         self._batches: Iterator[Clips] = iter(())
         self._validation: Validation | None = None
         self._last: tuple[Phase, Clips, list[int]] | None = None
@@ -66,7 +66,7 @@ class TrainingObjective(Objective):
     def optimizers(self, phase: int) -> list[torch.optim.Optimizer]:
         """Return AdamW, without weight decay of biases and norms."""
         lr = self.recipe.phases[min(phase, len(self.recipe.phases) - 1)].lr
-        parameters = [p for p in [*self.model.parameters(), *self.head.parameters()] if p.requires_grad]
+        parameters = [p for p in [*self.model.parameters(), *self.heads.parameters()] if p.requires_grad]
         groups = [
             {"params": [p for p in parameters if p.ndim > 1], "weight_decay": self.recipe.weight_decay},
             {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
@@ -129,12 +129,12 @@ class TrainingObjective(Objective):
         save_weights(average.state_dict(), self._architecture, int(self.model.image_size), path, header)
 
     def state(self) -> dict[str, Any]:
-        """Return the head of the dense task."""
-        return {"head": self.head.state_dict()}
+        """Return the heads of the auxiliary tasks."""
+        return {"heads": self.heads.state_dict()}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Restore the head of the dense task."""
-        self.head.load_state_dict(state["head"])
+        """Restore the heads of the auxiliary tasks."""
+        self.heads.load_state_dict(state["heads"])
 
     def _seed(self, phase: int) -> int:
         return self.recipe.seed * _RECIPE_STRIDE + phase * _PHASE_STRIDE

@@ -87,6 +87,8 @@ class Phase(Strict):
     images: float = Field(0.0, ge=0, le=1, description="share of steps that take only the first slice of each clip")
     balance: float = Field(0.5, ge=0, le=1, description="of inside against outside in the cross-entropy")
     dense: float = Field(0.2, ge=0, description="weight of the dense task, added to the clicks' loss")
+    relative_position: float = Field(0.0, ge=0, description="weight of slice relative position prediction, of clips")
+    boundary: float = Field(0.0, ge=0, description="weight of boundary detection, on slices that have memories")
     lr: float = Field(5e-4, gt=0)
     warmup: int = Field(100, ge=0)
     final_lr: float = Field(0.05, ge=0, le=1, description="share of lr left at the end of the phase")
@@ -95,6 +97,15 @@ class Phase(Strict):
     def _shares(self) -> Self:
         if self.boxes + self.masks > 1:
             raise ValueError(f"boxes {self.boxes} and masks {self.masks} are shares: together at most 1")
+        return self
+
+    @model_validator(mode="after")
+    def _auxiliary_losses_need_clips(self) -> Self:
+        if (self.relative_position or self.boundary) and (self.kind == "dense" or self.slices == 1):
+            raise ValueError(
+                f"relative_position {self.relative_position} and boundary {self.boundary} weigh losses of prompted "
+                'clips: set kind = "clicks" and slices to 2 or more, or both weights to 0'
+            )
         return self
 
 

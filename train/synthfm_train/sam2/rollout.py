@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from sam2.modeling.sam2_base import NO_OBJ_SCORE, SAM2Base
 from torch import Tensor
 
+from synthfm_train.sam2.boundary import BoundaryHead, boundary_cells, boundary_loss
 from synthfm_train.sam2.losses import LossName, mask_loss
 from synthfm_train.sam2.prompt_sampling import correction, noisy_box
 from synthfm_train.sam2.recipe import Phase
@@ -76,6 +77,7 @@ class Rollout:
         self.points: dict[int, tuple[Tensor, Tensor]] = {}
         self._latest: dict[int, _Prediction] = {}
         self._losses: list[Tensor] = []
+        self._with_memory: list[tuple[int, Tensor]] = []
 
     def _level(self, level: int, t: int) -> Tensor:
         return self.maps[level][:, t][self._owner]
@@ -92,6 +94,8 @@ class Rollout:
             num_frames=_VOLUME,
             track_in_reverse=reverse,
         )
+        if not initial:
+            self._with_memory.append((t, features))
         return features
 
     def _decode(self, t: int, features: Tensor, points: tuple[Tensor, Tensor] | None, logits: Tensor | None) -> Tensor:
@@ -240,6 +244,14 @@ class Rollout:
     def loss(self) -> Tensor:
         """Return the mean loss of all predictions so far."""
         return torch.stack([one.mean() for one in self._losses]).mean()
+
+    def boundary_loss(self, head: BoundaryHead) -> Tensor:
+        """Return the mean boundary loss of all predictions so far that had a memory; there must be one."""
+        losses = [
+            boundary_loss(head(features, self._level(-1, t), self._level(0, t)), boundary_cells(self.truth[:, t]))
+            for t, features in self._with_memory
+        ]
+        return torch.stack(losses).mean()
 
     def faulty(self) -> list[int]:
         """Return the clips, 0 to B - 1, with a prediction whose loss is not finite."""
