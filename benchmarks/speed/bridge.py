@@ -2,8 +2,8 @@
 
     OMP_NUM_THREADS=1 python benchmarks/speed/bridge.py
 
-prints the table of docs/reference/segmenters/bridge.md: the mean over five clicks of the least of five times, in turns,
-on synthetic volumes. Processor time of both processes is added, because other work on the machine lengthens the
+prints the table of docs/reference/segmenters/bridge.md: the mean over five clicks of the least of some times, in turns,
+on synthetic volumes; networks, whose clicks cost the most, twice and on the small volume alone. Processor time of both processes is added, because other work on the machine lengthens the
 wall-clock time of whatever is handed from one process to another.
 """
 
@@ -21,9 +21,9 @@ from synthfm_env.synthesis import SynthFM3D
 from synthfm_env.volumes import Volume, to_uint8
 
 SHAPES = ((32, 128, 128), (64, 256, 256))
-NAMES = ("random-walker", "geodesic", "synthfm3d-nano")
+NETWORKS = ("synthfm3d-unet", "synthfm3d-nano")
+NAMES = ("random-walker", "geodesic", *NETWORKS)
 CLICKS = 5
-REPEATS = 5
 
 
 def main() -> None:
@@ -32,10 +32,11 @@ def main() -> None:
     for name in sys.argv[1:] or NAMES:
         here = make_segmenter(name)
         bridged = BridgeSegmenter(f"{sys.executable} -m synthfm_env.segmenters.bridge {name}")
-        for shape in SHAPES:
+        repeats, shapes = (2, SHAPES[:1]) if name in NETWORKS else (5, SHAPES)
+        for shape in shapes:
             volume = SynthFM3D(shape=shape).sample(0)
             times: tuple[list[float], list[float]] = ([], [])
-            for _ in range(REPEATS):
+            for _ in range(repeats):
                 times[0].append(_mean_click(here, volume, time.process_time))
                 times[1].append(_mean_click(bridged, volume, partial(_of_both, bridged)))
             alone, over = (1000 * min(spent) for spent in times)

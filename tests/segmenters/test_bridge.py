@@ -1,5 +1,6 @@
 """Tests models in other processes: the same masks, and a typed outcome for each misbehaviour."""
 
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -56,6 +57,56 @@ def test_masks_over_the_bridge_equal_those_in_process(geodesic: BridgeSegmenter)
         assert np.array_equal(bridged.add(other).mask, here.add(other).mask)
         together = [Click((2, 2, 2), False), Click((4, 12, 12))]
         assert np.array_equal(bridged.prompt(together).mask, here.prompt(together).mask)
+
+
+@pytest.fixture
+def prompted(monkeypatch: pytest.MonkeyPatch) -> BridgeSegmenter:
+    """A segmenter that answers a mask prompt with the mask, and adds a ball for each click."""
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(HERE), *sys.path]))
+    return BridgeSegmenter(f"{PYTHON} -m synthfm_env.segmenters.bridge prompted_segmenter:PromptedSegmenter")
+
+
+def test_an_initial_mask_over_the_bridge_equals_that_in_process(prompted: BridgeSegmenter) -> None:
+    assert prompted.capabilities.initial_mask
+    first, other = np.zeros((2, *SHAPE), bool)
+    first[1:4, 5:11, 7:20] = True
+    other[3:, ::2, ::3] = True
+    here = make_segmenter("prompted_segmenter:PromptedSegmenter").start(image(), MM)
+    with prompted.start(image(), MM) as bridged:
+        assert np.array_equal(bridged.prompt(mask=first).mask, here.prompt(mask=first).mask)
+        corrected = here.add(CLICKS[0]).mask
+        assert np.array_equal(bridged.add(CLICKS[0]).mask, corrected)
+        assert not np.array_equal(corrected, first)
+        # Taken back to the mask, and to nothing; another mask then takes its place.
+        assert np.array_equal(bridged.undo().mask, first)
+        assert np.array_equal(bridged.add(CLICKS[0]).mask, corrected)
+        bridged.reset()
+        assert np.array_equal(bridged.prompt(mask=other).mask, other)
+        # A transposed view of a mask is written as it is shown.
+        bridged.reset()
+        turned = np.ascontiguousarray(first.transpose(2, 1, 0)).transpose(2, 1, 0)
+        assert np.array_equal(bridged.prompt(mask=turned).mask, first)
+
+
+def test_an_initial_mask_survives_the_death_of_the_process(prompted: BridgeSegmenter) -> None:
+    first = np.zeros(SHAPE, bool)
+    first[1:4, 5:11, 7:20] = True
+    with prompted.start(image(), MM) as session:
+        session.prompt(mask=first)
+        running = prompted._process._running
+        assert running is not None
+        running.process.kill()
+        running.process.wait()
+        assert session.add(CLICKS[0]).mask[first].all()
+
+
+def test_an_initial_mask_that_the_model_does_not_take_or_that_is_on_another_grid_is_refused(
+    geodesic: BridgeSegmenter, prompted: BridgeSegmenter
+) -> None:
+    with geodesic.start(image(), MM) as session, pytest.raises(InputError, match="mask"):
+        session.prompt(mask=np.ones(SHAPE, bool))
+    with prompted.start(image(), MM) as session, pytest.raises(InputError, match="mask"):
+        session.prompt(mask=np.ones((2, 3, 4), bool))
 
 
 def test_encoding_is_charged_once(geodesic: BridgeSegmenter) -> None:
