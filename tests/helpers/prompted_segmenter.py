@@ -16,6 +16,12 @@ class PromptedSession(BallSession):
         self._masks = [first if mask is None else mask.copy()]
         return self.predict()
 
+    def undo(self):
+        if self._clicks:
+            return super().undo()
+        self._masks = [np.zeros(self.image.shape, bool)]
+        return self.predict()
+
 
 class PromptedSegmenter(BallSegmenter):
     name = "prompted"

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import accumulate
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 import torch
 from pydantic import ConfigDict, Field, TypeAdapter, model_validator
@@ -17,6 +17,7 @@ from sam2.modeling.sam.transformer import RoPEAttention
 from sam2.modeling.sam2_base import SAM2Base
 from sam2.sam2_video_predictor import SAM2VideoPredictor
 
+from synthfm_env.segmenters.sam2.convolutional_trunk import ConvolutionalTrunk
 from synthfm_env.segmenters.sam2.options import MOST_PIXELS, PATCH
 
 
@@ -41,7 +42,7 @@ class Architecture:
 
     Attributes:
         image_size: pixels along each side of the square that the encoder is fed; a multiple of ``frame_step``.
-        embed_dim: channels of the first of Hiera's four stages; they double at each.
+        embed_dim: channels of the first of the trunk's four stages; they double at each.
         stages: blocks in each stage.
         global_att_blocks: blocks that attend over the whole slice; none may open a stage.
         window_spec: attention window of each stage, in tokens; the first three are even, because the first block of
@@ -51,6 +52,7 @@ class Architecture:
         memory_layers: layers of memory attention.
         feedforward: hidden width in memory attention.
         num_maskmem: slices in the memory bank, the clicked ones not counted beyond one.
+        trunk: of the image encoder: SAM 2's Hiera, or ConvNeXt blocks, which have no windows and no global attention.
     """
 
     image_size: Annotated[int, Field(ge=PATCH, le=MOST_PIXELS, multiple_of=PATCH)] = 128
@@ -63,6 +65,7 @@ class Architecture:
     memory_layers: Annotated[int, Field(ge=1, le=64)] = 2
     feedforward: Annotated[int, Field(ge=16, le=16384)] = 512
     num_maskmem: Annotated[int, Field(ge=1, le=64)] = 7
+    trunk: Literal["hiera", "convolutional"] = "hiera"
 
     @property
     def frame_step(self) -> int:
@@ -99,14 +102,18 @@ _PLAIN = TypeAdapter(Architecture)
 
 
 def _encoder(a: Architecture) -> ImageEncoder:
-    trunk = Hiera(
-        embed_dim=a.embed_dim,
-        num_heads=1,
-        stages=a.stages,
-        global_att_blocks=a.global_att_blocks,
-        window_pos_embed_bkg_spatial_size=(7, 7),
-        window_spec=a.window_spec,
-    )
+    trunk: Hiera | ConvolutionalTrunk
+    if a.trunk == "convolutional":
+        trunk = ConvolutionalTrunk(a.embed_dim, a.stages)
+    else:
+        trunk = Hiera(
+            embed_dim=a.embed_dim,
+            num_heads=1,
+            stages=a.stages,
+            global_att_blocks=a.global_att_blocks,
+            window_pos_embed_bkg_spatial_size=(7, 7),
+            window_spec=a.window_spec,
+        )
     neck = FpnNeck(
         position_encoding=PositionEmbeddingSine(num_pos_feats=a.d_model, normalize=True, temperature=10000),
         d_model=a.d_model,

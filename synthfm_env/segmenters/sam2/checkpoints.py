@@ -18,6 +18,7 @@ from synthfm_env.segmenters.checkpoint_files import read_checkpoint
 from synthfm_env.segmenters.placed_weights import weights_folder
 from synthfm_env.segmenters.sam2.architecture import Architecture, build_model
 from synthfm_env.segmenters.sam2.options import MOST_PIXELS
+from synthfm_env.segmenters.sam2.slice_context import SliceContext, add_context
 from synthfm_env.segmenters.weights_file import fill, read_safetensors
 
 # "sam2.1-hiera-tiny" -> ("configs/sam2.1/sam2.1_hiera_t.yaml", "sam2.1_hiera_tiny.pt"), for all eight.
@@ -59,9 +60,10 @@ def load_weights(name_or_path: str) -> SAM2VideoPredictor:
     if path.suffix == ".safetensors":
         header, state = read_safetensors(path)
         if "architecture" in header:
-            return fill(_build(header["architecture"], path), state, path)
+            return fill(_with_context(_build(header["architecture"], path), header), state, path)
         if header.get("official") in OFFICIAL:
-            return fill(build_official(header["official"], _image_size(header, path)), state, path)
+            official = build_official(header["official"], _image_size(header, path))
+            return fill(_with_context(official, header), state, path)
     return _official(path, None)
 
 
@@ -86,6 +88,11 @@ def trained_here(name_or_path: str) -> bool:
             return "architecture" in header or header.get("official") in OFFICIAL
     except SafetensorError:
         return False  # load_weights reports the fault
+
+
+def _with_context(model: SAM2VideoPredictor, header: dict[str, str]) -> SAM2VideoPredictor:
+    add_context(model, SliceContext.from_header(header))
+    return model.eval()
 
 
 def _build(architecture: str, path: Path) -> SAM2VideoPredictor:

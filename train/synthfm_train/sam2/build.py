@@ -8,9 +8,11 @@ from sam2.modeling.sam2_base import SAM2Base
 from synthfm_env.errors import InputError
 from synthfm_env.segmenters.sam2 import OFFICIAL, Architecture, build_model, build_official, fill, load_weights, seeded
 from synthfm_env.segmenters.sam2.checkpoints import weights_path
+from synthfm_env.segmenters.sam2.slice_context import SliceContext, add_context, context_of
 from synthfm_train.sam2.freezing import DECODER, freeze
 from synthfm_train.sam2.heads import TrainingHeads
 from synthfm_train.sam2.initialization import attend_in_place, attend_to_clicks
+from synthfm_train.sam2.lora import add_low_rank_updates
 from synthfm_train.sam2.recipe import RANDOM, TrainingRecipe
 
 
@@ -76,8 +78,27 @@ def start_model(recipe: TrainingRecipe) -> tuple[SAM2Base, TrainingHeads]:
         attend_in_place(model)
     else:
         random = {name: value.clone() for name, value in model.state_dict().items() if name.startswith(DECODER)}
-        fill(model, load_weights(recipe.weights).state_dict(), Path(recipe.weights))
+        start = load_weights(recipe.weights)
+        _adopt_context(model, context_of(start), recipe)
+        fill(model, start.state_dict(), Path(recipe.weights))
         if recipe.trains == "decoder-from-scratch":
             model.load_state_dict(random, strict=False)
-    freeze(model, recipe.trains)
+    # Parts that are added start from the recipe's seed, and train even if what they are added to is frozen.
+    with seeded(recipe.seed):
+        if context_of(model) == SliceContext():
+            add_context(model, recipe.context)
+        freeze(model, recipe.trains)
+        if recipe.lora:
+            add_low_rank_updates(model, recipe.lora)
+    model.eval()
     return model, heads
+
+
+def _adopt_context(model: SAM2Base, of_weights: SliceContext, recipe: TrainingRecipe) -> None:
+    """Let a model see the neighbouring slices that its weights were trained with."""
+    if of_weights != SliceContext() and recipe.context not in (SliceContext(), of_weights):
+        raise InputError(
+            f"weights {recipe.weights!r} were trained with {of_weights.header()}, the recipe asks for "
+            f"{recipe.context.header()}; leave neighbours and depth_adapter out"
+        )
+    add_context(model, of_weights)

@@ -59,7 +59,7 @@ class ClipLoss:
             return self._clicks(phase, frames, masks, labels.flatten(0, 1), generator)
 
     def _dense(self, frames: Tensor, labels: Tensor, generator: torch.Generator) -> ClipBatchLoss:
-        maps, _ = encode_slices(self.model, frames.flatten(0, 1))
+        maps, _ = encode_slices(self.model, frames)
         loss = dense_loss(maps, self.heads.dense, labels, generator)
         return ClipBatchLoss(loss, {"loss": loss.detach()}, [] if loss.isfinite() else list(range(len(frames))))
 

@@ -11,6 +11,7 @@ from torch import nn
 
 from synthfm_env.errors import InputError
 from synthfm_env.segmenters.sam2 import set_image_size
+from synthfm_env.segmenters.sam2.slice_context import context_of
 from synthfm_train.checkpoint import save_weights
 from synthfm_train.distributed import Processes
 from synthfm_train.loop import BatchLoss, LoopSettings, Objective, TrainingLoop
@@ -18,6 +19,7 @@ from synthfm_train.run_directory import RunFolder
 from synthfm_train.sam2.build import architecture_of, start_model
 from synthfm_train.sam2.clip_dataset import ClipDataset, Clips, load_clips
 from synthfm_train.sam2.clip_loss import ClipLoss
+from synthfm_train.sam2.lora import merged_state
 from synthfm_train.sam2.recipe import Phase, TrainingRecipe
 from synthfm_train.sam2.validation import Validation
 
@@ -125,8 +127,8 @@ class TrainingObjective(Objective):
 
     def write_weights(self, average: nn.Module, path: Path, notes: dict[str, str]) -> None:
         """Write half-precision weights with architecture and recipe in the header."""
-        header = {"recipe": self.recipe.model_dump_json(), **notes}
-        save_weights(average.state_dict(), self._architecture, int(self.model.image_size), path, header)
+        header = {"recipe": self.recipe.model_dump_json(), **context_of(self.model).header(), **notes}
+        save_weights(merged_state(average), self._architecture, int(self.model.image_size), path, header)
 
     def state(self) -> dict[str, Any]:
         """Return the heads of the auxiliary tasks."""

@@ -8,6 +8,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from synthfm_env.errors import InputError, unknown_name
 from synthfm_env.segmenters.sam2 import OFFICIAL, Architecture
+from synthfm_env.segmenters.sam2.slice_context import MOST_CHANNELS, SliceContext
 from synthfm_env.synthesis import SynthFM3D
 from synthfm_env.volumes.datasets import get_layout
 from synthfm_train.recipe_io import Seed, Strict, read_fields, validated
@@ -119,6 +120,9 @@ class TrainingRecipe(Strict):
         None, description="sizes of a model of ours, or an official name; left out: that of the weights"
     )
     trains: Trains = "all"
+    lora: int = Field(0, ge=0, le=256, description="rank of updates of attention in the frozen image encoder; 0: none")
+    depth_adapter: int = Field(0, ge=0, le=MOST_CHANNELS, description="channels of 3D adapters in the image encoder")
+    neighbours: bool = Field(False, description="neighbouring slices in the first and third colour channel (2.5D)")
     loss: LossName = "synthfm3d"
     data: Data = Data()
     phases: tuple[Phase, ...] = Field(min_length=1)
@@ -141,6 +145,19 @@ class TrainingRecipe(Strict):
         if isinstance(value, str) and value not in OFFICIAL:
             raise unknown_name("architecture", value, OFFICIAL)
         return value
+
+    @property
+    def context(self) -> SliceContext:
+        """Which neighbouring slices the image encoder sees."""
+        return SliceContext(self.neighbours, self.depth_adapter)
+
+    @model_validator(mode="after")
+    def _lora_needs_a_frozen_encoder(self) -> Self:
+        if self.lora and self.trains != "memory+decoder":
+            raise ValueError(f"lora {self.lora} updates a frozen image encoder: set trains = 'memory+decoder'")
+        if self.neighbours and self.depth_adapter:
+            raise ValueError(f"neighbours and depth_adapter {self.depth_adapter} exclude each other; choose one")
+        return self
 
     @model_validator(mode="after")
     def _dense_needs_the_encoder(self) -> Self:

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from sam2.modeling.sam2_base import NO_OBJ_SCORE, SAM2Base
 from torch import Tensor
 
+from synthfm_env.segmenters.sam2.slice_context import SliceContext, context_of
 from synthfm_train.sam2.boundary import BoundaryHead, boundary_cells, boundary_loss
 from synthfm_train.sam2.losses import LossName, mask_loss
 from synthfm_train.sam2.prompt_sampling import correction, noisy_box
@@ -66,7 +67,7 @@ class Rollout:
         self._balance = balance
         self._batch, objects, self.length = masks.shape[:3]
         self.truth = masks.flatten(0, 1)
-        maps, position = encode_slices(model, frames.flatten(0, 1))
+        maps, position = encode_slices(model, frames)
         self.maps = [level.unflatten(0, (self._batch, self.length)) for level in maps]
         self._owner = torch.arange(self._batch, device=frames.device).repeat_interleave(objects)
         self._position = position[:1].expand(len(self._owner), -1, -1, -1).flatten(2).permute(2, 0, 1)
@@ -264,15 +265,17 @@ def encode_slices(model: SAM2Base, frames: Tensor) -> tuple[list[Tensor], Tensor
 
     Args:
         model: the SAM 2.
-        frames: float32 (B, 3, S, S), normalised.
+        frames: float32 (B, T, 3, S, S), normalised: B clips of T slices, or (T, 3, S, S) for one.
 
     Returns:
-        The maps at stride 4, 8 and 16, the first two as the mask decoder projects them, and the position encoding
-        of the last, (B, C, S/16, S/16).
+        The maps of all slices at stride 4, 8 and 16, the first two as the mask decoder projects them, and the position
+        encoding of the last, (B * T, C, S/16, S/16).
     """
     trained = any(parameter.requires_grad for parameter in model.image_encoder.parameters())
     with torch.set_grad_enabled(trained and torch.is_grad_enabled()):
-        encoded = model.image_encoder(frames)
+        # Only an encoder that sees neighbouring slices must know where a clip ends.
+        sees_neighbours = context_of(model) != SliceContext()
+        encoded = model.image_encoder(frames if sees_neighbours else frames.flatten(0, -4))
     fine, middle, top = encoded["backbone_fpn"]
     decoder = model.sam_mask_decoder
     return [decoder.conv_s0(fine), decoder.conv_s1(middle), top], encoded["vision_pos_enc"][-1]

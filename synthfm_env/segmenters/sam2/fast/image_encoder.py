@@ -2,12 +2,13 @@
 
 import torch
 import torch.nn.functional as F
-from sam2.modeling.backbones.hieradet import MultiScaleBlock, do_pool
+from sam2.modeling.backbones.hieradet import Hiera, MultiScaleBlock, do_pool
 from sam2.modeling.backbones.utils import window_partition, window_unpartition
 from sam2.modeling.sam2_base import SAM2Base
 from torch import Tensor
 
 from synthfm_env.segmenters.sam2.fast.onednn import apply_linear, apply_norm, linear, linear_activation
+from synthfm_env.segmenters.sam2.slice_context import ContextEncoder
 
 
 class FastImageEncoder:
@@ -21,7 +22,8 @@ class FastImageEncoder:
     @torch.no_grad()
     def __init__(self, model: SAM2Base) -> None:
         """Multiply out the weights between trunk and decoder."""
-        self._trunk, self._neck = model.image_encoder.trunk, model.image_encoder.neck
+        self._encoder = model.image_encoder
+        self._trunk, self._neck = self._encoder.trunk, self._encoder.neck
         # The neck lists its convolutions from the coarsest map to the finest.
         self._stride_32, self._stride_16, stride_8, stride_4 = (level.conv for level in self._neck.convs)
         to_fine, to_middle = model.sam_mask_decoder.conv_s0, model.sam_mask_decoder.conv_s1
@@ -44,13 +46,13 @@ class FastImageEncoder:
         Returns:
             Maps at strides 4, 8 and 16, (B, channels, h, w), the first two as the decoder's convolutions leave them.
         """
-        # Trunk: Hiera's blocks, keeping the output of each of its four stages.
-        stages, x = [], self._trunk.patch_embed(frames)
-        x = x + self._trunk._get_pos_embed(x.shape[1:3])
-        for i, block in enumerate(self._trunk.blocks):
-            x = _hiera_block(block, x)
-            if i in self._trunk.stage_ends:
-                stages.append(x)
+        # Neighbouring slices, if the model reads them, enter before the trunk or behind its stages.
+        if isinstance(self._encoder, ContextEncoder):
+            stages = self._trunk_stages(self._encoder.mix(frames[None])[0])
+            adapted = self._encoder.adapt([stage.permute(0, 3, 1, 2) for stage in stages])
+            stages = [stage.permute(0, 2, 3, 1) for stage in adapted]
+        else:
+            stages = self._trunk_stages(frames)
         stage_4, stage_8, stage_16, stage_32 = stages
         # Neck: lateral projections, and the top-down path from coarse to fine.
         top = linear(stage_32, self._stride_32.weight.flatten(1), self._stride_32.bias)
@@ -59,6 +61,18 @@ class FastImageEncoder:
         fine = linear(stage_4, self._fine, self._fine_bias)
         fine = self._add(0, fine, middle[..., self._middle_channels :])
         return [level.permute(0, 3, 1, 2) for level in (fine, middle[..., : self._middle_channels], coarse)]
+
+    def _trunk_stages(self, frames: Tensor) -> list[Tensor]:
+        """Return the output (B, h, w, C) of each of the trunk's four stages."""
+        if not isinstance(self._trunk, Hiera):
+            return [stage.permute(0, 2, 3, 1) for stage in self._trunk(frames)]
+        stages, x = [], self._trunk.patch_embed(frames)
+        x = x + self._trunk._get_pos_embed(x.shape[1:3])
+        for i, block in enumerate(self._trunk.blocks):
+            x = _hiera_block(block, x)
+            if i in self._trunk.stage_ends:
+                stages.append(x)
+        return stages
 
     def _add(self, level: int, lateral: Tensor, above: Tensor) -> Tensor:
         """Add the map above, twice as coarse, to that of a level, if the neck does so."""

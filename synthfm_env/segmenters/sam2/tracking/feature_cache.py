@@ -24,6 +24,7 @@ class FeatureCache:
         encode: Callable[[NDArray[np.uint8]], list[Tensor]],
         budget: int,
         timer: AbstractContextManager[object],
+        reach: int = 0,
     ) -> None:
         """Start with an empty cache.
 
@@ -32,8 +33,9 @@ class FeatureCache:
             encode: returns the feature maps (B, C, h, w) of B slices at strides 4, 8 and 16.
             budget: bytes of cached maps at most; one batch is always kept.
             timer: runs while slices are encoded.
+            reach: slices on either side that the maps of a slice depend on; they are encoded with it, then dropped.
         """
-        self._image, self._encode, self._budget, self._timer = image, encode, budget, timer
+        self._image, self._encode, self._budget, self._timer, self._reach = image, encode, budget, timer, reach
         self._batches: OrderedDict[int, list[Tensor]] = OrderedDict()
         self.depth = len(image)
 
@@ -56,8 +58,14 @@ class FeatureCache:
         self._batches.clear()
 
     def _add(self, batch: int) -> None:
+        first, last = batch * _BATCH, min((batch + 1) * _BATCH, self.depth)
         with self._timer:
-            maps = self._encode(self._image[batch * _BATCH : (batch + 1) * _BATCH])
+            if self._reach:
+                wanted = np.arange(first - self._reach, last + self._reach).clip(0, self.depth - 1)
+                inner = slice(self._reach, len(wanted) - self._reach)
+                maps = [level[inner].clone() for level in self._encode(self._image[wanted])]
+            else:
+                maps = self._encode(self._image[first:last])
         size = sum(level.nbytes for level in maps)
         while self._batches and self.kept_bytes + size > self._budget:
             self._batches.popitem(last=False)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from synthfm_env.geometry import spread_indices
 from synthfm_env.prompts import Prompt
+from synthfm_env.segmenters.sam2.slice_context import REACH, SliceContext, context_of
 from synthfm_env.segmenters.sam2.slice_memory import StackState
 from synthfm_env.segmenters.sam2.tracking.feature_cache import FeatureCache
 from synthfm_env.segmenters.sam2.tracking.frames import square_frames
@@ -44,7 +45,8 @@ class Stack:
         """
         depth, height, width = image.shape[:3]
         self.shape, self.tracker = (depth, height, width), tracker
-        self.features = FeatureCache(image, self._encode, budget, timer)
+        reach = 0 if context_of(tracker.model) == SliceContext() else REACH
+        self.features = FeatureCache(image, self._encode, budget, timer, reach)
 
     def _encode(self, slices: NDArray[np.uint8]) -> list[Tensor]:
         frames = square_frames(slices, self.tracker.model.image_size)

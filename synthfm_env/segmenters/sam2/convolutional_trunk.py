@@ -1,0 +1,39 @@
+"""A trunk of ConvNeXt blocks in place of Hiera."""
+
+from collections.abc import Sequence
+
+from sam2.modeling.memory_encoder import CXBlock
+from sam2.modeling.sam2_utils import LayerNorm2d
+from torch import Tensor, nn
+
+
+class ConvolutionalTrunk(nn.Module):
+    """Four stages of ConvNeXt blocks (Liu et al. 2022) at strides 4, 8, 16 and 32, channels doubled at each.
+
+    Attributes:
+        channel_list: channels of the stages' maps, the coarsest first, as SAM 2's neck expects.
+    """
+
+    def __init__(self, embed_dim: int, stages: Sequence[int]) -> None:
+        """Take the channels of the first stage, and the blocks of each."""
+        super().__init__()
+        widths = [embed_dim * 2**i for i in range(len(stages))]
+        self.channel_list = widths[::-1]
+        self.stages = nn.ModuleList()
+        for i, (width, blocks) in enumerate(zip(widths, stages, strict=True)):
+            if i == 0:
+                enter = [nn.Conv2d(3, width, 7, stride=4, padding=3), LayerNorm2d(width)]
+            else:
+                enter = [LayerNorm2d(widths[i - 1]), nn.Conv2d(widths[i - 1], width, 2, stride=2)]
+            # Layer scale starts at 1: a short training would leave blocks that start near 0 unused.
+            self.stages.append(
+                nn.Sequential(*enter, *(CXBlock(width, layer_scale_init_value=1.0) for _ in range(blocks)))
+            )
+
+    def forward(self, frames: Tensor) -> list[Tensor]:
+        """Return the maps of the stages, from the finest, of frames (B, 3, S, S)."""
+        maps, x = [], frames
+        for stage in self.stages:
+            x = stage(x)
+            maps.append(x)
+        return maps
