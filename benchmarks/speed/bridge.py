@@ -4,8 +4,8 @@
 
 prints the table of docs/reference/segmenters/bridge.md: the mean over five clicks of the least of several times, in
 turns, on synthetic volumes. Networks, whose clicks cost the most, are timed twice and on the small volume alone.
-Processor time of both processes is added, because other work on the machine lengthens the wall-clock time of whatever is
-handed from one process to another.
+Processor time of both processes is added, because other work on the machine lengthens the wall-clock time of whatever
+is handed from one process to another.
 """
 
 import os

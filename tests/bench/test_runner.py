@@ -363,11 +363,11 @@ def test_a_missing_package_leaves_a_group_out_with_a_note(monkeypatch):
         make_plan(Suite(**(dict(suite(mni)) | {"data": (mni,)})))
 
 
-def test_quick_plays_the_mni152_head_and_eight_synthetic_cases():
+def test_quick_plays_the_mni152_head_and_six_synthetic_cases():
     pytest.importorskip("nilearn", reason="the MNI152 head comes with the extra `real`")
     plan = make_plan(with_choices(load_suite("quick"), segmenters=("toys:Ball",)))
     synthetic = {task.case.seed for task in plan.tasks if task.case.data.name == "synthetic"}
-    assert len(synthetic) == 8
+    assert len(synthetic) == 6
     assert [(task.case.case_id, task.structure) for task in plan.tasks[:4:2]] == [("mni152", 1), ("mni152", 2)]
     assert {name: about["oracle"] for name, about in plan.clickers.items()} == {"random": False, "synthfm-mm-v1": True}
 

@@ -96,7 +96,7 @@ def test_choices_replace_those_of_the_suite():
 def test_fewer_cases_leave_smaller_groups_alone():
     suite = with_choices(load_suite("quick"), cases=3)
     assert suite.data[1].cases == 3
-    assert with_choices(load_suite("quick"), cases=50).data[1].cases == 8
+    assert with_choices(load_suite("quick"), cases=50).data[1].cases == 6
 
 
 def test_a_choice_given_twice_is_refused():

@@ -84,7 +84,7 @@ class DepthAdapter(nn.Module):
         return stack + added
 
 
-class ContextEncoder(ImageEncoder):  # type: ignore[misc]  # sam2 has no types
+class ContextEncoder(ImageEncoder):
     """SAM 2's image encoder with neighbouring slices as input; its own parameters keep their names.
 
     Attributes:
