@@ -148,7 +148,7 @@ class TrainingRecipe(Strict):
 
     @property
     def context(self) -> SliceContext:
-        """Which neighbouring slices the image encoder sees."""
+        """Neighbouring slices that the image encoder sees."""
         return SliceContext(self.neighbours, self.depth_adapter)
 
     @model_validator(mode="after")
