@@ -9,10 +9,10 @@ from scipy import ndimage
 
 
 class BlockGrid:
-    """Blocks of voxels over an image's grid, few enough; the image's own grid where that is small.
+    """A grid of blocks of voxels with a limited number of blocks; for a small image, the image's own grid.
 
-    Blocks grow along the axis whose blocks are shortest in mm, one voxel at a time: anisotropy falls before
-    resolution does. The last block of an axis may be smaller than the others.
+    Blocks grow by one voxel at a time along the axis on which they are shortest in mm, so that they become isotropic
+    first. The last block of an axis may be smaller than the others.
 
     Attributes:
         image_shape: (D, H, W) of the image.
@@ -32,12 +32,12 @@ class BlockGrid:
         self.shape = (shape[0], shape[1], shape[2])
 
     def block_of(self, zyx: tuple[int, int, int]) -> tuple[int, ...]:
-        """Return the index of the block that holds a voxel."""
+        """Return the index of the block that contains a voxel."""
         return tuple(i // size for i, size in zip(zyx, self.sizes, strict=True))
 
     def mean(self, image: NDArray) -> NDArray[np.float32]:
         """Return the mean of each block of a (D, H, W) image."""
-        for axis in np.argsort(self.sizes)[::-1]:  # the greatest reduction first: no large intermediate
+        for axis in np.argsort(self.sizes)[::-1]:  # the largest reduction first, which keeps intermediate arrays small
             if self.sizes[axis] > 1:
                 starts = np.arange(0, image.shape[axis], self.sizes[axis])
                 counts = np.diff(starts, append=image.shape[axis]).astype(np.float32)
@@ -46,7 +46,7 @@ class BlockGrid:
         return image.astype(np.float32, copy=False)
 
     def positive(self, values: NDArray[np.float32]) -> NDArray[np.bool_]:
-        """Return where a value a block, interpolated linearly between block centres, is above zero.
+        """Interpolate values of the blocks linearly to the image's grid, and return the voxels above zero.
 
         Args:
             values: float32 (d, h, w), the working grid.
@@ -59,7 +59,7 @@ class BlockGrid:
             return above
         mask = np.zeros(self.image_shape, dtype=bool)
         if above.any():
-            # Only their own box and one block around it can hold voxels above zero.
+            # Voxels above zero are in the box of the positive blocks, or up to one block around it.
             found = ndimage.find_objects(above.view(np.int8))[0]
             box = tuple(slice(max(0, part.start - 1), part.stop + 1) for part in found)
             (in_z, at_z), (in_y, at_y), (in_x, at_x) = (self._voxels(axis, part) for axis, part in enumerate(box))
@@ -69,14 +69,15 @@ class BlockGrid:
         return mask
 
     def sample(self, values: NDArray[np.float32], places: Sequence[NDArray[np.float64]]) -> NDArray[np.float32]:
-        """Return a value a block, interpolated linearly between block centres, on a grid of places.
+        """Interpolate values of the blocks linearly at the points of another grid.
 
         Args:
             values: float32 (d, h, w), the working grid.
-            places: along z, y and x, in voxels of the image; beyond the outermost centres their values hold.
+            places: coordinates of the points along z, y and x, in voxels of the image. Beyond the outermost block
+                centres values are constant.
 
         Returns:
-            float32, of as many places along each axis.
+            float32 (len(places[0]), len(places[1]), len(places[2])).
         """
         for axis, wanted in enumerate(places):
             centres = self._centres(axis, slice(0, self.shape[axis]))
@@ -105,5 +106,5 @@ def _interpolate(array: NDArray[np.float32], places: NDArray[np.float64], axis: 
 
 
 def _along(vector: NDArray[np.float32], axis: int, axes: int) -> NDArray[np.float32]:
-    """Return a vector shaped to broadcast along one of so many axes."""
+    """Reshape a vector to broadcast along one of ``axes`` axes."""
     return vector.reshape([-1 if other == axis else 1 for other in range(axes)])

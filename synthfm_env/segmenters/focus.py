@@ -15,13 +15,12 @@ Shape = tuple[int, int, int]
 
 @dataclass(frozen=True, slots=True)
 class FocusPolicy:
-    """Pure rules: values in, crops out. Sessions decide which proposal they take.
+    """Pure functions from clicks and masks to crops. Sessions decide which proposal they use.
 
     Attributes:
-        first_side: voxels of the finest axis along a side of the smallest crop for a first click; each further crop has
-            twice that.
+        first_side: side of the smallest crop for a first click, in voxels of the finest axis; further crops double it.
         margin: free space on either side of an object, as a share of its extent.
-        least_margin: the same in voxels, at least.
+        least_margin: smallest margin in voxels.
         shrink: propose a smaller crop below this share of the current volume.
 
     Example:
@@ -36,10 +35,10 @@ class FocusPolicy:
     shrink: float = 0.4
 
     def first_crops(self, click: Click, shape: Shape, spacing: tuple[float, float, float]) -> list[Crop]:
-        """Return crops about a first click, from the smallest to the whole image.
+        """Return crops around a first click, from the smallest to the whole image.
 
-        Sides double from crop to crop and are equal in mm, so an axis of thick slices gets fewer voxels. A crop that
-        would cross the image's border is moved inside.
+        Sides double from crop to crop and are equal in mm, so there are fewer voxels along an axis of thick slices. A
+        crop across the image's border is moved inside.
 
         Args:
             click: the first one, a voxel of the image.
@@ -56,15 +55,15 @@ class FocusPolicy:
             side *= 2
 
     def proposal(self, crop: Crop, mask: NDArray[np.bool_], clicks: Sequence[Click], shape: Shape) -> Crop | None:
-        """Return a crop that fits the mask better than the current one, or None to keep that.
+        """Return a crop that fits the mask better than the current one, or None to keep the current one.
 
-        The crop is drawn again if a positive click is outside it, if the mask meets a side beyond which the image
+        There is a proposal if a positive click is outside the crop, if the mask reaches a side beyond which the image
         continues, or if the fitted crop is much smaller.
 
         Args:
-            crop: the current one.
-            mask: bool, any shape, spread evenly over ``crop``.
-            clicks: so far; positive ones are always inside the proposal.
+            crop: the current crop.
+            mask: bool, on any grid that covers the crop evenly.
+            clicks: so far; the proposal contains all positive ones.
             shape: (D, H, W) of the image.
         """
         extent = covered_extent(crop, mask, [click for click in clicks if click.positive])
@@ -79,7 +78,7 @@ class FocusPolicy:
         return fitted if (grows or smaller) and fitted != crop else None
 
     def fitted(self, extent: Sequence[tuple[int, int]], shape: Shape) -> Crop:
-        """Return a crop around an extent (first voxel and the one behind the last, an axis) with margins."""
+        """Return a crop with margins around an extent: for each axis the first voxel, and one past the last."""
         sides = []
         for (low, high), n in zip(extent, shape, strict=True):
             margin = max(self.least_margin, round(self.margin * (high - low)))
@@ -112,7 +111,7 @@ def whole_crop(shape: Shape) -> Crop:
 
 
 def crop_voxels(crop: Crop) -> int:
-    """Return how many voxels a crop holds."""
+    """Return the number of voxels in a crop."""
     return math.prod(side.stop - side.start for side in crop)
 
 

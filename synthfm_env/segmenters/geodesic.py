@@ -12,35 +12,36 @@ from synthfm_env.segmenters.image_input import prepare_image
 
 
 class Geodesic(Segmenter):
-    """Geodesic distance to positive against negative clicks, after Bai & Sapiro (IJCV 2009).
+    """Compares geodesic distances to positive and to negative clicks, after Bai & Sapiro (IJCV 2009).
 
-    A voxel is inside where the cheapest path to a positive click costs less than that to a negative one; see
-    ``ClickDistances`` for what a path costs.
+    A voxel is inside if its cheapest path to a positive click costs less than that to a negative one.
+    ``ClickDistances`` defines the cost of a path.
 
-    - **The image's border is negative.** All voxels on its faces act as negative clicks, so that a first positive
-      click gives a bounded region. So a structure cut off by the border is lost near it until it is clicked there.
-    - Clicked voxels are always obeyed, the newer click where two name the same voxel.
+    - **The image's border is negative.** All voxels on its faces act as negative clicks, so that a first positive click
+      gives a bounded region. Near the border, a structure that the border cuts off is outside until it is clicked
+      there.
+    - A clicked voxel has the label of its newest click.
     - Without a positive click the mask is empty.
-    - On large volumes the balance of both distances is interpolated linearly to the image's own grid.
+    - On large volumes the balance of both distances is interpolated linearly to the image's grid.
 
-    It is deterministic. There are no logits.
+    It is deterministic and has no logits.
     """
 
     name = "geodesic"
     capabilities = Capabilities()
 
     def start(self, image: NDArray, spacing: tuple[float, float, float]) -> "GeodesicSession":
-        """Open a session, paying for the gradient and the distance to the border; see ``Segmenter.start``."""
+        """Open a session: compute the gradient and the distance to the border. See ``Segmenter.start``."""
         started = time.perf_counter()
         distances = ClickDistances(prepare_image(image, spacing), spacing)
         return GeodesicSession(distances, time.perf_counter() - started)
 
 
 class GeodesicSession(Session):
-    """Clicks on one structure; a history of distances makes undo exact."""
+    """Session of ``Geodesic``. A history of distances makes undo exact."""
 
     def __init__(self, distances: ClickDistances, encode_seconds: float) -> None:
-        """Take the image's distances without clicks, and their cost, which is reported with the first answer."""
+        """Start without clicks; ``encode_seconds`` is reported with the first answer."""
         self._history = [distances]
         self._encode_seconds = encode_seconds
 
@@ -50,7 +51,7 @@ class GeodesicSession(Session):
         return self._history[-1].clicks if self._history else ()
 
     def add(self, click: Click) -> Prediction:
-        """Take one more click; see ``Session.add``."""
+        """Add a click; see ``Session.add``."""
         distances = self._current()
         check_click(click, distances.grid.image_shape)
         started = time.perf_counter()
@@ -68,7 +69,7 @@ class GeodesicSession(Session):
         return self._prediction(started)
 
     def reset(self) -> None:
-        """Forget all clicks, keep the gradient and the distance to the border."""
+        """Remove all clicks; the gradient and the distance to the border are kept."""
         self._current()
         del self._history[1:]
 

@@ -5,15 +5,15 @@ from torch import Tensor
 
 from synthfm_env.segmenters.volume_network.network_input import NetworkInput
 
-WEIGHT = 3.0  # logits at a positive click; minus that at a negative one and at the crop's faces
+WEIGHT = 3.0  # logit at a positive click; -3 at a negative one and at the crop's faces
 
 
 def click_prior(given: NetworkInput) -> Tensor:
-    """Return logits that follow from the clicks alone.
+    """Return logits from the geodesic distances to the clicks.
 
     The prior is positive if the cheapest path to a positive click is cheaper than those to a negative click and to the
     crop's faces, as in ``geodesic``. The network reads the same balance of distances as its first coarse channel.
-    Adding it to the logits as well helps on real images, whose borders training has not shown.
+    Adding it to the logits too helps on real images, whose kinds of borders are not in the training data.
 
     Args:
         given: input of a batch of crops.

@@ -1,26 +1,31 @@
 """Computes geodesic distances for a batch of small grids by sweeps along the axes.
 
-Source: the raster-scan scheme of Criminisi, Sharp and Blake, "GeoS: Geodesic Image Segmentation" (ECCV 2008), here
-with whole-axis sweeps: along one axis the cheapest straight path to any earlier voxel is a running minimum, which
-``torch.cummin`` finds for all lines of all grids at once.
+Source: the raster-scan scheme of Criminisi, Sharp and Blake, "GeoS: Geodesic Image Segmentation" (ECCV 2008), here with
+sweeps over whole axes. Let S(i) be the cost of the straight path from the first voxel of a line to voxel i. A path that
+reaches voxel j and continues straight to a later voxel i costs::
+
+    distance(j) + S(i) - S(j)
+
+The minimum over all j <= i is S(i) plus the running minimum of ``distance - S``, which ``torch.cummin`` computes for
+all lines of all grids at once. Sweeps in both directions along all axes, repeated, give paths with several turns.
 """
 
 import torch
 from torch import Tensor
 
 UNREACHED = 1e5  # larger than any path, small enough that float32 keeps hundredths
-_ROUNDS = 4  # of sweeps along all axes; a path may turn some twelve times
-_MAX_COST = 100.0
+_ROUNDS = 4  # sweeps along each axis, so that a path may turn about twelve times
+_MAX_COST = 100.0  # costs are clipped to it, so that float32 sums stay exact enough
 
 
 def geodesic_maps(cost: Tensor, seeds: Tensor, steps: Tensor) -> Tensor:
-    """Return the cost of the cheapest path of face neighbours from each voxel to the nearest seed.
+    """Return the cost of the cheapest path over face neighbours from each voxel to the nearest seed.
 
-    Passing from a voxel to its neighbour costs the mean of both voxels' costs times the step along that axis.
+    A step to a neighbour costs the mean of both voxels' costs times the distance along that axis.
 
     Args:
         cost: float32 (B, d, h, w), at least 1, clipped at 100.
-        seeds: bool (B, m, d, h, w), one map each.
+        seeds: bool (B, m, d, h, w), the seeds of m maps.
         steps: float32 (B, 3), distance between neighbours along z, y and x.
 
     Returns:
@@ -29,8 +34,9 @@ def geodesic_maps(cost: Tensor, seeds: Tensor, steps: Tensor) -> Tensor:
     cost = cost.clamp(max=_MAX_COST)
     distance = torch.where(seeds, 0.0, UNREACHED).float()
     axes = [axis for axis in (1, 2, 3) if cost.shape[axis] > 1]
-    # Path cost from the first voxel of each line; differences of it are costs of straight paths.
+    # S: costs of straight paths from the first voxel of each line.
     along = {axis: _path_costs(cost, axis, steps[:, axis - 1])[:, None] for axis in axes}
+    # Sweep along all axes in turn. One axis needs one round.
     for _ in range(_ROUNDS if len(axes) > 1 else 1):
         for axis in axes:
             distance = _sweep(distance, along[axis], axis + 1)
@@ -38,12 +44,14 @@ def geodesic_maps(cost: Tensor, seeds: Tensor, steps: Tensor) -> Tensor:
 
 
 def _path_costs(cost: Tensor, axis: int, step: Tensor) -> Tensor:
+    """Return the cost of the straight path from the first voxel of each line along an axis."""
     length = cost.shape[axis]
     between = (cost.narrow(axis, 1, length - 1) + cost.narrow(axis, 0, length - 1)) * (step / 2).view(-1, 1, 1, 1)
     return torch.cat((torch.zeros_like(cost.narrow(axis, 0, 1)), between.cumsum(axis)), axis)
 
 
 def _sweep(distance: Tensor, along: Tensor, axis: int) -> Tensor:
+    """Shorten distances by straight paths along an axis, in both directions."""
     forward = along + torch.cummin(distance - along, axis).values
     backward = torch.cummin((distance + along).flip(axis), axis).values.flip(axis) - along
     return torch.minimum(distance, torch.minimum(forward, backward))

@@ -13,24 +13,24 @@ from synthfm_env.segmenters.volume_network.geodesic_sweeps import geodesic_maps
 
 FINE_CHANNELS = 7  # on the crop's grid
 COARSE_CHANNELS = 4  # on the grid of half the resolution
-_FLAT_IMAGE = 4.0  # grey levels added to the deviation of an image's, so that a flat one shows no noise
-_LIKENESS = 0.35  # deviations of grey in which likeness falls to 1/e
+_FLAT_IMAGE = 4.0  # grey levels added to an image's deviation, so that the noise of a flat image is not amplified
+_LIKENESS = 0.35  # likeness falls to 1/e over this difference, in deviations of grey
 _BLOB = 1.2  # standard deviation of a click's blob, in voxels of the grid
-MAX_LOGIT = 8.0
-_EDGE = 0.08  # deviations of grey per voxel that double the cost of a step
-_THIN = 8  # voxels along an axis, below which it has no faces
-_MAX_LOG_COST = 6.0  # log(1 + d) of a far voxel is about that
+MAX_LOGIT = 8.0  # previous logits are clipped to this size
+_EDGE = 0.08  # gradient that doubles the cost of a step, in deviations of grey per voxel
+_THIN = 8  # an axis of fewer voxels has no faces
+_MAX_LOG_COST = 6.0  # typical log(1 + d) of a far voxel, to which distances are scaled
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class GridPrompt:
-    """A crop on the network's grid, with all that is known of the structure.
+    """A crop on the network's grid with its clicks and the previous answer.
 
     Attributes:
         image: float32 (d, h, w), 0 to 255.
         logits: float32 (d, h, w), of the previous answer; None before the first.
-        places: float32 (n, 3), the clicks in voxels of the grid, z, y, x; those outside the grid have no effect.
-        positive: n signs, in the order of ``places``.
+        places: float32 (n, 3), the clicks in voxels of the grid, z, y, x. Clicks outside the grid have no effect.
+        positive: sign of each click.
     """
 
     image: Tensor
@@ -40,11 +40,11 @@ class GridPrompt:
 
 
 class NetworkInput(NamedTuple):
-    """A batch as the network takes it.
+    """Input channels of a batch.
 
     Attributes:
         fine: float32 (B, FINE_CHANNELS, d, h, w).
-        coarse: float32 (B, COARSE_CHANNELS, d', h', w'), half as many voxels a side.
+        coarse: float32 (B, COARSE_CHANNELS, d', h', w'), half as many voxels along each side.
     """
 
     fine: Tensor

@@ -12,20 +12,20 @@ from synthfm_env.prompts import Click, Prompt
 from synthfm_env.segmenters.click_distances import ClickDistances
 from synthfm_env.segmenters.sam2.multiview.view import MultiView, States
 
-_OUTSIDE_LOGIT = -32.0  # outside the crop
-_PREVIEW_SIDE = 128  # most pixels along a side of the logits that are handed out
+_OUTSIDE_LOGIT = -32.0  # logit of voxels outside the crop
+_PREVIEW_SIDE = 128  # most pixels along a side of the logits in a prediction
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Answer:
-    """An answer to all prompts so far, on one crop. It is never changed, so a history of answers makes ``undo`` exact.
+    """Answer to all prompts so far, on one crop. It is immutable, so a history of answers makes ``undo`` exact.
 
     Attributes:
         prompts: oldest first.
         view: of the crop.
         states: of the view's stacks.
         distances: to the clicks; None for a session without the click prior.
-        logits: float32 (d, h, w), spread evenly over the crop.
+        logits: float32 (d, h, w), on a grid that covers the crop evenly.
     """
 
     prompts: tuple[Prompt, ...]
@@ -51,7 +51,7 @@ class Answer:
 
     @property
     def inside(self) -> NDArray[np.bool_]:
-        """Positive logits: bool (d, h, w), spread evenly over the crop."""
+        """Positive logits: bool (d, h, w), on the grid of the logits."""
         return (self.logits > 0).numpy()
 
     def mask(self, shape: tuple[int, int, int]) -> NDArray[np.bool_]:
@@ -59,7 +59,7 @@ class Answer:
         return self.on_image_grid(shape)[0]
 
     def nearer_positive(self) -> NDArray[np.bool_] | None:
-        """Return the voxels nearer to a positive click than to a negative one or the border; None if unknown."""
+        """Return the voxels nearer to a positive click than to a negative one or the border; None without distances."""
         return None if self.distances is None else self.distances.grid.positive(self.distances.balance)
 
     def on_image_grid(self, shape: tuple[int, int, int]) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
@@ -69,8 +69,8 @@ class Answer:
             shape: (D, H, W) of the image.
 
         Returns:
-            The mask, bool (D, H, W), with every clicked voxel as it was clicked; and logits of fewer pixels, float32
-            (D, h, w).
+            The mask, bool (D, H, W), in which clicked voxels have the label of their click; and logits at a lower
+            in-plane resolution, float32 (D, h, w).
         """
         z, y, x = self.crop
         size = (y.stop - y.start, x.stop - x.start)
@@ -80,7 +80,7 @@ class Answer:
         preview = np.full((shape[0], len(rows), len(columns)), _OUTSIDE_LOGIT, dtype=np.float32)
         in_preview = np.ix_((rows >= y.start) & (rows < y.stop), (columns >= x.start) & (columns < x.stop))
         in_crop = np.ix_(rows[in_preview[0][:, 0]] - y.start, columns[in_preview[1][0]] - x.start)
-        # Along z at once, then in the plane by slices: no float copy of the whole image.
+        # Interpolate along z at once, then in the plane by sixteen slices, without a float copy of the whole image.
         depth = (z.stop - z.start, *self.logits.shape[1:])
         along_z = F.interpolate(self.logits[None, None], size=depth, mode="trilinear")[0]
         for low in range(0, depth[0], 16):

@@ -1,4 +1,4 @@
-"""Proposes another crop if an answer does not fit its own; pure rules on masks, without a model."""
+"""Proposes another crop if an answer's mask does not fit its crop, by pure rules on masks."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -34,23 +34,23 @@ class Answered(Protocol):
 
     @property
     def inside(self) -> NDArray[np.bool_]:
-        """Positive logits, on a grid that is spread evenly over the crop."""
+        """Positive logits, on a grid that covers the crop evenly."""
 
     def mask(self, shape: Shape) -> NDArray[np.bool_]:
         """Return the mask on the image's grid."""
 
     def nearer_positive(self) -> NDArray[np.bool_] | None:
-        """Return the voxels of the image that are nearer to positive clicks, None if unknown."""
+        """Return the voxels of the image that are nearer to positive clicks, or None without distances."""
 
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """A crop on which all prompts may be answered again.
+    """A crop on which to answer all prompts again.
 
     Attributes:
         crop: of the image.
-        overview: whether fewer slices are enough.
-        accepts: returns True if the answer on the crop is to be kept.
+        overview: whether fewer slices suffice.
+        accepts: returns True if the answer on the crop replaces the present one.
     """
 
     crop: Crop
@@ -60,14 +60,14 @@ class Proposal:
 
 @dataclass(frozen=True, slots=True)
 class MultiViewFocus:
-    """Rules of the default session.
+    """Rules of the default session of SAM 2.
 
     Attributes:
         shape: (D, H, W) of the image.
         policy: fits crops to masks.
-        keep: share of the mask before that an answer on a smaller crop must keep.
+        keep: accept an answer on a smaller crop only if it keeps this share of the present mask.
         widen: accept the whole image only if its mask is larger by this factor.
-        streak: clicks of one sign in a row that call for another crop.
+        streak: number of consecutive clicks of one sign after which another crop is tried.
         tighten: after negative clicks propose a crop only below this share of the current volume.
     """
 
@@ -84,9 +84,9 @@ class MultiViewFocus:
         return self.shape[0] < FEWEST_SLICES
 
     def after_streak(self, answer: Answered) -> Proposal | None:
-        """Propose a crop if the newest clicks have one sign: SAM 2 treats a correction click as local.
+        """Propose a crop after several clicks of one sign, because SAM 2 treats a correction click as local.
 
-        Positive clicks widen the crop of a thin stack or image; negative ones tighten that of a volume.
+        Positive clicks widen the crop of an image or thin stack. Negative clicks tighten the crop of a volume.
         """
         signs = {click.positive for click in answer.clicks[-self.streak :]}
         if len(answer.clicks) <= self.streak or len(signs) != 1:
@@ -96,7 +96,7 @@ class MultiViewFocus:
         return self._tightened(answer) if signs == {False} else None
 
     def refit(self, answer: Answered) -> Proposal | None:
-        """Propose a crop around the mask if it meets a side of its crop or is much smaller, or after an overview."""
+        """Propose a crop around the mask: after an overview, or if the policy finds that the crop does not fit."""
         anchors = _anchors(answer.prompts)
         if not answer.inside.any() or not anchors:
             return None
@@ -107,7 +107,7 @@ class MultiViewFocus:
         return crop and Proposal(crop, False, lambda candidate: self._finds_again(answer, candidate))
 
     def _widened(self, answer: Answered) -> Proposal | None:
-        """Propose the whole image, if that shows that the crop holds a small part of the object."""
+        """Propose the whole image; it is accepted if its mask is much larger."""
         crop = whole_crop(self.shape)
         if answer.crop == crop:
             return None
@@ -115,10 +115,10 @@ class MultiViewFocus:
         return Proposal(crop, True, lambda candidate: int(candidate.mask(self.shape).sum()) > least)
 
     def _tightened(self, answer: Answered) -> Proposal | None:
-        """Propose a crop around the voxels that mask and click distances agree on.
+        """Propose a crop around the voxels that are in the mask and nearer to positive clicks.
 
-        Tracked among much else, a small object is answered with its surroundings, and each negative click takes away a
-        dent only. The answer on the tight crop must find the object again.
+        In a large crop SAM 2 may answer a small object with its surroundings, and each negative click then removes a
+        small part only. The answer on the tight crop is accepted if it contains most of the proposed voxels.
         """
         nearer, anchors = answer.nearer_positive(), _anchors(answer.prompts)
         if nearer is None or not anchors:
@@ -137,11 +137,11 @@ class MultiViewFocus:
         return None if extent is None else self.policy.fitted(extent, self.shape)
 
     def _finds_again(self, before: Answered, after: Answered) -> bool:
-        """Return True unless the object was lost on the new crop; in a thin stack also unless most of it was.
+        """Return True if the answer on the new crop still contains the object.
 
-        On a crop of a large, textured object the model may answer with a piece of it. Three planes correct each other,
-        orientations of one image do not. But click distances may side with the new answer, for example if a cell was
-        answered with its cluster.
+        In a volume any mask suffices, because three planes correct each other. In an image or thin stack the new mask
+        may be only a part of a large, textured object, so it must keep a share of the old one. A mask that agrees
+        better with the click distances is accepted too, for example a cell after its cluster.
         """
         if not after.inside.any():
             return False
@@ -155,7 +155,7 @@ class MultiViewFocus:
 
 
 def _anchors(prompts: Sequence[Prompt]) -> list[Click]:
-    """Return voxels that every crop must hold, as clicks: positive clicks, and the corners of boxes and masks."""
+    """Return the voxels that every crop must contain, as clicks: positive clicks, and corners of boxes and masks."""
     anchors: list[Click] = []
     for prompt in prompts:
         boxes = [prompt.box] if prompt.box is not None else []

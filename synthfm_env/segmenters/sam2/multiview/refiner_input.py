@@ -14,15 +14,15 @@ from synthfm_env.segmenters.sam2.multiview.click_prior import ClickPrior
 from synthfm_env.segmenters.sam2.multiview.confidence import CERTAIN_LOGIT
 
 CHANNELS = 9
-IMAGE_CHANNELS = 2  # the last of them
+IMAGE_CHANNELS = 2  # the last channels, which show the image
 _CLICK_WIDTH = 2.0  # standard deviation of a click's blob, in voxels of the grid
 BACKGROUND_LOGIT = -3.0  # refine only where the unrefined logit exceeds this ...
-_REFINE_MARGIN = 8  # ... plus this many voxels of the grid around
-_CONTRAST = 4.0  # grey levels added to the standard deviation, so that a flat image shows no noise
+_REFINE_MARGIN = 8  # ... and in a margin of this many voxels of the grid
+_CONTRAST = 4.0  # grey levels added to the deviation, so that the noise of a flat image is not amplified
 
 
 class RefinerInput(NamedTuple):
-    """Views, click prior, image and clicks of a crop, all on one grid (d, h, w) that is spread evenly over the crop.
+    """Views, click prior, image and clicks of a crop, on one grid (d, h, w) that covers the crop evenly.
 
     Attributes:
         crop: of the image.
@@ -44,10 +44,10 @@ class RefinerInput(NamedTuple):
         return self.views[0] + self.prior.logits
 
     def channels(self) -> Tensor:
-        """Return the network's input, float32 (CHANNELS, d, h, w), all about -2 to 2.
+        """Return the network's input, float32 (CHANNELS, d, h, w), with values of about -2 to 2.
 
-        The unrefined logits, the three of the views, the prior far from and near to clicks, the clicks, the image
-        minus its mean, and minus its mean inside the unrefined mask. The last ``IMAGE_CHANNELS`` are of the image.
+        Channels: the unrefined logits; mean, lowest and highest logits of the views; both terms of the prior; blobs at
+        the clicks; the image minus its mean; the image minus its mean inside the unrefined mask.
         """
         logits = self.logits
         spread = self.grey.std(correction=0) + _CONTRAST

@@ -19,12 +19,12 @@ from synthfm_env.segmenters.sam2.tracking.feature_cache import FeatureCache
 from synthfm_env.segmenters.sam2.tracking.frames import square_frames
 from synthfm_env.segmenters.sam2.tracking.tracker import SliceTracker
 
-MASK_SLICES = 8  # slices of a mask prompt that condition, at most
-_UPPER_LEFT, _LOWER_RIGHT = 2, 3  # labels of a box's corners, to SAM 2's prompt encoder
+MASK_SLICES = 8  # most slices of a mask prompt that become conditioning slices
+_UPPER_LEFT, _LOWER_RIGHT = 2, 3  # labels of a box's corners for SAM 2's prompt encoder
 
 
 class Stack:
-    """Slices of an image and their features. It holds no prompts: ``advance`` takes a state and returns the next one.
+    """Slices of an image with their features, without prompts. ``advance`` takes a state and returns the next one.
 
     Attributes:
         shape: (D, H, W) of the stack.
@@ -35,13 +35,13 @@ class Stack:
     def __init__(
         self, tracker: SliceTracker, image: NDArray[np.uint8], budget: int, timer: AbstractContextManager[object]
     ) -> None:
-        """Take a stack, encode nothing yet.
+        """Prepare a stack; slices are encoded on demand.
 
         Args:
-            tracker: encodes and tracks.
+            tracker: encodes and tracks slices.
             image: uint8 (D, H, W) or (D, H, W, 3), kept by reference.
-            budget: bytes that encoded slices may take.
-            timer: entered while slices are encoded.
+            budget: most bytes of encoded slices.
+            timer: runs while slices are encoded.
         """
         depth, height, width = image.shape[:3]
         self.shape, self.tracker = (depth, height, width), tracker
@@ -53,13 +53,14 @@ class Stack:
         return self.tracker.encode(frames.to(self.tracker.model.device))
 
     def condition(self, before: StackState, prompt: Prompt) -> StackState:
-        """Return a state in which every slice that a prompt names is decoded; other slices are as before.
+        """Return a state in which the slices of a prompt are decoded as conditioning slices; others are unchanged.
 
-        - All clicks on one slice, and the box, are decoded together; the slice's mask before is fed back.
-        - A box becomes two corner points, as in SAM 2's training, on its middle slice.
-        - A mask is the answer on its slices, as SAM 2 takes mask prompts, and is fed back to clicks and box. Of a mask
-          on many slices ``MASK_SLICES``, spread evenly, condition; the others are tracked.
+        - All clicks on one slice, and a box, are decoded together. The slice's previous mask is fed back.
+        - A box becomes two corner points on its middle slice, as in SAM 2's training.
+        - A mask prompt is used as the output on its slices, as in SAM 2, and is fed back to clicks and box. Of a mask
+          on many slices ``MASK_SLICES`` at equal distances become conditioning slices; the others are tracked.
         """
+        # Collect masks and points by slice.
         state = before.copy()
         state.prompts += 1
         state.clicks += prompt.clicks
@@ -71,6 +72,7 @@ class Stack:
         for click in prompt.clicks:
             z, y, x = click.zyx
             points.setdefault(z, []).append((x, y, int(click.positive)))
+        # Decode masks first, because they are fed back to the points of their slices.
         for z, mask in masks.items():
             state.points.pop(z, None)  # as in stock SAM 2, a mask replaces the points of its slice
             self._decode(before, state, z, mask=mask)
@@ -89,7 +91,7 @@ class Stack:
         points: dict[str, Tensor] | None = None,
         mask: Tensor | None = None,
     ) -> None:
-        """Decode one slice with its points or its mask, and let it condition ``state``."""
+        """Decode one slice with its points or its mask, and make it a conditioning slice of ``state``."""
         previous = state.memory_of(z) if mask is None else None
         state.conditioning[z] = self.tracker.decode_prompted(
             self.features, before, z, points=points, mask=mask, previous=previous
@@ -108,7 +110,7 @@ class Stack:
         return joined
 
     def _mask_slices(self, mask: NDArray[np.bool_]) -> dict[int, Tensor]:
-        """Return some slices of a mask as SAM 2 takes them: float32 (1, 1, S, S), by slice."""
+        """Return slices of a mask in SAM 2's form, float32 (1, 1, S, S), by slice."""
         filled = np.flatnonzero(mask.any((1, 2)))
         size, device = self.tracker.model.image_size, self.tracker.model.device
         slices = {}
@@ -132,15 +134,15 @@ class Stack:
 def advance(
     stacks: Sequence[Stack], states: Sequence[StackState], prompts: Sequence[Sequence[Prompt]]
 ) -> list[StackState]:
-    """Give each stack its prompts in their order, and track it once after the last.
+    """Apply prompts to each stack in order, and track each stack once after the last prompt.
 
-    In fast mode slices of all stacks go through the model in batches. Exact mode gives the same masks for several
-    stacks as for each alone, bit for bit; in fast mode logits differ by the rounding of larger matrix products.
+    In fast mode slices of all stacks go through the model in batches. In exact mode several stacks give the same masks
+    as each alone, bit for bit; in fast mode logits differ by the rounding of larger matrix products.
 
     Args:
-        stacks: of one tracker, none twice.
+        stacks: different stacks of one tracker.
         states: one for each stack; they are not changed.
-        prompts: for each stack, in its own voxels; none leaves its state as it is.
+        prompts: for each stack, in its own voxels; a stack without prompts keeps its state.
 
     Returns:
         The new states.

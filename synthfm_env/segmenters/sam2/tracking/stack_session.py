@@ -18,16 +18,16 @@ from synthfm_env.segmenters.stopwatch import Stopwatch
 
 
 class StackSession(Session):
-    """Prompts on one structure, answered by SAM 2 from the slices along z.
+    """Segments one structure with SAM 2 on the slices along z.
 
-    After each prompt the prompted slices are decoded and become conditioning, then the stack is tracked from the lowest
-    of them up to the last slice and down to the first. ``SAM2VideoPredictor`` does the same if it is driven with
-    ``add_all_frames_to_correct_as_cond=True`` and propagated forward and in reverse after each prompt. Slices are
+    After each prompt the prompted slices are decoded and become conditioning slices. Then the stack is tracked from the
+    lowest of them up to the last slice and down to the first. ``SAM2VideoPredictor`` does the same with
+    ``add_all_frames_to_correct_as_cond=True`` and a propagation forward and in reverse after each prompt. Slices are
     encoded once; stock SAM 2 encodes them again at every propagation.
     """
 
     def __init__(self, stack: Stack, encoding: Stopwatch) -> None:
-        """Take a stack, and the stopwatch of its encoding."""
+        """Start without prompts; ``encoding`` measures the time of encoding slices."""
         self._stack, self._encoding = stack, encoding
         self._history = [StackState()]
         self._closed = False
@@ -38,13 +38,13 @@ class StackSession(Session):
         return self._history[-1].clicks
 
     def add(self, click: Click) -> Prediction:
-        """Take one more click; see ``Session.add``."""
+        """Add a click; see ``Session.add``."""
         return add_together([self], [Prompt((click,))])[0]
 
     def prompt(
         self, clicks: Sequence[Click] = (), *, box: Box | None = None, mask: NDArray[np.bool_] | None = None
     ) -> Prediction:
-        """Take several prompts at once; see ``Session.prompt`` and ``Stack.condition``."""
+        """Add clicks, a box and a mask at once; see ``Session.prompt`` and ``Stack.condition``."""
         return add_together([self], [Prompt(tuple(clicks), box, mask)])[0]
 
     def undo(self) -> Prediction:
@@ -59,7 +59,7 @@ class StackSession(Session):
         return replace(self._prediction(), seconds=Seconds(0.0, time.perf_counter() - started))
 
     def reset(self) -> None:
-        """Forget all prompts, keep the encoded slices."""
+        """Remove all prompts and keep the encoded slices."""
         self._check_open()
         del self._history[1:]
 
@@ -74,20 +74,20 @@ class StackSession(Session):
             raise InputError("this session is closed; open another with segmenter.start(image, spacing)")
 
     def _prediction(self) -> Prediction:
-        # Masks are computed anew: one of a large volume outweighs all that SAM 2 remembers.
+        # Masks are computed again instead of kept, because a large volume's mask takes more memory than its state.
         logits = self._stack.logits(self._history[-1])
         return Prediction(_image_mask(logits, self._stack.shape), logits[:, 0].cpu().numpy(), Seconds(0.0, 0.0))
 
 
 def add_together(sessions: Sequence[StackSession], prompts: Sequence[Prompt]) -> list[Prediction]:
-    """Give each session one more prompt; see ``advance``.
+    """Apply one prompt to each session, in batches; see ``advance``.
 
     Args:
-        sessions: of one segmenter, none twice.
+        sessions: different sessions of one segmenter.
         prompts: one for each session.
 
     Raises:
-        InputError: as ``Session.prompt``; every session is then as it was.
+        InputError: as ``Session.prompt``; all sessions are then as they were.
     """
     for session, prompt in zip(sessions, prompts, strict=True):
         session._check_open()
@@ -110,7 +110,7 @@ def add_together(sessions: Sequence[StackSession], prompts: Sequence[Prompt]) ->
 
 
 def _image_mask(logits: Tensor, shape: tuple[int, int, int]) -> NDArray[np.bool_]:
-    """Bring (D, 1, h, w) logits to the image's grid and threshold them, some slices at a time."""
+    """Interpolate (D, 1, h, w) logits to the image's grid and threshold them, sixteen slices at a time."""
     mask = np.empty(shape, dtype=bool)
     for z in range(0, shape[0], 16):
         full = F.interpolate(logits[z : z + 16], size=shape[1:], mode="bilinear", align_corners=False)
