@@ -73,6 +73,14 @@ def click(page: Page, zyx: tuple[int, int, int], step: int) -> dict[str, float |
     return spent
 
 
+def places(target: np.ndarray, clicks: int) -> list[tuple[int, int, int]]:
+    """Return voxels (z, y, x) of the slice that holds most of a structure, spread over it."""
+    z = int(target.sum(axis=(1, 2)).argmax())
+    inside = np.argwhere(target[z])
+    chosen = np.random.default_rng(0).choice(len(inside), clicks, replace=len(inside) < clicks)
+    return [(z, int(y), int(x)) for y, x in inside[chosen]]
+
+
 def main() -> None:
     """Print a line a click, and the medians."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -80,6 +88,7 @@ def main() -> None:
     parser.add_argument("--shape", default="32,128,128", help="z,y,x")
     parser.add_argument("--clicks", type=int, default=8)
     parser.add_argument("--pixels", default="1280,800", help="width,height of the window")
+    parser.add_argument("--picture", help="a PNG of the page after the last click")
     chosen = parser.parse_args()
     depth, height, width = (int(n) for n in chosen.shape.split(","))
     across, down = (int(n) for n in chosen.pixels.split(","))
@@ -107,8 +116,8 @@ def main() -> None:
                     f"{chosen.segmenter} on {chosen.shape}, window {chosen.pixels}, drawn by {page.evaluate(RENDERER)}"
                 )
                 rows, used = [], {"server": 0.0, "browser and driver": 0.0}
-                for number in range(chosen.clicks):
-                    zyx = (depth // 2, height // 2, width // 4 + number * width // (2 * chosen.clicks))
+                target = np.frombuffer(page.request.get(f"{address}api/target").body(), np.uint8)
+                for number, zyx in enumerate(places(target.reshape(depth, height, width), chosen.clicks)):
                     before = processor_seconds(server.pid), processor_seconds(os.getpid())
                     spent = click(page, zyx, number + 1)
                     served = processor_seconds(server.pid) - before[0]
@@ -119,6 +128,8 @@ def main() -> None:
                     print(f"click {number + 1}: {shown} ms", flush=True)
                 medians = zip(PARTS, np.median(rows, axis=0), strict=True)
                 print("median: " + ", ".join(f"{part} {value:.0f}" for part, value in medians) + " ms")
+                if chosen.picture:
+                    page.screenshot(path=chosen.picture)
                 means = (f"{name} {1000 * seconds / chosen.clicks:.0f}" for name, seconds in used.items())
                 print("processor time a click: " + ", ".join(means) + " ms, the crosshair's frame before it included")
                 browser.close()

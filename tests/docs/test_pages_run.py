@@ -19,7 +19,10 @@ from synthfm_bench.cli.app import app
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*(ROOT / "docs" / "tutorials").glob("*.md"), ROOT / "docs" / "how-to" / "reinforcement-learning.md"])
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", flags=re.MULTILINE | re.DOTALL)
-NEEDS = {name: name for name in ("stable_baselines3", "sb3_contrib", "torchrl")} | {"RecordVideo": "moviepy"}
+NEEDS = {name: name for name in ("stable_baselines3", "sb3_contrib", "torchrl")} | {
+    "RecordVideo": "moviepy",
+    "notebook.play": "ipyniivue",
+}
 
 
 def blocks(page: Path) -> list[tuple[str, str]]:

@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import pytest
@@ -19,3 +20,10 @@ def test_the_tutorial_runs_from_its_first_cell_to_its_last():
     assert any("application/vnd.jupyter.widget-view+json" in output.data for output in widget)
     assert rewards[0].data["text/plain"].count(",") == 3
     assert "voxels, Dice" in summary[0].text
+
+
+def test_the_page_shows_the_notebook_s_cells():
+    page = TUTORIAL.with_suffix(".md").read_text(encoding="utf-8")
+    shown = re.findall(r"^```python\n(.*?)\n```$", page, flags=re.MULTILINE | re.DOTALL)
+    cells = nbformat.read(TUTORIAL, as_version=4).cells
+    assert shown == [cell.source for cell in cells if cell.cell_type == "code"]

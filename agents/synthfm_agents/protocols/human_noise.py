@@ -15,7 +15,7 @@ _TRIES = 16
 
 
 class HumanNoise(ClickProtocol):
-    """Oracle: RITM's click, moved by a Gaussian in mm and with a sign that is wrong now and then.
+    """Oracle: RITM's click, moved by a Gaussian in mm and with a sign that slips; its parameters are guesses.
 
     1. The click is meant where ``ritm-3d-v1`` clicks: the deepest voxel of the error.
     2. It is moved along each axis by a normal draw of ``jitter_mm``. A person sees what they click on: if the voxel
@@ -24,9 +24,10 @@ class HumanNoise(ClickProtocol):
     3. With the chance ``wrong_sign`` its sign is the other one.
     4. It stops where ``ritm-3d-v1`` stops.
 
-    Both parameters are to be fitted to people's records, by ``benchmarks/studies/people.py``. The defaults are not: no
-    recording of people was at hand when they were set (2026-11-29). They are guesses, a jitter of 3 mm and one slip in
-    fifty clicks, and a fitted rule belongs under a new name.
+    **The defaults are guesses, fitted to nobody**: a jitter of 3 mm and one slip in fifty clicks. No recording of a
+    person was at hand when they were set (2026-11-29), and the packaged one is simulated by this very rule: a fit to it
+    would tell nothing about people. ``benchmarks/studies/people.py`` fits both to records of people; a fitted rule
+    belongs under a new name.
 
     Source: this project's own.
 

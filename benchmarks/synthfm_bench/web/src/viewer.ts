@@ -13,6 +13,7 @@ export interface Mark {
 const CLICK_PIXELS = 5; // a pointer that moves farther between down and up was a drag
 const CROSSHAIR = 1 / 600; // its width, as a share of the volume's longest side
 const MASK = { R: [0, 255], G: [0, 148], B: [0, 20], A: [0, 255], I: [0, 1], labels: ["", "mask"] };
+const CROSSHAIR_PIXELS = 3; // of the canvas's width, which two planes share: thinner lines vanish
 const SOFTWARE_PIXELS = 0.5; // of those of the page, along each side, if no graphics card draws them
 const PLANES: [SLICE_TYPE, number][] = [
   [SLICE_TYPE.AXIAL, 0], // and the axis across it
@@ -129,7 +130,7 @@ export class Viewer {
     this.marks = [];
     this.target = null;
     const extent = Math.max(...opened.shape.map((n, axis) => n * opened.spacing[axis]));
-    this.nv.opts.crosshairWidth = (extent * CROSSHAIR) / (this.drawnBySoftware ? SOFTWARE_PIXELS : 1);
+    this.nv.opts.crosshairWidth = extent * Math.max(CROSSHAIR, CROSSHAIR_PIXELS / this.canvas.width);
     while (this.nv.volumes.length) this.nv.removeVolume(this.nv.volumes[0]);
     this.nv.closeDrawing();
     await this.nv.loadFromArrayBuffer(image, "image.nii");
