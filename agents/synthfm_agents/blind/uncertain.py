@@ -20,7 +20,7 @@ class UncertainClicker(Clicker):
     The first click is positive, in the middle of the image. Each further one goes to the voxel of which the
     segmenter is least sure, among equals the first in raster order, no voxel twice; it is positive where the
     logit is above 0: a blind clicker has no better information than the segmenter's own sign. A logit on a
-    coarser grid stands for the voxel in the middle of its cell. There is no chance in it.
+    coarser grid stands for the voxel in the middle of its cell. It draws nothing at random.
 
     The logits come from a second session of its own, so each click is answered twice.
 

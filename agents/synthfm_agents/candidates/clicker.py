@@ -59,16 +59,16 @@ class CandidateClicker(Clicker):
 class BlindPPO(CandidateClicker):
     """Blind: corrects a first click with candidates from mask and logits, chosen by PPO (``blind-ppo-v1``).
 
-    The candidates are those of ``synthfm_env.candidates.blind_candidates``. Without a click it clicks the image's
-    middle. The logits come from a session of its own beside the environment's, so each click is answered twice. There
-    is no chance in it. ``agents/blind_ppo.py`` trained it and prints what it reaches.
+    The candidates are those of ``synthfm_env.candidates.blind_candidates``. The first click is the image's middle. The
+    logits come from a session of its own, a copy of the environment's, so each click is answered twice. It draws nothing
+    at random. ``agents/blind_ppo.py`` trained it and prints its scores.
 
     Args:
-        segmenter: the one that the environment plays with: a name, a path, or a ``Segmenter``.
+        segmenter: the segmenter of the environment: a name, a path, or a ``Segmenter``.
         weights: a file that ``agents/blind_ppo.py`` wrote, instead of the packaged one.
 
     Raises:
-        InputError: from ``act``, weights or a segmenter that cannot be read.
+        InputError: from ``act``, if weights or segmenter cannot be read.
     """
 
     name: ClassVar[str] = "blind-ppo-v1"
@@ -92,14 +92,14 @@ class BlindPPO(CandidateClicker):
 class OraclePPO(CandidateClicker):
     """Oracle: chooses among 8 deep points of the errors, trained with PPO (``oracle-ppo-v1``).
 
-    The candidates are those of ``synthfm_env.candidates.oracle_candidates``; it asks no model, and there is no chance
-    in it. ``agents/oracle_ppo.py`` trained it and prints what it reaches.
+    The candidates are those of ``synthfm_env.candidates.oracle_candidates``. It uses no segmenter of its own and draws
+    nothing at random. ``agents/oracle_ppo.py`` trained it and prints its scores.
 
     Args:
         weights: a file that ``agents/oracle_ppo.py`` wrote, instead of the packaged one.
 
     Raises:
-        InputError: from ``act``, weights that cannot be read, or an environment that reveals no truth.
+        InputError: from ``act``, if the weights cannot be read, or the environment reveals no truth.
     """
 
     name: ClassVar[str] = "oracle-ppo-v1"
@@ -115,8 +115,8 @@ class OraclePPO(CandidateClicker):
 class OracleImitation(OraclePPO):
     """Oracle: chooses among 8 deep points of the errors as a look-ahead did (``oracle-bc-v1``).
 
-    The same candidates and network as ``oracle-ppo-v1``; trained on recorded episodes in which every candidate had been
-    tried. ``agents/imitation.py`` trained it and prints what it reaches.
+    It has the candidates and the network of ``oracle-ppo-v1``, trained on recorded episodes in which every candidate was
+    tried. ``agents/imitation.py`` trained it and prints its scores.
 
     Args:
         weights: a file that ``agents/imitation.py`` wrote, instead of the packaged one.

@@ -20,18 +20,17 @@ from synthfm_env.segmenters import Segmenter
 class Greedy(Clicker):
     """Oracle: tries some clicks on a session of its own, and places the one of best Dice.
 
-    1. The candidates are the click of ``ritm-3d-v1``, where there is one, and voxels drawn uniformly from the
-       error, none twice, so that there are ``candidates`` in all; the sign is the truth there.
-    2. Each is tried and taken back. The one whose mask has the best Dice is placed, among equals the first.
-    3. It stops on a perfect mask, and where even the best candidate would lower the Dice.
+    1. The candidates are the click of ``ritm-3d-v1``, if there is one, and different voxels drawn uniformly from the
+       error, ``candidates`` in all. Their sign is the truth at the voxel.
+    2. Each is tried and taken back. The one whose mask has the highest Dice is placed; among equals the first.
+    3. It stops on a perfect mask, and if even the best candidate would lower the Dice.
 
-    An estimate of how far clicks can bring a segmenter: no user can look ahead so. It looks one click ahead, so
-    it is no strict bound. Every click costs ``candidates`` answers and one more.
+    It estimates the highest Dice that clicks can reach with a segmenter, since no user can try clicks in this way. It
+    looks one click ahead, so the estimate is no strict bound. Every click costs ``candidates`` answers and one more.
 
     Args:
-        segmenter: the one that the environment plays with: a name, a path, or a ``Segmenter``. With another one
-            it tries its clicks on the wrong model.
-        candidates: clicks to try, 1 or more.
+        segmenter: the segmenter of the environment: a name, a path, or a ``Segmenter``.
+        candidates: number of clicks to try, 1 or more.
 
     Raises:
         InputError: fewer than one candidate; from ``act``, a segmenter that cannot be built.

@@ -15,15 +15,14 @@ from synthfm_env.prompts import Click
 class MonaiDeepgrow(ClickProtocol):
     """Oracle: a random voxel of the larger error, deep ones far more likely (MONAI DeepGrow and DeepEdit).
 
-    1. Positive where at least as many voxels are missed as are false, else negative.
-    2. Each voxel of that kind gets its chessboard distance d to the nearest voxel not of its kind, and is drawn
-       with a chance in proportion to exp(d) - 1. The edge of the image is no border.
-    3. On a perfect mask it stops. Where every voxel of the image is of the kind, there is no distance and all
-       are equally likely.
+    1. The click is positive if at least as many voxels are missed as are false, else negative.
+    2. Each voxel of that error gets its chessboard distance d to the nearest voxel outside the error. It is drawn with
+       a probability proportional to exp(d) - 1. The edge of the image is no border.
+    3. On a perfect mask it stops. If every voxel of the image is in the error, all have the same probability.
 
     Source: MONAI, ``monai/apps/deepgrow/transforms.py`` and ``deepedit``, ``AddRandomGuidance.find_guidance``,
-    with an interaction at every step, as in validation; in training the chance of one falls from step to step.
-    That code divides by 0 where everything is of one kind.
+    with an interaction at every step, as in validation; in training its probability falls from step to step. That code
+    divides by 0 if every voxel is in the error.
     """
 
     name: ClassVar[str] = "monai-deepgrow-v1"
@@ -41,11 +40,11 @@ class MonaiDeepgrow(ClickProtocol):
 
 
 def _chances(crop: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Return the (n, 3) voxels of a region in raster order, and how likely each is."""
+    """Return the (n, 3) voxels of a region in raster order, and the probability of each."""
     places = np.argwhere(crop)
     if len(places) == crop.size:
         return places, np.full(len(places), 1 / len(places))
     distance = ndimage.distance_transform_cdt(crop, metric="chessboard")[crop].astype(np.float64)
-    # Divided by exp(largest), which a chance in proportion does not feel: large distances do not overflow.
+    # Divided by exp(largest), which does not change the probabilities, so that large distances do not overflow.
     weights = np.exp(distance - distance.max()) - np.exp(-distance.max())
     return places, weights / weights.sum()

@@ -23,7 +23,7 @@ class Sam2Offline(ClickProtocol):
     4. It stops on a perfect mask. SAM 2 reports 1 to 8 passes, that is 3 to 24 clicks; how many there are is
        for ``max_clicks`` to say.
 
-    There is no chance in it.
+    It draws nothing at random.
 
     Source: Ravi et al. 2024, section "Promptable video segmentation", offline. There the first click of all is
     at the centre of the object and the segmenter propagates once a pass; here it answers every click, so that

@@ -23,7 +23,7 @@ class Shen2024(ClickProtocol):
        first in raster order; positive for missed, negative for false.
     3. It stops where that distance is 1.42 pixels or less, and after five clicks.
 
-    There is no chance in it.
+    It draws nothing at random.
 
     Source: Shen et al., "Interactive 3D Medical Image Segmentation with SAM 2", 2024, code of
     Chuyun-Shen/SAM_2_Medical_3D. There slices that are not kept are cut away, which tells the model where the

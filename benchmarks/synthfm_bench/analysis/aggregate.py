@@ -20,10 +20,10 @@ class LeaderboardRow:
 
     Attributes:
         data_id: the group.
-        segmenter: its name.
-        clicker: its name.
-        episodes: all that were played.
-        encode_seconds: the segmenter's mean time for an image, whoever clicked; None if it encoded none.
+        segmenter: name of the segmenter.
+        clicker: name of the clicker.
+        episodes: of the row.
+        encode_seconds: the segmenter's mean time to encode an image, over all clickers; None if it encoded none.
         targets: Dice values for the number of clicks.
     """
 
@@ -65,7 +65,7 @@ class LeaderboardRow:
 
     @cached_property
     def case_curves(self) -> dict[str, NDArray[np.float64]]:
-        """Of each case, Dice after click 1, 2, ... up to the budget, averaged over its structures."""
+        """Dice of each case after click 1, 2, ... up to the budget, averaged over its structures."""
         return {case: np.mean([e.dice for e in episodes], axis=0) for case, episodes in self.cases.items()}
 
     @property
@@ -74,20 +74,20 @@ class LeaderboardRow:
         return [estimate(scores) for scores in np.array(list(self.case_curves.values())).T]
 
     def case_values(self, figure: Column) -> dict[str, float]:
-        """Return a figure of each case: the mean over those of its episodes that have it, no entry where none does."""
+        """Return a figure of each case: the mean over its episodes with a figure. Cases without one have no entry."""
         values = {case: [figure.of(episode) for episode in episodes] for case, episodes in self.cases.items()}
         known = {case: [value for value in found if value is not None] for case, found in values.items()}
         return {case: float(np.mean(found)) for case, found in known.items() if found}
 
     def estimate(self, figure: Column) -> Estimate | None:
-        """Return the mean over cases with its interval; None where no case has the figure."""
+        """Return the mean over cases with its interval; None if no case has the figure."""
         values = list(self.case_values(figure).values())
         return estimate(values) if values else None
 
     def clicks_to(self, target: float) -> tuple[float, int | None]:
-        """Return the share of episodes that reached a Dice, and the median of how many clicks they all took.
+        """Return the share of episodes that reached a Dice, and the median number of clicks to it over all episodes.
 
-        The median is None if it exceeds the budget; those that never reached it count as the slowest.
+        Episodes that never reached it count as the slowest. The median is None if it is one of them.
         """
         clicks = sorted(episode.clicks_to(target) or np.inf for episode in self.episodes)
         middle = clicks[(len(clicks) - 1) // 2]
@@ -95,12 +95,12 @@ class LeaderboardRow:
 
     @property
     def seconds_per_click(self) -> float | None:
-        """The segmenter's mean time for a click, encoding apart; None if it never answered."""
+        """The segmenter's mean time for a click, without encoding; None if it never answered."""
         return _mean(step.t_predict_s for episode in self.episodes for step in episode.steps)
 
     @property
     def peak_memory_mib(self) -> float | None:
-        """The most memory that its process held, in MiB; None where it was not measured."""
+        """Peak memory of the segmenter's process in MiB; None if it was not measured."""
         return max((m for episode in self.episodes if (m := episode.peak_memory_mib) is not None), default=None)
 
     @property
@@ -110,13 +110,13 @@ class LeaderboardRow:
 
 
 def make_board(episodes: Iterable[EpisodeResult], targets: Sequence[float] = TARGETS) -> list[LeaderboardRow]:
-    """Return the rows: groups with more cases first, and in a group, per clicker, the higher primary figure first.
+    """Return the board's rows: groups with more cases first; within a group by clicker, then by the primary figure.
 
-    Every episode counts with its whole budget, see ``EpisodeResult.dice``. Structures are averaged inside a case, then
-    the cases.
+    Every episode counts with its whole budget, see ``EpisodeResult.dice``. Structures are averaged within a case, then
+    the cases are averaged.
 
     Args:
-        episodes: of one run, or of several that may be joined.
+        episodes: of one run, or of several merged ones.
         targets: Dice values for the number of clicks (NoC).
 
     Raises:
@@ -142,7 +142,7 @@ def make_board(episodes: Iterable[EpisodeResult], targets: Sequence[float] = TAR
 
 
 def by_group(rows: Iterable[LeaderboardRow]) -> dict[str, list[LeaderboardRow]]:
-    """Return the rows of each data group, both in the order they have."""
+    """Return the rows of each data group, in their present order."""
     groups: dict[str, list[LeaderboardRow]] = defaultdict(list)
     for row in rows:
         groups[row.data_id].append(row)
@@ -150,10 +150,10 @@ def by_group(rows: Iterable[LeaderboardRow]) -> dict[str, list[LeaderboardRow]]:
 
 
 def ranks(group: Sequence[LeaderboardRow]) -> list[tuple[int, int, int] | None]:
-    """Return rank, lowest and highest rank of each row of a group among those with the same clicker.
+    """Return rank, lowest and highest rank of each row of a group among the rows of the same clicker.
 
-    Ranked by the primary figure on the cases that all of them have; None where one stands alone, or has no case with
-    the others.
+    Rows are ranked by the primary figure on the cases that all of them have. A row without another one to compare with,
+    or without a common case, has None.
     """
     found: dict[int, tuple[int, int, int]] = {}
     for clicker in {row.clicker for row in group}:
@@ -167,7 +167,7 @@ def ranks(group: Sequence[LeaderboardRow]) -> list[tuple[int, int, int] | None]:
 
 
 def select(rows: Iterable[LeaderboardRow], wanted: Callable[[EpisodeResult], bool]) -> list[LeaderboardRow]:
-    """Return the rows with only those episodes that are wanted, without rows that have none."""
+    """Return the rows with the wanted episodes alone; rows without one are left out."""
     kept = []
     for row in rows:
         episodes = tuple(filter(wanted, row.episodes))

@@ -1,8 +1,8 @@
-"""Statistics of a board: bootstrap intervals, paired tests with Holm's correction, ranks, detectable differences.
+"""Computes statistics: bootstrap intervals, paired tests with Holm's correction, ranks, detectable differences.
 
-The unit is the case (a volume, a patient, a seed): structures and repeats are averaged inside it before anything here
-is called. Rows of one case are not independent, and tests on rows find differences where there are none. Every draw
-comes from ``SEED``, so the same scores give the same figures.
+The unit is the case (a volume, a patient, a seed). Callers average structures and repeats within a case first: episodes
+of one case are not independent, and tests on episodes report differences that do not exist. All random numbers come
+from ``SEED``, so the same scores give the same figures.
 """
 
 import warnings
@@ -25,9 +25,9 @@ SEED = 0
 LEAST_CASES = 3
 """Below this many cases there is no interval and no test."""
 
-_SIMULATED = 25  # cases up to which the power is simulated
-_STUDIES = 4000
-_SAME = 1e-12  # differences below this are rounding, not results
+_SIMULATED = 25  # up to this many cases the power is simulated
+_STUDIES = 4000  # simulated studies
+_SAME = 1e-12  # smaller differences are rounding
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class Estimate:
         mean: over cases.
         low: lower end of the BCa interval; None below ``LEAST_CASES`` cases.
         high: upper end.
-        cases: how many.
+        cases: number of cases.
     """
 
     mean: float
@@ -49,24 +49,24 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """Differences of two rows, ``better`` and ``worse`` by their means, on the cases that both have.
+    """Comparison of two rows on the cases that both have.
 
     Attributes:
-        better: name of the one with the higher mean; of equal ones, the first given.
-        worse: name of the other.
+        better: name of the row with the higher mean; of equal ones, the first.
+        worse: name of the other row.
         difference: mean over cases of better minus worse, with its BCa interval.
         median: of the same differences.
         wins: cases in which ``better`` is ahead.
-        losses: cases in which ``worse`` is.
+        losses: cases in which ``worse`` is ahead.
         p_wilcoxon: two-sided Wilcoxon signed-rank test, the primary one; None below ``LEAST_CASES`` cases.
-        p_holm: the same after Holm over all pairs compared together.
+        p_holm: the same, adjusted by Holm's method over all pairs that are compared together.
         p_t: two-sided paired t-test, unadjusted, as many papers report it.
-        rank_biserial: effect size of the signed-rank test in [-1, 1]: the share of the ranks that speak for
-            ``better`` minus the share that speaks against.
-        cohen_dz: effect size of the t-test: mean over standard deviation of the differences; None where that is 0.
-        detectable: the smallest true difference that this many cases show with a probability of ``POWER``; None
-            where they could show none.
-        pairs: how many pairs Holm's correction was over.
+        rank_biserial: effect size of the signed-rank test in [-1, 1]: the share of ranks in favour of ``better`` minus
+            the share against it.
+        cohen_dz: effect size of the t-test: mean over standard deviation of the differences; None if that is 0.
+        detectable: minimal detectable difference: the smallest true difference that is significant with a probability
+            of ``POWER``; None if no difference can be significant with so few cases.
+        pairs: number of pairs in Holm's correction.
     """
 
     better: str
@@ -88,10 +88,10 @@ def estimate(values: Sequence[float] | NDArray) -> Estimate:
     """Return the mean over cases with its 95 % BCa bootstrap interval (Efron 1987), as ``scipy.stats.bootstrap``.
 
     Args:
-        values: one figure a case.
+        values: one figure for each case.
 
     Raises:
-        InputError: no value, or one that is not a number.
+        InputError: there is no value, or one is not a finite number.
 
     Example:
         >>> round(estimate([0.5, 0.7, 0.6, 0.8]).mean, 3)
@@ -106,16 +106,16 @@ def estimate(values: Sequence[float] | NDArray) -> Estimate:
 
 
 def compare(scores: Sequence[tuple[str, NDArray, str, NDArray]]) -> list[Pair]:
-    """Compare pairs on the cases they share, and correct for their number by Holm's method.
+    """Compare pairs of rows, and correct p-values for the number of pairs by Holm's method.
 
     Args:
-        scores: of each pair, name and score a case of the one, then of the other, cases in the same order.
+        scores: for each pair, name and scores of one row, then of the other, with the same cases in the same order.
 
     Returns:
         The pairs in the order given.
 
     Raises:
-        InputError: the two differ in their number of cases, or a score is not a number.
+        InputError: the two rows differ in their number of cases, or a score is not a finite number.
     """
     pairs = [_pair(*pair, count=len(scores)) for pair in scores]
     tested = [pair.p_wilcoxon for pair in pairs if pair.p_wilcoxon is not None]
@@ -126,7 +126,7 @@ def compare(scores: Sequence[tuple[str, NDArray, str, NDArray]]) -> list[Pair]:
 def signed_rank(differences: NDArray) -> float:
     """Return the p-value of the two-sided Wilcoxon signed-rank test, as ``scipy.stats.wilcoxon`` by default.
 
-    Cases without a difference are set aside, and 1 is returned where no others are left.
+    Cases without a difference are left out. Without other cases the p-value is 1.
 
     Example:
         >>> import numpy as np
@@ -138,9 +138,9 @@ def signed_rank(differences: NDArray) -> float:
 
 
 def paired_t(differences: NDArray) -> float:
-    """Return the p-value of the two-sided paired t-test, as ``scipy.stats.ttest_rel``; 1 where nothing differs.
+    """Return the p-value of the two-sided paired t-test, as ``scipy.stats.ttest_rel``; 1 without differences.
 
-    Differences that are all the same but not 0 give 0: the test knows no other answer.
+    If all differences are equal but not 0, the p-value is 0, its limit for small variances.
     """
     if np.ptp(differences) < _SAME:
         return 1.0 if abs(differences[0]) < _SAME else 0.0
@@ -150,8 +150,8 @@ def paired_t(differences: NDArray) -> float:
 def holm(p_values: Sequence[float]) -> list[float]:
     """Return the p-values adjusted by Holm's step-down method (Scand. J. Statist. 1979), in the same order.
 
-    Those that stay below a level can be called differences together: the chance of even one false among them is
-    below that level.
+    If all pairs whose adjusted p-value is below a level are called different, the probability of one or more false
+    positives among them is below that level.
 
     Example:
         >>> [round(p, 3) for p in holm([0.01, 0.04, 0.03])]
@@ -166,16 +166,16 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def rank_intervals(scores: NDArray) -> list[tuple[int, int, int]]:
-    """Return rank, and the lowest and highest of its 95 % interval, of each entrant: 1 is the highest mean.
+    """Return the rank of each entrant, and the ends of its 95 % interval; rank 1 has the highest mean.
 
-    The interval is the percentile interval over bootstrap samples of the cases, in each of which all entrants are
-    ranked by their means on the same cases. Level ones share the better rank.
+    The interval is the percentile interval over bootstrap samples of the cases. In each sample all entrants are ranked
+    by their means on the same cases. Entrants with equal means share the better rank.
 
     Args:
-        scores: (cases, entrants), one score a case and entrant.
+        scores: (cases, entrants).
 
     Raises:
-        InputError: not two axes, no case, or a value that is not a number.
+        InputError: the scores do not have two axes, there is no case, or a score is not a finite number.
     """
     table = np.asarray(scores, dtype=np.float64)
     if table.ndim != 2 or not table.size or not np.isfinite(table).all():
@@ -189,21 +189,21 @@ def rank_intervals(scores: NDArray) -> list[tuple[int, int, int]]:
 
 
 def detectable_difference(spread: float, cases: int, pairs: int = 1) -> float | None:
-    """Return the smallest true mean difference that a study shows with a probability of ``POWER``.
+    """Return the smallest true mean difference that is significant with a probability of ``POWER``.
 
-    Shown means: the two-sided signed-rank test at ``LEVEL`` after Holm, whose first step asks for ``LEVEL / pairs``.
-    Differences are taken to be normal. Up to ``_SIMULATED`` cases the answer comes from simulated studies, since the
-    test's p-values are coarse there; beyond, from the paired t-test's power (noncentral t) with 3/pi of the cases,
-    the efficiency of the signed-rank test (Hodges and Lehmann 1956).
+    Significant means: by the two-sided signed-rank test at ``LEVEL`` after Holm's method, whose first step requires
+    ``LEVEL / pairs``. Differences are assumed to be normal. Up to ``_SIMULATED`` cases the power is simulated, because
+    the test's p-values are coarse. With more cases it is that of the paired t-test (noncentral t) with 3/pi of the
+    cases, the efficiency of the signed-rank test (Hodges and Lehmann 1956).
 
     Args:
-        spread: standard deviation of the differences between cases.
-        cases: how many.
-        pairs: how many are corrected for.
+        spread: standard deviation of the differences over cases.
+        cases: number of cases.
+        pairs: number of pairs in Holm's correction.
 
     Returns:
-        None where no difference, however large, could be shown: ``cases`` wins out of ``cases`` have a p-value of
-        ``2 ** (1 - cases)``, the smallest there is.
+        None if no difference can be significant. The smallest possible p-value is ``2 ** (1 - cases)``, if one row is
+        ahead in all cases.
     """
     if cases < LEAST_CASES or 2.0 ** (1 - cases) > LEVEL / pairs:
         return None
@@ -213,7 +213,7 @@ def detectable_difference(spread: float, cases: int, pairs: int = 1) -> float | 
 
 @lru_cache(maxsize=256)
 def _by_formula(cases: int, pairs: int) -> float:
-    """Return the detectable difference in standard deviations."""
+    """Return the detectable difference in standard deviations, from the power of the t-test."""
     effective = cases * 3 / np.pi
     freedom = effective - 1
     critical = stats.t.isf(LEVEL / pairs / 2, freedom)
@@ -226,12 +226,14 @@ def _by_formula(cases: int, pairs: int) -> float:
 
 @lru_cache(maxsize=256)
 def _by_simulation(cases: int, pairs: int) -> float:
-    """Return the same from simulated studies and the exact distribution of the rank sum."""
+    """Return the detectable difference in standard deviations, from simulated studies."""
+    # Exact distribution of the rank sum without a true difference, and its critical value.
     chances = np.ones(1)
-    for rank in range(1, cases + 1):  # each rank counts for the one or for the other, at even odds
+    for rank in range(1, cases + 1):  # each rank is positive or negative with equal probability
         chances = np.append(chances, np.zeros(rank)) / 2 + np.append(np.zeros(rank), chances) / 2
     tail = np.cumsum(chances[::-1])[::-1]
     critical = int(np.argmax(2 * tail <= LEVEL / pairs * (1 + 1e-9)))
+    # The effect with which the share of significant studies is POWER.
     studies = np.random.default_rng(SEED).normal(size=(_STUDIES, cases))
 
     def excess(effect: float) -> float:
@@ -277,7 +279,7 @@ def _rank_biserial(differences: NDArray) -> float:
 
 
 def _ranks(means: NDArray) -> NDArray[np.int64]:
-    """Return the rank of each column in its row; what differs by rounding alone is level."""
+    """Return the rank of each column in its row; means that differ by rounding only share a rank."""
     return (means[:, None, :] > means[:, :, None] + _SAME).sum(axis=2) + 1
 
 

@@ -37,21 +37,21 @@ from synthfm_env.segmenters import Segmenter
 from synthfm_env.segmenters.base import Prediction
 from synthfm_env.volumes import Volume
 
-_FROM_THE_TRUTH = ("truth", "dice")
-_MOST_MODELS = 4
+_FROM_THE_TRUTH = ("truth", "dice")  # keys of info that blind clickers do not get
+_MOST_MODELS = 4  # segmenters that a process keeps
 
 Observation = Mapping[str, NDArray[Any]]
 
 
 class Player:
-    """Plays the tasks of a suite in one process, one after another.
+    """Plays episodes of a suite in one process, one after the other.
 
-    Models are built once. The volume and the env of the last task are kept: the next task on the same image reads no
-    file again, and with the same segmenter encodes no image again.
+    Models are built once. The volume and the env of the last episode are kept, so that the next episode on the same
+    image does not read it again, and with the same segmenter does not encode it again.
 
     Args:
-        suite: what is played.
-        run_id: stands in every record.
+        suite: the suite.
+        run_id: of the run, for its records.
     """
 
     def __init__(self, suite: Suite, run_id: str) -> None:
@@ -64,7 +64,7 @@ class Player:
         self._env: tuple[tuple[str, ...], gym.Env[Any, Any]] | None = None
 
     def play(self, task: EpisodeSpec, watch: Watch) -> Iterator[StepRecord]:
-        """Play a task, and yield each record as soon as there is one."""
+        """Play an episode, and yield each record when its step is done."""
         fields = episode_fields(task, self._suite, self._run_id)
         try:
             segmenter, clicker = self._build(task, watch, fields)
@@ -78,16 +78,16 @@ class Player:
         for record in play_episode(env, clicker, fields, task.structure, watch):
             yield record
             if record.outcome in FAILURES:
-                self.close(watch)  # what session and env hold is in doubt
+                self.close(watch)  # session and env may be broken
 
     def close(self, watch: Watch | None = None) -> None:
-        """Free the env that is kept."""
+        """Close the env."""
         env, self._env = self._env, None
         if env is not None:
             quietly(env[1].close, watch or Watch(), "segmenter")
 
     def _build(self, task: EpisodeSpec, watch: Watch, fields: Fields) -> tuple[Segmenter, Clicker]:
-        """Build what a task is played with, or take what was built before; adds to ``fields`` what it is."""
+        """Return the segmenter and the clicker of an episode, built once, and add their descriptions to ``fields``."""
         with foreign_call(watch, "segmenter", fields, 1, building=True, refuses=not own_code(task.model)):
             if task.model.label not in self._segmenters:
                 if len(self._segmenters) == _MOST_MODELS:
@@ -156,7 +156,7 @@ def episode_fields(task: EpisodeSpec, suite: Suite, run_id: str) -> Fields:
 
 
 def about_players(model: Mapping[str, Any], rule: Mapping[str, Any]) -> Fields:
-    """Return the fields of the records that tell of a segmenter and a clicker, as ``players`` describes them."""
+    """Return the records' fields on a segmenter and a clicker, from their descriptions (see ``players``)."""
     return {
         "model_hash": model["weights_sha256"],
         "device": model["device"],
@@ -172,16 +172,16 @@ def play_episode(
     structure: int | None,
     watch: Watch | None = None,
 ) -> Iterator[StepRecord]:
-    """Play one episode and yield a record for each click, and for whatever else ends it.
+    """Play one episode and yield a record for each click, and for a stop or a failure.
 
-    A failure is a record too, and scores 0: a mask from before the failed click is no answer to it.
+    A failure scores 0: the mask before the failed click does not count.
 
     Args:
-        env: one that reveals the truth; it is passed on only to a clicker that is an oracle.
-        clicker: who clicks.
-        fixed: the fields of the records that the whole episode shares.
-        structure: label id for ``env.reset``, or None to let the env draw.
-        watch: is told before and after each call of foreign code, None for nobody.
+        env: one that reveals the truth; only oracles get it.
+        clicker: places the clicks.
+        fixed: fields that all records of the episode share.
+        structure: label id for ``env.reset``, or None for a random one.
+        watch: called before and after each call of foreign code, or None.
     """
     known: Fields = {"structure": str(structure or "unknown"), "modality": "unknown", **fixed}
     step = 1
@@ -253,7 +253,7 @@ def _ask_for_all(
 ) -> tuple[list[Click], float]:
     """Return all clicks of a clicker whose clicks are one prompt, and the seconds that they took.
 
-    It sees its clicks so far, and the mask as it was before them.
+    The clicker sees its clicks so far, and the mask before all of them.
 
     Raises:
         ForeignCallError: as ``_ask``.
@@ -276,7 +276,7 @@ def _ask_for_all(
 def _step_together(
     env: gym.Env[Any, Any], prompt: list[Click]
 ) -> tuple[Observation, SupportsFloat, bool, bool, dict[str, Any]]:
-    """Give a prompt, then end the episode; without any click it ends at once."""
+    """Give a prompt, then end the episode; without a click it ends immediately."""
     own: PromptEnv = env.unwrapped  # type: ignore[assignment]
     if not prompt:
         return own.step(stop_action())
@@ -290,7 +290,7 @@ def _step_together(
 
 
 def _start(env: gym.Env[Any, Any], observation: Observation, info: Mapping[str, Any]) -> Fields:
-    """Return the fields that tell of the episode's start prompt."""
+    """Return the fields on the episode's start prompt."""
     own: PromptEnv = env.unwrapped  # type: ignore[assignment]
     if own.start.kind == "empty":
         return {}
@@ -308,17 +308,17 @@ def _start(env: gym.Env[Any, Any], observation: Observation, info: Mapping[str, 
 def _ask(
     clicker: Clicker, known: Fields, step: int, observation: Observation, info: Mapping[str, Any], watch: Watch
 ) -> tuple[NDArray[np.int64], float]:
-    """Return a clicker's action, checked, and the seconds that it took.
+    """Return a clicker's checked action, and the seconds that it took.
 
     Raises:
-        ForeignCallError: it raised, or gave something else than an action.
+        ForeignCallError: the clicker raised, or returned no action.
     """
     seen = info if known["oracle"] else {key: info[key] for key in info if key not in _FROM_THE_TRUTH}
     with foreign_call(watch, "clicker", known, step):
         began = time.perf_counter()
         given = clicker.act(observation, seen)
         took = time.perf_counter() - began
-    with foreign_call(watch, "clicker", known, step):  # what it gave may be an object of its own
+    with foreign_call(watch, "clicker", known, step):  # the action may be an object with code of its own
         try:
             click = read_action(given, observation["image"].shape)
         except InputError as error:
@@ -327,7 +327,7 @@ def _ask(
 
 
 def failure(fields: Mapping[str, Any], step: int, kind: str, error: str) -> StepRecord:
-    """Return the record of a failed click: it ends the episode with a score of 0."""
+    """Return the record of a failed click, which ends the episode with a score of 0."""
     nothing: Fields = {"dice": 0.0, "iou": 0.0, "nsd": 0.0, "terminated": True, "truncated": False}
     return StepRecord(**fields, **nothing, step=step, outcome=kind, error=printable(error))
 
@@ -360,7 +360,7 @@ def _scores(observation: Mapping[str, NDArray[Any]], info: Mapping[str, Any], to
 
 
 def _place(action: NDArray[np.int64], shape: tuple[int, int, int], spacing: NDArray[np.float32]) -> Fields:
-    """Return the fields that tell where the click went, none for a stop."""
+    """Return the fields on the clicked voxel; none for a stop."""
     click = read_action(action, shape)
     if click is None:
         return {}
@@ -372,7 +372,7 @@ def _place(action: NDArray[np.int64], shape: tuple[int, int, int], spacing: NDAr
 
 
 def _obeyed(observation: Observation) -> Fields:
-    """Return whether the mask obeys the newest click, and the share of all clicks that it obeys."""
+    """Return whether the mask has the label of the newest click, and the share of all clicks whose label it has."""
     mask = observation["mask"]
     clicks = observation["clicks"][observation["clicks"][:, 0] >= 0]
     obeyed = mask[tuple(clicks[:, :3].T)] == clicks[:, 3]
@@ -380,7 +380,7 @@ def _obeyed(observation: Observation) -> Fields:
 
 
 def _seconds(answer: Prediction | None) -> Fields:
-    """Return the seconds that a segmenter tells, none where it gave no answer.
+    """Return the seconds that a segmenter reported; none without an answer.
 
     Raises:
         ForeignCallError: they are not two finite numbers from 0 up.
