@@ -60,8 +60,8 @@ class BlindPPO(CandidateClicker):
     """Blind: corrects a first click with candidates from mask and logits, chosen by PPO (``blind-ppo-v1``).
 
     The candidates are those of ``synthfm_env.candidates.blind_candidates``. The first click is the image's middle. The
-    logits come from a session of its own, a copy of the environment's, so each click is answered twice. It draws nothing
-    at random. ``agents/blind_ppo.py`` trained it and prints its scores.
+    logits come from a session of its own, a copy of the environment's, so each click is answered twice. It draws
+    nothing at random. ``agents/blind_ppo.py`` trained it and prints its scores.
 
     Args:
         segmenter: the segmenter of the environment: a name, a path, or a ``Segmenter``.
@@ -115,8 +115,8 @@ class OraclePPO(CandidateClicker):
 class OracleImitation(OraclePPO):
     """Oracle: chooses among 8 deep points of the errors as a look-ahead did (``oracle-bc-v1``).
 
-    It has the candidates and the network of ``oracle-ppo-v1``, trained on recorded episodes in which every candidate was
-    tried. ``agents/imitation.py`` trained it and prints its scores.
+    It has the candidates and the network of ``oracle-ppo-v1``, trained on recorded episodes in which every candidate
+    was tried. ``agents/imitation.py`` trained it and prints its scores.
 
     Args:
         weights: a file that ``agents/imitation.py`` wrote, instead of the packaged one.
