@@ -15,12 +15,12 @@ from synthfm_train.data_worker import start_worker
 from synthfm_train.sam2.real_volumes import Side
 from synthfm_train.sam2.recipe import Data, Phase
 
-_FAR = 10**12
-# Slices of a clip are up to 3 apart, or a sixteenth of the volume: an overview has about twenty.
+_FAR = 10**12  # distance to the seeds of replacement volumes
+# Slices of a clip are up to 3 apart, or a sixteenth of the volume, as in an overview.
 _NEAR, _OVERVIEW = 3, 16
-_AROUND, _ABOUT = 0.4, 0.25  # shares of the windows around one object, and about a pixel of one
-_LEAST = 8  # pixels along a window's side
-_GAMMA, _GAIN = 0.3, (0.4, 1.3)  # spread of log gamma; least and most contrast
+_AROUND, _ABOUT = 0.4, 0.25  # shares of windows around one object, and of windows around one of its pixels
+_LEAST = 8  # fewest pixels along a window's side
+_GAMMA, _GAIN = 0.3, (0.4, 1.3)  # deviation of log gamma; lowest and highest contrast
 
 
 class Clips(NamedTuple):
@@ -40,9 +40,13 @@ class Clips(NamedTuple):
 
 
 def masks_of(labels: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Return bool (..., O, T, S, S): where labels (..., T, S, S) are each of the targets (..., O).
+    """Return the mask of each target, bool (..., O, T, S, S).
 
-    Made on the labels' device: masks of all objects are most of what would travel between processes and to a GPU.
+    It runs on the labels' device, because masks are much larger than labels to send between processes and to a GPU.
+
+    Args:
+        labels: (..., T, S, S).
+        targets: (..., O).
     """
     return labels.unsqueeze(-4) == targets[..., None, None, None]
 
@@ -52,10 +56,10 @@ def load_clips(dataset: "ClipDataset", batch: int, *, share: int, shares: int, w
 
     Args:
         dataset: a whole number of batches.
-        batch: volumes a batch.
-        share: which part of each batch to yield, 0 to ``shares`` - 1.
-        shares: parts that a batch is cut into, all of the same size.
-        workers: processes; 0 makes the clips in this one.
+        batch: volumes in a batch.
+        share: the part of each batch to yield, 0 to ``shares`` - 1.
+        shares: number of equal parts of a batch.
+        workers: number of processes; 0 makes the clips in this one.
     """
     part = batch // shares
     wanted = range(len(dataset))
@@ -72,7 +76,7 @@ def load_clips(dataset: "ClipDataset", batch: int, *, share: int, shares: int, w
 
 
 class ClipDataset(Dataset[Clips]):
-    """The clips of index i come from the volume of seed ``first + i``, whichever worker makes them."""
+    """Dataset of clips. Those of index i come from the volume of seed ``first + i``, in every worker process."""
 
     def __init__(self, data: Data, phase: Phase, size: int, first: int, count: int, side: Side = "train") -> None:
         self.data, self.phase, self.size, self.first, self.count = data, phase, size, first, count
@@ -85,7 +89,7 @@ class ClipDataset(Dataset[Clips]):
         seed = self.first + index
         rng = np.random.default_rng((seed, 0xC11B))
         for attempt in range(8):
-            # A volume may hold no object large enough on any slice; its successors in a far range stand in for it.
+            # A volume may have no slice with an object that is large enough; volumes of far seeds replace it.
             stand_in = seed + attempt * _FAR
             volume = self._generators[seed % len(self._generators)].sample(stand_in)
             assert volume.label is not None
@@ -108,7 +112,7 @@ class ClipDataset(Dataset[Clips]):
 
 
 def _pick(targets: NDArray, count: int, focus: int, rng: np.random.Generator) -> NDArray:
-    """Return ``count`` ids, ``focus`` first; some twice where there are too few, so that a clip fills its place."""
+    """Return ``count`` ids, ``focus`` first. If there are too few, ids repeat, so that all clips have one shape."""
     shuffled = rng.permutation(targets)
     return np.resize(shuffled[np.argsort(shuffled != focus, kind="stable")], count)
 
@@ -133,10 +137,10 @@ def _random_stack(
 
 
 def _random_slices(label: NDArray, count: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Return ``count`` slices up or down, next to each other or as far apart as the engine's overview shows them.
+    """Return ``count`` slices upwards or downwards, adjacent or up to as far apart as in the engine's overview.
 
-    Two thirds of the clips start so that some structure ends, or has ended, by their last slice: objects must be
-    lost as well as followed, and a structure that fills the volume teaches nothing of that.
+    Two thirds of the clips are placed so that a structure ends within them, because tracking must also learn the end of
+    objects.
     """
     depth = label.shape[0]
     farthest = max(_NEAR, depth // _OVERVIEW)
@@ -160,9 +164,9 @@ def _random_slices(label: NDArray, count: int, rng: np.random.Generator) -> NDAr
 def _random_windows(label: NDArray, zoom: tuple[float, float], rng: np.random.Generator) -> tuple[slice, slice, int]:
     """Return rows and columns of a window, and the object in focus, 0 for none.
 
-    Some windows are around one object, as the engine's crops are; some anywhere about a
-    pixel of one, as where it took a piece for the whole: if the mask then reaches the window's sides, the engine looks
-    wider. The others know no object.
+    Some windows are around one object, as the engine's crops are. Some contain one pixel of an object and may cut it,
+    as a crop that is too small; the mask must then reach the window's sides, so that the engine takes a larger crop.
+    The others are anywhere.
     """
     ids = np.unique(label[0])
     ids = ids[ids > 0]
@@ -181,7 +185,7 @@ def _random_windows(label: NDArray, zoom: tuple[float, float], rng: np.random.Ge
 
 
 def _around(covered: NDArray[np.bool_], rng: np.random.Generator) -> slice:
-    """Return the extent of True with a random margin on either side; a tenth of the sides cut some of it off."""
+    """Return the extent of True with a random margin on either side. A tenth of the sides cut a part of it off."""
     extent = np.flatnonzero(covered)
     low, high = int(extent[0]), int(extent[-1]) + 1
     margins = np.maximum(4, np.round((high - low) * rng.uniform(0.2, 0.9, 2))).astype(int)
@@ -191,7 +195,7 @@ def _around(covered: NDArray[np.bool_], rng: np.random.Generator) -> slice:
 
 
 def _about(length: int, place: int, rng: np.random.Generator) -> slice:
-    """Return a window of any size that holds a place."""
+    """Return a window of random size that contains a pixel."""
     side = max(min(length, _LEAST), round(length * np.exp(rng.uniform(np.log(0.08), np.log(0.8)))))
     low = int(np.clip(place - int(rng.integers(side)), 0, length - side))
     return slice(low, low + side)
@@ -204,7 +208,7 @@ def _random_window(length: int, share: float, rng: np.random.Generator) -> slice
 
 
 def _exposed(frames: NDArray, rng: np.random.Generator) -> NDArray:
-    """Bend and stretch the grey levels of half of the clips: a window is seldom chosen for the object in it."""
+    """Apply a random gamma and contrast to half of the clips, because intensity windows rarely fit the object."""
     if rng.random() < 0.5:
         return frames
     level = np.linspace(0, 1, 256) ** np.exp(rng.normal(0, _GAMMA))

@@ -1,8 +1,8 @@
-"""Losses on mask logits before the object score gates them, by name.
+"""Computes losses on ungated mask logits, and a contrastive loss on pixel embeddings.
 
-SAM 2 writes -1024 into the logits of a slice whose object score is not positive. A loss behind that gate gives no
-gradient to the mask while a random score is negative, and the model learns to predict nothing; so the masks are
-scored in front of it and the object score by itself. Where the score is positive both are the same.
+SAM 2 sets the logits of a slice to -1024 if its object score is not positive. A loss on these gated logits gives no
+gradient to the mask while the score of a random model is negative, and the model learns to predict nothing. So the loss
+takes the logits before the gate, and scores the object score separately. With a positive score both are the same.
 """
 
 from typing import Literal, NamedTuple
@@ -13,13 +13,13 @@ from torch import Tensor
 
 LossName = Literal["synthfm3d", "sam2", "dice"]
 
-_FOCAL = 20.0  # of SAM 2's loss; Dice, IoU and object score weigh 1
-_ALPHA, _GAMMA = 0.25, 2.0
+_FOCAL = 20.0  # weight of SAM 2's focal loss; Dice, IoU and object score have weight 1
+_ALPHA, _GAMMA = 0.25, 2.0  # of the focal loss
 _IOU: dict[LossName, float] = {"synthfm3d": 0.1, "sam2": 1.0, "dice": 0.1}
 
 
 class MaskLoss(NamedTuple):
-    """Loss of one prediction of N masks, and how good they are (detached).
+    """Loss of one prediction of N masks, and their Dice (detached).
 
     Attributes:
         total: float32 (N,).
@@ -33,29 +33,29 @@ class MaskLoss(NamedTuple):
 def mask_loss(
     logits: Tensor, truth: Tensor, iou: Tensor, score: Tensor, name: LossName = "synthfm3d", balance: float = 0.0
 ) -> MaskLoss:
-    """Score one prediction.
+    """Compute the loss of one prediction.
 
-    - ``"synthfm3d"``: soft Dice and cross-entropy on the mask. Where the truth is empty the area predicted takes the
-      place of Dice: the mask learns to be empty, because, with the object score alone to end it, a short training
-      tracks every object to the last slice. An object covers a few percent of a slice, and plain cross-entropy
-      first teaches that share alone: a random model predicts nothing for thousands of steps. With ``balance`` 1
-      inside and outside weigh the same, and a model can do no better than to look at the click.
-    - ``"sam2"``: focal loss (weight 20; alpha 0.25, gamma 2) and soft Dice (1) on masks whose truth is not empty, as
-      ``training.loss_fns`` of facebookresearch/sam2 with the weights of its fine-tuning configuration.
-    - ``"dice"``: soft Dice alone on the mask (SynthFM, arXiv 2504.08177), empty truths included.
+    - ``"synthfm3d"``: soft Dice and cross-entropy on the mask. If the truth is empty, the predicted area replaces Dice,
+      so that the mask learns to be empty. With the object score alone to end tracking, a short training tracks every
+      object to the last slice. An object covers a few percent of a slice, so plain cross-entropy teaches a random model
+      to predict nothing for thousands of steps. With ``balance`` 1, inside and outside have the same total weight, and
+      the best prediction without an image is at the click.
+    - ``"sam2"``: focal loss (weight 20; alpha 0.25, gamma 2) and soft Dice (weight 1) on masks whose truth is not
+      empty, as ``training.loss_fns`` of facebookresearch/sam2 with the weights of its fine-tuning configuration.
+    - ``"dice"``: soft Dice alone on the mask (SynthFM, arXiv 2504.08177), also for empty truths.
 
-    Each adds what SAM 2 needs in use: its own guess of the IoU (L1, weight 1 in ``"sam2"``, else 0.1) where the truth
-    is not empty, and the object score (cross-entropy, 1). Of several candidate masks the best by the mask's loss is
-    taught, and the guesses of all.
+    All of them add the error of the predicted IoU if the truth is not empty (L1, weight 1 in ``"sam2"``, else 0.1), and
+    the cross-entropy of the object score (weight 1). Of several candidate masks, the loss is that of the best one; the
+    predicted IoU of all is trained.
 
     Args:
         logits: float32 (N, M, H, W), ungated, at the truth's resolution: M candidates for each mask.
         truth: bool (N, H, W).
-        iou: float32 (N, M), the model's own guess of their IoU.
+        iou: float32 (N, M), the model's predicted IoU of each candidate.
         score: float32 (N,), object score logits.
         name: of the loss.
-        balance: of ``"synthfm3d"``: 0 weighs every pixel the same, 1 the two sides of the mask; in between,
-            geometrically.
+        balance: of ``"synthfm3d"``: 0 gives every pixel the same weight, 1 inside and outside the same total weight;
+            values between interpolate geometrically.
     """
     target = truth[:, None].float()
     present = truth.flatten(1).any(1).float()
@@ -96,7 +96,7 @@ def _balanced_entropy(logits: Tensor, target: Tensor, balance: float) -> Tensor:
 
 
 def _spurious(probability: Tensor) -> Tensor:
-    # Dice is blind to how much is wrong where nothing is right; against a hundredth of the slice it is not.
+    # With an empty truth Dice is 0 for every prediction. Dice against a hundredth of the slice depends on the area.
     covered = probability.mean((2, 3))
     return covered / (covered + 0.01)
 
@@ -109,14 +109,14 @@ def _measured(hard: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def contrastive_loss(embeddings: Tensor, labels: Tensor, temperature: float = 0.1) -> Tensor:
-    """Supervised contrastive loss among the pixels of each image (Khosla et al. 2020, its ``L_out``).
+    """Compute the supervised contrastive loss among the pixels of each image (``L_out`` of Khosla et al. 2020).
 
     Args:
         embeddings: float32 (B, P, C), unit length.
         labels: integer (B, P).
         temperature: of the softmax over the other pixels of the image.
     """
-    # Similarities of up to 1 / temperature would lose too much in bfloat16.
+    # bfloat16 is too coarse for similarities of up to 1 / temperature.
     with torch.autocast(embeddings.device.type, enabled=False):
         similarity = embeddings.float() @ embeddings.float().transpose(1, 2) / temperature
     itself = torch.eye(similarity.shape[1], dtype=torch.bool, device=similarity.device)

@@ -1,7 +1,7 @@
 """Plays one clip with simulated clicks: the steps of the interactive engine, with gradients and many objects at once.
 
-The model stays in evaluation mode: it holds no dropout and no batch statistics, and SAM 2 picks its memories by
-another rule in training mode than when it is used.
+The model stays in evaluation mode. It has no dropout and no batch statistics, and in training mode SAM 2 would choose
+its memories by another rule than at inference.
 """
 
 from dataclasses import dataclass
@@ -18,13 +18,13 @@ from synthfm_train.sam2.losses import LossName, mask_loss
 from synthfm_train.sam2.prompt_sampling import correction, noisy_box
 from synthfm_train.sam2.recipe import Phase
 
-# SAM 2 scales the distance of object pointers by the number of slices, up to 16. A clip stands for a part of a volume.
+# Number of slices that SAM 2 is told. It scales the distances of object pointers, and a clip is a part of a volume.
 _VOLUME = 64
 
 
 @dataclass(frozen=True, slots=True)
 class _Prediction:
-    """Low-resolution logits (N, 1, h, w) in front of the gate, object score logits (N, 1), object pointers."""
+    """Low-resolution ungated logits (N, 1, h, w), object score logits (N, 1), and object pointers."""
 
     ungated: Tensor
     score: Tensor
@@ -36,7 +36,7 @@ class _Prediction:
 
 
 class Rollout:
-    """Plays prompts on B clips of T slices with O objects each; N = B * O masks a slice.
+    """Plays prompts on B clips of T slices with O objects each, which gives N = B * O masks on each slice.
 
     Attributes:
         maps: the encoded slices at stride 4, 8 and 16, each (B, T, C, h, w).
@@ -58,7 +58,7 @@ class Rollout:
             model: the SAM 2 to train.
             frames: float32 (B, T, 3, S, S), normalised as the engine does.
             masks: bool (B, O, T, S, S), on the same device; none empty on its first slice.
-            generator: source of all draws, on the CPU.
+            generator: random generator on the CPU.
             loss: see ``mask_loss``.
             balance: see ``mask_loss``.
         """
@@ -100,7 +100,7 @@ class Rollout:
         return features
 
     def _decode(self, t: int, features: Tensor, points: tuple[Tensor, Tensor] | None, logits: Tensor | None) -> Tensor:
-        """Run the prompt encoder and the mask decoder, score the masks, return their hard Dice."""
+        """Run prompt encoder and mask decoder, add the loss of the masks, and return their hard Dice."""
         model, n = self.model, len(self._owner)
         device = features.device
         several = model._use_multimask(
@@ -123,7 +123,7 @@ class Rollout:
         full = F.interpolate(ungated, size=self.truth.shape[-2:], mode="bilinear", align_corners=False)
         scored = mask_loss(full, self.truth[:, t], iou, score[:, 0], self._loss_name, self._balance)
         self._losses.append(scored.total)
-        # In use the mask with the highest guess of its IoU counts; its token is the pointer, if it has one.
+        # Inference uses the mask with the highest predicted IoU, and its token as the pointer.
         best = iou.argmax(1)
         every = torch.arange(n, device=device)
         token = tokens[every, best] if tokens.shape[1] > 1 else tokens[:, 0]
@@ -151,7 +151,7 @@ class Rollout:
             self._memory["non_cond_frame_outputs"].pop(t, None)
 
     def mask(self, t: int) -> Tensor:
-        """Return the latest masks on slice ``t`` as they count in use, bool (N, S, S)."""
+        """Return the latest gated masks on slice ``t``, as at inference, bool (N, S, S)."""
         if t not in self._latest:
             return torch.zeros_like(self.truth[:, t])
         gated = self._latest[t].gated
@@ -159,11 +159,11 @@ class Rollout:
         return full[:, 0] > 0
 
     def click(self, t: int, reverse: bool = False) -> Tensor:
-        """Draw a click on slice ``t`` from its latest prediction, predict again, return the Dice."""
+        """Draw a click on slice ``t`` from the errors of its latest mask, predict again, and return the Dice."""
         return self._prompt(t, correction(self.mask(t), self.truth[:, t], self.generator), reverse)
 
     def give_box(self, t: int) -> Tensor:
-        """Draw a box around the truth on slice ``t``, predict, return the Dice."""
+        """Draw a box around the truth on slice ``t``, predict, and return the Dice."""
         return self._prompt(t, noisy_box(self.truth[:, t], self.generator), reverse=False)
 
     def _prompt(self, t: int, prompt: tuple[Tensor, Tensor], reverse: bool) -> Tensor:
@@ -177,21 +177,21 @@ class Rollout:
         return self._decode(t, features, prompt, logits)
 
     def give_mask(self, t: int) -> None:
-        """Take the truth on slice ``t`` as SAM 2 takes a mask prompt: as its output, with nothing to learn there."""
+        """Use the truth on slice ``t`` as a mask prompt, which SAM 2 takes as its output; it has no loss."""
         low, _, _, _, _, pointer, score = self.model._use_mask_as_output(
             self._level(-1, t), [self._level(0, t), self._level(1, t)], self.truth[:, t][:, None].float()
         )
         self._latest[t] = _Prediction(low.float(), score.float(), pointer)
 
     def track(self, t: int, reverse: bool = False) -> Tensor:
-        """Predict slice ``t`` from the memory bank alone, remember it, return the Dice."""
+        """Predict slice ``t`` from the memory bank alone, add it to the bank, and return the Dice."""
         dice = self._decode(t, self._conditioned(t, initial=False, reverse=reverse), None, None)
         self.remember(t, clicked=False)
         return dice
 
     @torch.no_grad()
     def _worst_and_another(self) -> tuple[int, int]:
-        """Return the slice to correct, mostly the one with the largest error, and one more to track afterwards."""
+        """Return the slice to correct, usually the one with the largest error, and another one to track afterwards."""
         order = torch.randperm(self.length, generator=self.generator).tolist()
         if torch.rand(1, generator=self.generator) < 0.7:
             size = self._latest[0].ungated.shape[-2:]
@@ -203,11 +203,11 @@ class Rollout:
         return order[0], order[1]
 
     def play(self, phase: Phase) -> dict[str, Tensor]:
-        """Prompt the first slice, track the others, then correct slices anywhere and track a neighbour of each.
+        """Prompt the first slice, track the others, then correct slices and track another slice after each correction.
 
         Returns:
-            Hard Dice: ``dice1`` after the first click (``dice_box`` after a box, neither after a mask),
-            ``dice_last`` after the last on the first slice, ``tracked`` on the others.
+            Hard Dice: ``dice1`` after the first click (``dice_box`` after a box, neither after a mask), ``dice_last``
+            after the last click on the first slice, ``tracked`` on the other slices.
         """
         values = self._first_slice(phase)
         if self.length > 1:
@@ -222,11 +222,11 @@ class Rollout:
         return values
 
     def _first_slice(self, phase: Phase) -> dict[str, Tensor]:
-        # A single image takes the clicks that a clip spends on its other slices.
+        # A single image also gets the clicks that a clip has for corrections.
         most = phase.clicks + (phase.corrections if self.length == 1 else 0)
         clicks = 1 + int(torch.randint(most, (1,), generator=self.generator))
-        # The engine propagates after every click, so a second click on a slice meets the memory of the first.
-        # Without it the first slice is an image by itself. Both happen in use, both are trained.
+        # In a volume the engine propagates after every click, so a second click on a slice attends to the memory of the
+        # first. In an image there is no memory. Both cases are trained.
         remembers = bool(torch.rand(1, generator=self.generator) < 0.5)
         kind = float(torch.rand(1, generator=self.generator))
         if self.length > 1 and kind < phase.masks:
@@ -261,7 +261,7 @@ class Rollout:
 
 
 def encode_slices(model: SAM2Base, frames: Tensor) -> tuple[list[Tensor], Tensor]:
-    """Run the image encoder, without a gradient where it is frozen.
+    """Run the image encoder, without a gradient if it is frozen.
 
     Args:
         model: the SAM 2.
