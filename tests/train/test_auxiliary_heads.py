@@ -140,6 +140,16 @@ def test_relative_positions_teach_the_encoder_and_with_a_frozen_one_nothing_of_t
     assert not gradients("relative_position", "memory+decoder")
 
 
+def test_relative_positions_leave_the_training_of_a_frozen_encoders_segmenter_bit_for_bit_as_it_was(tmp_path):
+    states = []
+    for weight in ("0.0", "0.5"):
+        phases = BOTH.replace("relative_position=0.01", f"relative_position={weight}")
+        trainer = tiny_trainer(tmp_path / weight, phases, "trains=memory+decoder")
+        trainer.run()
+        states.append(trainer.objective.model.state_dict())
+    assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
+
+
 def test_weights_hold_no_head_and_load_strictly(tmp_path):
     trainer = tiny_trainer(tmp_path, BOTH)
     path = trainer.run()

@@ -3,6 +3,7 @@
 from sam2.modeling.sam2_base import SAM2Base
 from torch import nn
 
+from synthfm_env.segmenters.sam2 import seeded
 from synthfm_train.sam2.boundary import BoundaryHead
 from synthfm_train.sam2.contrastive import DenseHead
 from synthfm_train.sam2.recipe import TrainingRecipe
@@ -26,5 +27,8 @@ class TrainingHeads(nn.Module):
         self.dense = DenseHead((fine, middle, top)).requires_grad_(recipe.trains == "all")
         positions = any(phase.relative_position for phase in recipe.phases)
         boundaries = any(phase.boundary for phase in recipe.phases)
-        self.relative_position = RelativePositionHead(top) if positions else None
-        self.boundary = BoundaryHead(top, fine) if boundaries else None
+        # Each starts from the recipe's seed alone: runs with and without one of them begin alike.
+        with seeded(recipe.seed):
+            self.relative_position = RelativePositionHead(top) if positions else None
+        with seeded(recipe.seed):
+            self.boundary = BoundaryHead(top, fine) if boundaries else None
