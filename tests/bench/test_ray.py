@@ -21,9 +21,10 @@ from synthfm_env.errors import InputError
 # niceness 15, and hardly run beside other work.
 PATIENCE = {
     "RAY_worker_niceness": "0",
-    "RAY_raylet_start_wait_time_s": "300",
-    "RAY_gcs_server_request_timeout_seconds": "300",
-    "RAY_health_check_timeout_ms": "60000",
+    "RAY_agent_register_timeout_ms": "600000",
+    "RAY_raylet_start_wait_time_s": "600",
+    "RAY_gcs_server_request_timeout_seconds": "600",
+    "RAY_health_check_timeout_ms": "300000",
 }
 HERE = Path(__file__).parents[1] / "helpers"
 _COLOUR = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
