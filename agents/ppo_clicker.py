@@ -203,7 +203,7 @@ def play(env: gym.Env[Any, Any], clicker: Clicker, seed: int) -> float:
 
 
 def main() -> None:
-    """Train where asked to, then measure."""
+    """Train if asked to, then measure."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--train", action="store_true", help=f"train first, and replace {WEIGHTS.name}")
     parser.add_argument("--steps", type=int, default=STEPS, help="clicks to train with")

@@ -11,7 +11,7 @@ from synthfm_env.segmenters.shared import shared_segmenter
 class ShadowSession:
     """Follows an episode: the same image and the same clicks, in a second session.
 
-    The image is encoded a second time, and each click is answered a second time. An image that comes again is
+    The image is encoded a second time, and each click is answered a second time. The image of the previous episode is
     not encoded again.
 
     Args:
@@ -27,7 +27,7 @@ class ShadowSession:
 
     @property
     def segmenter(self) -> Segmenter:
-        """The segmenter, built where only its name was given.
+        """The segmenter, built at first use if only its name was given.
 
         Raises:
             InputError: a name that is not known, or weights that cannot be read.

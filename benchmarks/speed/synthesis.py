@@ -89,7 +89,7 @@ def naive_labels(shape: tuple[int, ...], seed: int) -> torch.Tensor:
 
 
 def torchio_chain() -> Callable[[torch.Tensor], object] | None:
-    """Return TorchIO's label-to-image chain, None where TorchIO is not installed."""
+    """Return TorchIO's label-to-image chain, or None if TorchIO is not installed."""
     try:
         import SimpleITK  # type: ignore[import-not-found,import-untyped,unused-ignore]
         import torchio  # type: ignore[import-not-found,unused-ignore]

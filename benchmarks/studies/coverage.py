@@ -45,7 +45,7 @@ _LAPLACE = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], np.float32)
 
 
 def measure(image: NDArray[np.uint8], mask: NDArray[np.bool_]) -> dict[str, float] | None:
-    """Return the statistics of one structure on one slice, None where it is too small or fills the slice."""
+    """Return the statistics of one structure on one slice, None if it is too small or fills the slice."""
     scale = SIDE / max(image.shape)
     if scale < 1:
         size = tuple(max(1, round(n * scale)) for n in image.shape)
@@ -80,7 +80,7 @@ def measure(image: NDArray[np.uint8], mask: NDArray[np.bool_]) -> dict[str, floa
 
 
 def sphericity(mask: NDArray[np.bool_], spacing: tuple[float, float, float]) -> float:
-    """Return Wadell's sphericity of a structure (D, H, W) with ``spacing`` in mm, NaN where it is too small for one.
+    """Return Wadell's sphericity of a structure (D, H, W) with ``spacing`` in mm, NaN if it is too small for one.
 
     1 for a ball, less for anything else; the surface is marching cubes', which makes a ball of voxels about 0.93.
     """
@@ -155,7 +155,7 @@ def coverage(real: NDArray[np.float64], synthetic: NDArray[np.float64]) -> float
 
 
 def draw(real: dict, synthetic: dict, path: Path) -> None:
-    """Draw, for each statistic and modality, where the real values lie in the synthetic distribution."""
+    """Draw, for each statistic and modality, where the real values are in the synthetic distribution."""
     import matplotlib
 
     matplotlib.use("Agg")

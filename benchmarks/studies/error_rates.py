@@ -77,7 +77,7 @@ def coverage(cases: int, studies: int, seed: int) -> dict[str, float]:
 
 
 def power(cases: int, pairs: int, studies: int, seed: int) -> float | None:
-    """Return how often a true difference of the size that is called detectable is shown; None where none is."""
+    """Return the share of studies that show a true difference of the detectable size; None if no size is detectable."""
     size = detectable_difference(1.0, cases, pairs)
     if size is None:
         return None

@@ -38,7 +38,7 @@ _RIVAL = "geodesic"
 
 
 def play(volume: Volume, segmenter: Segmenter) -> Iterator[tuple[float, float]]:
-    """Yield Dice and CPU seconds of each of ten clicks; the last pair repeats where the rule stops early."""
+    """Yield Dice and CPU seconds of each of ten clicks; the last pair repeats if the rule stops early."""
     assert volume.label is not None
     largest = int(np.bincount(volume.label[volume.label > 0]).argmax())
     env = VolumeEnv(image=volume, segmenter=segmenter, reveal_truth=True, max_clicks=max(SHOWN))

@@ -55,7 +55,7 @@ def _is_segmenter(name: str) -> bool:
 
 
 def describe_segmenter(choice: Choice, segmenter: Segmenter) -> dict[str, Any]:
-    """Return what a segmenter is made of, the hash of its weights and where it runs.
+    """Describe a segmenter: its arguments, the hash of its weights and its device.
 
     A segmenter without weights has the hash of its answers to fixed clicks in their place.
     """

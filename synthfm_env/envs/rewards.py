@@ -12,7 +12,7 @@ from synthfm_env.metrics import nsd
 from synthfm_env.prompts import Click
 
 TOLERANCE_MM: Final = 2.0
-"""The tolerance of ``nsd_gain`` where none is given."""
+"""Default tolerance of ``nsd_gain`` in mm."""
 
 Score = Callable[[Episode], float]
 

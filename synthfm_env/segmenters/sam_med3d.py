@@ -242,7 +242,7 @@ class Cube:
 
 
 class SamMed3DSession(PromptHistorySession):
-    """Answers in as many cubes as the clicks and the mask ask for; the earliest cube counts where two overlap."""
+    """Answers in as many cubes as clicks and mask need; if two overlap, the earlier one counts."""
 
     _MOST_CUBES: ClassVar[int] = 8
 
@@ -323,7 +323,7 @@ class SamMed3DSession(PromptHistorySession):
     def _paste(self, cubes: list[Cube]) -> NDArray[np.bool_]:
         mask = np.zeros(self._shape, dtype=bool)
         side = self._segmenter.side
-        for cube in reversed(cubes):  # the earliest last: it counts where two overlap
+        for cube in reversed(cubes):  # the earliest last, because it counts if two overlap
             region = self._grid.native_region(cube.corner, side)
             if all(part.stop > part.start for part in region):
                 values = self._grid.to_native(self._segmenter.upscale(cube.logits), cube.corner, region)

@@ -21,5 +21,5 @@ class CentreClicker(Clicker):
     name: ClassVar[str] = "centre"
 
     def act(self, observation: Observation, info: Mapping[str, Any]) -> NDArray[np.int64]:
-        """Return the click, or stop where it has been placed."""
+        """Return the click, or stop if it has been placed."""
         return stop_action() if clicks_in(observation) else click_action(Click(middle_of(observation)))

@@ -37,7 +37,7 @@ class UncertainClicker(Clicker):
         self._shadow = ShadowSession(segmenter)
 
     def act(self, observation: Observation, info: Mapping[str, Any]) -> NDArray[np.int64]:
-        """Return the click into the least certain voxel, or stop where all have been clicked."""
+        """Return the click into the least certain voxel, or stop if all have been clicked."""
         self._shadow.follow(observation)
         if self._shadow.prediction is None:
             return click_action(Click(middle_of(observation)))

@@ -27,7 +27,7 @@ class Dong2024(ClickProtocol):
     name: ClassVar[str] = "dong2024-v1"
 
     def choose(self, context: ClickContext) -> Click | None:
-        """Return the click, or stop where it has been placed."""
+        """Return the click, or stop if it has been placed."""
         slices = np.flatnonzero(context.truth.any(axis=(1, 2)))
         if len(slices) == 0 or context.clicks:
             return None

@@ -75,7 +75,7 @@ def other_figures(tolerance_mm: float | None) -> list[Column]:
     """Return the figures beside Dice: of the surfaces, and of how a segmenter takes clicks.
 
     Args:
-        tolerance_mm: of the normalised surface Dice; None where episodes differ in it.
+        tolerance_mm: of the normalised surface Dice; None if episodes differ in it.
     """
     tolerance = "" if tolerance_mm is None else f"@{tolerance_mm:g}mm"
     return [

@@ -20,7 +20,7 @@ def verify(
     ] = None,
     trust_plugins: TrustPlugins = False,
 ) -> None:
-    """Play a run's episodes again, and report whether they came out the same, or where not.
+    """Play a run's episodes again, and report whether the results are the same, or the differences.
 
     Exit status 0 if they did, 1 if not. Masks are compared bit by bit, times not at all.
     """

@@ -108,7 +108,7 @@ def verify(folder: Path, *, episodes: int | None, workers: int, console: Console
 
 
 def report_lines(verdict: Verdict, shown: int = 5) -> Iterator[str]:
-    """Yield the lines that tell a verdict."""
+    """Yield the lines of a verdict's report."""
     same = verdict.replayed - len(verdict.differences)
     which = (
         f"{verdict.replayed} of {verdict.episodes} episodes replayed" if verdict.replayed < verdict.episodes else "all"
@@ -135,7 +135,7 @@ def _compare(before: EpisodeResult, after: EpisodeResult) -> Difference | None:
 
 
 def _fields(steps: Sequence[StepRecord], index: int) -> dict[str, Any]:
-    """Return the fields of a step that count, none where the episode had ended."""
+    """Return the compared fields of a step; none after the end of the episode."""
     if index >= len(steps):
         return {}
     return {name: value for name, value in asdict(steps[index]).items() if name not in NOT_RESULTS}

@@ -36,7 +36,7 @@ def score_case(episodes: Sequence[EpisodeResult]) -> Cvpr25Scores:
 
     The script plays a box first, which does not enter the AUC, and then five clicks on every structure. It has faults
     that are left out here: after a failed answer it scores the earlier mask, here the score is 0; a case without a
-    final file is missing in its table, here it counts as 0. What is kept: NSD is 0 where the mean DSC of the structures
+    final file is missing in its table, here it counts as 0. What is kept: NSD is 0 if the mean DSC of the structures
     is at most 0.2, and the AUC ends at 4.
 
     Args:

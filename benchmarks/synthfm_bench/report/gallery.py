@@ -37,7 +37,7 @@ class Card:
         place: "best", "median" or "worst" of its row, or "the only one".
         episode: which one.
         score: its primary figure.
-        film: the drawing; None where there is none.
+        film: the drawing, or None.
         note: why not, or what a reader should know about it.
     """
 

@@ -12,7 +12,7 @@ from synthfm_bench.serve.exchange import PlainJson
 
 
 class Guard:
-    """Middleware that lets a request pass if it comes from where it may.
+    """Middleware that passes on requests from allowed origins.
 
     - Without a token the server is on loopback, and the ``Host`` header must name it: a page of another site whose name
       was made to resolve to this machine (DNS rebinding) is refused with 403.

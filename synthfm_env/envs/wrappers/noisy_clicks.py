@@ -107,7 +107,7 @@ class NoisyClicks(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructorAr
         return click_action(Click((z, y, x), meant.positive != wrong))
 
     def _error_mm3(self, meant: Click) -> float:
-        """Return the size of the error that a click is aimed into; infinite where it is aimed into none."""
+        """Return the size of the error that a click is aimed into; infinite if it is aimed into none."""
         error = self._truth & ~self._mask if meant.positive else self._mask & ~self._truth
         if not error[meant.zyx]:
             return np.inf

@@ -103,7 +103,7 @@ def _click_seeds(prompt: GridPrompt, shape: Shape) -> Tensor:
 
 
 def _edge_costs(images: Tensor) -> Tensor:
-    """Return the cost of passing each voxel, 1 where an image is flat; float32 (B, d, h, w).
+    """Return the cost of passing each voxel, 1 in flat regions; float32 (B, d, h, w).
 
     Args:
         images: normalised, (B, d, h, w).

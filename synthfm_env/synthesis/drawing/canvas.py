@@ -38,7 +38,7 @@ class Canvas:
         self._displacement = Displacement(self.extent, warp, generator, flat=shape[0] == 1)
 
     def points(self, box: Box, counts: Sequence[int], centre: Array, warped: bool) -> Tensor:
-        """Return sample points (3, nz, ny, nx) of a box, in pixels relative to ``centre``, displaced where asked."""
+        """Return sample points (3, nz, ny, nx) of a box, in pixels relative to ``centre``, displaced if asked."""
         lines = [
             s.start + 0.5 + np.arange(n) * ((s.stop - s.start - 1) / max(1, n - 1))
             for s, n in zip(box, counts, strict=True)
