@@ -220,7 +220,7 @@ class Plan:
         unknown = sorted(done - {task.episode_id for task in self.tasks})
         if unknown:
             raise InputError(
-                f"the run holds {len(unknown)} episodes that its suite no longer gives, for example {unknown[0]}: "
+                f"the run holds {len(unknown)} episodes that its suite no longer contains, for example {unknown[0]}: "
                 "its data or this program changed since; start a new run"
             )
         jobs = (Job(tuple(task for task in job.tasks if task.episode_id not in done)) for job in self.jobs)

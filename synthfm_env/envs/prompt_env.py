@@ -422,7 +422,7 @@ class PromptEnv(gym.Env[Observation, NDArray[np.integer]], ABC):
         return self._running("session")[1]
 
     def undo(self) -> Step:
-        """Take back the newest click. It counts towards ``max_clicks``, even if there is no click to take back.
+        """Take back the newest click. It counts towards ``max_clicks``, even if there is no click to undo.
 
         The action space has no undo; the wrapper ``UndoAction`` adds one.
 

@@ -63,7 +63,7 @@ class GeodesicSession(Session):
     def undo(self) -> Prediction:
         """Take back the newest click; see ``Session.undo``."""
         if not self._current().clicks:
-            raise InputError("session.undo(): there is no click to take back")
+            raise InputError("session.undo(): there is no click to undo")
         started = time.perf_counter()
         self._history.pop()
         return self._prediction(started)

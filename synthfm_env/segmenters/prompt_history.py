@@ -72,7 +72,7 @@ class PromptHistorySession(Session):
         """Take back the newest prompt; see ``Session.undo``."""
         self._check_open()
         if not self._history:
-            raise InputError("session.undo(): there is no click to take back")
+            raise InputError("session.undo(): there is no click to undo")
         began = time.perf_counter()
         self._take_back()
         self._history.pop()

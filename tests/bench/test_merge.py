@@ -59,7 +59,7 @@ def test_every_click_rule_that_differs_is_named(tmp_path):
 @pytest.mark.parametrize("suite", [{"name": "other"}, {"clicks": 5}, {"seed": 1}, {"data": [DATA | {"cases": 3}]}])
 def test_runs_of_other_suites_are_refused(tmp_path, suite):
     one, two = make_run(tmp_path / "1", played("sam")), make_run(tmp_path / "2", played("geodesic"), **suite)
-    with pytest.raises(InputError, match=f"not made by one suite: their (data )?{next(iter(suite))[:4]}"):
+    with pytest.raises(InputError, match=f"made by different suites: their (data )?{next(iter(suite))[:4]}"):
         join_runs([one, two])
 
 
@@ -89,7 +89,7 @@ def test_the_same_episode_counts_once_if_its_results_are_the_same(tmp_path):
     differs = make_run(tmp_path / "3", played("sam", 0.4))
     joined = join_runs([one, again, one])
     assert len(joined.episodes) == 2
-    assert joined.notes == ("2 episodes stand in more than one run with the same results and count once.",)
+    assert joined.notes == ("2 episodes are in more than one run, with the same results, and count once.",)
     with pytest.raises(InputError, match="different results of episode synthetic/a/liver/sam/random"):
         join_runs([one, differs])
 

@@ -207,7 +207,7 @@ def test_the_command_joins_runs_and_refuses_other_click_rules(played, tmp_path, 
     Path("two/run.json").write_text(json.dumps(about | {"results_hash": results_hash(read_steps(steps))}))
     assert synthfm(monkeypatch, "report", "one", "two") == 0
     out = capsys.readouterr().out
-    assert "note: 12 episodes stand in more than one run with the same results and count once." in out
+    assert "note: 12 episodes are in more than one run, with the same results, and count once." in out
     (joined,) = Path("runs").iterdir()
     assert joined.name.startswith("tiny-joined-")
     assert "toys:Ball2" in (joined / "leaderboard.md").read_text(encoding="utf-8")

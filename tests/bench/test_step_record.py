@@ -150,5 +150,5 @@ def test_a_failed_episode_scores_nothing_from_that_click_on_and_its_drop_is_no_c
 
 @pytest.mark.parametrize("steps", [RECORDS[1:2], RECORDS[:1], [*RECORDS[:2], RECORDS[0]]])
 def test_an_episode_with_a_gap_or_a_double_is_refused(steps):
-    with pytest.raises(InputError, match="steps are missing or twice there"):
+    with pytest.raises(InputError, match="steps are missing or occur twice"):
         episodes_of(steps)

@@ -101,7 +101,7 @@ def test_any_json_as_a_runs_description_is_read_or_refused_in_one_line(tmp_path_
     ("text", "message"),
     [
         ("[" * 100_000, "nested too deeply"),
-        ("[]", "is no run's file"),
+        ("[]", "is no file of a run"),
         ('{"versions": ["numpy"]}', "versions: input should be a valid dictionary"),
         ('{"suite": "quick"}', "suite: input should be a valid dictionary"),
         ('{"notes": [1]}', "notes.0: input should be a valid string"),

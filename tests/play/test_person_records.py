@@ -201,7 +201,7 @@ def test_each_answer_turns_the_mask_before_into_the_new_one(tmp_path):
 def test_there_is_nothing_to_undo_before_a_click(tmp_path):
     game = made_game(tmp_path)
     game.open(0)
-    with pytest.raises(InputError, match="no click to take back"):
+    with pytest.raises(InputError, match="no click to undo"):
         game.undo(SOON)
     game.close()
 

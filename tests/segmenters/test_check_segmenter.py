@@ -34,7 +34,7 @@ class ThresholdSession(Session):
     def undo(self):
         self.check()
         if not self.placed:
-            raise InputError("there is no click to take back")
+            raise InputError("there is no click to undo")
         self.placed.pop()
         return self.answer()
 

@@ -133,7 +133,7 @@ class Pool:
             case "refused":
                 raise InputError(content)
             case "broken":
-                raise RuntimeError(f"a worker process met a mistake:\n{content}")
+                raise RuntimeError(f"a worker process failed:\n{content}")
 
     def _died(self, worker: "_Worker") -> Generator[EpisodeSteps]:
         """Play the episode again in a new worker; one that ends two of them is a failure."""

@@ -194,5 +194,5 @@ class Replayer:
             items = get_layout(data.layout).items(data.path, data.part)
             item = next((item for item in items if printable(item.image_id) == whole_id), None)
             if item is None:
-                raise InputError(f"{data.path}: image {image_id} is no longer there")
+                raise InputError(f"{data.path}: image {image_id} is gone; restore it")
         return Case(data, first.case_id, image_id, first.seed, (), item, z)

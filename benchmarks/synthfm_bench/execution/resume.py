@@ -84,7 +84,7 @@ def check_same(folder: Path, suite: Suite, plan: Plan) -> dict[str, Any]:
         if differs:
             raise InputError(
                 f"--resume {folder}: its {key} are not those of now ({differs[0][:300]}); "
-                "set that back, or start a new run, so that one run holds one thing"
+                "restore them, or start a new run"
             )
     return about
 

@@ -87,7 +87,9 @@ def verify(folder: Path, *, episodes: int | None, workers: int, console: Console
     if not trusted:
         check_trusted(run.suite, folder, "synthfm verify")
     if not run.episodes:
-        raise InputError(f"{folder}: holds no episode to verify; go on with its run first, by --resume")
+        raise InputError(
+            f"{folder}: contains no episode to verify; finish its run first, by `synthfm bench ... --resume`"
+        )
     plan = make_plan(run.suite)
     chosen = evenly(run.episodes, episodes)
     known = {task.episode_id for task in plan.tasks}

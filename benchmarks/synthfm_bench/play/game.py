@@ -187,7 +187,7 @@ class SuiteGame(Game):
         """Take back a click and record that; it counts as a click."""
         episode = self._running()
         if not self._clicks_in_force(episode):
-            raise InputError("there is no click to take back")
+            raise InputError("there is no click to undo")
         episode.undo(thought)
         return self._recorded(episode)
 
@@ -226,7 +226,7 @@ class SuiteGame(Game):
     def end(self) -> dict[str, Any]:
         """Write the board of the finished tasks."""
         if not self._done:
-            raise InputError("no structure was finished, so there is no board; finish one first")
+            raise InputError("no structure was finished, and a board needs one; finish one first")
         finished = self._run.finish()
         left = len(self._tasks) - len(self._done)
         return {
@@ -313,7 +313,7 @@ class FreeGame(Game):
         """Begin a structure."""
         assert self.volume is not None, "set from the start"
         if index != 0:
-            raise InputError(f"task {index}: there is one, of index 0")
+            raise InputError(f"task {index}: expected 0, the only task")
         if self._session is None:
             self._session = self._segmenter.start(self._image, self.volume.spacing)
         self._session.reset()

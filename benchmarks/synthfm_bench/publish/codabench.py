@@ -91,9 +91,9 @@ def write_bundle(path: Path, suite: str, seed: int, image: str) -> None:
     played = load_suite(suite)
     open_data = [group.name for group in played.data if group.kind != "synthetic"]
     if open_data:
-        raise InputError(f"suite {suite}: {', '.join(open_data)} can be had by everybody; take a synthetic suite")
+        raise InputError(f"suite {suite}: {', '.join(open_data)} is public data; choose a synthetic suite")
     if seed == played.seed:
-        raise InputError(f"seed {seed}: is the suite's own, which everybody knows; draw another")
+        raise InputError(f"seed {seed} is the suite's own and public; choose another")
     described = {
         "title": f"synthfm {suite}",
         "image": image,

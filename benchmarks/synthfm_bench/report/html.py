@@ -87,7 +87,9 @@ def report(folders: Sequence[Path], out: Path | None, console: Console, *, trust
     with console.status("reading the records"):
         joined = join_runs(folders)
         if not joined.episodes:
-            raise InputError(f"{folders[0]}: holds no complete episode; go on with its run by --resume")
+            raise InputError(
+                f"{folders[0]}: contains no complete episode; finish its run by `synthfm bench ... --resume`"
+            )
         suite = joined.runs[0].suite
         rows = make_board(joined.episodes, suite.targets)
     if out is None and len(joined.runs) == 1:

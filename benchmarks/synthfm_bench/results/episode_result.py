@@ -37,14 +37,14 @@ class EpisodeResult:
         first, ends = ordered[0], [record.ended for record in ordered]
         if [record.step for record in ordered] != list(range(1, len(ordered) + 1)) or not ends[-1] or any(ends[:-1]):
             raise InputError(
-                f"episode {first.episode_id}: steps are missing or twice there; its run was stopped, or the file "
+                f"episode {first.episode_id}: steps are missing or occur twice; its run was stopped, or the file "
                 "was cut or joined; `synthfm bench ... --resume` ends a run that was stopped"
             )
         for name in _SAME_IN_AN_EPISODE:
             if len({getattr(record, name) for record in ordered}) > 1:
                 raise InputError(f"episode {first.episode_id}: its records differ in {name}; the file was changed")
         if len(ordered) > first.max_clicks:
-            raise InputError(f"episode {first.episode_id}: holds more steps than its {first.max_clicks} clicks")
+            raise InputError(f"episode {first.episode_id}: has more steps than its {first.max_clicks} clicks")
         return cls(ordered)
 
     @property

@@ -65,11 +65,11 @@ def join_runs(folders: Sequence[Path]) -> MergedRuns:
             if _results(first) != _results(episode):
                 raise InputError(
                     f"{other.folder} and {run.folder} hold different results of episode {episode.episode_id}: one of "
-                    "them did not reproduce; `synthfm verify RUN` tells which"
+                    "them did not reproduce; `synthfm verify RUN` reports which"
                 )
             twice += 1
     if twice:
-        notes.append(f"{twice} episodes stand in more than one run with the same results and count once.")
+        notes.append(f"{twice} episodes are in more than one run, with the same results, and count once.")
     damage = tuple(line for run in runs for line in run.damage)
     return MergedRuns(tuple(runs), tuple(episode for _, episode in episodes.values()), tuple(notes), damage)
 
@@ -90,7 +90,9 @@ def _read(folder: Path) -> Run:
         damage.append(f"{path}: {len(bad) - _SHOWN} more lines are no step records")
     finished = about.get("status") == "finished"
     if finished and incomplete:
-        damage.append(f"{path}: {len(incomplete)} episodes lack steps or have them twice, for example {incomplete[0]}")
+        damage.append(
+            f"{path}: {len(incomplete)} episodes lack steps or contain them twice, for example {incomplete[0]}"
+        )
     if damage:
         again = shlex.join(["synthfm", "bench", run.suite.name, "--resume", "--out", str(folder)])
         damage.append(f"{folder}: repaired by: {again}")
@@ -120,7 +122,7 @@ def _check_suites(runs: Sequence[Run]) -> None:
         if differing:
             key = differing[0]
             raise InputError(
-                f"{first.folder} and {other.folder} were not made by one suite: their {key} differ, "
+                f"{first.folder} and {other.folder} were made by different suites: their {key} differ, "
                 f"{_short(one.get(key))} and {_short(two.get(key))}; only runs of the same suite share a board"
             )
 

@@ -65,7 +65,7 @@ class Run:
             InputError: ``run.json`` holds none, or one that this version cannot read.
         """
         if not self.about.get("suite"):
-            raise InputError(f"{self.folder}/run.json: names no suite; the file was changed, or is no run's")
+            raise InputError(f"{self.folder}/run.json: names no suite; the file was changed, or belongs to no run")
         return parse_suite(self.about["suite"], f"of {self.folder}/run.json")
 
     @property
@@ -94,7 +94,7 @@ def read_about(folder: Path) -> dict[str, Any]:
         raise InputError(f"{path}: is no file; name the folder of a run, as runs/quick-...")
     try:
         if path.stat().st_size > _MOST_ABOUT:
-            raise InputError(f"{path}: holds more than {_MOST_ABOUT >> 20} MiB; it is no run's file")
+            raise InputError(f"{path}: holds more than {_MOST_ABOUT >> 20} MiB; it is no file of a run")
         about = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(
@@ -104,7 +104,7 @@ def read_about(folder: Path) -> dict[str, Any]:
         reason = "nested too deeply" if isinstance(error, RecursionError) else error
         raise InputError(f"{path}: not valid JSON ({reason}); the file was changed or cut") from None
     if not isinstance(about, dict):
-        raise InputError(f"{path}: is no run's file; name the folder of a run, as runs/quick-...")
+        raise InputError(f"{path}: is no file of a run; name the folder of a run, as runs/quick-...")
     try:
         _About.model_validate(about)
     except ValidationError as error:

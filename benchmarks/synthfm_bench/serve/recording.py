@@ -162,7 +162,7 @@ class RecordedSession(Session):
         if self._now is None:
             return self._plain.undo()
         if not self._clicks:
-            raise InputError("session.undo(): there is no click to take back")
+            raise InputError("session.undo(): there is no click to undo")
         episode = self._now[1]
         episode.undo(self._thought())
         self._clicks.pop()

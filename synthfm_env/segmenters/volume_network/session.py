@@ -135,7 +135,7 @@ class VolumeNetworkSession(Session):
         """Take back the newest click; see ``Session.undo``."""
         pyramid = self._opened()
         if not self._history:
-            raise InputError("session.undo(): there is no click to take back")
+            raise InputError("session.undo(): there is no click to undo")
         started = time.perf_counter()
         self._history.pop()
         if not self._history:

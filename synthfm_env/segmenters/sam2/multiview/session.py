@@ -164,7 +164,7 @@ class MultiViewSession(Session):
         """Take back the newest prompt; see ``Session.undo``."""
         self._check_open()
         if not self._history:
-            raise InputError("session.undo(): there is no click to take back")
+            raise InputError("session.undo(): there is no click to undo")
         started = time.perf_counter()
         self._history.pop()
         if not self._history:

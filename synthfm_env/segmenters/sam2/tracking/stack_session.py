@@ -51,7 +51,7 @@ class StackSession(Session):
         """Take back the newest prompt; see ``Session.undo``."""
         self._check_open()
         if len(self._history) == 1:
-            raise InputError("session.undo(): there is no click to take back")
+            raise InputError("session.undo(): there is no click to undo")
         started = time.perf_counter()
         self._history.pop()
         if len(self._history) == 1:
