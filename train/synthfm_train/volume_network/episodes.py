@@ -227,7 +227,8 @@ class EpisodePool:
                 covered = _covered(episode.truth, axis)
                 low, high = int(covered[0]), int(covered[-1]) + 1
                 length = high - low
-                margins = np.maximum(2, length * np.exp(rng.uniform(*np.log(_MARGINS), 2))).astype(int)
+                least, most = np.log(_MARGINS).tolist()
+                margins = np.maximum(2, length * np.exp(rng.uniform(least, most, 2))).astype(int)
                 cut = (length * rng.uniform(0, 0.4, 2)).astype(int)
                 margins = np.where(rng.random(2) < 0.08, -cut, margins)
                 low, high = low - int(margins[0]), high + int(margins[1])
