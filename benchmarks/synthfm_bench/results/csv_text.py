@@ -16,7 +16,7 @@ def csv_text(lines: Iterable[Sequence[object]]) -> str:
 
     Example:
         >>> csv_text([("=1+1", -0.5, None)])
-        "'=1+1,-0.5,\\n"
+        "'=1+1,-0.5,\n"
     """
     text = io.StringIO()
     out = csv.writer(text, lineterminator="\n")
