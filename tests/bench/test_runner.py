@@ -326,7 +326,7 @@ def test_one_rule_with_two_settings_makes_two_rows(tmp_path):
             {"segmenters": ({"use": "toys:Ball", "params": {"mod": "exact"}},)},
             "unknown parameter of segmenter 'toys:Ball' 'mod'",
         ),
-        ({"clickers": ({"use": "random", "params": {"speed": 3}},)}, "make_clicker"),
+        ({"clickers": ({"use": "random", "params": {"speed": 3}},)}, "has no parameter .speed."),
     ],
 )
 def test_a_parameter_that_there_is_not_is_refused_before_anything_is_played(change, message):

@@ -83,7 +83,7 @@ def test_a_run_draws_a_picture_of_its_validation(straight):
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        ("widths=[12,16]", "multiples of 8, got 12"),
+        ("widths=[12,16]", "multiples of 8 from 8 to 2048, got 12"),
         ("phases.0.grid=[9,8,8]", "must be a multiple of"),
         ("phases.0.batch=99", "lower it"),
         ("dat.shapes=[[8,8,8]]", "did you mean data"),
