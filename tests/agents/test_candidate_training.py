@@ -28,6 +28,7 @@ def one_thread():
     torch.set_num_threads(threads)
 
 
+@pytest.mark.slow
 def test_ppo_repeats_from_its_seed_and_writes_a_curve(tmp_path):
     first, again, other = (
         load_file(blind_ppo.train(blind_ppo.Settings(**PPO, seed=seed), tmp_path / name))

@@ -140,6 +140,7 @@ def test_practice_rewards_the_gain_over_all_structures(script):
     assert (terminated, truncated) == (True, False)
 
 
+@pytest.mark.slow
 def test_training_repeats_itself_and_changes_the_network(script, tmp_path):
     for name, steps in (("a", 64), ("b", 64), ("untrained", 0)):
         script["train"]("clear", steps=steps, seed=3, to=tmp_path / name, cases=8)

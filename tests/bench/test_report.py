@@ -88,6 +88,7 @@ def test_best_median_and_worst_are_by_the_primary_figure():
     assert only[0] == "the only one"
 
 
+@pytest.mark.slow
 def test_what_cannot_be_replayed_becomes_a_card_that_says_why(played, tmp_path):
     shutil.copytree(played.folder, tmp_path / "run")
     about = json.loads((tmp_path / "run" / "run.json").read_text(encoding="utf-8"))

@@ -75,6 +75,7 @@ def test_it_returns_what_gymnasiums_own_does(make, env_id, mode):
     assert data_equivalence(rollout(mine, 3, 7), rollout(theirs, 3, 7), exact=True)
 
 
+@pytest.mark.slow
 def test_the_packaged_model_answers_a_batch_as_it_answers_one():
     kwargs = {"shape": [4, 32, 32], "recipe": "clear", "segmenter": make_segmenter("synthfm3d-nano", device="cpu")}
     vector = gym.make_vec("SynthFM/Synthetic3D-v0", num_envs=2, reveal_truth=True, **kwargs)

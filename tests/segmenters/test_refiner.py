@@ -129,6 +129,7 @@ def test_the_default_is_refined_heeds_clicks_and_undoes_bit_for_bit() -> None:
     assert (plain.mask != answers[0].mask).any()
 
 
+@pytest.mark.slow
 def test_a_refiner_of_ones_own_is_given_by_its_path(tmp_path: Path) -> None:
     path = tmp_path / "mine.safetensors"
     save_file({name: value.contiguous() for name, value in Refiner().state_dict().items()}, path)

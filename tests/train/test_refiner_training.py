@@ -93,6 +93,7 @@ def test_the_loss_is_cross_entropy_and_soft_dice() -> None:
     assert float(refiner_loss(logits, truth)) == pytest.approx(entropy + dice, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_a_run_stopped_anywhere_goes_on_to_the_same_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     straight = load_file(train(out=tmp_path / "straight", **RUN))
     shown = Display.step
