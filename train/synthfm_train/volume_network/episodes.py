@@ -23,7 +23,6 @@ _DAMAGED = 0.25  # share of episodes that start from a damaged mask
 _LEAK = 0.4  # share of damaged masks that hold what is as grey as the structure
 _PROPOSED, _SECOND_LOOK = 0.6, 0.4  # shares of answers after which the crop follows the mask; of those, no new click
 _REDRAWN = 0.12  # share of answers after which the crop is drawn anew
-_MARGINS = (0.08, 1.0)  # of a crop drawn around the structure, as shares of its extent
 _FORGOTTEN = 0.2  # share of answers that the next one does not see, so that many clicks are answered afresh as well
 _MAX_CLICKS, _FEW_CLICKS = 13, 4
 _SHORT = 0.4  # share of episodes of few clicks
@@ -227,8 +226,7 @@ class EpisodePool:
                 covered = _covered(episode.truth, axis)
                 low, high = int(covered[0]), int(covered[-1]) + 1
                 length = high - low
-                least, most = np.log(_MARGINS).tolist()
-                margins = np.maximum(2, length * np.exp(rng.uniform(least, most, 2))).astype(int)
+                margins = np.maximum(2, length * rng.uniform(0.15, 1.0, 2)).astype(int)
                 cut = (length * rng.uniform(0, 0.4, 2)).astype(int)
                 margins = np.where(rng.random(2) < 0.08, -cut, margins)
                 low, high = low - int(margins[0]), high + int(margins[1])
