@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from synthfm_env.segmenters.cpu_arithmetic import conv3d
 from synthfm_env.segmenters.volume_network.network_input import COARSE_CHANNELS, FINE_CHANNELS, NetworkInput
 
 _GROUPS = 8
@@ -63,7 +64,8 @@ class _Convolution(nn.Module):
     def __init__(self, inputs: int, outputs: int, kernel: tuple[int, int, int], stride: tuple[int, int, int]) -> None:
         super().__init__()
         self._shape, self._stride = (outputs, inputs, *kernel), stride
-        self._padding = tuple((k - 1) // 2 if s == 1 else 0 for k, s in zip(kernel, stride, strict=True))
+        z, y, x = ((k - 1) // 2 if s == 1 else 0 for k, s in zip(kernel, stride, strict=True))
+        self._padding = z, y, x
         self.weight = nn.Parameter(torch.empty(outputs, inputs * kernel[0] * kernel[1] * kernel[2]))
         self.bias = nn.Parameter(torch.zeros(outputs))
         nn.init.kaiming_normal_(self.weight, nonlinearity="relu")
@@ -73,8 +75,8 @@ class _Convolution(nn.Module):
         if x.device.type == "cpu" and torch.is_grad_enabled() and self._is_wider_than(x):
             # oneDNN's bfloat16 convolutions give wrong gradients on fewer voxels than the kernel has (torch 2.13).
             with torch.autocast("cpu", enabled=False):
-                return F.conv3d(x.float(), weight, self.bias, self._stride, self._padding)
-        return F.conv3d(x, weight, self.bias, self._stride, self._padding)
+                return conv3d(x.float(), weight, self.bias, self._stride, self._padding)
+        return conv3d(x, weight, self.bias, self._stride, self._padding)
 
     def _is_wider_than(self, x: Tensor) -> bool:
         return any(n < k for n, k in zip(x.shape[2:], self._shape[2:], strict=True))

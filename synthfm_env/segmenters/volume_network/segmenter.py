@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from synthfm_env.errors import InputError
 from synthfm_env.prompts import Click, Prompt
 from synthfm_env.segmenters.base import Capabilities, Prediction, Segmenter, Session, check_batch
+from synthfm_env.segmenters.cpu_arithmetic import bfloat16_autocast
 from synthfm_env.segmenters.focus import FocusPolicy
 from synthfm_env.segmenters.image_input import prepare_image
 from synthfm_env.segmenters.volume_network.click_prior import click_prior
@@ -107,7 +108,7 @@ class VolumeNetworkSegmenter(Segmenter):
                 part = indices[first : first + _BATCH]
                 prompts = [looks[index].prompt for index in part]
                 given = NetworkInput(*(channels.to(self.device) for channels in network_input(prompts)))
-                with torch.autocast(self.device.type, torch.bfloat16):
+                with bfloat16_autocast(self.device):
                     output = network(given)
                 qualities = output.quality.tolist()
                 # The prior decides where the network is not sure; it cannot outvote a sure one.

@@ -9,6 +9,7 @@ from sam2.modeling.sam2_base import SAM2Base
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from synthfm_env.segmenters.cpu_arithmetic import bfloat16_autocast
 from synthfm_env.segmenters.sam2.tracking.frames import normalise
 from synthfm_train.sam2.clip_dataset import Clips, masks_of
 from synthfm_train.sam2.contrastive import dense_loss
@@ -95,7 +96,7 @@ class ClipLoss:
         if self.recipe.precision == "float32":
             yield
             return
-        with torch.autocast(self._device.type, torch.bfloat16):
+        with bfloat16_autocast(self._device):
             if self._device.type == "cpu":
                 # Plain attention is faster there than torch's fused one.
                 with sdpa_kernel(SDPBackend.MATH):

@@ -128,7 +128,9 @@ class TrainingRecipe(Strict):
     phases: tuple[Phase, ...] = Field(min_length=1)
     weight_decay: float = Field(0.05, ge=0)
     clip_norm: float = Field(1.0, gt=0)
-    precision: Literal["float32", "bfloat16"] = Field("float32", description="of the arithmetic; weights stay float32")
+    precision: Literal["float32", "bfloat16"] = Field(
+        "float32", description="of the arithmetic; a CPU without bfloat16 takes float32; weights are float32"
+    )
     ema: float = Field(0.998, ge=0, lt=1)
     evaluate_every: int = Field(500, ge=1)
     checkpoint_every: int = Field(200, ge=1)

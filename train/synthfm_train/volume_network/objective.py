@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
+from synthfm_env.segmenters.cpu_arithmetic import bfloat16_autocast
 from synthfm_env.segmenters.focus import FocusPolicy
 from synthfm_env.segmenters.volume_network.network import VolumeNetwork
 from synthfm_env.segmenters.volume_network.network_input import NetworkInput, network_input
@@ -84,8 +85,7 @@ class NetworkObjective(Objective):
         prompts = [episode.prompt(grid) for episode in episodes]
         waited = time.perf_counter() - started
         given = NetworkInput(*(channels.to(self._device) for channels in network_input(prompts)))
-        # On CPUs with bfloat16 instructions convolutions take a third of the time.
-        with torch.autocast(self._device.type, torch.bfloat16):
+        with bfloat16_autocast(self._device):
             output = self.model(given)
         views = [episode.view(grid) for episode in episodes]
         truths = torch.stack([view[1] for view in views]).to(self._device)

@@ -1,33 +1,17 @@
 """Computes matrix products with oneDNN, which torch uses for convolutions but not for float32 matrices."""
 
 from collections.abc import Callable, Sequence
-from functools import cache
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from synthfm_env.segmenters.cpu_arithmetic import uses_onednn
+
 _KEY_MULTIPLE = 64  # pad keys to a multiple of this, because oneDNN takes a millisecond to prepare for a new shape
-_MIN_PRODUCTS = 2**20  # use oneDNN from so many multiplications on; below, its overhead outweighs its speed
-
-
 # torch multiplies float32 matrices with MKL, which uses half of the vector width of an AMD CPU with AVX512. oneDNN uses
-# all of it. Its operator is the one that torch.compile calls.
-@cache
-def _has_onednn() -> bool:
-    """Return True if this build of torch has oneDNN's product of float32 matrices, and it works on this CPU."""
-    try:
-        x = torch.ones(2, 3)
-        y = torch.ops.mkldnn._linear_pointwise(x, x, None, "none", [], "")
-    except (AttributeError, RuntimeError, TypeError):
-        return False
-    return torch.equal(y, x @ x.T)
-
-
-def uses_onednn(x: Tensor) -> bool:
-    """Return True if products and convolutions of ``x`` run in oneDNN: float32 on a CPU, without autocast."""
-    plain = x.device.type == "cpu" and x.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
-    return plain and _has_onednn()
+# all of it, from so many multiplications on; below, its overhead outweighs its speed.
+_MIN_PRODUCTS = 2**20
 
 
 def _pays_off(x: Tensor, weight: Tensor) -> bool:

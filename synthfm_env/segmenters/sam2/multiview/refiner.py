@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from synthfm_env.errors import InputError
-from synthfm_env.segmenters.sam2.fast.onednn import uses_onednn
+from synthfm_env.segmenters.cpu_arithmetic import conv3d
 from synthfm_env.segmenters.sam2.multiview.refiner_input import CHANNELS, RefinerInput
 from synthfm_env.segmenters.weights_file import fill, read_safetensors
 
@@ -28,18 +28,11 @@ class Refines(Protocol):
 
 
 class _Conv3d(nn.Conv3d):
-    """A convolution that uses oneDNN on a CPU for every shape.
-
-    torch uses an implementation of its own if the product of batch, channels, depth and height is below 20481. That one
-    takes up to ten times as long on the flat or small crops of objects.
-    """
+    """A convolution that predicts with oneDNN on a CPU, whatever its shape."""
 
     def _conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        if torch.is_grad_enabled() or not uses_onednn(x):
-            return super()._conv_forward(x, weight, bias)
-        assert not isinstance(self.padding, str)
-        done: Tensor = torch.mkldnn_convolution(x, weight, bias, self.padding, self.stride, self.dilation, self.groups)
-        return done
+        stride, padding = (int(self.stride[0]),) * 3, (int(self.padding[0]),) * 3
+        return conv3d(x, weight, bias, stride, padding)
 
 
 class _Residual(nn.Module):
