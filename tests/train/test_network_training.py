@@ -100,7 +100,7 @@ def ball(shape=(24, 24, 24), radius=6.0):
     return sum((axis - n / 2) ** 2 for axis, n in zip(axes, shape, strict=True)) < radius**2
 
 
-def pool_on(truth, size=4):
+def pool_on(truth, size=4, threads=1):
     image = np.where(truth, 160, 60).astype(np.uint8)
     volume = TrainingVolume(torch.from_numpy(image), torch.from_numpy(truth[None]), (1.0, 1.0, 1.0), 0)
 
@@ -108,7 +108,7 @@ def pool_on(truth, size=4):
         while True:
             yield volume, 0
 
-    return EpisodePool(size, FocusPolicy(), stream)
+    return EpisodePool(size, FocusPolicy(), stream, threads)
 
 
 def test_first_clicks_of_undamaged_episodes_are_inside_the_structure():
@@ -137,6 +137,18 @@ def test_a_click_follows_the_larger_error():
     for episode, clicks in zip(episodes, before, strict=True):
         if len(episode.clicks) > len(clicks):
             assert episode.clicks[-1].positive
+
+
+def test_threads_change_nothing():
+    grid, states = (16, 16, 16), []
+    for threads in (1, 3):
+        pool, rng = pool_on(ball(), size=6, threads=threads), np.random.default_rng(0)
+        for step in range(6):
+            pool.draw(4, grid, rng)
+            pool.advance(torch.randn(4, *grid, generator=torch.Generator().manual_seed(step)), grid, rng)
+        states.append(pool.state())
+    one, three = ([(e["clicks"], e["crop"], e["left"]) for e in state["episodes"]] for state in states)
+    assert one == three
 
 
 def test_a_pool_goes_on_from_its_state():

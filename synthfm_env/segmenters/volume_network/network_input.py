@@ -38,6 +38,11 @@ class GridPrompt:
     places: Tensor
     positive: Sequence[bool]
 
+    def to(self, device: torch.device) -> "GridPrompt":
+        """Return the prompt with its image and logits on a device."""
+        logits = None if self.logits is None else self.logits.to(device)
+        return GridPrompt(self.image.to(device), logits, self.places, self.positive)
+
 
 class NetworkInput(NamedTuple):
     """Input channels of a batch.

@@ -18,7 +18,7 @@ from synthfm_env.segmenters.image_input import prepare_image
 from synthfm_env.segmenters.volume_network.click_prior import click_prior
 from synthfm_env.segmenters.volume_network.image_pyramid import ImagePyramid
 from synthfm_env.segmenters.volume_network.network import VolumeNetwork
-from synthfm_env.segmenters.volume_network.network_input import MAX_LOGIT, NetworkInput, network_input
+from synthfm_env.segmenters.volume_network.network_input import MAX_LOGIT, network_input
 from synthfm_env.segmenters.volume_network.session import Answer, Asking, Grids, Look, VolumeNetworkSession
 from synthfm_env.segmenters.volume_network.weights import EMBEDDED, embedded_weights, load_network
 
@@ -106,8 +106,7 @@ class VolumeNetworkSegmenter(Segmenter):
             network = self.model["2" if grid[0] == 1 else "3"]
             for first in range(0, len(indices), _BATCH):
                 part = indices[first : first + _BATCH]
-                prompts = [looks[index].prompt for index in part]
-                given = NetworkInput(*(channels.to(self.device) for channels in network_input(prompts)))
+                given = network_input([looks[index].prompt.to(self.device) for index in part])
                 with bfloat16_autocast(self.device):
                     output = network(given)
                 qualities = output.quality.tolist()

@@ -1,8 +1,9 @@
 """Simulates clicks on synthetic structures, in a pool of episodes that advance one click at a time."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import edt
 import numpy as np
@@ -15,6 +16,8 @@ from synthfm_env.prompts import Click
 from synthfm_env.segmenters.focus import Crop, FocusPolicy, Shape, whole_crop
 from synthfm_env.segmenters.volume_network.network_input import GridPrompt
 from synthfm_env.segmenters.volume_network.resampling import carry_over, resample
+
+_T = TypeVar("_T")
 
 _FIRST_AT_RANDOM = 0.3  # share of first clicks anywhere in the structure; the others are at its deepest voxel
 _JITTERED = 0.1  # share of clicks some voxels off
@@ -114,30 +117,48 @@ class EpisodePool:
     """Running episodes; each step takes some of them one click further.
 
     Which episodes, clicks and crops come next follows from the step's generator, and new structures come from a stream
-    that is a function of its position, so a resumed pool goes on exactly as it would have.
+    that is a function of its position, so a resumed pool goes on exactly as it would have. Each episode draws from a
+    child of that generator, so the number of threads changes nothing.
     """
 
-    def __init__(self, size: int, policy: FocusPolicy, stream: Callable[[int], Iterator[tuple[Any, int]]]) -> None:
-        """Take the number of episodes and what yields (volume, index of its structure) from a position on."""
+    def __init__(
+        self, size: int, policy: FocusPolicy, stream: Callable[[int], Iterator[tuple[Any, int]]], threads: int = 1
+    ) -> None:
+        """Take sizes and a source of structures.
+
+        Args:
+            size: number of episodes.
+            policy: chooses crops.
+            stream: yields (volume, index of its structure) from a position on.
+            threads: episodes that are advanced at a time.
+        """
         self._size, self._policy, self._stream = size, policy, stream
+        self._threads = ThreadPoolExecutor(threads) if threads > 1 else None
         self._episodes: list[Episode] = []
         self._taken = 0
         self._source: Iterator[tuple[Any, int]] | None = None
 
+    def map(self, function: Callable[..., _T], *arguments: Sequence[Any]) -> list[_T]:
+        """Call a function on several sequences, in the pool's threads."""
+        return list(self._threads.map(function, *arguments) if self._threads else map(function, *arguments))
+
     def draw(self, count: int, grid: Shape, rng: np.random.Generator) -> list[Episode]:
         """Return ``count`` episodes, each with at least one click or a mask to start from."""
-        while len(self._episodes) < self._size:
-            self._episodes.append(self._new(grid, rng))
+        missing = self._size - len(self._episodes)
+        self._episodes += self._new(grid, rng.spawn(missing))
         self._chosen = sorted(rng.choice(self._size, count, replace=False).tolist())
         return [self._episodes[i] for i in self._chosen]
 
     def advance(self, logits: Tensor, grid: Shape, rng: np.random.Generator) -> None:
         """Store the answers to the drawn episodes, in their order, and take each one click further."""
         for index, answer in zip(self._chosen, logits, strict=True):
-            episode = self._episodes[index]
-            episode.logits = answer
-            if not self._continue(episode, grid, rng):
-                self._episodes[index] = self._new(grid, rng)
+            self._episodes[index].logits = answer
+        rngs = rng.spawn(len(self._chosen))
+        episodes = [self._episodes[index] for index in self._chosen]
+        going_on = self.map(lambda episode, own: self._continue(episode, grid, own), episodes, rngs)
+        over = [place for place, goes_on in enumerate(going_on) if not goes_on]
+        for place, episode in zip(over, self._new(grid, [rngs[place] for place in over]), strict=True):
+            self._episodes[self._chosen[place]] = episode
 
     def _continue(self, episode: Episode, grid: Shape, rng: np.random.Generator) -> bool:
         """Add a click or change the crop; return False if the episode is over."""
@@ -192,11 +213,15 @@ class EpisodePool:
             place = np.clip(place + rng.integers(-2, 3, 3), 0, np.array(grid) - 1)
         return Click(episode.voxel_at(place, grid), bool(positive))
 
-    def _new(self, grid: Shape, rng: np.random.Generator) -> Episode:
-        if self._source is None:
+    def _new(self, grid: Shape, rngs: Sequence[np.random.Generator]) -> list[Episode]:
+        """Begin an episode for each generator."""
+        if self._source is None and rngs:
             self._source = self._stream(self._taken)
-        volume, index = next(self._source)
-        self._taken += 1
+        structures = [next(self._source) for _ in rngs] if self._source else []
+        self._taken += len(structures)
+        return self.map(lambda structure, rng: self._begin(structure[0], structure[1], grid, rng), structures, rngs)
+
+    def _begin(self, volume: Any, index: int, grid: Shape, rng: np.random.Generator) -> Episode:
         truth = volume.truths[index]
         first = _first_click(truth, volume.spacing, rng)
         # Many short episodes, since the first click decides which object is meant.

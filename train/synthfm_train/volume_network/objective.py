@@ -1,5 +1,6 @@
 """Trains the volume network on simulated episodes."""
 
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ from torch.utils.data import DataLoader
 from synthfm_env.segmenters.cpu_arithmetic import bfloat16_autocast
 from synthfm_env.segmenters.focus import FocusPolicy
 from synthfm_env.segmenters.volume_network.network import VolumeNetwork
-from synthfm_env.segmenters.volume_network.network_input import NetworkInput, network_input
+from synthfm_env.segmenters.volume_network.network_input import network_input
 from synthfm_env.segmenters.volume_network.segmenter import FLAT_VOLUME, IMAGE, VOLUME
 from synthfm_env.segmenters.volume_network.weights import HEADER_KEY, load_network
 from synthfm_env.synthesis import SynthFM3D
@@ -49,10 +50,33 @@ class NetworkObjective(Objective):
         self.model: VolumeNetwork = network.to(device)
         first = recipe.seed * _RECIPE_STRIDE
         grids = IMAGE if recipe.dimensions == 2 else VOLUME
-        self._pools = {"volumes": _pool(recipe, recipe.data, grids.policy, first, workers)}
+        self._pools = {"volumes": self._pool(recipe.data, grids.policy, first, workers)}
         if any(phase.flat_share for phase in recipe.phases):
-            self._pools["flat"] = _pool(recipe, recipe.flat_data, FLAT_VOLUME.policy, first + _FLAT_STRIDE, workers)
+            self._pools["flat"] = self._pool(recipe.flat_data, FLAT_VOLUME.policy, first + _FLAT_STRIDE, workers)
         self._validation: NetworkValidation | None = None
+
+    def _pool(self, data: VolumeData, policy: FocusPolicy, first: int, workers: int) -> EpisodePool:
+        """Return a pool of episodes on volumes from a first seed on, drawn by worker processes in a fixed order."""
+        generators = data.generators()
+
+        def stream(taken: int) -> Iterator[tuple[TrainingVolume, int]]:
+            done, used = divmod(taken, data.structures)
+            volumes = TrainingVolumes(
+                generators, first=first + done, count=_FLAT_STRIDE, structures=data.structures,
+                min_voxels=data.min_voxels,
+            )  # fmt: skip
+            loader = DataLoader(
+                volumes, batch_size=None, num_workers=workers, prefetch_factor=4 if workers else None,
+                worker_init_fn=start_worker,
+            )  # fmt: skip
+            for volume in loader:
+                for index in range(used, data.structures):
+                    yield volume, index
+                used = 0
+
+        # A GPU answers faster than one thread can place clicks.
+        threads = (os.cpu_count() or 1) if self._device.type == "cuda" else 1
+        return EpisodePool(self.recipe.pool, policy, stream, threads)
 
     def optimizers(self, phase: int) -> list[torch.optim.Optimizer]:
         """Return Muon for hidden kernels and AdamW for all else, or AdamW alone."""
@@ -82,12 +106,12 @@ class NetworkObjective(Objective):
         pool, grid = (self._pools["flat"], plan.flat_grid) if flat else (self._pools["volumes"], plan.grid)
         started = time.perf_counter()
         episodes = pool.draw(plan.batch, grid, rng)
-        prompts = [episode.prompt(grid) for episode in episodes]
+        prompts = pool.map(lambda episode: episode.prompt(grid).to(self._device), episodes)
+        views = pool.map(lambda episode: episode.view(grid), episodes)
         waited = time.perf_counter() - started
-        given = NetworkInput(*(channels.to(self._device) for channels in network_input(prompts)))
+        given = network_input(prompts)
         with bfloat16_autocast(self._device):
             output = self.model(given)
-        views = [episode.view(grid) for episode in episodes]
         truths = torch.stack([view[1] for view in views]).to(self._device)
         shares = torch.tensor([view[2] for view in views], device=self._device)
         loss = losses(output, truths, shares)
@@ -121,26 +145,6 @@ class NetworkObjective(Objective):
         """Restore the running episodes."""
         for name, pool in self._pools.items():
             pool.restore(state[name])
-
-
-def _pool(recipe: NetworkRecipe, data: VolumeData, policy: FocusPolicy, first: int, workers: int) -> EpisodePool:
-    generators = data.generators()
-
-    def stream(taken: int) -> Iterator[tuple[TrainingVolume, int]]:
-        done, used = divmod(taken, data.structures)
-        volumes = TrainingVolumes(
-            generators, first=first + done, count=_FLAT_STRIDE, structures=data.structures, min_voxels=data.min_voxels
-        )
-        loader = DataLoader(
-            volumes, batch_size=None, num_workers=min(1, workers), prefetch_factor=4 if workers else None,
-            worker_init_fn=start_worker,
-        )  # fmt: skip
-        for volume in loader:
-            for index in range(used, data.structures):
-                yield volume, index
-            used = 0
-
-    return EpisodePool(recipe.pool, policy, stream)
 
 
 def _taking_turns(recipe: NetworkRecipe) -> list[SynthFM3D]:
