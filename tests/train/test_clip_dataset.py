@@ -35,7 +35,7 @@ def test_neighbours_are_adjacent_or_as_far_apart_as_in_an_overview() -> None:
     label[40:90, 2:6, 2:6] = 1
     strides = []
     for seed in range(200):
-        picked = _random_slices(label, 8, np.random.default_rng(seed))
+        picked = _random_slices(label, 8, "both", np.random.default_rng(seed))
         steps = set(np.diff(picked).tolist())
         assert len(steps) == 1, "slices are evenly spread"
         strides.append(abs(steps.pop()))
@@ -64,3 +64,9 @@ def test_the_object_in_focus_is_the_first_to_segment() -> None:
         picked = _pick(np.array([2, 5]), 4, 0, rng)
         assert sorted(set(picked.tolist())) == [2, 5]
         assert len(picked) == 4
+
+
+def test_clips_of_one_direction_run_upwards():
+    label = np.ones((40, 8, 8), dtype=np.uint8)
+    steps = [np.diff(_random_slices(label, 6, "up", np.random.default_rng(seed))) for seed in range(20)]
+    assert all((step > 0).all() for step in steps)

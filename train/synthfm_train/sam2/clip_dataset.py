@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from itertools import islice
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -126,7 +126,7 @@ def _random_stack(
     """
     axis = int(rng.choice(3, p=(0.5, 0.25, 0.25))) if image.shape[0] > 1 and data.planes == "all" else 0
     image, label = np.moveaxis(image, axis, 0), np.moveaxis(label, axis, 0)
-    picked = _random_slices(label, slices, rng)
+    picked = _random_slices(label, slices, data.direction, rng)
     rows, columns, focus = _random_windows(label[picked], data.zoom, rng)
     flips = tuple(slice(None, None, -1 if rng.random() < 0.5 else 1) for _ in range(2))
     image, label = image[picked, rows, columns][:, *flips], label[picked, rows, columns][:, *flips]
@@ -136,7 +136,9 @@ def _random_stack(
     return image.copy(order="C"), label.copy(order="C"), focus
 
 
-def _random_slices(label: NDArray, count: int, rng: np.random.Generator) -> NDArray[np.int64]:
+def _random_slices(
+    label: NDArray, count: int, direction: Literal["both", "up"], rng: np.random.Generator
+) -> NDArray[np.int64]:
     """Return ``count`` slices upwards or downwards, adjacent or up to as far apart as in the engine's overview.
 
     Two thirds of the clips are placed so that a structure ends within them, because tracking must also learn the end of
@@ -148,7 +150,7 @@ def _random_slices(label: NDArray, count: int, rng: np.random.Generator) -> NDAr
     if count > 1:
         stride = max(1, min(stride, (depth - 1) // (count - 1)))
     span = (count - 1) * stride
-    up = rng.random() < 0.5
+    up = rng.random() < 0.5 or direction == "up"
     start = int(rng.integers(0, max(1, depth - span)))
     ids = np.unique(label[::4])
     ids = ids[ids > 0]

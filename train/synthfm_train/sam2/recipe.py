@@ -36,6 +36,10 @@ class Data(Strict):
     zoom: tuple[float, float] = Field((0.35, 1.0), description="side of the in-plane window cut from a slice")
     min_pixels: int = Field(24, ge=1, description="smallest object on the prompted slice, at the model's resolution")
     planes: Literal["all", "z"] = Field("all", description="that clips are cut along: all three, or z alone")
+    direction: Literal["both", "up"] = Field(
+        "both",
+        description="of the slices; up: relative positions need volumes of one orientation, and their order kept",
+    )
     root: str = Field(".", description="folder of the data sets")
     datasets: tuple[DatasetSource, ...] = Field((), description="real volumes, in place of synthetic ones")
 
