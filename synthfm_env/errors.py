@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from difflib import get_close_matches
 
-from synthfm_env.printable import printable
+from synthfm_env.printable import shown
 
 
 class InputError(ValueError):
@@ -54,9 +54,9 @@ class HungUp(Terminated):
     number = 1
 
 
-def unknown_name(kind: str, name: str, known: Iterable[str]) -> InputError:
+def unknown_name(kind: str, name: object, known: Iterable[str]) -> InputError:
     """Return the error for a name that is not among the known ones; it lists near matches, or all names."""
     names = sorted(known)
-    near = get_close_matches(name, names, n=3, cutoff=0.5)
+    near = get_close_matches(name, names, n=3, cutoff=0.5) if isinstance(name, str) else []
     hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(names)}"
-    return InputError(f"unknown {kind} {printable(repr(name), 120)}: {hint}")
+    return InputError(f"unknown {kind} {shown(name, 120)}: {hint}")

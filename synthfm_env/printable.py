@@ -30,6 +30,23 @@ def printable(text: object, most: int = 500) -> str:
     return shown if len(shown) <= most else shown[: most - len(_MORE)] + _MORE
 
 
+def shown(value: object, most: int = 80) -> str:
+    r"""Return the ``repr`` of a value as one line of printable characters, also if its ``repr`` raises.
+
+    Args:
+        value: anything.
+        most: characters that are kept; a longer text ends in "...".
+
+    Example:
+        >>> shown("two\nlines")
+        "'two\\nlines'"
+    """
+    try:
+        return printable(repr(value), most)
+    except Exception:
+        return f"<{type(value).__name__} without text>"
+
+
 def _escaped(char: str) -> str:
     code = ord(char)
     if 0xDC80 <= code <= 0xDCFF:  # PEP 383: the undecodable byte 0x80 to 0xFF

@@ -1,13 +1,17 @@
 """Defines the prompts that a real or simulated user gives a segmenter: clicks, boxes and masks."""
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from synthfm_env.arguments import check_array, check_flag, is_whole
 from synthfm_env.errors import InputError
-from synthfm_env.printable import printable
+from synthfm_env.printable import shown
+
+_CLICK = re.compile(r"\s*(-?\d{1,9})\s*,\s*(-?\d{1,9})\s*,\s*(-?\d{1,9})\s*,\s*([+-])\s*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,29 +39,26 @@ class Click:
         Raises:
             InputError: the text has another form.
         """
-        match = re.fullmatch(r"\s*(-?\d+)\s*,\s*(-?\d+)\s*,\s*(-?\d+)\s*,\s*([+-])\s*", text)
+        match = _CLICK.fullmatch(text) if isinstance(text, str) else None
         if match is None:
-            raise InputError(f"click {text!r} is not of the form z,y,x,+ or z,y,x,- (voxel indices)")
+            raise InputError(f"click {shown(text)} is not of the form z,y,x,+ or z,y,x,- (voxel indices)")
         z, y, x, sign = match.groups()
         return cls((int(z), int(y), int(x)), sign == "+")
 
     def check_inside(self, shape: tuple[int, ...]) -> None:
-        """Check that the click is three whole numbers that name a voxel inside a (D, H, W) grid.
+        """Check that the click names a voxel inside a (D, H, W) grid, and is positive or negative.
 
         Raises:
             InputError: it is not.
         """
         zyx = self.zyx
-        if (
-            not isinstance(zyx, tuple | list)
-            or len(zyx) != len(shape)
-            or any(isinstance(i, bool) or not isinstance(i, int | np.integer) for i in zyx)
-        ):
-            raise InputError(f"click at {printable(repr(zyx), 80)}: expected three whole numbers z, y, x")
+        if not isinstance(zyx, tuple | list) or len(zyx) != len(shape) or not all(map(is_whole, zyx)):
+            raise InputError(f"click at {shown(zyx)}: expected three whole numbers z, y, x")
         if any(not 0 <= i < n for i, n in zip(zyx, shape, strict=True)):
             raise InputError(
                 f"click {self} is outside the volume: z, y, x must be below {tuple(shape)} and not negative"
             )
+        check_flag(self.positive, f"click at {shown(zyx)}: positive")
 
     def __str__(self) -> str:
         return ",".join(map(str, self.zyx)) + (",+" if self.positive else ",-")
@@ -74,8 +75,23 @@ def check_click(click: Click, shape: tuple[int, ...]) -> None:
         >>> check_click(Click((0, 3, 3)), (1, 8, 8))
     """
     if not isinstance(click, Click):
-        raise InputError(f"add({printable(repr(click), 80)}): expected a Click, for example Click((z, y, x))")
+        raise InputError(f"add({shown(click)}): expected a Click, for example Click((z, y, x))")
     click.check_inside(shape)
+
+
+def as_clicks(clicks: Iterable[Click]) -> tuple[Click, ...]:
+    """Return the clicks of any iterable, which is read once.
+
+    Raises:
+        InputError: the argument is no iterable.
+
+    Example:
+        >>> as_clicks(iter([Click((1, 2, 3))]))
+        (Click(zyx=(1, 2, 3), positive=True),)
+    """
+    if not isinstance(clicks, Iterable):
+        raise InputError(f"clicks={shown(clicks)}: expected a list of clicks, for example [Click((z, y, x))]")
+    return tuple(clicks)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +103,7 @@ class Box:
         stop: (z, y, x) one past its last voxel.
 
     Raises:
-        InputError: the box holds no voxel.
+        InputError: the corners are no three whole numbers each, or the box holds no voxel.
 
     Example:
         >>> from synthfm_env import Box
@@ -99,7 +115,10 @@ class Box:
     stop: tuple[int, int, int]
 
     def __post_init__(self) -> None:
-        """Check that no side is empty."""
+        """Check the corners, and that no side is empty."""
+        for corner in (self.start, self.stop):
+            if not isinstance(corner, tuple | list) or len(corner) != 3 or not all(map(is_whole, corner)):
+                raise InputError(f"box with a corner {shown(corner)}: expected three whole numbers z, y, x")
         if any(first >= last for first, last in zip(self.start, self.stop, strict=True)):
             raise InputError(
                 f"box {self} holds no voxel: the stop is exclusive, so its z, y, x must be above the start's"
@@ -161,6 +180,15 @@ class Prompt:
     box: Box | None = None
     mask: NDArray[np.bool_] | None = None
 
+    @classmethod
+    def of(cls, clicks: Iterable[Click], box: Box | None = None, mask: NDArray[np.bool_] | None = None) -> "Prompt":
+        """Return a prompt with the clicks of any iterable, which is read once.
+
+        Raises:
+            InputError: ``clicks`` is no iterable.
+        """
+        return cls(as_clicks(clicks), box, mask)
+
     def check(self, shape: tuple[int, ...]) -> None:
         """Check that the prompt is not empty, and that all of it is inside a (D, H, W) grid.
 
@@ -172,13 +200,15 @@ class Prompt:
         for click in self.clicks:
             check_click(click, shape)
         if self.box is not None:
+            if not isinstance(self.box, Box):
+                raise InputError(f"box={shown(self.box)}: expected a Box, for example Box((0, 0, 0), (4, 9, 9))")
             self.box.check_inside(shape)
         if self.mask is None:
             return
-        if not isinstance(self.mask, np.ndarray) or self.mask.shape != tuple(shape) or self.mask.dtype != np.bool_:
-            array = np.asarray(self.mask)
+        check_array(self.mask, "a prompt's mask")
+        if self.mask.shape != tuple(shape) or self.mask.dtype != np.bool_:
             raise InputError(
-                f"a mask of {array.dtype} {array.shape}: expected bool {tuple(shape)}, the image's own grid"
+                f"a mask of {self.mask.dtype} {self.mask.shape}: expected bool {tuple(shape)}, the image's own grid"
             )
         if not self.mask.any():
             raise InputError("an empty mask: give a mask with at least one voxel, or none")

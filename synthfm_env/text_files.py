@@ -1,6 +1,7 @@
 """Reads TOML and JSON files; whatever is wrong with one is an InputError of one line."""
 
 import json
+import os
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -57,7 +58,7 @@ def read_json_table(path: Path, what: str) -> dict[str, Any]:
 def _read(path: Path, what: str, form: str, parse: Callable[[str], Any]) -> Any:
     name = printable(what)
     try:
-        if path.exists() and not path.is_file():
+        if os.path.exists(path) and not os.path.isfile(path):
             raise InputError(f"{name}: is no file")
         if path.stat().st_size > _MOST_BYTES:
             raise InputError(f"{name}: holds more than {_MOST_BYTES >> 20} MiB, so it is not read")

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synthfm_env.errors import InputError
+from synthfm_env.printable import shown
 from synthfm_env.prompts import Click
 
 Observation = Mapping[str, NDArray[Any]]
@@ -46,7 +47,12 @@ class Clicker(ABC):
 
     def reset(self, seed: int) -> None:
         """Begin an episode: forget the last one and seed the random generator."""
-        self.rng = np.random.default_rng(seed)
+        try:
+            self.rng = np.random.default_rng(seed)
+        except (TypeError, ValueError):
+            raise InputError(
+                f"clicker {self.name!r}: seed {shown(seed)}: expected a whole number of 0 or more"
+            ) from None
 
     @abstractmethod
     def act(self, observation: Observation, info: Mapping[str, Any]) -> NDArray[np.int64]:

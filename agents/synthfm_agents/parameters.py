@@ -7,7 +7,7 @@ from typing import Any
 
 from synthfm_agents.base import Clicker
 from synthfm_env.errors import InputError
-from synthfm_env.printable import printable
+from synthfm_env.printable import printable, shown
 
 _NUMBERS: dict[type, str] = {int: "a whole number", float: "a finite number"}
 
@@ -34,8 +34,8 @@ def check_parameters(kind: Callable[..., Clicker], name: str, params: Mapping[st
             raise InputError(f"clicker {name!r} has no parameter {printable(key, 80)!r}; it takes {takes}")
         expected = _NUMBERS.get(known[key].annotation)
         if expected is not None and not _is_number(value, known[key].annotation):
-            shown = printable(repr(value), 80)
-            raise InputError(f"clicker {name!r} got {key}={shown}: expected {expected}; it takes {takes}")
+            text = shown(value)
+            raise InputError(f"clicker {name!r} got {key}={text}: expected {expected}; it takes {takes}")
 
 
 def _is_number(value: Any, kind: type) -> bool:

@@ -28,7 +28,7 @@ from synthfm_agents.protocols.synthfm_pairs import SynthFMPairs, SynthFMPrompt
 from synthfm_agents.protocols.vista3d import Vista3D
 from synthfm_env.errors import InputError, unknown_name
 from synthfm_env.plugins import build, described, load_class
-from synthfm_env.printable import printable
+from synthfm_env.printable import printable, shown
 
 _PROTOCOLS: tuple[type[ClickProtocol], ...] = (
     SynthFMMillimetres,
@@ -95,7 +95,7 @@ def make_clicker(name: str, **params: Any) -> Clicker:
         'synthfm-v1'
     """
     if not isinstance(name, str):
-        raise InputError(f"make_clicker({printable(repr(name), 80)}): expected a name as text")
+        raise InputError(f"make_clicker({shown(name)}): expected a name as text")
     if ":" in name and not is_person(name):
         own: type[Clicker] = load_class(name, Clicker, "clicker")
         if not hasattr(own, "name"):

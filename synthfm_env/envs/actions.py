@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from synthfm_env.errors import InputError
-from synthfm_env.printable import printable
+from synthfm_env.printable import shown
 from synthfm_env.prompts import Click
 
 NEGATIVE: Final = 0
@@ -42,7 +42,7 @@ def read_action(action: ArrayLike, shape: tuple[int, int, int]) -> Click | None:
     fits = values.shape == (4,) and np.issubdtype(values.dtype, np.integer)
     if not fits or (values < 0).any() or (values >= limits).any():
         raise InputError(
-            f"env.step() got action {printable(repr(action), 200)}, which is not in MultiDiscrete({limits.tolist()}): "
+            f"env.step() got action {shown(action, 200)}, which is not in MultiDiscrete({limits.tolist()}): "
             "give four integers z, y, x and 0 negative, 1 positive or 2 stop, each below its limit"
         )
     z, y, x, kind = values.tolist()

@@ -5,10 +5,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Unpack
 
+from synthfm_env.arguments import check_name
 from synthfm_env.envs.episode import Episode, SegmentationTask
 from synthfm_env.envs.prompt_env import EpisodeOptions, PromptEnv
 from synthfm_env.envs.synthetic_env import MIN_VOXELS
-from synthfm_env.errors import InputError, unknown_name
+from synthfm_env.errors import InputError
+from synthfm_env.printable import shown
 from synthfm_env.volumes import Volume
 from synthfm_env.volumes.case_cache import CachedCase, CaseCache
 from synthfm_env.volumes.case_source import CaseSource, case_sources
@@ -52,8 +54,11 @@ class CasePool:
         grid: FixedGrid,
         cache: str | Path | None,
     ) -> None:
-        if split not in (*SPLITS, "all"):
-            raise unknown_name("split", split, (*SPLITS, "all"))
+        check_name("split", split, (*SPLITS, "all"))
+        if isinstance(structures, str) or not isinstance(structures, Sequence):
+            raise InputError(f"structures is {shown(structures)}: expected a list of label ids or names")
+        if not isinstance(cache, str | Path | None):
+            raise InputError(f"cache is {shown(cache)}: expected a folder, or None")
         self.every = case_sources(data, layout, part)
         self.splits = split_cases((source.case_id for source in self.every), fractions, split_seed)
         chosen = set(self.splits[split]) if split != "all" else {source.case_id for source in self.every}

@@ -11,6 +11,7 @@ from gymnasium import spaces
 from gymnasium.error import ResetNeeded
 from numpy.typing import ArrayLike, NDArray
 
+from synthfm_env.arguments import check_flag, check_name, is_number, is_whole
 from synthfm_env.envs.actions import STOP, read_action
 from synthfm_env.envs.display_window import Window
 from synthfm_env.envs.episode import Episode, Observation, Outcome, SegmentationTask
@@ -18,7 +19,8 @@ from synthfm_env.envs.rendering import draw_frame
 from synthfm_env.envs.rewards import make_reward
 from synthfm_env.envs.start_prompt import Start
 from synthfm_env.errors import InputError, unknown_name
-from synthfm_env.printable import printable
+from synthfm_env.memory_limit import check_memory
+from synthfm_env.printable import shown
 from synthfm_env.prompts import Click
 from synthfm_env.segmenters.base import Prediction, Segmenter, Session
 from synthfm_env.segmenters.shared import shared_segmenter
@@ -30,6 +32,7 @@ Step = tuple[Observation, float, bool, bool, dict[str, Any]]
 """Result of a step: observation, reward, terminated, truncated, info."""
 
 GOALS = ("structure",)
+_BYTES_PER_CLICK = 4 * 4  # four int32 in observations
 
 
 class EpisodeOptions(TypedDict, total=False):
@@ -218,16 +221,20 @@ class PromptEnv(gym.Env[Observation, NDArray[np.integer]], ABC):
         reveal_truth: bool = False,
         render_mode: str | None = None,
     ) -> None:
-        if isinstance(max_clicks, bool) or not isinstance(max_clicks, int | np.integer) or max_clicks < 1:
-            raise InputError(f"max_clicks is {max_clicks!r}: an episode needs a whole number of clicks, at least 1")
+        if not is_whole(max_clicks) or max_clicks < 1:
+            raise InputError(f"max_clicks is {shown(max_clicks)}: expected a whole number of clicks, at least 1")
         if not isinstance(segmenter, str | Segmenter):
-            raise InputError(f"segmenter is {printable(repr(segmenter), 80)}: expected a name, a path or a Segmenter")
-        if target_dice is not None and not 0 < target_dice <= 1:
-            raise InputError(f"target_dice is {target_dice}: expected None or a Dice above 0 and up to 1")
-        if render_mode is not None and render_mode not in self.metadata["render_modes"]:
-            raise unknown_name("render mode", render_mode, self.metadata["render_modes"])
-        if goal is not None and goal not in GOALS:
-            raise unknown_name("goal", goal, GOALS)
+            raise InputError(f"segmenter is {shown(segmenter)}: expected a name, a path or a Segmenter")
+        check_memory(max_clicks * _BYTES_PER_CLICK, f"max_clicks={shown(max_clicks)}: the list of clicks")
+        if target_dice is not None and not (is_number(target_dice) and 0 < target_dice <= 1):
+            raise InputError(f"target_dice is {shown(target_dice)}: expected None or a Dice above 0 and up to 1")
+        if render_mode is not None:
+            check_name("render mode", render_mode, self.metadata["render_modes"])
+        if goal is not None:
+            check_name("goal", goal, GOALS)
+        if not isinstance(protocol, str | None):
+            raise InputError(f"protocol is {shown(protocol)}: expected a name, or None")
+        check_flag(reveal_truth, "reveal_truth")
         self.protocol = protocol
         self.max_clicks = max_clicks
         self.target_dice = target_dice
@@ -296,6 +303,8 @@ class PromptEnv(gym.Env[Observation, NDArray[np.integer]], ABC):
             InputError: an unknown option, or a structure that is not in the volume.
         """
         super().reset(seed=seed)
+        if not isinstance(options, dict | None):
+            raise InputError(f"reset(options={shown(options)}): expected a dict, for example {{'structure': 1}}")
         options = options or {}
         for name in options.keys() - {"structure"}:
             raise unknown_name("reset option", name, ["structure"])

@@ -9,6 +9,7 @@ import numpy as np
 from synthfm_env.envs.episode import Episode, Outcome
 from synthfm_env.errors import InputError, unknown_name
 from synthfm_env.metrics import nsd
+from synthfm_env.printable import shown
 from synthfm_env.prompts import Click
 
 TOLERANCE_MM: Final = 2.0
@@ -89,7 +90,7 @@ def make_reward(given: str | Mapping[str, Any], target_dice: float | None) -> Re
     prices: dict[str, Any] = dict(given) if isinstance(given, Mapping) else {"name": given}
     name = prices.pop("name", None)
     if not isinstance(name, str):
-        raise InputError(f"reward is {given!r}: expected a name, or a dict with a name under 'name'")
+        raise InputError(f"reward is {shown(given)}: expected a name, or a dict with a name under 'name'")
     if name not in REWARDS:
         raise unknown_name("reward", name, REWARDS)
     known = ["click_price", "slice_price"]
@@ -99,7 +100,7 @@ def make_reward(given: str | Mapping[str, Any], target_dice: float | None) -> Re
         if key not in known:
             raise unknown_name(f"parameter of the reward {name}", key, known)
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < np.inf:
-            raise InputError(f"reward {name}: {key} is {value!r}, expected a number, 0 or more")
+            raise InputError(f"reward {name}: {key} is {shown(value)}, expected a number, 0 or more")
     if name == "target_reached" and target_dice is None:
         raise InputError("reward target_reached needs a target: give target_dice, a Dice above 0 and up to 1")
     scores: dict[str, Score] = {

@@ -10,10 +10,12 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from synthfm_env.arguments import check_name, is_number
 from synthfm_env.error_regions import as_voxel, deepest
-from synthfm_env.errors import InputError, unknown_name
+from synthfm_env.errors import InputError
 from synthfm_env.geometry import bounding_box
 from synthfm_env.metrics import dice
+from synthfm_env.printable import shown
 from synthfm_env.prompts import Box, Click
 from synthfm_env.segmenters.base import Prediction, Segmenter, Session
 
@@ -108,8 +110,7 @@ class Start:
     """
 
     def __init__(self, kind: str, protocol: str | None, start_dice: float | None) -> None:
-        if kind not in STARTS:
-            raise unknown_name("start", kind, STARTS)
+        check_name("start", kind, STARTS)
         if kind == "empty" and protocol is not None:
             raise InputError(
                 f"start_protocol is {protocol!r}, but start is 'empty': give start='click', 'box' or 'mask'"
@@ -118,11 +119,11 @@ class Start:
             raise InputError(f"start_dice is {start_dice}, but start is {kind!r}: only start='mask' has a Dice")
         self.kind = kind
         self.dice = DEFAULT_DICE if start_dice is None else start_dice
-        if not 0 < self.dice <= 1:
-            raise InputError(f"start_dice is {start_dice}: expected a Dice above 0 and up to 1")
+        if not (is_number(self.dice) and 0 < self.dice <= 1):
+            raise InputError(f"start_dice is {shown(start_dice)}: expected a Dice above 0 and up to 1")
         known = START_PROTOCOLS.get(kind, {})
-        if protocol is not None and protocol not in known:
-            raise unknown_name(f"start protocol for start={kind!r}", protocol, known)
+        if protocol is not None:
+            check_name(f"start protocol for start={kind!r}", protocol, known)
         self.protocol = protocol or next(iter(known), "")
         self._rule = known.get(self.protocol)
 

@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
 
+from synthfm_env.arguments import is_number
 from synthfm_env.errors import InputError
+from synthfm_env.printable import shown
 from synthfm_env.segmenters.base import Segmenter
 from synthfm_env.segmenters.extras import missing_extra
 from synthfm_env.segmenters.placed_weights import PlacedWeights
@@ -93,9 +95,11 @@ def make_adapter(name: str, argument: str, device: str, time_limit_s: float | No
     if device not in ("auto", "cpu") and not adapter.has_device:
         raise InputError(f"make_segmenter(device={device!r}): {name!r} runs on no device of this process")
     if time_limit_s is not None and not adapter.has_time_limit:
-        raise InputError(f"make_segmenter(time_limit_s={time_limit_s:g}): {name!r} runs in this process, without one")
-    if time_limit_s is not None and not 0 < time_limit_s < 1e6:
-        raise InputError(f"make_segmenter(time_limit_s={time_limit_s}): expected seconds, more than 0")
+        raise InputError(
+            f"make_segmenter(time_limit_s={shown(time_limit_s)}): {name!r} runs in this process, without one"
+        )
+    if time_limit_s is not None and not (is_number(time_limit_s) and 0 < time_limit_s < 1e6):
+        raise InputError(f"make_segmenter(time_limit_s={shown(time_limit_s)}): expected seconds, more than 0")
     return adapter.build(name, argument, device, time_limit_s)
 
 

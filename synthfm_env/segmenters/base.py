@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synthfm_env.errors import InputError
-from synthfm_env.prompts import Box, Click
+from synthfm_env.prompts import Box, Click, as_clicks
 
 
 class Seconds(NamedTuple):
@@ -125,6 +125,7 @@ class Session(ABC):
             raise InputError(f"box {box}: this segmenter takes no boxes (capabilities.boxes is False); give clicks")
         if mask is not None:
             raise InputError("a mask: this segmenter takes none (capabilities.initial_mask is False); give clicks")
+        clicks = as_clicks(clicks)
         if not clicks:
             raise InputError("an empty prompt: give at least one click")
         before, answers = len(self.clicks), []

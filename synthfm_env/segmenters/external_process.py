@@ -46,9 +46,10 @@ def start_process(command: Sequence[str], what: str, **options: Any) -> subproce
     """
     try:
         return subprocess.Popen(list(command), **_OWN_GROUP, **options)
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: a null character
+        reason = getattr(error, "strerror", None) or error
         raise InputError(
-            f"{what}{shlex.join(command)}: cannot be started: {error.strerror or error}; check the program's path"
+            f"{what}{shlex.join(command)}: cannot be started: {reason}; check the program's path"
         ) from None
 
 

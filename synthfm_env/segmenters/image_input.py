@@ -5,8 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from synthfm_env.arguments import are_lengths, check_array
 from synthfm_env.errors import InputError
-from synthfm_env.printable import printable
+from synthfm_env.printable import shown
 from synthfm_env.volumes.intensity import check_intensities, to_uint8
 
 
@@ -17,14 +18,8 @@ def check_spacing(spacing: Sequence[float], what: str) -> None:
         spacing: (z, y, x) in mm; whole numbers are lengths too.
         what: begins the message.
     """
-    try:
-        lengths = np.asarray(spacing, dtype=np.float64)
-    except (TypeError, ValueError):
-        lengths = np.empty(0)
-    if isinstance(spacing, str) or lengths.shape != (3,) or not (np.isfinite(lengths) & (lengths > 0)).all():
-        raise InputError(
-            f"{what}: spacing (z, y, x) must be three positive lengths in mm, got {printable(repr(spacing), 80)}"
-        )
+    if not are_lengths(spacing):
+        raise InputError(f"{what}: spacing (z, y, x) must be three positive lengths in mm, got {shown(spacing)}")
 
 
 def prepare_image(image: NDArray, spacing: Sequence[float]) -> NDArray[np.uint8]:
@@ -43,8 +38,7 @@ def prepare_image(image: NDArray, spacing: Sequence[float]) -> NDArray[np.uint8]
         InputError: an empty image, another number of axes, NaN or infinite voxels, a spacing that is not
             three positive lengths.
     """
-    if not isinstance(image, np.ndarray):
-        raise InputError(f"start: expected the image as a numpy array, got {type(image).__name__}")
+    check_array(image, "start: the image")
     if image.ndim == 2:
         raise InputError(
             f"start: the image has two axes, shape {image.shape}; "

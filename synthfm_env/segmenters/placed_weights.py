@@ -39,7 +39,7 @@ class PlacedWeights:
             InputError: the file does not exist.
         """
         path = Path(chosen) if chosen else self.path
-        if not path.is_file():
+        if not os.path.isfile(path):
             raise InputError(
                 f"weights {str(path)!r} do not exist: fetch {self.filename} from {self.page} and place it at "
                 f"{self.path}, or give another file as NAME:PATH"

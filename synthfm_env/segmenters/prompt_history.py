@@ -54,12 +54,13 @@ class PromptHistorySession(Session):
     ) -> Prediction:
         """Add clicks, a box and a mask at once; see ``Session.prompt``."""
         self._check_open()
-        self._check(Prompt(tuple(clicks), box, mask))
+        prompt = Prompt.of(clicks, box, mask)
+        self._check(prompt)
         began, encoded = time.perf_counter(), self._encode_seconds
         before = self._prompts
         prompts = replace(
             before,
-            clicks=(*before.clicks, *clicks),
+            clicks=(*before.clicks, *prompt.clicks),
             box=before.box if box is None else box,
             mask=before.mask if mask is None else mask.copy(),
         )

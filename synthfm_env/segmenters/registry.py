@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from synthfm_env.errors import InputError, unknown_name
 from synthfm_env.plugins import build, load_class
-from synthfm_env.printable import printable
+from synthfm_env.printable import shown
 from synthfm_env.segmenters.adapters import ADAPTERS, find_adapter, make_adapter
 from synthfm_env.segmenters.base import Segmenter
 from synthfm_env.segmenters.extras import missing_extra
@@ -113,12 +113,12 @@ def make_segmenter(
     if mode is not None:
         preset = mode
     if not isinstance(name_or_path, str):
-        raise InputError(f"make_segmenter({printable(repr(name_or_path), 80)}): expected a name or a path as text")
+        raise InputError(f"make_segmenter({shown(name_or_path)}): expected a name or a path as text")
     if (adapter := find_adapter(name_or_path)) is not None:
         _refuse_options(name_or_path, preset, options)
         return make_adapter(*adapter, device, time_limit_s)
     if time_limit_s is not None:
-        raise InputError(f"make_segmenter(time_limit_s={time_limit_s:g}): {name_or_path!r} runs in this process")
+        raise InputError(f"make_segmenter(time_limit_s={shown(time_limit_s)}): {name_or_path!r} runs in this process")
     if ":" in name_or_path and not name_or_path.endswith((".safetensors", ".pt")):
         _refuse_options(name_or_path, preset, options)
         return build(load_class(name_or_path, Segmenter, "segmenter"), name_or_path, "segmenter")

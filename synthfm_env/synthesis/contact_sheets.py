@@ -1,5 +1,6 @@
 """Draws a contact sheet of volumes: three planes of each, with the contours of their structures."""
 
+import os
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -49,7 +50,7 @@ def checked_sheet(path: str | Path) -> Path:
     kinds = (".png", ".pdf", ".svg")
     if target.suffix not in kinds:
         raise InputError(f"preview {target}: expected a name that ends in {', '.join(kinds)}")
-    if not target.parent.is_dir():
+    if not os.path.isdir(target.parent):
         raise InputError(f"preview {target}: there is no folder {target.parent}; make it, or name another")
     return target
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from synthfm_env.errors import InputError
 from synthfm_env.memory_limit import check_memory
-from synthfm_env.printable import printable
+from synthfm_env.printable import shown
 from synthfm_env.synthesis.anatomy.groups import populate, top_up
 from synthfm_env.synthesis.anatomy.placement import Placement
 from synthfm_env.synthesis.anatomy.shapes import Array, Rng, log_uniform
@@ -30,6 +30,7 @@ from synthfm_env.volumes.volume import Volume
 
 GENERATOR_VERSION = "1.5"
 _BYTES_PER_VOXEL = 32  # image, label, and some fields of float32
+_LONGEST_SIDE = 8192  # voxels; fields are enlarged by matrices of about side x side / 16
 _TOP_UPS = 4  # attempts to add structures if too few are visible
 _ROOM = 4  # the volume must have this many times the voxels of all its structures at their smallest size
 
@@ -61,9 +62,11 @@ class SynthFM3D:
         whole = all(isinstance(n, int | float | np.number) and n % 1 == 0 for n in sizes)
         if len(sizes) != 3 or not whole or min(sizes) < 1 or min(sizes[1:]) < 16:
             raise InputError(
-                f"SynthFM3D(shape={printable(repr(shape), 80)}): expected three integers (D, H, W) with D >= 1 and "
+                f"SynthFM3D(shape={shown(shape)}): expected three integers (D, H, W) with D >= 1 and "
                 "H, W >= 16; a 2D image is (1, H, W)"
             )
+        if max(sizes) > _LONGEST_SIDE:
+            raise InputError(f"SynthFM3D(shape={shown(shape)}): sides end at {_LONGEST_SIDE} voxels")
         self.shape = (int(sizes[0]), int(sizes[1]), int(sizes[2]))
         check_memory(math.prod(self.shape) * _BYTES_PER_VOXEL, f"SynthFM3D(shape={self.shape})")
         self.recipe = load_recipe(recipe)
@@ -76,8 +79,8 @@ class SynthFM3D:
         try:
             self.device = torch.device(device)
             torch.empty(1, device=self.device)
-        except (RuntimeError, AssertionError) as error:
-            raise InputError(f"SynthFM3D(device={device!r}): cannot be used here; try 'cpu'") from error
+        except (RuntimeError, AssertionError, TypeError) as error:
+            raise InputError(f"SynthFM3D(device={shown(device)}): cannot be used here; try 'cpu'") from error
 
     def sample(self, seed: int) -> Volume:
         """Return the volume of a seed.
@@ -228,7 +231,7 @@ class SynthFM3D:
 
 def _checked(seed: int) -> int:
     if not isinstance(seed, int | np.integer) or isinstance(seed, bool) or seed < 0:
-        raise InputError(f"SynthFM3D.sample(seed={seed!r}): expected an integer of 0 or more")
+        raise InputError(f"SynthFM3D.sample(seed={shown(seed)}): expected an integer of 0 or more")
     return int(seed)
 
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from synthfm_env.errors import InputError, unknown_name
+from synthfm_env.printable import shown
 from synthfm_env.text_files import read_toml
 
 Style = Literal["CT", "MR", "US", "other"]
@@ -147,6 +148,8 @@ def load_recipe(source: "str | Path | dict[str, Any] | GeneratorRecipe") -> Gene
         return source
     if isinstance(source, dict):
         return _validated(dict(source), "recipe")
+    if not isinstance(source, str | Path):
+        raise InputError(f"recipe is {shown(source)}: expected a name, a TOML file or a dict")
     if str(source).endswith(".toml"):
         path = Path(source)
         return _validated({"name": path.stem, **read_toml(path, f"recipe {path}")}, f"recipe {path}")
@@ -156,6 +159,9 @@ def load_recipe(source: "str | Path | dict[str, Any] | GeneratorRecipe") -> Gene
 
 
 def _validated(fields: dict[str, Any], where: str) -> GeneratorRecipe:
+    for key in fields:
+        if not isinstance(key, str):
+            raise InputError(f"{where}: {unknown_name('key', key, GeneratorRecipe.model_fields)}")
     base = fields.pop("extends", None)
     if base is not None:
         if not isinstance(base, str) or base not in _shipped():

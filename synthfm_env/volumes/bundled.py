@@ -3,7 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from synthfm_env.errors import InputError, unknown_name
+from synthfm_env.arguments import check_name
+from synthfm_env.errors import InputError
 from synthfm_env.volumes.orientation import spacing_zyx
 from synthfm_env.volumes.volume import Volume
 
@@ -27,8 +28,7 @@ def bundled_volume(name: str) -> Volume:
         >>> bundled_volume("mni152").image.shape  # needs the extra "real"
         (95, 117, 99)
     """
-    if name not in BUNDLED:
-        raise unknown_name("bundled volume", name, BUNDLED)
+    check_name("bundled volume", name, BUNDLED)
     try:
         from nilearn import __version__, datasets
     except ImportError as error:

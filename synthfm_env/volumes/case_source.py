@@ -9,7 +9,9 @@ from typing import Any, Final
 
 import numpy as np
 
-from synthfm_env.errors import InputError, unknown_name
+from synthfm_env.arguments import check_name
+from synthfm_env.errors import InputError
+from synthfm_env.printable import shown
 from synthfm_env.volumes.bundled import bundled_volume
 from synthfm_env.volumes.datasets import get_layout
 from synthfm_env.volumes.nifti import load_volume
@@ -54,13 +56,18 @@ def case_sources(data: str | Path | Sequence[Mapping[str, Any]], layout: str, pa
     """
     if isinstance(data, str | Path) and not str(data).endswith(".toml"):
         return _dataset({"name": "", "layout": layout, "path": str(data), "part": part}, Path())
+    if not isinstance(data, str | Path) and not (
+        isinstance(data, Sequence) and all(isinstance(table, Mapping) for table in data)
+    ):
+        raise InputError(
+            f"data is {shown(data)}: expected a folder, a TOML file, or a list of tables as a suite's [[data]]"
+        )
     root = Path(data).parent if isinstance(data, str | Path) else Path()
     tables = _tables(Path(data)) if isinstance(data, str | Path) else list(data)
     found: list[CaseSource] = []
     for number, table in enumerate(tables):
-        kind = table.get("kind")
-        if kind not in _KINDS:
-            raise unknown_name(f"kind of data[{number}]", str(kind), _KINDS)
+        kind = str(table.get("kind"))
+        check_name(f"kind of data[{number}]", kind, _KINDS)
         try:
             found += _KINDS[kind](table, root)
         except KeyError as error:

@@ -5,7 +5,9 @@ from typing import Final
 
 import numpy as np
 
+from synthfm_env.arguments import is_whole
 from synthfm_env.errors import InputError
+from synthfm_env.printable import shown
 
 SPLITS: Final = ("train", "validation", "test")
 
@@ -28,15 +30,22 @@ def split_cases(case_ids: Iterable[str], fractions: Sequence[float], seed: int) 
         >>> split_cases("abcdefgh", (0.5, 0.25, 0.25), seed=1)
         {'train': ['a', 'b', 'e', 'f'], 'validation': ['c', 'g'], 'test': ['d', 'h']}
     """
-    if len(fractions) != len(SPLITS) or min(fractions) < 0 or abs(sum(fractions) - 1) > 1e-6:
+    if not _are_shares(fractions):
         raise InputError(
-            f"fractions is {tuple(fractions)}: expected three shares of 0 or more that sum to 1, "
+            f"fractions is {shown(fractions)}: expected three shares of 0 or more that sum to 1, "
             "of training, validation and test"
         )
-    if seed < 0:
-        raise InputError(f"split_seed is {seed}: expected an integer of 0 or more")
+    if not is_whole(seed) or seed < 0:
+        raise InputError(f"split_seed is {shown(seed)}: expected an integer of 0 or more")
     cases = sorted(set(case_ids))
     order = np.random.default_rng(seed).permutation(len(cases))
     cuts = np.rint(np.cumsum(fractions)[:-1] * len(cases)).astype(int)
     parts = np.split(order, cuts)
     return {name: sorted(cases[i] for i in part) for name, part in zip(SPLITS, parts, strict=True)}
+
+
+def _are_shares(fractions: Sequence[float]) -> bool:
+    try:
+        return len(fractions) == len(SPLITS) and min(fractions) >= 0 and abs(sum(fractions) - 1) <= 1e-6
+    except TypeError:  # no sequence of numbers
+        return False

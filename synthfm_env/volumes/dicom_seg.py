@@ -1,5 +1,6 @@
 """Reads DICOM series and writes DICOM SEG with highdicom (extra ``data``)."""
 
+import os
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,7 @@ def load_dicom_series(folder: FilePath, *, modality: str | None = None, case_id:
         synthfm_env.errors.InputError: no-such-folder: no such folder; name the folder of a DICOM series
     """
     root = Path(folder)
-    if not root.is_dir():
+    if not os.path.isdir(root):
         raise InputError(f"{root}: no such folder; name the folder of a DICOM series")
     files, found = _one_series(root)
     image, order, affine = read_series(files)
@@ -153,7 +154,7 @@ def _one_series(root: Path) -> tuple[list[Path], str]:
     series: dict[str, list[Path]] = defaultdict(list)
     modality = ""
     for path in sorted(root.iterdir()):
-        if not path.is_file() or not _is_dicom(path):
+        if not os.path.isfile(path) or not _is_dicom(path):
             continue
         header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=["SeriesInstanceUID", "Modality"])
         series[str(header.get("SeriesInstanceUID", ""))].append(path)

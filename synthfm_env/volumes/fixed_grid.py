@@ -7,7 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from synthfm_env.arguments import are_lengths
 from synthfm_env.errors import InputError
+from synthfm_env.printable import shown
 
 Vector = tuple[float, float, float]
 Shape = tuple[int, int, int]
@@ -38,10 +40,10 @@ class FixedGrid:
     @classmethod
     def of(cls, spacing: Sequence[float], shape: Sequence[int]) -> "FixedGrid":
         """Return the grid of a spacing (z, y, x) in mm and a shape (D, H, W), given as any sequences."""
-        if len(spacing) != 3 or not all(np.isfinite(mm) and mm > 0 for mm in spacing):
-            raise InputError(f"spacing is {tuple(spacing)}: expected three lengths above 0, z, y, x in mm")
-        if len(shape) != 3 or any(int(n) != n or n < 1 for n in shape):
-            raise InputError(f"shape is {tuple(shape)}: expected three integers above 0, (D, H, W)")
+        if not are_lengths(spacing):
+            raise InputError(f"spacing is {shown(spacing)}: expected three lengths above 0, z, y, x in mm")
+        if not are_lengths(shape) or any(n % 1 for n in shape):
+            raise InputError(f"shape is {shown(shape)}: expected three integers above 0, (D, H, W)")
         z, y, x = (float(mm) for mm in spacing)
         depth, height, width = (int(n) for n in shape)
         return cls((z, y, x), (depth, height, width))

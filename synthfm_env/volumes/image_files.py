@@ -15,7 +15,7 @@ from synthfm_env.volumes.volume import Volume
 
 def open_image(path: Path, modality: str | None = None) -> Volume:
     """Read a NIfTI file, or the one DICOM series in a folder; see ``load_volume`` and ``load_dicom_series``."""
-    return (load_dicom_series if path.is_dir() else load_volume)(path, modality=modality)
+    return (load_dicom_series if os.path.isdir(path) else load_volume)(path, modality=modality)
 
 
 def clicks_as_stored(clicks: list[Click], path: Path, volume: Volume) -> list[Click]:
@@ -52,7 +52,7 @@ def check_mask_path(output: Path, image: Path) -> None:
     Raises:
         InputError: a mask cannot be written to ``output``, or would replace the image.
     """
-    if output.suffix == ".dcm" and not image.is_dir():
+    if output.suffix == ".dcm" and not os.path.isdir(image):
         raise InputError(
             f"-o {output}: DICOM SEG refers to a DICOM series; name its folder as the image, or save .nii.gz"
         )
@@ -60,7 +60,7 @@ def check_mask_path(output: Path, image: Path) -> None:
         raise InputError(
             f"-o {output}: a mask is written as NIfTI, so its name ends in .nii or .nii.gz (or .dcm, DICOM SEG)"
         )
-    if not output.parent.is_dir():
+    if not os.path.isdir(output.parent):
         raise InputError(f"-o {output}: there is no folder {output.parent}; make it first")
     if os.path.realpath(output) == os.path.realpath(image):
         raise InputError(f"-o {output}: is the image itself; give the mask another name")

@@ -5,6 +5,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from synthfm_env.arguments import check_array, check_name
 from synthfm_env.errors import InputError
 from synthfm_env.volumes.volume import MODALITIES
 
@@ -44,8 +45,7 @@ def to_uint8(image: NDArray, modality: str) -> NDArray[np.uint8]:
         >>> to_uint8(np.array([[[-1000.0, -160.0, 40.0, 240.0]]]), "CT").tolist()
         [[[0, 0, 127, 255]]]
     """
-    if modality not in MODALITIES:
-        raise InputError(f"unknown modality {modality!r}: expected one of {', '.join(MODALITIES)}")
+    check_name("modality", modality, MODALITIES)
     check_intensities(image, "to_uint8: the image")
     if image.dtype == np.uint8:
         return image
@@ -57,12 +57,13 @@ def to_uint8(image: NDArray, modality: str) -> NDArray[np.uint8]:
 
 
 def check_intensities(image: NDArray, what: str) -> None:
-    """Raise InputError unless ``image`` has voxels, and all of them are finite real numbers.
+    """Raise InputError unless ``image`` is an array with voxels, and all of them are finite real numbers.
 
     Args:
         image: at least one axis.
         what: begins the message, for example the file's name.
     """
+    check_array(image, what)
     if image.size == 0:
         raise InputError(f"{what} has no voxels (shape {image.shape})")
     if image.dtype.kind not in "buif":

@@ -4,9 +4,11 @@ import base64
 import gzip
 import math
 import os
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -14,10 +16,11 @@ from nibabel.arrayproxy import ArrayProxy
 from nibabel.orientations import io_orientation
 from numpy.typing import NDArray
 
-from synthfm_env.errors import InputError, unknown_name
+from synthfm_env.arguments import check_array, check_name
+from synthfm_env.errors import InputError
 from synthfm_env.files import atomic_write
 from synthfm_env.memory_limit import MemoryLimitError, check_memory
-from synthfm_env.printable import printable
+from synthfm_env.printable import printable, shown
 from synthfm_env.volumes.intensity import check_intensities, guess_modality
 from synthfm_env.volumes.orientation import (
     affine_mm,
@@ -35,6 +38,7 @@ HEADER_KEY = "nifti_header"
 FREE_TEXT = ("descrip", "aux_file", "intent_name", "db_name")  # may name a patient; NIfTI-2 has no db_name
 _SMALLEST_MM, _LARGEST_MM = 1e-9, 1e6  # limits of a voxel's sides, before the header's unit is applied
 _MOST_ID = np.iinfo(np.int32).max
+_MOST_BESIDE = 64 << 20  # bytes of extensions before the voxels, and of padding behind them
 # If an image has one of these names, its folder's name is the case's.
 FOLDER_NAMES_THE_CASE = ("image", "imaging", "img", "ct", "mr", "mri", "us", "volume")
 
@@ -84,8 +88,8 @@ def load_volume(
         (8, 32, 32)
     """
     path = _as_path(image_path, "the image")
-    if modality is not None and modality not in MODALITIES:
-        raise unknown_name("modality", str(modality), MODALITIES)
+    if modality is not None:
+        check_name("modality", modality, MODALITIES)
     header, voxels = _read(path)
     image = np.ascontiguousarray(to_zyx(_intensities(voxels, path), header), dtype=np.float32)
     affine = affine_mm(header)
@@ -142,18 +146,23 @@ def save_mask(mask: NDArray, like: Volume, path: FilePath) -> None:
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     save_mask(volume.label == 1, volume, f"{folder}/mask.nii.gz")
     """
+    target = _as_path(path, "the mask")
+    check_array(mask, "save_mask: the mask")
+    _check_volume(like, "save_mask")
+    if mask.dtype.kind not in "buif":
+        raise InputError(f"save_mask: the mask holds {mask.dtype}; give a bool array")
     if mask.shape != like.image.shape:
         raise InputError(f"save_mask: the mask's grid {mask.shape} is unlike the volume's {like.image.shape} (z, y, x)")
     inside = (mask != 0).astype(np.uint8)
     if HEADER_KEY not in like.metadata:
-        _write(_on_own_grid(inside, like), Path(path))
+        _write(_on_own_grid(inside, like), target)
         return
     header = _decode_header(like.metadata[HEADER_KEY])
     header.set_data_dtype(np.uint8)
     header.set_intent("none")
     header["cal_min"], header["cal_max"] = 0, 1
     kind = nib.Nifti2Image if isinstance(header, nib.Nifti2Header) else nib.Nifti1Image
-    _write(kind(from_zyx(inside, header), None, header), Path(path))
+    _write(kind(from_zyx(inside, header), None, header), target)
 
 
 def save_volume(volume: Volume, image_path: FilePath, label_path: FilePath | None = None) -> None:
@@ -179,17 +188,29 @@ def save_volume(volume: Volume, image_path: FilePath, label_path: FilePath | Non
         ...     sorted(path.name for path in Path(folder).iterdir())
         ['ct.nii.gz', 'label.nii.gz']
     """
-    if label_path is not None and volume.label is None:
-        raise InputError(f"save_volume: {volume.case_id} has no label to write to {label_path}")
-    _write(_on_own_grid(volume.image, volume), Path(image_path))
-    if label_path is not None and volume.label is not None:
-        _write(_on_own_grid(_compact(volume.label), volume), Path(label_path))
+    _check_volume(volume, "save_volume")
+    image_file = _as_path(image_path, "the image")
+    label_file = None if label_path is None else _as_path(label_path, "the label")
+    for file in (image_file, label_file or image_file):
+        _check_name(file)
+    if label_file == image_file:
+        raise InputError(f"save_volume: image and label were both named {image_file}; name two files")
+    if label_file is not None and volume.label is None:
+        raise InputError(f"save_volume: {volume.case_id} has no label to write to {label_file}")
+    _write(_on_own_grid(volume.image, volume), image_file)
+    if label_file is not None and volume.label is not None:
+        _write(_on_own_grid(_compact(volume.label), volume), label_file)
 
 
 def _as_path(path: FilePath, what: str) -> Path:
     if not isinstance(path, str | os.PathLike) or isinstance(os.fspath(path), bytes) or "\0" in os.fspath(path):
-        raise InputError(f"{what}: expected the path of a NIfTI file, got {printable(repr(path), 80)}")
+        raise InputError(f"{what}: expected the path of a NIfTI file, got {shown(path)}")
     return Path(path)
+
+
+def _check_volume(volume: Volume, what: str) -> None:
+    if not isinstance(volume, Volume):
+        raise InputError(f"{what}: expected a Volume, got {type(volume).__name__}")
 
 
 def image_as_nifti(volume: Volume) -> bytes:
@@ -204,8 +225,8 @@ def image_as_nifti(volume: Volume) -> bytes:
 
 def _read(path: Path) -> tuple[nib.Nifti1Header, NDArray]:
     """Return a NIfTI file's header, and its voxels as stored, with three axes."""
-    if not path.is_file():
-        raise InputError(f"{path}: {'is no regular file' if path.exists() else 'no such file'}")
+    if not os.path.isfile(path):
+        raise InputError(f"{path}: {'is no regular file' if os.path.exists(path) else 'no such file'}")
     try:
         with _quiet_nibabel():
             return _read_nifti(path)
@@ -232,17 +253,23 @@ def _quiet_nibabel() -> Iterator[None]:
 
 
 def _read_nifti(path: Path) -> tuple[nib.Nifti1Header, NDArray]:
+    _check_head(path)
     file = nib.load(path, mmap=False)
     if not isinstance(file, nib.Nifti1Pair):
         raise InputError(f"{path}: holds {type(file).__name__}; convert it to NIfTI (.nii.gz) first")
     _check_header(file.header, path)
-    _check_scaling(file, path)
     if path.suffix != ".gz" or not isinstance(file, nib.Nifti1Image):
         return file.header, _voxels(file)
     with gzip.open(path) as stream:
         voxels = _voxels(type(file).from_stream(stream))
-        while stream.read(1 << 20):  # gzip compares its checksum at the end of the file
-            pass
+        beside = 0
+        while part := stream.read(1 << 20):  # gzip compares its checksum at the end of the file
+            beside += len(part)
+            if beside > _MOST_BESIDE:
+                raise InputError(
+                    f"{path}: goes on for more than {_MOST_BESIDE} bytes after its voxels; its header is wrong, or the "
+                    "file is not what it seems: save it again"
+                )
     return file.header, voxels
 
 
@@ -274,11 +301,55 @@ def _check_header(header: nib.Nifti1Header, path: Path) -> None:
         raise InputError(f"{path}: two axes of its affine {affine.tolist()} coincide; fix the header first")
 
 
-def _check_scaling(file: nib.Nifti1Pair, path: Path) -> None:
-    """Refuse an infinite slope or intercept, which nibabel ignores."""
-    holder = file.file_map.get("header", file.file_map["image"])  # a pair has a file for each
-    with holder.get_prepare_fileobj("rb") as stream:
-        raw = type(file.header).from_fileobj(stream, check=False)
+def _check_head(path: Path) -> None:
+    """Refuse a head that makes nibabel read without bound, and an infinite scaling, which nibabel ignores.
+
+    A file that is no NIfTI passes; ``nib.load`` names what it is.
+    """
+    kind = nib.Nifti1Pair if path.name.endswith((".img", ".hdr", ".img.gz", ".hdr.gz")) else nib.Nifti1Image
+    file_map = kind.filespec_to_file_map(path)
+    with file_map.get("header", file_map["image"]).get_prepare_fileobj("rb") as stream:
+        raw = _raw_header(stream)
+        if raw is None:
+            return
+        _check_scaling(raw, path)
+        beside: float = _MOST_BESIDE  # a pair's extensions reach to the end of its header file
+        if kind is nib.Nifti1Image:
+            beside = float(raw["vox_offset"])
+            if not 0 <= beside <= _MOST_BESIDE:
+                raise InputError(
+                    f"{path}: voxels begin at byte {beside:g}, expected at most {_MOST_BESIDE}; fix the header first"
+                )
+        _check_extensions(stream, beside - stream.tell(), raw.endianness, path)
+
+
+def _raw_header(stream: Any) -> nib.Nifti1Header | None:
+    """Read the fixed part of a NIfTI header, unchecked; None if the file is of another format."""
+    start = stream.read(4)
+    for kind in (nib.Nifti1Header, nib.Nifti2Header):
+        for order in ("<", ">"):
+            if start == struct.pack(f"{order}i", kind.sizeof_hdr):
+                block = start + stream.read(kind.sizeof_hdr - 4)
+                return kind(block, order, check=False) if len(block) == kind.sizeof_hdr else None
+    return None
+
+
+def _check_extensions(stream: Any, left: float, order: str, path: Path) -> None:
+    """Refuse an extension of the header that is larger than ``_MOST_BESIDE``, or of no size."""
+    if stream.read(4)[:1] in (b"", b"\0"):
+        return
+    while left >= 16 and len(size := stream.read(4)) == 4:
+        (length,) = struct.unpack(f"{order}i", size)
+        if not 8 <= length <= _MOST_BESIDE:
+            raise InputError(
+                f"{path}: an extension of its header has {length} bytes, expected 8 to {_MOST_BESIDE}; "
+                "save the file again without extensions"
+            )
+        stream.read(length - 4)
+        left -= length
+
+
+def _check_scaling(raw: nib.Nifti1Header, path: Path) -> None:
     slope, inter = float(raw["scl_slope"]), float(raw["scl_inter"])
     scaled = math.isfinite(slope) and slope != 0
     if math.isinf(slope) or (scaled and not math.isfinite(inter)):
@@ -392,9 +463,13 @@ def _on_own_grid(array: NDArray, volume: Volume) -> nib.Nifti1Image:
     return file
 
 
-def _write(file: nib.Nifti1Image, path: Path) -> None:
+def _check_name(path: Path) -> None:
     if not path.name.endswith((".nii", ".nii.gz")):
         raise InputError(f"{path}: a NIfTI file's name ends in .nii or .nii.gz")
+
+
+def _write(file: nib.Nifti1Image, path: Path) -> None:
+    _check_name(path)
     try:
         with atomic_write(path) as raw:
             if path.suffix == ".gz":

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from synthfm_env.arguments import check_name
 from synthfm_env.errors import InputError, unknown_name
 from synthfm_env.volumes.bundled import bundled_volume
 from synthfm_env.volumes.datasets import get_layout
@@ -35,8 +36,7 @@ def open_source(source: Mapping[str, Any]) -> Volume:
         1
     """
     for key in source:
-        if key not in _KEYS:
-            raise unknown_name("key of a volume's description", key, _KEYS)
+        check_name("key of a volume's description", key, _KEYS)
     if "bundled" in source:
         volume = bundled_volume(source["bundled"])
     elif "layout" in source:

@@ -3,6 +3,7 @@
 import gzip
 import json
 import struct
+import tracemalloc
 
 import nibabel as nib
 import numpy as np
@@ -57,6 +58,41 @@ def test_a_header_that_promises_too_much_memory_is_refused_before_any_is_taken(n
         path.write_bytes(gzip.compress(nifti.with_name("made.nii").read_bytes()))
     with pytest.raises(MemoryLimitError, match=r"made.nii.*promises shape \(32000, 32000, 32000\).*needs .* GiB"):
         load_volume(path)
+
+
+def test_a_stream_that_goes_on_after_its_voxels_is_refused(nifti, monkeypatch):
+    monkeypatch.setattr("synthfm_env.volumes.nifti._MOST_BESIDE", 1000)
+    path = nifti.with_name("bomb.nii.gz")
+    path.write_bytes(gzip.compress(nifti.read_bytes() + bytes(500)))
+    assert load_volume(path).image.shape == (4, 5, 6)  # padding is harmless
+    path.write_bytes(gzip.compress(nifti.read_bytes() + bytes(3 << 20)))
+    with pytest.raises(InputError, match=r"bomb\.nii\.gz: goes on for more than 1000 bytes after its voxels"):
+        load_volume(path)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("offset", [1e9, 3e38, float("inf"), -1e9])
+def test_voxels_that_begin_far_behind_the_header_are_refused(nifti, packed, offset):
+    path = with_field(nifti, 108, "<f", offset)
+    if packed:
+        path = path.with_suffix(".nii.gz")
+        path.write_bytes(gzip.compress(nifti.with_name("made.nii").read_bytes()))
+    with pytest.raises(InputError, match="made"):
+        load_volume(path)
+
+
+def test_an_extension_larger_than_its_place_is_not_read(nifti, monkeypatch):
+    content = bytearray(nifti.read_bytes())
+    struct.pack_into("<f", content, 108, 1024.0)
+    content[348:352] = b"\1\0\0\0"
+    extended = bytes(content[:352]) + struct.pack("<2i", 2**31 - 16, 6) + bytes(1024 - 360) + bytes(content[352:])
+    path = nifti.with_name("extended.nii.gz")
+    path.write_bytes(gzip.compress(extended + bytes(64 << 20)))
+    tracemalloc.start()
+    result_or_refusal(load_volume, path)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 32 << 20
 
 
 def test_the_limit_can_be_set(nifti, monkeypatch):

@@ -3,6 +3,7 @@
 Loading is strict, and runs no code from a file.
 """
 
+import os
 from importlib.resources import files
 from pathlib import Path
 
@@ -52,7 +53,7 @@ def load_weights(name_or_path: str) -> SAM2VideoPredictor:
     if name_or_path in OFFICIAL:
         return _official(official_checkpoint(name_or_path), name_or_path)
     path = weights_path(name_or_path)
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise InputError(
             f"weights {str(path)!r} do not exist; give a .safetensors file that `synthfm train` wrote, "
             "or an official SAM 2 checkpoint"
@@ -80,7 +81,7 @@ def _image_size(header: dict[str, str], path: Path) -> int:
 def trained_here(name_or_path: str) -> bool:
     """Return True if ``synthfm train`` wrote the file: its header names an architecture or an official model."""
     path = weights_path(name_or_path)
-    if path.suffix != ".safetensors" or not path.is_file():
+    if path.suffix != ".safetensors" or not os.path.isfile(path):
         return False
     try:
         with safe_open(path, framework="pt") as file:
@@ -160,7 +161,7 @@ def official_checkpoint(name: str) -> Path:
     """
     _, filename = OFFICIAL[name]
     placed = weights_folder() / filename
-    if placed.is_file():
+    if os.path.isfile(placed):
         return placed
     ask = f"place {filename} at {placed}, or give the path of a checkpoint instead of its name"
     try:

@@ -4,7 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, get_args
 
+from synthfm_env.arguments import check_name
 from synthfm_env.errors import InputError, unknown_name
+from synthfm_env.printable import shown
 
 MemoryPolicy = Literal["all", "nearest", "confident"]
 Preset = Literal["auto", "stock", "fast", "full"]
@@ -99,14 +101,15 @@ def resolve_options(
     Raises:
         InputError: an unknown preset or option, or options that do not fit together.
     """
-    preset = _ALIASES.get(preset, preset)
+    preset = _ALIASES.get(preset, preset) if isinstance(preset, str) else preset
     if preset == "auto":
         preset = "full" if trained_here else "fast"
-    if preset not in PRESETS:
-        raise unknown_name("preset", preset, get_args(Preset))
+    check_name("preset", preset, get_args(Preset))
     if isinstance(options, EngineOptions):
         chosen = options
     else:
+        if not isinstance(options, Mapping | None):
+            raise InputError(f"options={shown(options)}: expected EngineOptions, or a dict as {{'refine': False}}")
         changes = dict(options or {})
         known = [field.name for field in fields(EngineOptions)]
         for name in changes:

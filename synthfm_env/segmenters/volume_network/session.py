@@ -129,7 +129,7 @@ class VolumeNetworkSession(Session):
 
         A mask without a click is the answer itself, as far as the network's grid can show it.
         """
-        return self._segmenter.answer([self], [Prompt(tuple(clicks), box, mask)])[0]
+        return self._segmenter.answer([self], [Prompt.of(clicks, box, mask)])[0]
 
     def undo(self) -> Prediction:
         """Take back the newest click; see ``Session.undo``."""

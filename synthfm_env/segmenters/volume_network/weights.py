@@ -1,5 +1,6 @@
 """Weights of volume networks: the embedded ones, and files that ``synthfm train`` wrote."""
 
+import os
 from importlib.resources import files
 from pathlib import Path
 
@@ -20,7 +21,7 @@ def embedded_weights(name: str) -> Path:
 
 def holds_volume_network(path: Path) -> bool:
     """Return True if a file is readable and its header names the architecture of a volume network."""
-    if path.suffix != ".safetensors" or not path.is_file():
+    if path.suffix != ".safetensors" or not os.path.isfile(path):
         return False
     try:
         with safe_open(path, framework="pt") as file:
@@ -35,7 +36,7 @@ def load_network(path: Path) -> VolumeNetwork:
     Raises:
         InputError: the file is missing or damaged, its header names no architecture, or its tensors do not fit.
     """
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise InputError(f"weights {str(path)!r} do not exist; give a file that `synthfm train synthfm3d-unet` wrote")
     header, state = read_safetensors(path)
     try:

@@ -1,5 +1,6 @@
 """Defines the base class of data-set readers, which find the files of a data set and read them as volumes."""
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -98,7 +99,7 @@ class Layout(ABC):
             raise unknown_name(f"part of layout {self.name!r}", part or "", self.parts)
         if not self.parts and part:
             raise InputError(f"layout {self.name!r} has no parts; leave out part = {part!r}")
-        if not root.is_dir():
+        if not os.path.isdir(root):
             raise InputError(f"{root}: there is no such folder; {self.expectation(root, part)}")
         found = self.find(root, part or "")
         if not found:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from synthfm_env.errors import InputError
-from synthfm_env.printable import printable
+from synthfm_env.printable import printable, shown
 from synthfm_env.text_files import read_json_table
 from synthfm_env.volumes.datasets.base import Item, Layout
 from synthfm_env.volumes.nifti import load_volume
@@ -243,7 +243,7 @@ def _described(item: Item) -> tuple[dict[int, str], str | None]:
 def _names(labels: Any, path: Path) -> dict[int, str]:
     """Read ``{"1": "liver"}``, as version 1 of the format has it, or ``{"liver": 1}``, as version 2 has it."""
     if not isinstance(labels, Mapping):
-        raise InputError(f"{path}: labels: expected a table of ids and names, got {printable(repr(labels), 80)}")
+        raise InputError(f"{path}: labels: expected a table of ids and names, got {shown(labels)}")
     names = {}
     for key, value in labels.items():
         if key.isdecimal():

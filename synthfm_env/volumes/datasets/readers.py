@@ -1,5 +1,6 @@
 """Reads files other than NIfTI: mhd, mha and DICOM with SimpleITK, PNG and similar formats with Pillow."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,7 @@ def read_itk(path: Path) -> tuple[NDArray[Any], tuple[float, float, float]]:
         InputError: a file that is missing or broken.
     """
     itk = simple_itk()
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise InputError(f"{path}: no such file")
     try:
         image = itk.ReadImage(str(path))

@@ -2,7 +2,7 @@
 
 import inspect
 
-from synthfm_env.errors import unknown_name
+from synthfm_env.arguments import check_name
 from synthfm_env.volumes.datasets.alfi import Alfi
 from synthfm_env.volumes.datasets.base import Layout
 from synthfm_env.volumes.datasets.camus import Camus
@@ -29,6 +29,5 @@ def get_layout(name: str) -> Layout:
     Raises:
         InputError: an unknown name.
     """
-    if name not in _LAYOUTS:
-        raise unknown_name("layout", name, _LAYOUTS)
+    check_name("layout", name, _LAYOUTS)
     return _LAYOUTS[name]()

@@ -1,5 +1,6 @@
 """Defines the refiner: a small 3D U-Net that corrects the combined logits of a crop."""
 
+import os
 from importlib.resources import files
 from itertools import pairwise
 from pathlib import Path
@@ -110,7 +111,7 @@ def load_refiner(path: Path | None = None) -> Refiner:
     """
     if path is None:
         path = Path(str(files("synthfm_env") / "weights" / "synthfm3d-refiner.safetensors"))
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise InputError(
             f"weights {str(path)!r} do not exist; give weights that `synthfm train synthfm3d-refiner` wrote"
         )

@@ -85,7 +85,7 @@ class MultiViewSession(Session):
         Click prior and refiner need a positive click if there is a box or a mask.
         """
         self._check_open()
-        prompt = Prompt(tuple(clicks), box, mask)
+        prompt = Prompt.of(clicks, box, mask)
         prompt.check(self._shape)
         started, encoded = time.perf_counter(), self._encoding.seconds
         # Steps 1 to 3 on the present crop, then step 4.

@@ -45,7 +45,7 @@ class StackSession(Session):
         self, clicks: Sequence[Click] = (), *, box: Box | None = None, mask: NDArray[np.bool_] | None = None
     ) -> Prediction:
         """Add clicks, a box and a mask at once; see ``Session.prompt`` and ``Stack.condition``."""
-        return add_together([self], [Prompt(tuple(clicks), box, mask)])[0]
+        return add_together([self], [Prompt.of(clicks, box, mask)])[0]
 
     def undo(self) -> Prediction:
         """Take back the newest prompt; see ``Session.undo``."""
