@@ -1,7 +1,7 @@
 """Builds the segmenters and clickers of a suite, and describes them for ``run.json``."""
 
 import inspect
-from pathlib import Path
+import os
 from typing import Any
 
 from synthfm_agents import Clicker, make_clicker
@@ -51,7 +51,7 @@ def build_clicker(choice: Choice, segmenter: Segmenter) -> Clicker:
 
 
 def _is_segmenter(name: str) -> bool:
-    return name in list_segmenters() or is_plugin(name) or Path(name).is_file()
+    return name in list_segmenters() or is_plugin(name) or os.path.isfile(name)
 
 
 def describe_segmenter(choice: Choice, segmenter: Segmenter) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from synthfm_env.errors import InputError, UserFacingError
 from synthfm_env.files import remove_unfinished, write_json, write_text
 from synthfm_env.folder_lock import folder_lock, is_left_over
-from synthfm_env.printable import printable
+from synthfm_env.printable import shown
 from synthfm_env.synthesis.contact_sheets import checked_sheet, contact_sheet, preview_volumes
 from synthfm_env.synthesis.generator import GENERATOR_VERSION, SynthFM3D
 from synthfm_env.synthesis.recipe import GeneratorRecipe, load_recipe
@@ -24,6 +24,8 @@ from synthfm_env.volumes.nifti import save_volume
 from synthfm_env.worker_process import follow_parent
 
 IMAGES, LABELS, DATASET, MANIFEST = "imagesTr", "labelsTr", "dataset.json", "manifest.jsonl"
+MOST_VOLUMES = 1_000_000
+"""Volumes of one call."""
 
 _writer: "_Writer | None" = None  # of a worker process
 
@@ -76,8 +78,8 @@ def export_volumes(
         InputError: a value that cannot be used, a folder of other settings, or a full disk.
         UserFacingError: a worker died, for example because memory ran out.
     """
-    if count < 1 and out is not None:
-        raise InputError(f"generate: count={count}, expected 1 or more")
+    if not 1 <= count <= MOST_VOLUMES and out is not None:
+        raise InputError(f"generate: count={shown(count)}, expected 1 to {MOST_VOLUMES}")
     if workers < 1:
         raise InputError(f"generate: workers={workers}, expected 1 or more")
     if seed < 0:
@@ -198,7 +200,7 @@ def _check_same(out: Path, settings: dict[str, Any]) -> None:
         was = _flat(before).get(key)
         if was != value:
             raise InputError(
-                f"generate: {out} was made with {key.replace('_', ' ')} {printable(repr(was), 80)}, not {value!r}; "
+                f"generate: {out} was made with {key.replace('_', ' ')} {shown(was)}, not {value!r}; "
                 "name a new folder, or give the same settings to go on with this one"
             )
 

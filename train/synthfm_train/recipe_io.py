@@ -1,5 +1,6 @@
 """Reads recipes: packaged or own TOML files, changes from the command line, and checked fields."""
 
+import os
 import tomllib
 from importlib.resources import files
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from synthfm_env.errors import InputError, unknown_name
+from synthfm_env.printable import printable
 from synthfm_env.text_files import read_toml
 
 _Kind = TypeVar("_Kind", bound=BaseModel)
@@ -86,7 +88,7 @@ def _read(name_or_path: str, extended: tuple[Path, ...] = ()) -> dict[str, Any]:
         if name_or_path not in packaged:
             raise unknown_name("recipe", name_or_path, packaged)
         path = packaged[name_or_path]
-    if not path.exists():
+    if not os.path.exists(path):
         names = ", ".join(list_recipes())
         raise InputError(f"recipe {str(path)!r} does not exist; the packaged ones are {names}")
     if path.absolute() in extended:
@@ -128,8 +130,10 @@ def _apply(data: dict[str, Any], override: str) -> None:
         raise InputError(f"--set {override!r} is not of the form key=value")
     try:
         parsed = tomllib.loads(f"value = {value}")["value"]
-    except (tomllib.TOMLDecodeError, RecursionError):
-        parsed = value
+    except (ValueError, RecursionError) as error:
+        if value.lstrip()[:1] in tuple("\"'[{"):
+            raise InputError(f"--set {override!r}: the value is not valid TOML ({printable(error)})") from None
+        parsed = value  # a text without quotes
     *parents, last = key.strip().split(".")
     target: Any = data
     try:

@@ -54,7 +54,10 @@ def train(
     """
     kind = kind_of(recipe, overrides)
     chosen = load_any_recipe(recipe, overrides)
-    if not resume and (out / "checkpoint.pt").exists():
+    has_checkpoint = os.path.isfile(out / "checkpoint.pt")
+    if resume and not has_checkpoint:
+        raise InputError(f"no checkpoint {str(out / 'checkpoint.pt')!r} to resume from; start without --resume")
+    if not resume and has_checkpoint:
         raise InputError(f"{str(out)!r} holds a run already; add --resume to go on with it, or give another --out")
     if kind != "sam2" and devices > 1:
         raise InputError(f"recipe {recipe!r} trains a {kind} on one device; leave out --devices {devices}")

@@ -1,5 +1,6 @@
 """``synthfm challenge``: write a competition for Codabench."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -22,7 +23,7 @@ def challenge(
 
     if output.suffix != ".zip":
         raise InputError(f"-o {output}: a bundle is a zip file, so its name ends in .zip")
-    if not output.parent.is_dir():
+    if not os.path.isdir(output.parent):
         raise InputError(f"-o {output}: there is no folder {output.parent}; make it first")
     write_bundle(output, suite, seed, image)
     typer.echo(f"{output}: import it at https://www.codabench.org/competitions/upload/, and keep the seed to yourself")

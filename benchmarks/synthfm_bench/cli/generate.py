@@ -8,6 +8,7 @@ import typer
 
 from synthfm_bench.cli.messages import on_interrupt
 from synthfm_env.errors import InputError
+from synthfm_env.printable import printable
 
 
 def generate(
@@ -38,8 +39,8 @@ def generate(
 
     if out is None and preview is None:
         raise InputError("synthfm generate: name a folder for the volumes, or --preview FILE for a picture alone")
-    if not re.fullmatch(r"\d+,\d+,\d+", shape):
-        raise InputError(f"--shape {shape}: expected three voxel counts z,y,x, for example 64,128,128")
+    if not re.fullmatch(r"[0-9]{1,9},[0-9]{1,9},[0-9]{1,9}", shape):
+        raise InputError(f"--shape {printable(shape, 80)}: expected three voxel counts z,y,x, for example 64,128,128")
     grid = [int(n) for n in shape.split(",")]
     console = Console(stderr=True)
     with on_interrupt("stopped: the volumes that are complete are kept; run the same command again to go on"):

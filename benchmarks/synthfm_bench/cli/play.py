@@ -1,5 +1,6 @@
 """``synthfm play``: click in the browser."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -91,7 +92,7 @@ def play(
 def _image(what: str) -> Path | None:
     """Return the image or the folder that is named, None for a suite."""
     path = Path(what)
-    return path if what.endswith((".nii", ".nii.gz", ".img")) or path.is_dir() else None
+    return path if what.endswith((".nii", ".nii.gz", ".img")) or os.path.isdir(path) else None
 
 
 def _free_game(image: Path, segmenter: str, modality: str | None) -> "Game":

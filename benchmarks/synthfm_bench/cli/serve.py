@@ -43,24 +43,26 @@ def serve(
 
     check_extra("synthfm serve")
     check_token(host, token)
-    bound = listen(host, port)
     from synthfm_bench.serve.app import Limits, make_app
     from synthfm_env.segmenters import make_segmenter
 
-    limits = Limits(sessions=sessions, mib=limit_mib)
-    model = make_segmenter(segmenter)
-    if record is None:
-        app = make_app(model, limits=limits, token=token)
-    else:
-        import time
+    with listen(host, port) as bound:
+        limits = Limits(sessions=sessions, mib=limit_mib)
+        model = make_segmenter(segmenter)
+        if record is None:
+            app = make_app(model, limits=limits, token=token)
+        else:
+            import time
 
-        from synthfm_bench.cli.play import person_run
-        from synthfm_bench.serve.recording import Recorder
+            from synthfm_bench.cli.play import person_run
+            from synthfm_bench.serve.recording import Recorder
 
-        person = person_run(record, label, alias, segmenter, out)
-        typer.echo(f"records: {person.folder}")
-        recorder = Recorder(person, model, time.monotonic)
-        app = make_app(model, limits=limits, token=token, recognise=recorder.recognise)
-    typer.echo(f"{segmenter}: {url_of(bound)}")
-    typer.echo("next: in 3D Slicer (SlicerNNInteractive) or napari (napari-nninteractive) choose Remote, enter that")
-    run(app, bound)
+            person = person_run(record, label, alias, segmenter, out)
+            typer.echo(f"records: {person.folder}")
+            recorder = Recorder(person, model, time.monotonic)
+            app = make_app(model, limits=limits, token=token, recognise=recorder.recognise)
+        typer.echo(f"{segmenter}: {url_of(bound)}")
+        typer.echo(
+            "next: in 3D Slicer (SlicerNNInteractive) or napari (napari-nninteractive) choose Remote, enter that"
+        )
+        run(app, bound)

@@ -31,7 +31,7 @@ from synthfm_env.errors import InputError
 from synthfm_env.memory_limit import MemoryLimitError
 from synthfm_env.metrics import Surfaces, dice, iou
 from synthfm_env.plugins import described
-from synthfm_env.printable import printable
+from synthfm_env.printable import printable, shown
 from synthfm_env.prompts import Click
 from synthfm_env.segmenters import Segmenter
 from synthfm_env.segmenters.base import Prediction
@@ -392,7 +392,7 @@ def _seconds(answer: Prediction | None) -> Fields:
     if not all(isinstance(value, int | float) and math.isfinite(value) and value >= 0 for value in (encode, predict)):
         raise ForeignCallError(
             "model_error",
-            f"Prediction.seconds is {printable(repr(told), 80)}: expected Seconds(encode, predict), two finite numbers "
+            f"Prediction.seconds is {shown(told)}: expected Seconds(encode, predict), two finite numbers "
             "of seconds, 0 or more",
         )
     return {"t_encode_s": float(told.encode), "t_predict_s": float(told.predict)}

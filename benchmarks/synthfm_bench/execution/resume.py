@@ -1,6 +1,7 @@
 """Finds the run to resume, and checks that it would go on as it began."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ def find_unfinished(suite: str, out: Path | None) -> Path:
         InputError: there is none, or no such suite.
     """
     if out is not None:
-        if not (out / "run.json").is_file():
+        if not os.path.isfile(out / "run.json"):
             raise InputError(f"--resume --out {out}: holds no run (no run.json); leave out --resume to start one there")
         return out
     name = load_suite(suite).name

@@ -112,7 +112,9 @@ def _play(
     command = resume_command(suite, folder)
     with _ends_clearly(folder, about, len(plan.tasks), command), _opened(folder) as file:
         for bad in file.bad_lines[:SHOWN]:
-            console.print(f"note: {bad}; taken out, its episode is played again", markup=False, highlight=False)
+            console.print(
+                f"note: {bad}; taken out, its episode is played again", markup=False, highlight=False, soft_wrap=True
+            )
         left = plan.without(set(file.episodes))
         pool = _pool(suite, about["run_id"], workers, executor, len(left.jobs))
         with (

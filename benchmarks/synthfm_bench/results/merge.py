@@ -1,5 +1,6 @@
 """Runs of one suite as one board: runs that differ in what was played are refused."""
 
+import os
 import shlex
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -78,7 +79,7 @@ def _read(folder: Path) -> Run:
     """Read a run: the episodes that are complete, and what is wrong with the others."""
     about = read_about(folder)
     path = folder / "steps.jsonl"
-    if not path.exists():
+    if not os.path.exists(path):
         raise InputError(
             f"{folder}: holds no records (steps.jsonl); `synthfm bench ... --resume` goes on with that run"
         )

@@ -1,6 +1,7 @@
 """Reads and writes a run's directory: ``run.json``, ``steps.jsonl`` and the tables."""
 
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -90,7 +91,7 @@ def read_about(folder: Path) -> dict[str, Any]:
         InputError: it is missing or broken, or a field has the wrong type.
     """
     path = folder / "run.json"
-    if path.exists() and not path.is_file():
+    if os.path.exists(path) and not os.path.isfile(path):
         raise InputError(f"{path}: is no file; name the folder of a run, as runs/quick-...")
     try:
         if path.stat().st_size > _MOST_ABOUT:

@@ -1,5 +1,6 @@
 """Builds and initialises the model of a recipe."""
 
+import os
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
@@ -43,7 +44,7 @@ def _stated_architecture(recipe: TrainingRecipe) -> Architecture | str:
         return recipe.weights
     path = weights_path(recipe.weights)
     header: dict[str, str] = {}
-    if path.suffix == ".safetensors" and path.is_file():
+    if path.suffix == ".safetensors" and os.path.isfile(path):
         try:
             with safe_open(path, framework="pt") as file:
                 header = file.metadata() or {}
