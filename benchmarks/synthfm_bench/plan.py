@@ -323,6 +323,7 @@ def _jobs(suite: Suite, cases: Sequence[Case]) -> Iterator[Job]:
 
 
 def _synthetic(suite: Suite, data: Data, found: _Found, segmenter: Segmenter, reading: Reading) -> None:
+    """Add the cases of a synthetic group to the plan, by their seeds."""
     assert isinstance(data, SyntheticData)
     spec = env_spec(suite, data)
     gym.make(spec["id"], segmenter=segmenter, **spec["kwargs"]).close()
@@ -332,6 +333,7 @@ def _synthetic(suite: Suite, data: Data, found: _Found, segmenter: Segmenter, re
 
 
 def _one_volume(suite: Suite, data: Data, found: _Found, segmenter: Segmenter, reading: Reading) -> None:
+    """Add the case of a packaged volume or of two files to the plan."""
     assert isinstance(data, BundledData | FileData)
     reading(data.name)
     case = Case(data, data.name, data.name, suite.seed, ())
@@ -352,6 +354,7 @@ def _one_volume(suite: Suite, data: Data, found: _Found, segmenter: Segmenter, r
 
 
 def _dataset(suite: Suite, data: Data, found: _Found, segmenter: Segmenter, reading: Reading) -> None:
+    """Add the cases of a data set to the plan, and count the images that are left out."""
     assert isinstance(data, DatasetData)
     layout = get_layout(data.layout)
     if layout.structures:

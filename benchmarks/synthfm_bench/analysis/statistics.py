@@ -245,6 +245,7 @@ def _by_simulation(cases: int, pairs: int) -> float:
 
 
 def _pair(first: str, a: NDArray, second: str, b: NDArray, count: int) -> Pair:
+    """Compare two rows on the same cases. ``p_holm`` is filled in when all pairs are known."""
     differences = _checked(a) - _checked(b) if np.shape(a) == np.shape(b) else None
     if differences is None:
         raise InputError(f"{first} and {second}: {len(a)} and {len(b)} cases; a pair is compared on the same cases")

@@ -110,6 +110,7 @@ class Player:
         return segmenter, clicker
 
     def _open_env(self, case: Case, model: Choice, segmenter: Segmenter, watch: Watch) -> gym.Env[Any, Any]:
+        """Return the env of a case; the last one is kept."""
         synthetic = isinstance(case.data, SyntheticData)
         key = (case.data.name, model.label, "" if synthetic else case.image_id)
         if self._env is not None and self._env[0] == key:
@@ -196,6 +197,7 @@ def play_episode(
 def _steps(
     env: gym.Env[Any, Any], clicker: Clicker, known: Fields, structure: int | None, watch: Watch
 ) -> Iterator[StepRecord]:
+    """Play an episode and yield its records; see ``play_episode``."""
     memory = PeakMemory(known["device"])
     try:
         options = None if structure is None else {"structure": structure}

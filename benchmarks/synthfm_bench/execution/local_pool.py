@@ -91,23 +91,27 @@ class Pool:
         self._end()
 
     def _hand_out(self, waiting: deque[Job]) -> None:
+        """Give jobs to free workers, and hire others up to the number of workers."""
         free = [worker for worker in self._crew if not worker.tasks]
         while waiting and (free or len(self._crew) < self.workers):
             worker = free.pop() if free else self._hire()
             worker.take(waiting.popleft().tasks)
 
     def _hire(self) -> "_Worker":
+        """Start a worker and add it to the crew."""
         worker = _Worker.start(self.suite, self.run_id)
         self._crew.append(worker)
         return worker
 
     def _with_news(self) -> list["_Worker"]:
+        """Return the workers that sent a message; wait until one does, or until a time limit is due."""
         busy = {worker.connection: worker for worker in self._crew if worker.tasks}
         limits = [worker.seconds_left(worker.limit(self.suite.time_limit_s)) for worker in busy.values()]
         ready = wait(list(busy), timeout=max(0.0, min([_LONGEST_WAIT_S, *limits])))
         return [busy[connection] for connection in ready if isinstance(connection, Connection)]
 
     def _hear(self, worker: "_Worker", advance: Advance) -> Generator[EpisodeSteps]:
+        """Read one message of a worker, and yield the episode that it ends, if it ends one."""
         try:
             kind, content = worker.connection.recv()
         except Exception:  # it has died, or code in it wrote into the pipe
@@ -150,6 +154,7 @@ class Pool:
             yield from self._gave_up(worker, kind, f"its process died twice (exit code {code})")
 
     def _gave_up(self, worker: "_Worker", kind: str, error: str) -> Generator[EpisodeSteps]:
+        """End a worker, record its episode as a failure, and give the rest of its job to another worker."""
         worker.kill()
         if worker.attempt is not None and worker.attempt.fields:
             worker.records.append(failure(worker.attempt.fields, worker.attempt.step, kind, error))
@@ -158,12 +163,14 @@ class Pool:
         self._replace(worker)
 
     def _replace(self, worker: "_Worker") -> None:
+        """Take a worker that has ended out of the crew, and give what it had still to play to a new one."""
         self._crew.remove(worker)
         self.busy_s += worker.rest()
         if worker.tasks:
             self._hire().take(tuple(worker.tasks))
 
     def _end(self) -> None:
+        """End all workers at once."""
         for worker in self._crew:
             worker.kill()
         self._crew.clear()
@@ -201,12 +208,14 @@ class _Worker:
 
     @classmethod
     def start(cls, suite: Suite, run_id: str) -> "_Worker":
+        """Start a worker process with a pipe to it."""
         here, there = worker_context().Pipe()
         process = start_worker(_work, there, suite, run_id)
         there.close()
         return cls(process, here, kills_before=_kills_by_system())
 
     def take(self, tasks: Sequence[EpisodeSpec]) -> None:
+        """Send episodes to play."""
         self.tasks.extend(tasks)
         self.began = time.monotonic()
         self.connection.send(tuple(tasks))
@@ -220,13 +229,16 @@ class _Worker:
         return _kills_by_system() > self.kills_before
 
     def late(self, limit_s: float) -> bool:
+        """Tell whether a call of foreign code exceeds its time limit."""
         late = self.since is not None and time.monotonic() - self.since > limit_s
         return late and not self.connection.poll()  # an answer that waits to be read is no delay of the worker's
 
     def seconds_left(self, limit_s: float) -> float:
+        """Return the seconds until the time limit of the present call; ``_LONGEST_WAIT_S`` between two calls."""
         return _LONGEST_WAIT_S if self.since is None else limit_s - (time.monotonic() - self.since)
 
     def end_episode(self) -> EpisodeSteps:
+        """Return the records of the episode that ended, and forget it."""
         self.tasks.popleft()
         records, self.records, self.attempt, self.since = tuple(self.records), [], None, None
         return records
@@ -257,9 +269,11 @@ class _Messages(Watch):
         self._connection = connection
 
     def attempt(self, fields: Fields, step: int, who: Who, building: bool = False) -> None:
+        """Tell the parent that a call of foreign code begins."""
         self._connection.send(("attempt", _Attempt(fields, step, who, building)))
 
     def answered(self) -> None:
+        """Tell the parent that the call has ended."""
         self._connection.send(("answered", None))
 
 

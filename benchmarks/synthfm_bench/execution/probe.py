@@ -83,6 +83,7 @@ def _heard(connection: Connection, limit_s: float) -> Any:
 
 
 def _describe(connection: Connection, who: Who, choice: Choice, memory_limit_mib: int | None) -> None:
+    """Build a segmenter or clicker in this process, and send its description or its failure to the parent."""
     follow_parent()
     limit_memory(memory_limit_mib)
     connection.send(("ready", None))

@@ -35,6 +35,7 @@ def progress(episodes: int, clicks: int, console: Console) -> Iterator[Advance]:
 
 @contextmanager
 def _bar(episodes: int, clicks: int, console: Console) -> Iterator[Advance]:
+    """Show a bar, on a terminal."""
     columns = (
         SpinnerColumn(),
         BarColumn(),
@@ -61,6 +62,7 @@ def _bar(episodes: int, clicks: int, console: Console) -> Iterator[Advance]:
 
 @contextmanager
 def _lines(episodes: int, clicks: int, console: Console) -> Iterator[Advance]:
+    """Print a line now and then, if there is no terminal."""
     began = told = time.monotonic()
     played = 0
 

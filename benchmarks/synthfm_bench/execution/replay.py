@@ -141,6 +141,7 @@ class Replayer:
         self._env = self._segmenter = None
 
     def _answers(self, env: gym.Env[Any, Any], episode: EpisodeResult) -> Iterator[ReplayedAnswer]:
+        """Play the recorded clicks again and yield each answer, with the comparison of its mask."""
         prompt_env = env.unwrapped
         assert isinstance(prompt_env, PromptEnv), "an environment of this project"
         for step in episode.steps:
@@ -159,6 +160,7 @@ class Replayer:
             yield ReplayedAnswer(click, mask, step, hashlib.sha256(mask.data).hexdigest() == step.mask_sha256)
 
     def _open(self, episode: EpisodeResult) -> tuple[gym.Env[Any, Any], bool]:
+        """Return the env of an episode, and whether the front of the body is at the top of its images."""
         case, first = self._case(episode), episode.steps[0]
         synthetic = isinstance(case.data, SyntheticData)
         key = (case.data.name, "" if synthetic else case.image_id, first.model)

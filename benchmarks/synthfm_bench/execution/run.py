@@ -109,6 +109,7 @@ def _play(
     executor: str,
     console: Console,
 ) -> Finished:
+    """Play what a run lacks, then write its tables, and note in ``run.json`` how it ended."""
     command = resume_command(suite, folder)
     with _ends_clearly(folder, about, len(plan.tasks), command), _opened(folder) as file:
         for bad in file.bad_lines[:SHOWN]:
@@ -191,6 +192,7 @@ def _pool(suite: Suite, run_id: str, workers: int | None, executor: str, jobs: i
 
 
 def _finish(folder: Path, about: dict[str, Any], pool: "Pool | RayPool") -> Finished:
+    """Write the tables and the hash of a complete run, and return its results."""
     run = read_run(folder)
     rows = make_board(run.episodes, run.suite.targets)
     digest = results_hash(run.records)

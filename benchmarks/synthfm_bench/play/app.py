@@ -82,6 +82,7 @@ class _Routes:
         self._lock = threading.Lock()
 
     def routes(self) -> list[Route]:
+        """Return the addresses of the page's requests."""
         return [
             Route("/api/study", self.study),
             Route("/api/open", self.open, methods=["POST"]),
@@ -96,9 +97,11 @@ class _Routes:
         ]
 
     async def study(self, request: Request) -> Response:
+        """Answer with the structures to segment and their state."""
         return PlainJson(await self._locked(self._game.describe))
 
     async def open(self, request: Request) -> Response:
+        """Open a structure."""
         message = await read_json(request)
         index = message.get("task")
         if not isinstance(index, int) or isinstance(index, bool):
@@ -106,35 +109,44 @@ class _Routes:
         return PlainJson(await self._locked(lambda: self._game.open(index)))
 
     async def image(self, request: Request) -> Response:
+        """Answer with the image as NIfTI."""
+
         def read() -> bytes:
             return image_as_nifti(self._opened().volume)
 
         return Response(await self._locked(read), media_type="application/octet-stream")
 
     async def target(self, request: Request) -> Response:
+        """Answer with the target's voxels, one byte each; allowed in practice only."""
+
         def read() -> bytes:
             return self._game.target().tobytes()
 
         return Response(await self._locked(read), media_type="application/octet-stream")
 
     async def click(self, request: Request) -> Response:
+        """Place a click."""
         message = await read_json(request)
         click = Click(messages.voxel(message, "zyx"), messages.flag(message, "positive"))
         thought = _thought(message)
         return await self._answered(lambda: self._game.click(click, thought))
 
     async def undo(self, request: Request) -> Response:
+        """Take the newest click back."""
         thought = _thought(await read_json(request))
         return await self._answered(lambda: self._game.undo(thought))
 
     async def finish(self, request: Request) -> Response:
+        """End the structure."""
         thought = _thought(await read_json(request))
         return await self._answered(lambda: self._game.finish(thought))
 
     async def curves(self, request: Request) -> Response:
+        """Answer with the Dice curves of finished structures, beside the protocols'."""
         return PlainJson(await self._locked(self._game.curves))
 
     async def mask(self, request: Request) -> Response:
+        """Answer with the mask as NIfTI or DICOM SEG."""
         as_dicom = request.query_params.get("format") == "dicom"
 
         def read() -> tuple[bytes, str]:
@@ -148,6 +160,7 @@ class _Routes:
         return Response(body, media_type="application/octet-stream", headers=headers)
 
     async def end(self, request: Request) -> Response:
+        """End the game."""
         return PlainJson(await self._locked(self._game.end))
 
     def _opened(self) -> Any:

@@ -141,6 +141,7 @@ def agreement(replayed: Sequence[Replayed]) -> dict[tuple[str, str], list[float]
 def _replayed(
     player: PersonPlayer, task: EpisodeSpec, recorded: EpisodeResult, rules: dict[str, ClickProtocol]
 ) -> Replayed:
+    """Play a person's recorded clicks again, and the protocols' clicks on the same masks."""
     episode = player.open(task)
     pairs: list[Pair] = []
     clicks: list[Click] = []

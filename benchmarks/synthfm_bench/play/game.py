@@ -241,6 +241,7 @@ class SuiteGame(Game):
         self._player.close()
 
     def _recorded(self, episode: PersonEpisode) -> Answer:
+        """Return the answer to the newest record, and save the episode if it ended."""
         record = episode.records[-1]
         if record.ended:
             task, _ = self._opened()

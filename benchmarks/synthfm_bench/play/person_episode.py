@@ -107,6 +107,7 @@ class PersonEpisode:
         click: Click | None = None,
         undone: bool = False,
     ) -> StepRecord:
+        """Return the record of a step."""
         observation, reward, terminated, truncated, info = step
         self.mask = observation["mask"].view(bool)
         failed = bool(info["error"])
@@ -244,6 +245,7 @@ class PersonPlayer:
         return self._env[1]
 
     def _fields(self, task: EpisodeSpec, segmenter: Segmenter) -> dict[str, Any]:
+        """Return the fields that all records of an episode share."""
         case, clicker = task.case, task.clicker
         person = make_clicker(clicker.use, **clicker.params)
         return {

@@ -100,6 +100,7 @@ def make_gallery(
 def _draw(
     episode: EpisodeResult, runs: Mapping[str, Run], replayers: dict[str, Replayer], trusted: bool
 ) -> tuple[Film | None, str]:
+    """Return the film of an episode, or None with the reason that it is not drawn."""
     failed = f"Ended in {episode.failure} at click {episode.steps[-1].step}. " if episode.failure else ""
     clicks = [click for click, _ in answered(episode)]
     if not clicks:

@@ -156,6 +156,7 @@ def render(joined: MergedRuns, rows: Sequence[LeaderboardRow], cards: Sequence[C
 
 
 def _content(joined: MergedRuns, rows: Sequence[LeaderboardRow], cards: Sequence[Card]) -> dict[str, Any]:
+    """Return the values that the template ``report.html.j2`` shows."""
     about = joined.runs[0].about
     colour = colours(rows)
     groups = [
@@ -198,4 +199,5 @@ def _content(joined: MergedRuns, rows: Sequence[LeaderboardRow], cards: Sequence
 
 
 def _digest(joined: MergedRuns) -> str:
+    """Return the results hash of all merged episodes."""
     return results_hash(record for episode in joined.episodes for record in episode.steps)

@@ -71,10 +71,12 @@ def _without_none(value: Any) -> Any:
 
 
 def _names(suite: Suite, kind: str) -> tuple[str, ...]:
+    """Return the segmenters or clickers of a suite, each as ``NAME=USE`` if the suite renames it."""
     return tuple(f"{one.name}={one.use}" if one.name else one.use for one in getattr(suite, kind))
 
 
 def _facts(about: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return the rows of a run's table of facts: name and value."""
     facts = [
         ("results hash", str(about.get("results_hash", "none: the run is not finished"))),
         ("started", str(about.get("started", "unknown"))),

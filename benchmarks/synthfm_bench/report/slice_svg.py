@@ -70,6 +70,7 @@ class _Plane:
         return (self.rows.stop - self.rows.start) * self.scale[0]
 
     def cut(self, volume: NDArray) -> NDArray:
+        """Return the part of a volume's slice that the drawing shows."""
         plane = volume.take(self.index, axis=self.axis)
         return (plane[::-1] if self.flipped else plane)[self.rows, self.columns]
 

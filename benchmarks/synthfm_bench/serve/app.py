@@ -121,6 +121,7 @@ class _Routes:
         self._limits = limits
 
     def routes(self) -> list[Route]:
+        """Return the addresses of the protocol's requests."""
         get: dict[str, Handler] = {
             "/healthz": self.healthz,
             "/capabilities": self.capabilities,
@@ -149,9 +150,11 @@ class _Routes:
     # Verbs that need no lease
 
     async def healthz(self, request: Request) -> Response:
+        """Answer that the server runs."""
         return PlainJson({"ok": True})
 
     async def capabilities(self, request: Request) -> Response:
+        """Answer with the prompts that the segmenter takes, in the protocol's form."""
         takes = self._opener.capabilities
         return PlainJson(
             {
@@ -178,6 +181,7 @@ class _Routes:
         )
 
     async def claim(self, request: Request) -> Response:
+        """Give a client a lease."""
         return PlainJson(
             {
                 "lease_token": self._leases.claim(),
@@ -188,21 +192,25 @@ class _Routes:
         )
 
     async def release(self, request: Request) -> Response:
+        """Take a lease back."""
         await run_in_threadpool(self._leases.release, _token(request))
         return PlainJson({"released": True})
 
     # The lease itself
 
     async def heartbeat(self, request: Request) -> Response:
+        """Keep a lease alive."""
         return PlainJson({"remaining_seconds": self._leases.beat(_token(request))})
 
     async def lease_status(self, request: Request) -> Response:
+        """Answer with the seconds that a lease has left."""
         remaining = self._leases.remaining(_token(request))
         return PlainJson({"remaining_seconds": remaining, "idle_timeout_seconds": self._limits.idle_s})
 
     # Image and mask
 
     async def set_image(self, request: Request) -> Response:
+        """Take an image, and open a session on it."""
         session = self._session(request)
         meta = _meta(request)
         properties = meta.get("image_properties") or {}
@@ -217,6 +225,7 @@ class _Routes:
         return PlainJson({"original_image_shape": list(shape)})
 
     async def set_target_buffer(self, request: Request) -> Response:
+        """Set shape and type of the masks that the client expects."""
         session = self._session(request)
         message = await read_json(request)
         shape, dtype = messages.shape(message), messages.mask_dtype(message)
@@ -225,6 +234,7 @@ class _Routes:
         return PlainJson({})
 
     async def set_do_autozoom(self, request: Request) -> Response:
+        """Accept the client's choice of a crop, which has no effect here."""
         self._session(request)  # without effect, because a segmenter chooses its own crop; all viewers send it
         messages.flag(await read_json(request), "do_autozoom")
         return PlainJson({})
@@ -232,6 +242,7 @@ class _Routes:
     # Prompts
 
     async def add_point(self, request: Request) -> Response:
+        """Take a click."""
         session = self._session(request)
         message = await read_json(request)
         voxel = messages.voxel(message, "coordinates")
@@ -239,6 +250,7 @@ class _Routes:
         return await _changed(lambda: session.add_point(voxel, positive, run))
 
     async def add_box(self, request: Request) -> Response:
+        """Take a box."""
         session = self._session(request)
         message = await read_json(request)
         spans = messages.intervals(message, "bbox_coords")
@@ -246,6 +258,7 @@ class _Routes:
         return await _changed(lambda: session.add_box(spans, positive, run))
 
     async def add_initial_mask(self, request: Request) -> Response:
+        """Take a first mask."""
         session = self._session(request)
         run = messages.flag(_meta(request), "run_prediction", False)
         async with session.upload:
@@ -253,19 +266,23 @@ class _Routes:
             return await _changed(lambda: session.add_initial_mask(read_array(body, self._limits.mib), run))
 
     async def refuse_drawing(self, request: Request) -> Response:
+        """Refuse scribbles and lassos."""
         self._session(request)
         raise InputError("this segmenter takes no scribbles and no lassos; give points")
 
     async def predict(self, request: Request) -> Response:
+        """Answer the prompts that have not been answered."""
         session = self._session(request)
         await read_json(request)
         return await _changed(session.predict)
 
     async def undo(self, request: Request) -> Response:
+        """Take the newest prompt back."""
         session = self._session(request)
         return await _changed(session.undo)
 
     async def reset_interactions(self, request: Request) -> Response:
+        """Remove all prompts."""
         session = self._session(request)
         await run_in_threadpool(session.reset)
         return PlainJson({})

@@ -44,6 +44,7 @@ class Alfi(Layout):
         return missing_of(self._pairs(root, part))
 
     def _pairs(self, root: Path, part: str) -> list[Item]:
+        """Return each image of a sequence with its mask."""
         home = root / "Data&Annotations" if (root / "Data&Annotations").is_dir() else root
         items = []
         for sequence in sorted(path for path in home.glob("MI*") if (path / "Masks").is_dir()):
@@ -74,6 +75,7 @@ class Alfi(Layout):
 
 
 def _classes(greys: NDArray[np.integer]) -> tuple[NDArray[np.int16], dict[int, str]]:
+    """Return a label map of one id for each kind of cell, and the names."""
     label = np.zeros(greys.shape, dtype=np.int16)
     for key, grey in enumerate(GREYS.values(), start=1):
         label[greys == grey] = key
@@ -81,6 +83,7 @@ def _classes(greys: NDArray[np.integer]) -> tuple[NDArray[np.int16], dict[int, s
 
 
 def _cells(greys: NDArray[np.integer]) -> tuple[NDArray[np.int16], dict[int, str]]:
+    """Return a label map of one id for each cell, and the names."""
     label = np.zeros(greys.shape, dtype=np.int16)
     names: dict[int, str] = {}
     for kind, grey in GREYS.items():

@@ -66,6 +66,7 @@ class Camus(Layout):
         return missing
 
     def _home(self, root: Path) -> Path:
+        """Return the folder of the patients, which hosts pack at several depths."""
         homes = [root / "database_nifti", root / "training", root]
         return next((place for place in homes if place.is_dir() and any(map(_is_patient, place.iterdir()))), root)
 
@@ -82,6 +83,7 @@ class Camus(Layout):
 
 
 def _from_mhd(item: Item) -> Volume:
+    """Read an image and its label in the older .mhd form."""
     voxels, spacing = read_itk(item.image)
     label, _ = read_itk(item.label)
     if label.shape != voxels.shape:
@@ -91,9 +93,11 @@ def _from_mhd(item: Item) -> Volume:
 
 
 def _is_patient(path: Path) -> bool:
+    """Tell whether a folder holds a patient."""
     return path.is_dir() and bool(_PATIENT.match(path.name))
 
 
 def _file(path: Path) -> Path | None:
+    """Return the file of a name with one of the known endings."""
     candidates = (path.with_name(path.name + ending) for ending in ENDINGS)
     return next((file for file in candidates if file.is_file()), None)

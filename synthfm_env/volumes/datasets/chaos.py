@@ -53,6 +53,7 @@ class Chaos(Layout):
         return missing_of(self._pairs(root, part))
 
     def _pairs(self, root: Path, part: str) -> list[Item]:
+        """Return each patient's series with its folder of label pictures."""
         modality, image, label = IMAGES[part]
         places = (root / "Train_Sets", root / "CHAOS_Train_Sets" / "Train_Sets", root)
         home = next((place / modality for place in places if (place / modality).is_dir()), None)
@@ -84,6 +85,7 @@ class Chaos(Layout):
 
 
 def _ids(greys: NDArray[np.integer], part: str) -> NDArray[np.int16]:
+    """Return label ids for the grey levels of label pictures."""
     ids = np.zeros(greys.shape, dtype=np.int16)
     if part == "CT":
         ids[greys > 0] = 1

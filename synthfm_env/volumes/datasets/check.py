@@ -72,6 +72,7 @@ def report_lines(checked: list[Checked], shown: int = 10) -> Iterator[str]:
 
 
 def _check_part(layout: Layout, part: str, items: list[Item], console: Console) -> Checked:
+    """Read every image of a part of a data set."""
     found = Checked(part)
     patients: dict[str, int] = defaultdict(int)
     for item in track(items, f"{layout.name} {part}".strip(), console=console, disable=not console.is_terminal):

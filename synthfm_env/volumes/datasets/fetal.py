@@ -45,6 +45,7 @@ class HC18(Layout):
         return missing_of(self._pairs(root))
 
     def _pairs(self, root: Path) -> list[Item]:
+        """Return each image with its label."""
         home = root / "training_set" if (root / "training_set").is_dir() else root
         ending = "_Annotation.png"
         names = {path.stem for path in home.glob("*HC.png")}
@@ -93,6 +94,7 @@ class FhPsAop(Layout):
         return missing_of(self._pairs(root))
 
     def _pairs(self, root: Path) -> list[Item]:
+        """Return each image with its label."""
         homes = [root, *sorted(path for path in root.iterdir() if path.is_dir())]
         home = next((place for place in homes if (place / "image_mha").is_dir()), root)
         images, labels = home / "image_mha", home / "label_mha"
@@ -140,6 +142,7 @@ def filled(outline: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 def _pixel_size(image: Path) -> float:
+    """Return a pixel's side in mm from the table of sizes beside the images."""
     for table in (image.parent / SIZES, image.parent.parent / SIZES):
         if table.is_file():
             sizes = _sizes(table, table.stat().st_mtime_ns)

@@ -120,6 +120,7 @@ class Amos(Folder):
         return named(load_volume(item.image, item.label, modality=modality, case_id=item.case_id), self.structures)
 
     def _modality(self, image_id: str) -> str:
+        """Return the modality of an image by its number, as AMOS counts."""
         number = re.search(r"(\d+)$", image_id)
         return "CT" if number and int(number[1]) <= self.last_ct else "MR"
 
@@ -166,6 +167,7 @@ class OaiZib(Folder):
         return named(load_volume(item.image, item.label, modality="MR", case_id=item.case_id), self.structures)
 
     def _folders(self, root: Path, part: str) -> tuple[Path, Path]:
+        """Return the folders of images and of labels of a part."""
         end = "Tr" if part == "train" else "Ts"
         return root / f"images{end}", root / f"labels{end}"
 
@@ -182,11 +184,13 @@ def stem(path: Path) -> str:
 
 
 def _in_two_folders(root: Path) -> Iterator[Item]:
+    """Yield the cases of a folder of images beside a folder of labels."""
     for images, labels in PAIRS:
         yield from _pairs(root / images, root / labels)
 
 
 def _pairs(images: Path, labels: Path) -> Iterator[Item]:
+    """Yield each image with the label of its case."""
     if not images.is_dir() or not labels.is_dir():
         return
     truths = {stem(path): path for path in _niftis(labels)}
@@ -209,6 +213,7 @@ def _lone(images: Path, labels: Path) -> list[Path]:
 
 
 def _a_folder_a_case(root: Path) -> Iterator[Item]:
+    """Yield the cases of folders that hold an image and a label each."""
     for folder in sorted(path for path in root.iterdir() if path.is_dir()):
         image, label = (_first(folder, name) for name in ("image", "label"))
         if image and label:
@@ -216,11 +221,13 @@ def _a_folder_a_case(root: Path) -> Iterator[Item]:
 
 
 def _first(folder: Path, name: str) -> Path | None:
+    """Return the file of a name with one of the known endings."""
     return next((folder / (name + ending) for ending in ENDINGS if (folder / (name + ending)).is_file()), None)
 
 
 def _niftis(folder: Path) -> list[Path]:
     # macOS leaves files of its own, ._CASE.nii.gz, which are no images.
+    """Return the NIfTI files of a folder."""
     return sorted(path for path in folder.iterdir() if path.name.endswith(ENDINGS) and not path.name.startswith("."))
 
 

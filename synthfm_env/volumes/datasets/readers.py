@@ -142,6 +142,7 @@ class _Slice:
 
 
 def _slice(itk: Any, path: Path) -> _Slice:
+    """Read one file of a DICOM series."""
     reader = itk.ImageFileReader()
     reader.SetImageIO("GDCMImageIO")
     reader.SetFileName(str(path))

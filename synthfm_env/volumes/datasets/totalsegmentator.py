@@ -13,10 +13,12 @@ from synthfm_env.volumes.volume import Volume
 
 
 def _words(text: str) -> list[str]:
+    """Return the words of a text."""
     return text.split()
 
 
 def _sides(*names: str) -> list[str]:
+    """Return each name with both sides."""
     return [f"{name}_{side}" for name in names for side in ("left", "right")]
 
 
@@ -85,6 +87,7 @@ class TotalSegmentator(Layout):
         return missing_of(lone)
 
     def _pairs(self, root: Path, part: str) -> list[Item]:
+        """Return each patient's image with the folder of its structures."""
         name = self.parts[part]
         return [
             Item(folder.name, folder.name, folder / name, folder / "segmentations", part)
