@@ -39,7 +39,9 @@ def read_action(action: ArrayLike, shape: tuple[int, int, int]) -> Click | None:
     except (TypeError, ValueError):  # a ragged list
         values = np.empty(0)
     limits = np.array([*shape, STOP + 1])
-    fits = values.shape == (4,) and np.issubdtype(values.dtype, np.integer)
+    fits = (
+        not isinstance(action, np.ma.MaskedArray) and values.shape == (4,) and np.issubdtype(values.dtype, np.integer)
+    )
     if not fits or (values < 0).any() or (values >= limits).any():
         raise InputError(
             f"env.step() got action {shown(action, 200)}, which is not in MultiDiscrete({limits.tolist()}): "

@@ -130,6 +130,8 @@ class Episode:
         mask = prediction.mask
         if not isinstance(mask, np.ndarray):
             raise TypeError(f"the mask must be a numpy array, got {type(mask).__name__}")
+        if isinstance(mask, np.ma.MaskedArray):
+            raise TypeError("the mask is a masked array, which hides voxels; give mask.filled(False)")
         mask = np.ascontiguousarray(mask)
         if mask.dtype != np.bool_ or mask.shape != self.truth.shape:
             raise TypeError(f"the mask must be bool {self.truth.shape}, got {mask.dtype} {mask.shape}")

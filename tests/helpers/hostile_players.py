@@ -169,6 +169,99 @@ class OddMask(Cube):
         return Prediction([[1, 0]], None, Seconds(0.0, 0.0))  # type: ignore[arg-type]
 
 
+class MaskedMask(Cube):
+    """Hides half of its mask."""
+
+    def answer(self, image: NDArray, clicks: list[Click]) -> Any:
+        given = super().answer(image, clicks)
+        return Prediction(np.ma.array(given.mask, mask=given.mask), None, given.seconds)
+
+
+class OtherGrid(Cube):
+    def answer(self, image: NDArray, clicks: list[Click]) -> Any:
+        given = super().answer(image, clicks)
+        return Prediction(given.mask[:, ::2], None, given.seconds)
+
+
+class GeneratedMask(Cube):
+    def answer(self, image: NDArray, clicks: list[Click]) -> Any:
+        given = super().answer(image, clicks)
+        return Prediction((part for part in given.mask), None, given.seconds)  # type: ignore[arg-type]
+
+
+class HostileMask(np.ndarray):
+    """Raises wherever it is compared, reduced, shown or deleted."""
+
+    def __array_ufunc__(self, *args: Any, **kwargs: Any) -> Any:
+        raise SystemExit(4)
+
+    def __array_function__(self, *args: Any, **kwargs: Any) -> Any:
+        raise SystemExit(4)
+
+    def __eq__(self, other: object) -> Any:
+        raise RuntimeError("no comparison")
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        raise RuntimeError("no text")
+
+    def __del__(self) -> None:
+        raise SystemExit(5)
+
+
+class SubclassedMask(Cube):
+    """Answers with a subclass of an array; its voxels count."""
+
+    def answer(self, image: NDArray, clicks: list[Click]) -> Any:
+        given = super().answer(image, clicks)
+        return Prediction(given.mask.view(HostileMask), None, given.seconds)
+
+
+class RaisesInDel(Cube):
+    def answer(self, image: NDArray, clicks: list[Click]) -> Any:
+        raise _Undeletable()
+
+
+class _Undeletable(RuntimeError):
+    """Raises if it is shown, compared or deleted."""
+
+    def __repr__(self) -> str:
+        raise RuntimeError("no text")
+
+    __str__ = __repr__
+
+    def __eq__(self, other: object) -> bool:
+        raise SystemExit(4)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __del__(self) -> None:
+        raise SystemExit(5)
+
+
+class HostileSeconds(Cube):
+    def seconds(self) -> Any:
+        return Seconds(_Number(0.0), _Number(0.0))
+
+
+class _Number(float):
+    def __float__(self) -> float:
+        raise SystemExit(4)
+
+    def __repr__(self) -> str:
+        raise RuntimeError("no text")
+
+
+class RenamesItself(Cube):
+    """Changes its name and its limits while it plays."""
+
+    def answer(self, image: NDArray, clicks: list[Click]) -> Any:
+        self.name = "\u202e<b>\ud800"  # type: ignore[misc]
+        self.capabilities = None  # type: ignore[assignment]
+        return super().answer(image, clicks)
+
+
 class LeavesTheFolder(Cube):
     def answer(self, image: NDArray, clicks: list[Click]) -> Any:
         os.chdir("/")
@@ -228,6 +321,16 @@ class OddAction(Middle):
         return HostileArray()
 
 
+class GeneratedAction(Middle):
+    def act(self, observation: Mapping[str, NDArray[Any]], info: Mapping[str, Any]) -> Any:
+        return (i for i in (1, 1, 1, 1))
+
+
+class MaskedAction(Middle):
+    def act(self, observation: Mapping[str, NDArray[Any]], info: Mapping[str, Any]) -> Any:
+        return np.ma.array([1, 1, 1, 1], mask=[True, False, False, False])
+
+
 class RaisesInReset(Middle):
     def reset(self, seed: int) -> None:
         raise RuntimeError("boom")
@@ -279,6 +382,13 @@ EXPECTED: dict[str, str | None] = {
     "ChangesTheImage": None,
     "FortranMask": None,
     "OddMask": "model_error",
+    "MaskedMask": "model_error",
+    "OtherGrid": "model_error",
+    "GeneratedMask": "model_error",
+    "SubclassedMask": None,
+    "RaisesInDel": "model_error",
+    "HostileSeconds": "model_error",
+    "RenamesItself": None,
     "LeavesTheFolder": None,
     "RaisesInClose": None,
     "HangsInStart": "timeout",
@@ -287,6 +397,8 @@ EXPECTED: dict[str, str | None] = {
 EXPECTED_OF_CLICKERS: dict[str, str | None] = {
     "Ragged": "invalid_prompt",
     "OddAction": "clicker_error",
+    "GeneratedAction": "invalid_prompt",
+    "MaskedAction": "invalid_prompt",
     "RaisesInReset": "clicker_error",
     "HangsInReset": "timeout",
     "ClickerDies": "clicker_error",
@@ -294,5 +406,15 @@ EXPECTED_OF_CLICKERS: dict[str, str | None] = {
     "OddOracle": "clicker_error",
     "ChangesWhatItSees": None,
 }
-QUICK = ("NanSeconds", "RaisesUnprintable", "Interrupts", "FortranMask", "RaisesInClose", "ChangesTheImage")
-QUICK_CLICKERS = ("Ragged", "OddAction", "RaisesInReset", "ChangesWhatItSees")
+QUICK = (
+    "OtherGrid",
+    "MaskedMask",
+    "RaisesInDel",
+    "NanSeconds",
+    "RaisesUnprintable",
+    "Interrupts",
+    "FortranMask",
+    "RaisesInClose",
+    "ChangesTheImage",
+)
+QUICK_CLICKERS = ("MaskedAction", "Ragged", "OddAction", "RaisesInReset", "ChangesWhatItSees")
