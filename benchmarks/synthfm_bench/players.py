@@ -68,7 +68,7 @@ def describe_segmenter(choice: Choice, segmenter: Segmenter) -> dict[str, Any]:
 
 
 def describe_clicker(choice: Choice, clicker: Clicker) -> dict[str, Any]:
-    """Return what a clicker is made of, its hash and whether it sees the truth."""
+    """Describe a clicker: its arguments, its hash, and whether it sees the truth."""
     return {
         "use": choice.use,
         "params": choice.params,

@@ -19,7 +19,7 @@ class Display:
 
     def __init__(self, title: str, total: int, done: int, *, silent: bool) -> None:
         self._title, self._total, self._silent = title, total, silent
-        self._first, self._began, self._told = done, time.monotonic(), time.monotonic()
+        self._first, self._began, self._last_line = done, time.monotonic(), time.monotonic()
         self._mean: dict[str, float] = {}
         self._scores: dict[str, float] = {}
         self._console = Console(stderr=True)
@@ -50,14 +50,14 @@ class Display:
             loss: of the step.
             images: number of images in the step.
             seconds: that the step took.
-            wait: seconds of these spent waiting for data.
+            wait: the part of ``seconds`` that was spent waiting for data.
         """
         for name, value in {"loss": loss, "images": images, "seconds": seconds, "wait": wait}.items():
             self._mean[name] = _SMOOTH * self._mean.get(name, value) + (1 - _SMOOTH) * value
         self._bar.update(self._row, completed=done, note=self._note())
         now = time.monotonic()
-        if not self._silent and not self._console.is_terminal and (now - self._told > LINE_EVERY_S):
-            self._told = now
+        if not self._silent and not self._console.is_terminal and (now - self._last_line > LINE_EVERY_S):
+            self._last_line = now
             left = (now - self._began) / max(1, done - self._first) * (self._total - done)
             self._line(f"{done}/{self._total} {self._note()}, left: {left / 60:.0f} min")
 

@@ -13,9 +13,9 @@ class Ritm3D(ClickProtocol):
     RITM, SimpleClick, FocalClick and SAM 2 simulate a user like this; here in three dimensions:
 
     1. Each missed voxel (in the truth, not in the mask) gets its Euclidean distance to the nearest voxel that is not
-       missed, and each false voxel (in the mask, not in the truth) that to the nearest voxel that is not false.
-       Distances count voxels, whatever the spacing. The edge of the image counts as correct. An axis of one voxel has
-       no edge: on a 2D image this is the rule in two dimensions.
+       missed. Each false voxel (in the mask, not in the truth) gets its distance to the nearest voxel that is not
+       false. Distances count voxels, whatever the spacing. The edge of the image counts as correct. An axis of one
+       voxel has no edge: on a 2D image this is the rule in two dimensions.
     2. Voxels clicked before have distance 0.
     3. The click goes to the largest distance; among equals to the first in (z, y, x) raster order. It is positive on a
        missed voxel, negative on a false one, and negative if both are equally deep.

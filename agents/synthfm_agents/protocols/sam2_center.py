@@ -11,7 +11,7 @@ from synthfm_env.prompts import Click
 class Sam2Center(ClickProtocol):
     """Oracle: the deepest voxel of the error, without memory of the clicks before (SAM 2's "center").
 
-    As ``ritm-3d-v1``, but voxels clicked before count like any other: where the segmenter ignores a click, the
+    As ``ritm-3d-v1``, but voxels clicked before count like any other: if the segmenter ignores a click, the
     same voxel is clicked again. It stops on a perfect mask. It draws nothing at random.
 
     Source: Ravi et al., "SAM 2: Segment Anything in Images and Videos", 2024; ``sam2/modeling/sam2_utils.py``,

@@ -7,7 +7,7 @@ from typing import Any
 
 _TRIES = 5
 _PAUSE_S = 0.5  # a server that was ended takes a moment to be noticed
-_OF_A_WORKER = ["torch", "synthfm_bench.execution.episode_runner"]  # loaded once for all of them
+_PRELOADED = ["torch", "synthfm_bench.execution.episode_runner"]  # imported once for all workers
 
 
 def worker_context() -> Any:
@@ -15,7 +15,7 @@ def worker_context() -> Any:
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(_OF_A_WORKER)
+    context.set_forkserver_preload(_PRELOADED)
     return context
 
 

@@ -19,9 +19,9 @@ class Cell:
     """One cell.
 
     Attributes:
-        text: what is read.
-        value: what is sorted by; None sorts last.
-        interval: set small below the text.
+        text: as shown.
+        value: sort key; None sorts last.
+        interval: shown small below the text.
     """
 
     text: str
@@ -43,7 +43,7 @@ class Table:
 
 
 def board_table(group: Sequence[LeaderboardRow]) -> Table:
-    """Return everything about the rows of one group."""
+    """Return the board of one group with every column."""
     figures = group[0].figures
     headings = [("segmenter", ""), ("clicker", "oracle: sees the truth; blind: does not")]
     headings += [(figure.name, figure.meaning) for figure in figures]
@@ -122,7 +122,7 @@ def split_table(rows: Sequence[LeaderboardRow], heading: str, part: Callable[[Ep
 
     Args:
         rows: the board.
-        heading: what the parts are.
+        heading: of the column of parts, for example "structure".
         part: returns the part that an episode belongs to.
     """
     lines, kinds = [], set()

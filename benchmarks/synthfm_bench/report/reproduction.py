@@ -64,7 +64,7 @@ def _bench(played: Suite) -> str:
 
 
 def _without_none(value: Any) -> Any:
-    """Return a suite without what is not set, for which TOML has no word."""
+    """Return a suite without its None values, which TOML cannot hold."""
     if isinstance(value, dict):
         return {key: _without_none(part) for key, part in value.items() if part is not None}
     return [_without_none(part) for part in value] if isinstance(value, list) else value

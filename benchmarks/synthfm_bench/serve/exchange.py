@@ -19,7 +19,7 @@ class TooLargeError(InputError):
 
 
 class PlainJson(JSONResponse):
-    """JSON in ASCII: text that a client sent comes back whatever it holds, lone surrogates too."""
+    """JSON in ASCII, so that any text of a client can be sent back, lone surrogates too."""
 
     def render(self, content: Any) -> bytes:
         """Return the body."""

@@ -7,10 +7,10 @@ from torch import Tensor
 
 from synthfm_env.segmenters.focus import Crop, Shape
 from synthfm_env.segmenters.volume_network.resampling import along_axis, resample
+from synthfm_env.volumes.intensity import LUMA
 
-_LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601
-_FINEST_SIDE = 160  # an axis is halved in the next level while it has more voxels
-_FEWEST = 3  # level voxels a grid voxel along an axis, at least, before a coarser level serves
+_LONGEST_SIDE = 160  # voxels; a longer axis is halved in the next level
+_VOXELS_PER_GRID_VOXEL = 3  # a level serves if it has at least so many along every axis
 
 
 class ImagePyramid:
@@ -24,12 +24,12 @@ class ImagePyramid:
 
     def __init__(self, image: NDArray[np.uint8]) -> None:
         """Take an image, uint8 (D, H, W) or (D, H, W, 3), and build all levels."""
-        grey = image if image.ndim == 3 else np.rint(image @ _LUMA).astype(np.uint8)
+        grey = image if image.ndim == 3 else np.rint(image @ LUMA).astype(np.uint8)
         self.shape: Shape = (grey.shape[0], grey.shape[1], grey.shape[2])
         level = torch.from_numpy(grey if grey.flags.writeable and grey.flags.c_contiguous else grey.copy())
         self._levels, self._sizes = [level], [(1, 1, 1)]
-        while any(n > _FINEST_SIDE for n in level.shape):
-            halved = tuple(2 if n > _FINEST_SIDE else 1 for n in level.shape)
+        while any(n > _LONGEST_SIDE for n in level.shape):
+            halved = tuple(2 if n > _LONGEST_SIDE else 1 for n in level.shape)
             level = _block_means(level, halved)
             z, y, x = (size * half for size, half in zip(self._sizes[-1], halved, strict=True))
             self._levels.append(level)
@@ -45,7 +45,7 @@ class ImagePyramid:
         level, sizes = self._levels[0], self._sizes[0]
         for coarser, blocks in zip(self._levels[1:], self._sizes[1:], strict=True):
             enough = all(
-                size == 1 or (side.stop - side.start) >= _FEWEST * size * n
+                size == 1 or (side.stop - side.start) >= _VOXELS_PER_GRID_VOXEL * size * n
                 for side, size, n in zip(crop, blocks, grid, strict=True)
             )
             if enough:

@@ -97,7 +97,7 @@ class Star:
 
         Args:
             rng: random generator.
-            radius: about, in pixels.
+            radius: approximate, in pixels.
             bumpy: relative size of its bulges.
             elongation: largest ratio of an axis to the radius.
             tilt: of the first axis out of z, in rad.

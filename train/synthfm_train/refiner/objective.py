@@ -36,7 +36,7 @@ class RefinerObjective(Objective):
     """Loss of the refiner on crops of recorded inputs. Each phase is one round of the recipe.
 
     Attributes:
-        recipe: what is trained, and how.
+        recipe: of the training.
         model: the refiner.
     """
 
@@ -152,7 +152,7 @@ class RefinerObjective(Objective):
 def refiner_loop(recipe: RefinerRecipe, out: Path, device: torch.device, *, resume: bool, workers: int) -> TrainingLoop:
     """Return the loop that trains a recipe in a folder; it validates at the end of each round."""
     folder = RunFolder(out)
-    longest = max(one.steps for one in recipe.rounds)
+    longest = max(training_round.steps for training_round in recipe.rounds)
     settings = LoopSettings(recipe.clip_norm, recipe.ema, longest, recipe.checkpoint_every)
     objective = RefinerObjective(recipe, folder, device, workers)
     return TrainingLoop(objective, folder, settings, resume=resume)

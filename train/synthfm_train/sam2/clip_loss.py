@@ -23,9 +23,9 @@ class ClipBatchLoss(NamedTuple):
     """Loss of one batch.
 
     Attributes:
-        loss: to be reduced, a scalar.
-        values: what to log, detached scalars.
-        faulty: clips of the batch with a loss that is not finite, all where none can be singled out.
+        loss: the scalar to minimise.
+        values: detached scalars for the log.
+        faulty: clips whose loss is not finite; all clips of the batch if none can be singled out.
     """
 
     loss: Tensor

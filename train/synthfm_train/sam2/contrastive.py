@@ -10,7 +10,7 @@ _PIXELS = 192  # drawn from each slice
 
 
 class DenseHead(nn.Module):
-    """Projects the encoder's three maps to one embedding a pixel at stride 4; used in training only."""
+    """Projects the encoder's three maps to one embedding for each pixel at stride 4; used in training only."""
 
     def __init__(self, channels: tuple[int, int, int], width: int = 32) -> None:
         super().__init__()
@@ -30,7 +30,7 @@ def dense_loss(maps: list[Tensor], head: DenseHead, labels: Tensor, generator: t
     """Return the contrastive loss over random pixels of each slice.
 
     Args:
-        maps: what ``encode_slices`` made of B slices, at stride 4, 8 and 16.
+        maps: of B slices, from ``encode_slices``, at stride 4, 8 and 16.
         head: the projection.
         labels: integer (B, S, S).
         generator: draws the pixels, on the CPU.

@@ -16,18 +16,18 @@ from synthfm_train.recipe_io import Seed, Strict
 Side = Literal["train", "validation"]
 
 _VALIDATES = 10
-"""Of the patients that do not test, every so many-th validates."""
+"""Every tenth patient outside the test part is for validation."""
 
 
 class DatasetSource(Strict):
-    """Patients of a data set as its host ships it; those that test are never read.
+    """Patients of a data set as its host ships it. Those of the test part are never read.
 
     Attributes:
         layout: a name that ``synthfm_env.volumes.datasets`` knows.
         path: the data set's folder, relative to the recipe's ``data.root``.
         part: of the layout, None if it has none.
         structures: names or ids to segment; empty for all.
-        train: share of the patients that train and validate; the others test.
+        train: share of the patients for training and validation; the others are the test part.
         split_seed: of the split, see ``train_test_split``; a suite with the same share and seed plays the others.
     """
 

@@ -17,7 +17,7 @@ from synthfm_env.segmenters.sam2.slice_memory import StackState
 from synthfm_env.segmenters.sam2.tracking.stack import Stack, advance
 from synthfm_env.volumes.intensity import LUMA
 
-_SLICES_PER_PIXEL = 2 / 3  # most slices along an axis, for each pixel along a mask's side; more change little
+_SLICES_PER_PIXEL = 2 / 3  # slices along an axis, at most, per pixel of a mask's side; more change little
 _OVERVIEW = 0.6  # share of those slices in an overview, which suffices to find an object
 
 States = tuple[StackState, ...]
