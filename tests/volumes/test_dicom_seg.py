@@ -10,6 +10,7 @@ from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
 from synthfm_env.errors import InputError
+from synthfm_env.memory_limit import MemoryLimitError
 from synthfm_env.volumes import Volume, save_mask
 from synthfm_env.volumes.dicom_seg import DICOM_SERIES, load_dicom_series, save_dicom_seg, series_order
 
@@ -160,3 +161,14 @@ def test_a_seg_that_cannot_be_written_is_refused(tmp_path):
         with pytest.raises(InputError, match=message):
             save_dicom_seg(mask, of, tmp_path / name)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["scan"]
+
+
+def test_a_header_that_promises_too_much_memory_is_refused(tmp_path, monkeypatch):
+    write_series(tmp_path, (1, 0, 0), (0, 1, 0))
+    monkeypatch.setenv("SYNTHFM_MEMORY_LIMIT", "100")
+    for path in tmp_path.iterdir():
+        header = pydicom.dcmread(path)
+        header.Rows = header.Columns = 65535
+        header.save_as(path)
+    with pytest.raises(MemoryLimitError, match=r"its header promises \(65535, 65535, 1\) voxels .* needs 32.0 GiB"):
+        load_dicom_series(tmp_path)

@@ -1,5 +1,6 @@
 """Reads files other than NIfTI: mhd, mha and DICOM with SimpleITK, PNG and similar formats with Pillow."""
 
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,8 +11,11 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from synthfm_env.errors import InputError
+from synthfm_env.memory_limit import check_memory
 from synthfm_env.volumes.intensity import LUMA
 from synthfm_env.volumes.volume import Volume
+
+_BYTES_PER_VOXEL = 8  # as stored, and as float32
 
 
 def simple_itk() -> Any:
@@ -147,6 +151,9 @@ def _slice(itk: Any, path: Path) -> _Slice:
     reader.SetImageIO("GDCMImageIO")
     reader.SetFileName(str(path))
     try:
+        reader.ReadImageInformation()
+        size = reader.GetSize()
+        check_memory(math.prod(size) * _BYTES_PER_VOXEL, f"{path}: its header promises {size} voxels (x, y, z), which")
         image = reader.Execute()
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[-1]
