@@ -45,6 +45,11 @@ class Clicker(ABC):
     at_once: ClassVar[bool] = False
     rng: np.random.Generator
 
+    @property
+    def answers(self) -> int:
+        """Number of answers that it asked a segmenter for itself since it was built, beside those to its clicks."""
+        return 0
+
     def reset(self, seed: int) -> None:
         """Begin an episode: forget the last one and seed the random generator."""
         try:

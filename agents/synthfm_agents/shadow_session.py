@@ -16,10 +16,15 @@ class ShadowSession:
 
     Args:
         segmenter: a name or path, built when it is first needed and shared by name, or a ``Segmenter``.
+
+    Attributes:
+        prediction: the answer to the clicks of the newest observation, None for no click.
+        answers: number of clicks that it gave the segmenter.
     """
 
     def __init__(self, segmenter: str | Segmenter) -> None:
         self._named = segmenter
+        self.answers = 0
         self._session: Session | None = None
         self._image: NDArray[np.uint8] | None = None
         self._spacing: tuple[float, ...] = ()
@@ -43,6 +48,7 @@ class ShadowSession:
             self.prediction = None
         for click in clicks[len(session.clicks) :]:
             self.prediction = session.add(click)
+            self.answers += 1
         return session
 
     def _open(self, observation: Observation) -> Session:

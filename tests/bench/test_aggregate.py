@@ -144,6 +144,23 @@ def test_the_terminal_board_is_narrow_and_shows_failures_only_where_there_are_an
         assert len(headings.rstrip()) < 90 + 20 * failed
 
 
+def test_a_board_of_clickers_keeps_blind_ones_apart_and_shows_the_price_of_a_click():
+    records = [
+        *episode([0.4], budget=1, clicker="blind-weak", t_click_s=0.1, clicker_answers=0),
+        *episode([0.6], budget=1, clicker="greedy", oracle=True, t_click_s=0.5, clicker_answers=9),
+        *episode([0.7], budget=1, clicker="oracle-best", oracle=True, t_click_s=0.2, clicker_answers=0),
+        *episode([0.5], budget=1, clicker="better-blind", t_click_s=0.25, clicker_answers=1),
+    ]
+    text = io.StringIO()
+    print_board(board(records), Console(file=text, width=200))
+    lines = [line for line in text.getvalue().splitlines() if line.split()[:1] == ["one"]]
+    assert [line.split()[1] for line in lines] == ["better-blind", "blind-weak", "oracle-best", "greedy"]
+    assert [line.partition(" s, ")[2].strip() for line in lines] == ["1.0 answers", "", "", "9.0 answers"]
+    assert "0.100 s" in lines[1]
+    row = next(csv.DictReader(io.StringIO(csv_board(board(records)))))
+    assert (row["clicker"], row["clicker_seconds"], row["clicker_answers"]) == ("better-blind", "0.25", "1.0")
+
+
 def test_an_image_is_encoded_once_for_all_clickers():
     records = [
         *episode([0.5], budget=1, t_encode_s=3.0),

@@ -36,6 +36,11 @@ class UncertainClicker(Clicker):
     def __init__(self, segmenter: str | Segmenter = "synthfm3d-nano") -> None:
         self._shadow = ShadowSession(segmenter)
 
+    @property
+    def answers(self) -> int:
+        """Number of answers of its own session so far."""
+        return self._shadow.answers
+
     def act(self, observation: Observation, info: Mapping[str, Any]) -> NDArray[np.int64]:
         """Return the click into the least certain voxel, or stop if all have been clicked."""
         self._shadow.follow(observation)

@@ -45,6 +45,11 @@ class Greedy(Clicker):
         self._shadow = ShadowSession(segmenter)
         self._candidates = candidates
 
+    @property
+    def answers(self) -> int:
+        """Number of answers of its own session so far."""
+        return self._shadow.answers
+
     def act(self, observation: Observation, info: Mapping[str, Any]) -> NDArray[np.int64]:
         """Return the best of the clicks tried, or stop."""
         truth, mask = self.truth(info), observation["mask"] != 0
@@ -56,6 +61,7 @@ class Greedy(Clicker):
         for click in candidates:
             scores.append(dice(session.add(click).mask, truth))
             session.undo()
+        self._shadow.answers += len(candidates)
         best = int(np.argmax(scores))
         return stop_action() if scores[best] < dice(mask, truth) else click_action(candidates[best])
 

@@ -99,6 +99,16 @@ class LeaderboardRow:
         return _mean(step.t_predict_s for episode in self.episodes for step in episode.steps)
 
     @property
+    def clicker_seconds(self) -> float | None:
+        """The clicker's mean time for a click; None if no click was timed."""
+        return _mean(step.t_click_s for episode in self.episodes for step in episode.steps)
+
+    @property
+    def clicker_answers(self) -> float | None:
+        """Mean number of answers that the clicker asked a segmenter for before a click; None for people."""
+        return _mean(step.clicker_answers for episode in self.episodes for step in episode.steps)
+
+    @property
     def peak_memory_mib(self) -> float | None:
         """Peak memory of the segmenter's process in MiB; None if it was not measured."""
         return max((m for episode in self.episodes if (m := episode.peak_memory_mib) is not None), default=None)

@@ -214,13 +214,13 @@ def _steps(
         click: Fields = {}
         try:
             if at_once:
-                prompt, took = _ask_for_all(clicker, known, observation, info, watch)
-                click |= {"t_click_s": took, "prompt_zyxl": tuple((*c.zyx, int(c.positive)) for c in prompt) or None}
+                prompt, price = _ask_for_all(clicker, known, observation, info, watch)
+                click |= {**price, "prompt_zyxl": tuple((*c.zyx, int(c.positive)) for c in prompt) or None}
                 with foreign_call(watch, "segmenter", known, step):
                     observation, reward, terminated, truncated, info = _step_together(env, prompt)
             else:
-                action, took = _ask(clicker, known, step, observation, info, watch)
-                click |= {"t_click_s": took, **_place(action, observation["image"].shape, observation["spacing"])}
+                action, price = _ask(clicker, known, step, observation, info, watch)
+                click |= {**price, **_place(action, observation["image"].shape, observation["spacing"])}
                 with foreign_call(watch, "segmenter", known, step):
                     observation, reward, terminated, truncated, info = env.step(action)
             used = memory.since_last()
@@ -252,8 +252,8 @@ def _steps(
 
 def _ask_for_all(
     clicker: Clicker, known: Fields, observation: Observation, info: Mapping[str, Any], watch: Watch
-) -> tuple[list[Click], float]:
-    """Return all clicks of a clicker whose clicks are one prompt, and the seconds that they took.
+) -> tuple[list[Click], Fields]:
+    """Return all clicks of a clicker whose clicks are one prompt, and their price as fields of a record.
 
     The clicker sees its clicks so far, and the mask before all of them.
 
@@ -261,18 +261,18 @@ def _ask_for_all(
         ForeignCallError: as ``_ask``.
     """
     prompt: list[Click] = []
-    seconds = 0.0
+    price: Fields = {"t_click_s": 0.0, "clicker_answers": 0}
     rows = observation["clicks"].copy()
     free = np.flatnonzero(rows[:, 0] < 0)
     while len(prompt) < known["max_clicks"]:
-        action, took = _ask(clicker, known, 1, {**observation, "clicks": rows.copy()}, info, watch)
-        seconds += took
+        action, own = _ask(clicker, known, 1, {**observation, "clicks": rows.copy()}, info, watch)
+        price = {key: price[key] + own[key] for key in price}
         click = read_action(action, observation["image"].shape)
         if click is None:
             break
         rows[free[len(prompt)]] = (*click.zyx, click.positive)
         prompt.append(click)
-    return prompt, seconds
+    return prompt, price
 
 
 def _step_together(
@@ -309,23 +309,23 @@ def _start(env: gym.Env[Any, Any], observation: Observation, info: Mapping[str, 
 
 def _ask(
     clicker: Clicker, known: Fields, step: int, observation: Observation, info: Mapping[str, Any], watch: Watch
-) -> tuple[NDArray[np.int64], float]:
-    """Return a clicker's checked action, and the seconds that it took.
+) -> tuple[NDArray[np.int64], Fields]:
+    """Return a clicker's checked action, and its price as fields of a record: seconds and answers of a segmenter.
 
     Raises:
         ForeignCallError: the clicker raised, or returned no action.
     """
     seen = info if known["oracle"] else {key: info[key] for key in info if key not in _FROM_THE_TRUTH}
     with foreign_call(watch, "clicker", known, step):
-        began = time.perf_counter()
+        asked, began = clicker.answers, time.perf_counter()
         given = clicker.act(observation, seen)
-        took = time.perf_counter() - began
+        price: Fields = {"t_click_s": time.perf_counter() - began, "clicker_answers": int(clicker.answers - asked)}
     with foreign_call(watch, "clicker", known, step):  # the action may be an object with code of its own
         try:
             click = read_action(given, observation["image"].shape)
         except InputError as error:
             raise ForeignCallError("invalid_prompt", described(error)) from None
-    return (stop_action() if click is None else click_action(click)), took
+    return (stop_action() if click is None else click_action(click)), price
 
 
 def failure(fields: Mapping[str, Any], step: int, kind: str, error: str) -> StepRecord:

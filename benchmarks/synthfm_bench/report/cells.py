@@ -46,6 +46,14 @@ def seconds(value: float | None) -> str:
     return "-" if value is None else f"{value:.2f}"
 
 
+def price(row: LeaderboardRow) -> str:
+    """Return a clicker's price for a click, as "0.21 s, 9 answers"; the answers are those that it asks for itself."""
+    took, asked = row.clicker_seconds, row.clicker_answers
+    if took is None:
+        return "-"
+    return f"{took:.3f} s" + (f", {asked:.1f} answers" if asked else "")
+
+
 def failures(row: LeaderboardRow) -> str:
     """Return how many episodes failed, by kind."""
     return ", ".join(f"{count} {kind}" for kind, count in row.failures.items()) or "0"

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from synthfm_bench.analysis.aggregate import LeaderboardRow, by_group
 from synthfm_bench.analysis.comparisons import verdict
-from synthfm_bench.report.cells import board_figures, clicker_label, failures, mean_of, seconds, title
+from synthfm_bench.report.cells import board_figures, clicker_label, failures, mean_of, price, seconds, title
 from synthfm_env.printable import printable
 
 EXPLAINED = (
@@ -20,8 +20,15 @@ _MOST_SENTENCES = 6
 
 
 def print_board(rows: Iterable[LeaderboardRow], console: Console) -> None:
-    """Print a table per data group, the best segmenter of each clicker in bold, and who is ahead."""
+    """Print a table per data group, the best segmenter of each clicker in bold, and who is ahead.
+
+    A group of one segmenter and several clickers is a board of clickers: blind ones apart from oracles, the best first,
+    with a column for the price of a click.
+    """
     for name, group in by_group(rows).items():
+        of_clickers = len({row.clicker for row in group}) > 1 and len({row.segmenter for row in group}) == 1
+        if of_clickers:
+            group = sorted(group, key=lambda row: (row.oracle, -(mean_of(row.estimate(row.primary)) or 0.0)))
         failed = any(row.failures for row in group)
         table = Table(
             title=Text(printable(title(name, group))),
@@ -30,20 +37,22 @@ def print_board(rows: Iterable[LeaderboardRow], console: Console) -> None:
             box=SIMPLE_HEAD,
             pad_edge=False,
         )
-        headings = ["segmenter", "clicker", *(f.name for f in board_figures(group)), "s/click"] + ["failed"] * failed
+        headings = ["segmenter", "clicker", *(f.name for f in board_figures(group)), "s/click"]
+        headings += ["price of a click"] * of_clickers + ["failed"] * failed
         for index, heading in enumerate(headings):
             table.add_column(heading, justify="left" if index < 2 else "right", no_wrap=index >= 2)
         last = None
         for row in group:
-            if last not in (None, row.clicker):
+            part = row.oracle if of_clickers else row.clicker
+            if last not in (None, part):
                 table.add_section()
-            best = last != row.clicker and len({other.segmenter for other in group}) > 1
+            best = last != part and (of_clickers or len({other.segmenter for other in group}) > 1)
             means = [figure.show(mean_of(row.estimate(figure))) for figure in board_figures(group)]
             cells = [row.segmenter, clicker_label(row), *means, seconds(row.seconds_per_click)]
-            cells += [failures(row)] * failed
+            cells += [price(row)] * of_clickers + [failures(row)] * failed
             # A name is text, never console markup.
             table.add_row(*(Text(printable(cell)) for cell in cells), style="bold" if best else None)
-            last = row.clicker
+            last = part
         console.print(table)
         for said in verdict(group, _MOST_SENTENCES):
             console.print(printable(said), highlight=False, markup=False)

@@ -19,7 +19,15 @@ def csv_board(rows: Sequence[LeaderboardRow]) -> str:
             *columns,
             *("rank", "rank_low", "rank_high"),
             *clicks,
-            *("seconds_per_click", "encode_seconds", "peak_memory_mib", "failures", "failure_kinds"),
+            *(
+                "seconds_per_click",
+                "encode_seconds",
+                "clicker_seconds",
+                "clicker_answers",
+                "peak_memory_mib",
+                "failures",
+                "failure_kinds",
+            ),
         ]
     ]
     for group in by_group(rows).values():
@@ -35,6 +43,7 @@ def csv_board(rows: Sequence[LeaderboardRow]) -> str:
                 reached, median = row.clicks_to(target)
                 cells += [median, reached]
             kinds = " ".join(f"{kind}:{count}" for kind, count in row.failures.items())
-            cells += [row.seconds_per_click, row.encode_seconds, row.peak_memory_mib, sum(row.failures.values()), kinds]
+            cells += [row.seconds_per_click, row.encode_seconds, row.clicker_seconds, row.clicker_answers]
+            cells += [row.peak_memory_mib, sum(row.failures.values()), kinds]
             lines.append(cells)
     return csv_text(lines)

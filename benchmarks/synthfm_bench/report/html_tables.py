@@ -59,6 +59,8 @@ def board_table(group: Sequence[LeaderboardRow]) -> Table:
     headings += [
         ("s/click", "Seconds of the segmenter for a click, without encoding."),
         ("encode s", "Seconds for an image, paid once."),
+        ("clicker s", "Seconds of the clicker for a click."),
+        ("clicker answers", "Answers that the clicker asks a segmenter for itself before a click."),
         ("MiB", "Most memory that the process held."),
         ("failed", "Episodes that failed, by kind; they score 0 from the failed click on."),
     ]
@@ -74,6 +76,9 @@ def board_table(group: Sequence[LeaderboardRow]) -> Table:
             cells.append(Cell(text, row.budget + 2 - reached if median is None else median, f"({share}"))
         memory = row.peak_memory_mib
         cells += [Cell(seconds(value), value) for value in (row.seconds_per_click, row.encode_seconds)]
+        asked = row.clicker_answers
+        cells.append(Cell(seconds(row.clicker_seconds), row.clicker_seconds))
+        cells.append(Cell("-" if asked is None else f"{asked:.1f}", asked))
         cells.append(Cell("-" if memory is None else f"{memory:.0f}", memory))
         cells.append(Cell(failures(row), sum(row.failures.values())))
         rows.append(cells)

@@ -9,6 +9,7 @@ from synthfm_bench.report.cells import (
     board_figures,
     clicker_label,
     failures,
+    price,
     seconds,
     show_clicks,
     show_rank,
@@ -50,13 +51,23 @@ def markdown_board(rows: Iterable[LeaderboardRow], heading: str) -> str:
         parts.append(table(["segmenter", "clicker", *(f.name for f in board_figures(group)), "rank"], dice))
         others = group[0].figures[len(board_figures(group)) :]
         noc = [f"NoC@{100 * target:g} (reached)" for target in group[0].targets]
-        headings = ["segmenter", "clicker", *(f.name for f in others), *noc, "s/click", "encode s", "failed"]
+        headings = [
+            "segmenter",
+            "clicker",
+            *(f.name for f in others),
+            *noc,
+            "price of a click",
+            "s/click",
+            "encode s",
+            "failed",
+        ]
         rest = [
             [
                 row.segmenter,
                 clicker_label(row),
                 *(with_interval(row, figure) for figure in others),
                 *(show_clicks(row, target) for target in row.targets),
+                price(row),
                 seconds(row.seconds_per_click),
                 seconds(row.encode_seconds),
                 failures(row),

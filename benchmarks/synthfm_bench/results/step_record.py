@@ -34,6 +34,7 @@ NOT_RESULTS = frozenset(
         "device",
         "error",
         "t_click_s",
+        "clicker_answers",
         "t_pause_s",
         "t_encode_s",
         "t_predict_s",
@@ -133,6 +134,7 @@ class StepRecord:
         truncated: whether the budget is used up.
         undone: whether this step took back the newest click; it counts as a click.
         t_click_s: seconds that the clicker took; of a person, from seeing the mask to the click, pauses left out.
+        clicker_answers: answers that the clicker asked a segmenter for itself before this click; None for people.
         t_pause_s: seconds that a person paused before this click; None for other clickers.
         t_encode_s: seconds that the segmenter took for the image, paid once; None if it gave no answer.
         t_predict_s: seconds that it took for this click.
@@ -190,6 +192,7 @@ class StepRecord:
     terminated: bool
     truncated: bool
     t_click_s: Positive | None = None
+    clicker_answers: Whole | None = None
     t_pause_s: Positive | None = None
     t_encode_s: Positive | None = None
     t_predict_s: Positive | None = None
