@@ -1,12 +1,14 @@
 """Train the blind clicker ``blind-ppo-v1`` with PPO, and measure it on unseen cases.
 
-    python agents/blind_ppo.py --train --seed 0 --out runs/blind-0    # weights.safetensors and curve.jsonl
+    python agents/imitation.py --train --blind --seed 0 --out runs/blind-bc-0
+    python agents/blind_ppo.py --train --init runs/blind-bc-0/weights.safetensors --seed 0 --out runs/blind-0
     python agents/blind_ppo.py --weights runs/blind-0/weights.safetensors --cases 200
     python agents/blind_ppo.py --cases 200 --real ../shared/realdata  # the packaged policy, on real cases too
 
 The task: an episode begins with one click, the deepest voxel of a structure (``start="click"``); five further clicks
 may correct the segmenter's mask, and nobody tells the agent where it errs. It picks one of eight candidates, or stops:
-see ``CandidateClicks``. A click is worth what it adds to Dice.
+see ``CandidateClicks``. The segmenter answers each candidate beforehand, and the agent compares the masks that would
+follow. A click is worth what it adds to Dice.
 
 All of it is in this file but the network (``synthfm_agents/candidates/network.py``): PPO (Schulman et al., 2017) as
 CleanRL writes it, with masked actions (Huang and Ontanon, 2022), on a vector environment whose segmenter answers all
@@ -22,7 +24,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.distributions import Categorical
 
@@ -40,20 +42,24 @@ class Settings:
     recipe: str = "any"
     clicks: int = 5
     candidates: int = 8
-    steps: int = 8_192  # clicks in all
+    look_ahead: int = 6  # candidates are tried at every click, the start click is one of six
+    steps: int = 512  # clicks in all
     envs: int = 8
     rollout: int = 32  # steps of each environment between updates
     epochs: int = 6
     minibatches: int = 4
-    learning_rate: float = 2e-3  # falls to 0
-    entropy: float = 0.01
+    learning_rate: float = 5e-4  # falls to 0
+    entropy: float = 0.003
     clip: float = 0.2
     gae_lambda: float = 0.95  # nothing is discounted: an episode has five clicks
     seed: int = 0
 
 
-def train(settings: Settings, out: Path) -> Path:
-    """Train a policy; writes weights.safetensors, settings.json and curve.jsonl, returns the path of the weights."""
+def train(settings: Settings, init: Path | None, out: Path) -> Path:
+    """Train a policy, from weights of ``imitation.py`` if there are any.
+
+    Writes weights.safetensors, settings.json and curve.jsonl, returns the path of the weights.
+    """
     torch.manual_seed(settings.seed)
     rng = np.random.default_rng(settings.seed)
     envs = VectorCandidateClicks(
@@ -63,20 +69,24 @@ def train(settings: Settings, out: Path) -> Path:
             autoreset_mode="SameStep", copy=False,
         ),
         k=settings.candidates,
+        look_ahead=settings.look_ahead,
     )  # fmt: skip
-    net = CandidateNet()
+    net = CandidateNet().eval()  # without dropout, so that old and new probabilities compare
+    if init is not None:
+        net.load_state_dict(load_file(init))
     optimizer = torch.optim.Adam(net.parameters(), lr=settings.learning_rate, eps=1e-5)
     out.mkdir(parents=True, exist_ok=True)
-    (out / "settings.json").write_text(json.dumps(asdict(settings), indent=2) + "\n")
+    (out / "settings.json").write_text(json.dumps({**asdict(settings), "init": str(init)}, indent=2) + "\n")
     updates = settings.steps // (settings.envs * settings.rollout)
     observations, _ = envs.reset(seed=settings.seed)
+    unfinished = torch.zeros(settings.envs)
     with (out / "curve.jsonl").open("w") as curve:
         for update in range(updates):
             optimizer.param_groups[0]["lr"] = settings.learning_rate * (1 - update / updates)
             batch, observations = collect(envs, net, observations, settings)
             improve(net, optimizer, batch, settings, rng)
-            returns = batch["rewards"].sum().item() / max(1.0, batch["ends"].sum().item())
-            line = {"clicks": (update + 1) * settings.envs * settings.rollout, "gain": round(returns, 4)}
+            gain = mean_return(batch, unfinished)
+            line = {"clicks": (update + 1) * settings.envs * settings.rollout, "gain": round(gain, 4)}
             curve.write(json.dumps(line) + "\n")
             curve.flush()
             print(line, flush=True)
@@ -125,6 +135,21 @@ def collect(
     return {**batch, "advantages": advantages, "returns": advantages + batch["values"]}, observations
 
 
+def mean_return(batch: dict[str, Tensor], unfinished: Tensor) -> float:
+    """Return the mean return of the episodes that ended in a batch.
+
+    Args:
+        batch: from ``collect``.
+        unfinished: (envs,), what each running episode has returned so far; it is brought up to date.
+    """
+    returns: list[float] = []
+    for rewards, ends in zip(batch["rewards"], batch["ends"] > 0, strict=True):
+        unfinished += rewards
+        returns += unfinished[ends].tolist()
+        unfinished[ends] = 0
+    return float(np.mean(returns)) if returns else 0.0
+
+
 def improve(
     net: CandidateNet,
     optimizer: torch.optim.Optimizer,
@@ -157,6 +182,7 @@ def main() -> None:
     """Train if asked to, then measure against stopping, ``uncertain`` and ``random``."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--train", action="store_true", help="train first")
+    parser.add_argument("--init", type=Path, help="weights to begin with, as agents/imitation.py --blind writes them")
     parser.add_argument("--out", type=Path, default=Path("runs/blind-ppo"), help="folder of the training")
     parser.add_argument("--seed", type=int, default=Settings.seed, help="of the training")
     parser.add_argument("--steps", type=int, default=Settings.steps, help="clicks to train with")
@@ -169,7 +195,7 @@ def main() -> None:
     torch.set_num_threads(1)
     depth, height, width = (int(n) for n in given.shape.split(","))
     settings = Settings(shape=(depth, height, width), segmenter=given.segmenter, steps=given.steps, seed=given.seed)
-    weights = train(settings, given.out) if given.train else given.weights
+    weights = train(settings, given.init, given.out) if given.train else given.weights
     if given.cases or given.real:
         asks = {"segmenter": given.segmenter}
         ours = Contender("blind-ppo-v1", {**asks, "weights": weights})

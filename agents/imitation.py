@@ -1,15 +1,17 @@
 """Train the oracle clicker ``oracle-bc-v1`` by behavioural cloning of a look-ahead, and measure it on unseen cases.
 
     python agents/imitation.py --train --seed 0 --out runs/bc-0
+    python agents/imitation.py --train --blind --seed 0 --out runs/blind-bc-0   # where agents/blind_ppo.py begins
     python agents/imitation.py --cases 200 --real ../shared/realdata   # the packaged policy
 
-1. Record: synthetic episodes in which every one of eight candidates (``CandidateClicks``, oracle) is tried on the
-   segmenter and taken back; the gain in Dice of each is kept. Half of the clicks that are placed are the best ones,
-   half are drawn, so that the record holds good and bad states.
-2. Clone: the network learns the distribution ``softmax(gain / temperature)`` over the candidates: the look-ahead's
-   choice, softened if candidates are worth about the same.
+1. Record: synthetic episodes in which every one of eight candidates (``CandidateClicks``) is tried on the segmenter and
+   taken back; the gain in Dice of each is kept. Half of the clicks that are placed are the best ones, half are drawn,
+   so that the record holds good and bad states.
+2. Clone: the scores of the network learn the gains that the look-ahead measured, less their mean; those of a blind
+   policy, which may stop, less the price of a click. The candidate of the best score is the look-ahead's choice.
 
-It costs a look-ahead in training only: the clicker asks no model. ``greedy-v1`` asks one nine times a click.
+The oracle looks ahead before its first click alone, so an episode costs eight answers of the segmenter; ``greedy-v1``
+asks for nine a click. A blind policy compares the answers to its candidates at every click, without the truth.
 """
 
 import argparse
@@ -20,16 +22,18 @@ from pathlib import Path
 import gymnasium as gym
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from safetensors.torch import save_file
+from torch import Tensor
 
 from paired_test import Contender, measure
 from synthfm_agents.candidates.network import CandidateNet
 from synthfm_env.candidates import FEATURES
-from synthfm_env.envs.prompt_env import PromptEnv
-from synthfm_env.envs.wrappers import CandidateClicks
+from synthfm_env.envs.wrappers import VectorCandidateClicks
 from synthfm_env.metrics import dice
-from synthfm_env.prompts import Click
+
+TRIED = FEATURES.index("tried")  # features from here on describe answers
 
 
 @dataclass
@@ -41,47 +45,55 @@ class Settings:
     recipe: str = "any"
     clicks: int = 10
     candidates: int = 8
-    episodes: int = 100
-    steps: int = 1500  # of the optimiser
+    blind: bool = False
+    episodes: int = 96
+    envs: int = 8
+    steps: int = 600  # of the optimiser
     batch: int = 128
     learning_rate: float = 2e-3  # falls to 0
-    temperature: float = 0.02  # Dice
+    weight_decay: float = 0.05
+    unit: float = 0.05  # Dice of one score while fitting
+    sharpness: float = 10.0  # scores are multiplied by it afterwards, so that PPO samples the best candidates
+    price: float = 0.005  # Dice that a click of a blind policy should gain at least
     seed: int = 0
 
 
 def record(settings: Settings, out: Path) -> dict[str, NDArray[np.float32]]:
     """Play the episodes; writes and returns features (n, k, FEATURES), and gains (n, k), NaN without a candidate."""
-    env = CandidateClicks(
-        gym.make(
-            "synthfm_env:SynthFM/Synthetic3D-v0", shape=list(settings.shape), recipe=settings.recipe,
-            segmenter=settings.segmenter, max_clicks=settings.clicks, reveal_truth=True, disable_env_checker=True,
+    envs = VectorCandidateClicks(
+        gym.make_vec(
+            "synthfm_env:SynthFM/Synthetic3D-v0", num_envs=settings.envs, shape=list(settings.shape),
+            recipe=settings.recipe, segmenter=settings.segmenter, max_clicks=settings.clicks, reveal_truth=True,
+            start="click" if settings.blind else "empty", autoreset_mode="SameStep", copy=False,
         ),
         k=settings.candidates,
-        oracle=True,
+        oracle=not settings.blind,
+        look_ahead=settings.clicks + 1,
     )  # fmt: skip
-    inner, rng = env.unwrapped, np.random.default_rng(settings.seed)
-    assert isinstance(inner, PromptEnv)
-    features, gains = [], []
-    for episode in range(settings.episodes):
-        # Seeds of trainings do not meet: each has a block of its own below the unseen cases of `paired_test`.
-        observation, info = env.reset(seed=settings.seed * 1000 + episode)
-        ended = False
-        while not ended:
-            gain = np.full(settings.candidates, np.nan, np.float32)
-            for i, (z, y, x, sign) in enumerate(observation["candidate_clicks"].tolist()):
-                if z >= 0:
-                    gain[i] = dice(inner.session.add(Click((z, y, x), bool(sign))).mask, inner.truth) - info["dice"]
-                    inner.session.undo()
-            if np.isnan(gain).all():
-                break
-            features.append(observation["candidates"])
-            gains.append(gain)
-            known = np.flatnonzero(~np.isnan(gain))
-            action = int(np.nanargmax(gain)) if rng.random() < 0.5 else int(rng.choice(known))
-            observation, _, terminated, truncated, info = env.step(action)
-            ended = terminated or truncated
-        print(f"episode {episode + 1} of {settings.episodes}, {len(gains)} states", flush=True)
-    env.close()
+    rng = np.random.default_rng(settings.seed)
+    features: list[NDArray[np.float32]] = []
+    gains: list[NDArray[np.float32]] = []
+    # Seeds of trainings do not meet: each has a block of its own below the unseen cases of `paired_test`.
+    observations, infos = envs.reset(seed=settings.seed * 1000)
+    ended = 0
+    while ended < settings.episodes:
+        gain = np.full((settings.envs, settings.candidates), np.nan, np.float32)
+        for i, masks in enumerate(envs.tried):
+            truth = envs.unwrapped.envs[i].truth  # type: ignore[attr-defined]
+            gain[i, : len(masks)] = [dice(mask, truth) - infos["dice"][i] for mask in masks]
+        known = ~np.isnan(gain).all(axis=1)
+        seen = observations["candidates"].copy()
+        if not settings.blind:  # the oracle looks ahead before its first click alone
+            seen[(observations["clicks"][:, 0, 0] >= 0), :, TRIED:] = 0
+        features.extend(seen[known])
+        gains.extend(gain[known])
+        best = np.nan_to_num(gain, nan=-np.inf).argmax(axis=1)
+        drawn = np.where(np.isnan(gain), -1, rng.random(gain.shape)).argmax(axis=1)
+        actions = np.where(rng.random(settings.envs) < 0.5, best, drawn)
+        observations, _, terminated, truncated, infos = envs.step(np.where(known, actions, settings.candidates))
+        ended += int((terminated | truncated).sum())
+        print(f"{ended} of {settings.episodes} episodes, {len(gains)} states", flush=True)
+    envs.close()
     recorded = {"features": np.array(features, np.float32), "gains": np.array(gains, np.float32)}
     np.savez_compressed(out / "lookahead.npz", features=recorded["features"], gains=recorded["gains"])
     return recorded
@@ -91,36 +103,50 @@ def clone(recorded: dict[str, NDArray[np.float32]], settings: Settings, out: Pat
     """Fit the network; writes curve.jsonl with the mean gain of its choices on a tenth of the states, held out."""
     torch.manual_seed(settings.seed)
     rng = np.random.default_rng(settings.seed)
-    features = torch.from_numpy(recorded["features"])
-    # An oracle stops only if there is no candidate, which no recorded state lacks.
-    gains = torch.nn.functional.pad(torch.from_numpy(recorded["gains"]), (0, 1), value=torch.nan)
-    masks = ~gains.isnan()
-    worth = gains.nan_to_num(-1e9)
-    wanted = torch.softmax(worth / settings.temperature, dim=1)
+    features, gains = torch.from_numpy(recorded["features"]), torch.from_numpy(recorded["gains"])
     assert features.shape[2] == len(FEATURES), "recorded with other features: record again"
+    there = ~gains.isnan()
+    gains = gains.nan_to_num(0.0)
+    # An oracle stops only if there is no candidate, which no recorded state lacks.
+    masks = torch.cat([there, torch.full((len(there), 1), settings.blind)], dim=1)
+    wanted = (gains - settings.price if settings.blind else gains - mean_over(gains, there)) / settings.unit
     held_out = torch.arange(len(features)) >= len(features) * 9 // 10
     kept = torch.nonzero(~held_out)[:, 0]
     net = CandidateNet()
-    optimizer = torch.optim.AdamW(net.parameters(), lr=settings.learning_rate, weight_decay=1e-2)
+    optimizer = torch.optim.AdamW(net.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
     with (out / "curve.jsonl").open("w") as curve:
         for step in range(settings.steps):
             optimizer.param_groups[0]["lr"] = settings.learning_rate * (1 - step / settings.steps)
             index = kept[torch.from_numpy(rng.integers(len(kept), size=settings.batch))]
-            logits, _ = net(features[index], masks[index])
-            loss = -(wanted[index] * torch.log_softmax(logits, dim=1)).sum(1).mean()
+            logits, _ = net.train()(features[index], masks[index])
+            scores, known = logits[:, :-1], there[index]
+            scores = scores - (logits[:, -1:] if settings.blind else mean_over(scores, known))
+            losses = F.huber_loss(scores, wanted[index].clamp(-5, 5), reduction="none")
+            loss = losses[known].mean()
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
             if step % 100 == 99:
-                with torch.no_grad():
-                    choice = net(features[held_out], masks[held_out])[0].argmax(1, keepdim=True)
-                gain = worth[held_out].gather(1, choice).mean().item()
-                best, first = worth[held_out].amax(1).mean().item(), worth[held_out, 0].mean().item()
-                line = {"step": step + 1, "loss": round(loss.item(), 4), "gain": round(gain, 4)}
-                line |= {"best gain": round(best, 4), "gain of synthfm-mm-v1": round(first, 4)}
+                line = {"step": step + 1, "loss": round(loss.item(), 4)}
+                line |= gain_of(net.eval(), features[held_out], masks[held_out], gains[held_out])
                 curve.write(json.dumps(line) + "\n")
     print(line)
+    net.sharpen(settings.sharpness)
     return net
+
+
+def mean_over(values: Tensor, there: Tensor) -> Tensor:
+    """Return the mean of each row over the candidates that there are, (n, 1)."""
+    return (values * there).sum(1, keepdim=True) / there.sum(1, keepdim=True).clamp_min(1)
+
+
+@torch.no_grad()
+def gain_of(net: CandidateNet, features: Tensor, masks: Tensor, gains: Tensor) -> dict[str, float]:
+    """Return the mean gains of a network's choices, of the best actions and of the first candidates."""
+    choice = net(features, masks)[0].argmax(1, keepdim=True)
+    worth = F.pad(gains, (0, 1)).masked_fill(~masks, -torch.inf)
+    found = {"gain": worth.gather(1, choice), "best gain": worth.amax(1), "gain of the first candidate": worth[:, 0]}
+    return {name: round(values.mean().item(), 4) for name, values in found.items()}
 
 
 def train(settings: Settings, out: Path, recorded: Path | None) -> Path:
@@ -139,6 +165,7 @@ def main() -> None:
     parser.add_argument(
         "--recorded", type=Path, help="lookahead.npz of an earlier training, to clone without recording"
     )
+    parser.add_argument("--blind", action="store_true", help="train a blind policy, from a first click")
     parser.add_argument("--out", type=Path, default=Path("runs/imitation"), help="folder of the training")
     parser.add_argument("--seed", type=int, default=Settings.seed, help="of the training")
     parser.add_argument("--episodes", type=int, default=Settings.episodes, help="to record")
@@ -151,11 +178,12 @@ def main() -> None:
     torch.set_num_threads(1)
     depth, height, width = (int(n) for n in given.shape.split(","))
     settings = Settings(
-        shape=(depth, height, width), segmenter=given.segmenter, episodes=given.episodes, seed=given.seed
-    )
+        shape=(depth, height, width), segmenter=given.segmenter, episodes=given.episodes, seed=given.seed,
+        blind=given.blind, clicks=5 if given.blind else Settings.clicks,
+    )  # fmt: skip
     weights = train(settings, given.out, given.recorded) if given.train else given.weights
-    if given.cases or given.real:
-        ours = Contender("oracle-bc-v1", {"weights": weights})
+    if (given.cases or given.real) and not given.blind:  # agents/blind_ppo.py measures blind policies
+        ours = Contender("oracle-bc-v1", {"segmenter": given.segmenter, "weights": weights})
         others = [
             Contender("ritm-3d-v1"),
             Contender("synthfm-mm-v1"),

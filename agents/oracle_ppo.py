@@ -34,9 +34,7 @@ class Settings(blind_ppo.Settings):
     """Those of ``blind_ppo.py``, and what is different here."""
 
     clicks: int = 10
-    steps: int = 4_096
-    learning_rate: float = 5e-4
-    entropy: float = 0.003
+    look_ahead: int = 1  # candidates are tried before the first click
 
 
 class AreaReward(gym.vector.VectorRewardWrapper):
@@ -77,9 +75,10 @@ def train(settings: Settings, init: Path | None, out: Path) -> Path:
             ),
             k=settings.candidates,
             oracle=True,
+            look_ahead=settings.look_ahead,
         )
     )  # fmt: skip
-    net = CandidateNet()
+    net = CandidateNet().eval()  # without dropout, so that old and new probabilities compare
     if init is not None:
         net.load_state_dict(load_file(init))
     optimizer = torch.optim.Adam(net.parameters(), lr=settings.learning_rate, eps=1e-5)
@@ -87,12 +86,13 @@ def train(settings: Settings, init: Path | None, out: Path) -> Path:
     (out / "settings.json").write_text(json.dumps({**asdict(settings), "init": str(init)}, indent=2) + "\n")
     updates = settings.steps // (settings.envs * settings.rollout)
     observations, _ = envs.reset(seed=settings.seed)
+    unfinished = torch.zeros(settings.envs)
     with (out / "curve.jsonl").open("w") as curve:
         for update in range(updates):
             optimizer.param_groups[0]["lr"] = settings.learning_rate * (1 - update / updates)
             batch, observations = blind_ppo.collect(envs, net, observations, settings)
             blind_ppo.improve(net, optimizer, batch, settings, rng)
-            nauc = batch["rewards"].sum().item() / max(1.0, batch["ends"].sum().item())
+            nauc = blind_ppo.mean_return(batch, unfinished)
             line = {"clicks": (update + 1) * settings.envs * settings.rollout, "nauc": round(nauc, 4)}
             curve.write(json.dumps(line) + "\n")
             curve.flush()
@@ -121,12 +121,13 @@ def main() -> None:
     settings = Settings(shape=(depth, height, width), segmenter=given.segmenter, steps=given.steps, seed=given.seed)
     weights = train(settings, given.init, given.out) if given.train else given.weights
     if given.cases or given.real:
-        ours = Contender("oracle-ppo-v1", {"weights": weights})
+        asks = {"segmenter": given.segmenter}
+        ours = Contender("oracle-ppo-v1", {**asks, "weights": weights})
         others = [
             Contender("ritm-3d-v1"),
             Contender("synthfm-mm-v1"),
-            Contender("oracle-bc-v1"),
-            Contender("greedy-v1", {"segmenter": given.segmenter}),
+            Contender("oracle-bc-v1", {**asks, "weights": given.init}),
+            Contender("greedy-v1", asks),
         ]
         measure(ours, others, given.segmenter, settings.shape, settings.clicks, given.cases, given.real, "empty")
 

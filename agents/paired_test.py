@@ -23,7 +23,7 @@ from synthfm_env.envs.synthetic_env import fair_targets
 from synthfm_env.volumes.datasets import get_layout
 
 UNSEEN = 10_000  # seeds of the synthetic cases begin here; trainings use small ones
-MAX_STRUCTURES = 2  # of a real case, the largest ones
+MAX_STRUCTURES = 1  # of a real case, the largest ones
 
 
 class Stop(Clicker):

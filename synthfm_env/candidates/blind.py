@@ -17,6 +17,7 @@ from synthfm_env.candidates.distances import (
 )
 from synthfm_env.candidates.features import FEATURES, Candidates, described, grey_at, image_deviation
 from synthfm_env.candidates.prompt_state import PromptState
+from synthfm_env.candidates.surroundings import Surroundings
 from synthfm_env.error_regions import Voxel, as_voxel
 from synthfm_env.geometry import bounding_box
 from synthfm_env.prompts import Click
@@ -65,7 +66,9 @@ def blind_candidates(state: PromptState, count: int) -> Candidates:
     depths = [float(max(inside[at], outside[at])) for at in (inner_voxel(voxel, corner) for voxel, _ in picked)]
     measures = [(depth, depth / step, volume) for depth in depths]
     border = nearest_value(inside + outside, corner)
-    return described(state, [Click(voxel, positive) for voxel, positive in picked], measures, border, 0.0)
+    surroundings = Surroundings(state, image_deviation(state.image))
+    clicks = [Click(voxel, positive) for voxel, positive in picked]
+    return described(state, clicks, measures, border, 0.0, [(surroundings.mask, 1.0)] * len(clicks), surroundings)
 
 
 def _scores(

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synthfm_env.candidates.prompt_state import PromptState
+from synthfm_env.candidates.surroundings import Surroundings
 from synthfm_env.error_regions import Voxel, as_voxel
 from synthfm_env.prompts import Click
 
@@ -28,6 +29,36 @@ FEATURES: Final = (
     "mask_volume",
     "clicks_left",
     "score",
+    # Of the structure around it, see ``Surroundings.describe``.
+    "grey_from_structure",
+    "grey_from_ring",
+    "similar_in_region",
+    "similar_inside",
+    "similar_outside",
+    "region_part",
+    "structure_depth",
+    "from_centre",
+    "from_region_centre",
+    "region_nearby",
+    "contrast",
+    "structure_spread",
+    "ring_spread",
+    "missed",
+    "false",
+    "roundness",
+    "clicks",
+    "centred",
+    # Of the segmenter's answer to it, see ``with_answers``.
+    "tried",
+    "overlap",
+    "growth",
+    "answer_centred",
+    "centred_gain",
+    "contrast_gain",
+    "spread_gain",
+    "agreement",
+    "agreement_gain",
+    "gain",
 )
 """Names of the features of a candidate. ``Candidates`` describes each one."""
 
@@ -59,6 +90,33 @@ class Candidates:
             - border_mm: oracles: distance to the truth's border, log(1 + d); blind: to the mask's;
             - mask_volume: log10 of its mm³; clicks_left;
             - score: oracles: Dice of the mask; blind: 0.
+
+            The structure is the truth for oracles, the mask for blind candidates; its ring are the two voxels around:
+
+            - grey_from_structure, grey_from_ring: difference of the grey to their mean, in their deviations, at most 4;
+            - similar_in_region, similar_inside: share of the region's and of the structure's voxels of a similar grey,
+              half a deviation of the image at most; similar_outside: such voxels outside the structure within 1.5
+              radii, as a share of its volume, at most 4;
+            - region_part: share of the region among all errors of its sign (blind: 1);
+            - structure_depth: depth in the structure, as a share of its largest;
+            - from_centre, from_region_centre: distance to the centre of structure and region, in radii, at most 4;
+            - region_nearby: share of the region in a ball of half a radius around the candidate;
+            - contrast: mean grey of the structure less that of the ring; structure_spread, ring_spread: their
+              deviations; in deviations of the image;
+            - missed, false: missed and false voxels as shares of the structure, false at most 4 (blind: 0);
+            - roundness: largest depth of the structure, in radii; clicks: their number, in fours;
+            - centred: depth of the mask at the first positive click, as a share of its largest depth.
+
+            All further ones describe the segmenter's answer to the candidate; they are 0 if it was not tried:
+
+            - tried: 1;
+            - overlap: Dice of the answer and the present mask; growth: half the logarithm of their volumes' ratio;
+            - answer_centred: as centred, of the answer; centred_gain: less that of the present mask;
+            - contrast_gain: what the difference of greys inside and around, over both deviations, gains;
+              spread_gain: what the deviation inside gains, in deviations of the image;
+            - agreement: mean Dice of the answer with the mask and the answers to the other candidates; agreement_gain:
+              less that of the mask;
+            - gain: oracles: ten times what the answer adds to Dice, -4 to 4; blind: 0.
     """
 
     clicks: tuple[Click, ...]
@@ -71,6 +129,8 @@ def described(
     measures: list[tuple[float, float, float]],
     border: Callable[[Voxel], float],
     score: float,
+    regions: list[tuple[NDArray[np.bool_], float]],
+    surroundings: Surroundings,
 ) -> Candidates:
     """Return candidates with their features.
 
@@ -79,14 +139,17 @@ def described(
         clicks: the candidates, best guess first.
         measures: of each candidate: depth in mm, depth in voxels, volume of its region in mm³.
         border: gives a voxel's distance in mm to the border of the truth, or of the mask for blind candidates.
-        score: the last feature, for all candidates.
+        score: the feature of that name, for all candidates.
+        regions: of each candidate: its region in the box of the surroundings, and its share among all of its sign.
+        surroundings: of the state.
     """
     voxel_mm3, radius = float(np.prod(state.spacing)), state.radius
     mask_mm3 = np.count_nonzero(state.mask) * voxel_mm3
     whole_mm3 = 4 / 3 * np.pi * radius**3
     deviation = image_deviation(state.image)
     rows = []
-    for click, (depth_mm, depth_voxels, volume) in zip(clicks, measures, strict=True):
+    untried = (0.0,) * (len(FEATURES) - FEATURES.index("tried"))
+    for click, (depth_mm, depth_voxels, volume), region in zip(clicks, measures, regions, strict=True):
         grey, spread = grey_at(state.image, click.zyx)
         differences = [_nearest(state, click.zyx, positive) for positive in (True, False)]
         rows.append(
@@ -105,6 +168,8 @@ def described(
                 np.log10(1 + mask_mm3),
                 state.clicks_left,
                 score,
+                *surroundings.describe(click.zyx, *region),
+                *untried,
             )
         )
     features = np.array(rows, np.float32).reshape(len(rows), len(FEATURES))

@@ -15,8 +15,9 @@ from synthfm_env.candidates.distances import (
     inner_voxel,
     nearest_value,
 )
-from synthfm_env.candidates.features import Candidates, described
+from synthfm_env.candidates.features import Candidates, described, image_deviation
 from synthfm_env.candidates.prompt_state import PromptState
+from synthfm_env.candidates.surroundings import Surroundings
 from synthfm_env.error_regions import ISOTROPIC, Voxel, as_voxel, deepest
 from synthfm_env.geometry import bounding_box
 from synthfm_env.metrics import dice
@@ -61,12 +62,15 @@ def oracle_candidates(state: PromptState, count: int) -> Candidates:
     # Features of the candidates.
     rows = list(chosen.items())[:count]
     border = _border_distance(truth, state.spacing)
+    surroundings = Surroundings(state, image_deviation(state.image))
     return described(
         state,
         [Click(voxel, region.positive) for voxel, (region, _) in rows],
         [(*region.depth_at(voxel), region.volume(component)) for voxel, (region, component) in rows],
         border,
         dice(state.mask, truth),
+        [region.of(component, surroundings) for _, (region, component) in rows],
+        surroundings,
     )
 
 
@@ -94,6 +98,11 @@ class _ErrorRegion:
 
     def volume(self, component: int) -> float:
         return float(self._sizes[component] * np.prod(self._state.spacing))
+
+    def of(self, component: int, surroundings: Surroundings) -> tuple[NDArray[np.bool_], float]:
+        """Return a component in the box of the surroundings, and its share among all of its sign."""
+        part = self._sizes[component] / max(self._sizes[1:].sum(), 1)
+        return surroundings.region(self._labels == component, self._corner), float(part)
 
     def depth_at(self, voxel: Voxel) -> tuple[float, float]:
         at = inner_voxel(voxel, self._corner)

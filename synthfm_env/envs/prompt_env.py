@@ -408,6 +408,11 @@ class PromptEnv(gym.Env[Observation, NDArray[np.integer]], ABC):
         return self._step(episode, clicks[-1])
 
     @property
+    def is_running(self) -> bool:
+        """Whether an episode is running, so that a click may be placed."""
+        return self._episode is not None and self._episode.running and self._opened is not None
+
+    @property
     def truth(self) -> NDArray[np.bool_]:
         """The structure of the episode, bool (D, H, W), for oracles. Do not write to it.
 

@@ -124,6 +124,27 @@ def test_greedy_never_falls_behind_ritm_on_its_first_click_in_an_environment():
     env.close()
 
 
+@pytest.mark.parametrize(
+    ("name", "answers"), [("uncertain", 1), ("greedy-v1", 9), ("blind-ppo-v1", 9), ("oracle-bc-v1", 0)]
+)
+def test_answers_that_a_clicker_asks_for_itself_are_counted(name, answers):
+    clicker = make_clicker(name, segmenter=Coarse())
+    clicker.reset(0)
+    assert clicker.answers == 0
+    act(clicker, [(3, 8, 9, 1)], mask=answer([(3, 8, 9, 1)]).mask)
+    assert clicker.answers == answers
+    assert make_clicker("ritm-3d-v1").answers == 0
+
+
+def test_the_learned_oracle_tries_the_candidates_of_the_first_click_alone():
+    clicker = make_clicker("oracle-ppo-v1", segmenter=Coarse())
+    clicker.reset(0)
+    first = act(clicker)
+    assert clicker.answers == 8
+    act(clicker, [first], mask=answer([first]).mask)
+    assert clicker.answers == 8
+
+
 def test_no_candidates_is_a_mistake():
     with pytest.raises(InputError, match="candidates=0"):
         make_clicker("greedy-v1", candidates=0)

@@ -15,6 +15,7 @@ import paired_test  # noqa: E402
 from synthfm_agents import make_clicker  # noqa: E402
 from synthfm_agents.candidates.network import CandidateNet  # noqa: E402
 from synthfm_env import InputError, SyntheticEnv  # noqa: E402
+from synthfm_env.candidates import FEATURES  # noqa: E402
 
 TINY = {"segmenter": "geodesic", "shape": (8, 24, 24), "clicks": 3}
 PPO = {**TINY, "steps": 16, "envs": 2, "rollout": 4, "epochs": 1, "minibatches": 2}
@@ -31,7 +32,7 @@ def one_thread():
 @pytest.mark.slow
 def test_ppo_repeats_from_its_seed_and_writes_a_curve(tmp_path):
     first, again, other = (
-        load_file(blind_ppo.train(blind_ppo.Settings(**PPO, seed=seed), tmp_path / name))
+        load_file(blind_ppo.train(blind_ppo.Settings(**PPO, seed=seed), None, tmp_path / name))
         for seed, name in ((0, "a"), (0, "b"), (1, "c"))
     )
     assert all((first[key] == again[key]).all() for key in first)
@@ -50,7 +51,7 @@ def test_imitation_learns_the_look_ahead_and_ppo_goes_on_from_it(tmp_path):
     assert load_file(weights)["each.weight"].equal(load_file(again)["each.weight"])
     ppo = oracle_ppo.train(oracle_ppo.Settings(**PPO), weights, tmp_path / "ppo")
     paired_test.measure(
-        paired_test.Contender("oracle-ppo-v1", {"weights": ppo}),
+        paired_test.Contender("oracle-ppo-v1", {"segmenter": "geodesic", "weights": ppo}),
         [paired_test.Contender("ritm-3d-v1"), paired_test.Contender("stop")],
         "geodesic",
         (8, 24, 24),
@@ -61,6 +62,29 @@ def test_imitation_learns_the_look_ahead_and_ppo_goes_on_from_it(tmp_path):
     )
 
 
+def test_a_blind_policy_begins_with_the_weights_of_imitation(tmp_path):
+    settings = imitation.Settings(**TINY, blind=True, episodes=2, envs=2, steps=100, batch=32)
+    weights = imitation.train(settings, tmp_path / "bc", None)
+    states = np.load(tmp_path / "bc" / "lookahead.npz")
+    assert (states["features"][:, 0, FEATURES.index("tried")] == 1).all(), "a blind policy looks ahead at every click"
+    assert not states["features"][:, :, FEATURES.index("gain")].any(), "it never sees the gain"
+    unmoved = blind_ppo.Settings(**{**PPO, "steps": 0})
+    assert load_file(blind_ppo.train(unmoved, weights, tmp_path / "ppo"))["each.weight"].equal(
+        load_file(weights)["each.weight"]
+    )
+
+
+def test_an_oracle_is_recorded_as_it_will_play(tmp_path):
+    settings = imitation.Settings(**TINY, episodes=4, envs=2)
+    states = imitation.record(settings, tmp_path)
+    tried = states["features"][:, :, FEATURES.index("tried")].any(axis=1)
+    clicks = states["features"][:, 0, FEATURES.index("clicks")]
+    assert (tried == (clicks == 0)).all()
+    first = states["features"][tried][:, :, FEATURES.index("gain")]
+    known = ~np.isnan(states["gains"][tried])
+    assert np.allclose(first[known] / 10, states["gains"][tried][known].clip(-0.4, 0.4), atol=1e-6)
+
+
 def test_returns_of_the_oracles_reward_sum_to_nauc(tmp_path, monkeypatch):
     kept = []
     monkeypatch.setattr(oracle_ppo.blind_ppo, "improve", lambda net, optimizer, batch, *rest: kept.append(batch))
@@ -69,9 +93,19 @@ def test_returns_of_the_oracles_reward_sum_to_nauc(tmp_path, monkeypatch):
     assert kept[0]["rewards"].max() <= 1
 
 
+def test_a_curve_holds_whole_episodes_only():
+    unfinished = torch.zeros(2)
+    rewards = torch.tensor([[0.5, 0.1], [0.2, 0.1], [0.4, 0.1]])
+    ends = torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 0.0]])
+    assert blind_ppo.mean_return({"rewards": rewards, "ends": ends}, unfinished) == pytest.approx(0.7)
+    assert unfinished.tolist() == pytest.approx([0.4, 0.3])
+    last = {"rewards": torch.tensor([[0.1, 0.2]]), "ends": torch.ones(1, 2)}
+    assert blind_ppo.mean_return(last, unfinished) == pytest.approx(0.5)
+
+
 def test_scores_do_not_depend_on_the_order_of_the_candidates():
     torch.manual_seed(0)
-    net, features = CandidateNet(), torch.randn(1, 6, 16)
+    net, features = CandidateNet().eval(), torch.randn(1, 6, len(FEATURES))
     mask = torch.tensor([[True, True, True, True, False, False, True]])
     order = torch.tensor([2, 0, 3, 1, 4, 5])
     logits, value = net(features, mask)
@@ -92,7 +126,7 @@ def test_weights_that_are_none_are_named(tmp_path):
     path = tmp_path / "weights.safetensors"
     path.write_bytes(b"nothing")
     env = SyntheticEnv(shape=(8, 24, 24), segmenter="geodesic", reveal_truth=True)
-    clicker = make_clicker("oracle-ppo-v1", weights=Path(path))
+    clicker = make_clicker("oracle-ppo-v1", segmenter="geodesic", weights=Path(path))
     clicker.reset(0)
     with pytest.raises(InputError, match="no policy over candidates can be read"):
         clicker.act(*env.reset(seed=0))

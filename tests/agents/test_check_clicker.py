@@ -9,7 +9,7 @@ from synthfm_agents.testing import check_clicker
 from synthfm_env import InputError
 from synthfm_env.envs.actions import stop_action
 
-ASKING = ("uncertain", "blind-ppo-v1", "greedy-v1")
+ASKING = ("uncertain", "blind-ppo-v1", "oracle-bc-v1", "oracle-ppo-v1", "greedy-v1")
 
 
 @pytest.mark.parametrize("name", list_clickers())

@@ -9,7 +9,7 @@ from synthfm_env import InputError
 from synthfm_env.envs.actions import read_action, stop_action
 
 SHAPE = (6, 18, 20)
-ASKING = ("uncertain", "blind-ppo-v1", "greedy-v1")
+ASKING = ("uncertain", "blind-ppo-v1", "oracle-bc-v1", "oracle-ppo-v1", "greedy-v1")
 
 
 def make(name):

@@ -111,6 +111,37 @@ def test_gymnasiums_checker_finds_nothing_and_the_spec_survives_json(make, env_i
     check_env(env, skip_render_check=True)
 
 
+@pytest.mark.parametrize("oracle", [False, True])
+def test_candidates_are_tried_and_taken_back(volume, oracle):
+    made = VolumeEnv(image=volume, segmenter=BallSegmenter(), start="click", structure="box", reveal_truth=True)
+    env = CandidateClicks(made, k=4, oracle=oracle, look_ahead=2)
+    observation, _ = env.reset(seed=0)
+    count = int(env.action_masks()[:-1].sum())
+    candidates = observation["candidates"][:count]
+    assert (candidates[:, FEATURES.index("tried")] == 1).all()
+    before = made.session.clicks
+    mask = observation["mask"] > 0
+    observation, reward, *_ = env.step(1)
+    assert made.session.clicks[: len(before)] == before
+    assert len(made.session.clicks) == len(before) + 1
+    answer = observation["mask"] > 0
+    overlap = 2 * (mask & answer).sum() / (mask.sum() + answer.sum())
+    assert candidates[1, FEATURES.index("overlap")] == pytest.approx(overlap)
+    gain = candidates[1, FEATURES.index("gain")]
+    assert gain == (pytest.approx(10 * reward, abs=1e-5) if oracle else 0)
+    assert not observation["candidates"][:, FEATURES.index("tried")].any(), "two clicks are in force"
+
+
+def test_a_segmenter_that_fails_while_candidates_are_tried_is_told_by_the_step(volume):
+    segmenter = BallSegmenter()
+    env = CandidateClicks(VolumeEnv(image=volume, segmenter=segmenter, start="click"), k=3, look_ahead=9)
+    env.reset(seed=0)
+    segmenter.add_many = None  # any call raises
+    observation, *_, info = env.step(0)
+    assert info["outcome"] == "running"
+    assert not observation["candidates"][:, FEATURES.index("tried")].any()
+
+
 def test_masks_tell_what_may_be_chosen(volume):
     env = CandidateClicks(VolumeEnv(image=volume, segmenter=BallSegmenter(), start="click", structure="box"), k=6)
     observation, _ = env.reset(seed=0)
@@ -142,8 +173,9 @@ def test_actions_that_there_are_not_are_refused(volume, action):
 def test_a_vector_of_choices_is_what_single_ones_are(make):
     env_id = "SynthFM/Synthetic3D-v0"
     kwargs = make(env_id, segmenter=BALL_LOGITS, start="click", max_clicks=2, reveal_truth=True).spec.kwargs
-    vector = VectorCandidateClicks(gym.make_vec(env_id, num_envs=2, workers=0, **kwargs), k=4, oracle=True)
-    singles = [CandidateClicks(gym.make(env_id, **kwargs), k=4, oracle=True) for _ in range(2)]
+    look = {"k": 4, "oracle": True, "look_ahead": 2}
+    vector = VectorCandidateClicks(gym.make_vec(env_id, num_envs=2, workers=0, **kwargs), **look)
+    singles = [CandidateClicks(gym.make(env_id, **kwargs), **look) for _ in range(2)]
     observations, _ = vector.reset(seed=5)
     expected = [env.reset(seed=5 + i)[0] for i, env in enumerate(singles)]
     for _ in range(2):
@@ -173,6 +205,8 @@ def test_wrong_arguments_are_explained(volume):
     env = VolumeEnv(image=volume, segmenter=BallSegmenter())
     with pytest.raises(InputError, match="k is 0"):
         CandidateClicks(env, k=0)
+    with pytest.raises(InputError, match="look_ahead is -1"):
+        CandidateClicks(env, look_ahead=-1)
     with pytest.raises(InputError, match="oracle=True needs the truth"):
         CandidateClicks(env, oracle=True)
     with pytest.raises(InputError, match="needs the actions z, y, x, kind"):

@@ -11,7 +11,14 @@ from numpy.typing import NDArray
 
 from synthfm_agents.base import Clicker, Observation, clicks_in, middle_of
 from synthfm_agents.shadow_session import ShadowSession
-from synthfm_env.candidates import Candidates, PromptState, blind_candidates, oracle_candidates
+from synthfm_env.candidates import (
+    Candidates,
+    PromptState,
+    blind_candidates,
+    oracle_candidates,
+    try_candidates,
+    with_answers,
+)
 from synthfm_env.envs.actions import click_action, stop_action
 from synthfm_env.errors import InputError
 from synthfm_env.prompts import Click
@@ -21,6 +28,7 @@ if TYPE_CHECKING:
     from synthfm_agents.candidates.network import CandidateNet
 
 CANDIDATES = 8
+MANY_CLICKS = 1_000  # more than an episode has
 
 
 class CandidateClicker(Clicker):
@@ -29,17 +37,25 @@ class CandidateClicker(Clicker):
     Attributes:
         weights: the packaged file of the network.
         stops: whether it may stop although there is a candidate.
+        look_ahead: candidates are tried on a session of its own while fewer clicks than this are in force.
     """
 
     weights: ClassVar[str]
     stops: ClassVar[bool] = False
+    look_ahead: ClassVar[int] = 0
 
-    def __init__(self, weights: str | Path | None = None) -> None:
+    def __init__(self, segmenter: str | Segmenter, weights: str | Path | None) -> None:
+        self._own = ShadowSession(segmenter)
         self._weights = (
             str(weights) if weights is not None else str(files("synthfm_agents") / "candidates" / self.weights)
         )
 
-    def choose(self, candidates: Candidates) -> NDArray[np.int64]:
+    @property
+    def answers(self) -> int:
+        """Number of answers of its own session so far."""
+        return self._own.answers
+
+    def choose(self, observation: Observation, state: PromptState, candidates: Candidates) -> NDArray[np.int64]:
         """Return the action of the best candidate; stop if there is none, or if it may and that scores higher."""
         # Imported here, because torch takes seconds and the other clickers do without.
         import torch
@@ -47,6 +63,11 @@ class CandidateClicker(Clicker):
         n = len(candidates.clicks)
         if n == 0:
             return stop_action()
+        if len(state.clicks) < self.look_ahead:
+            session = self._own.follow(observation)
+            (masks,) = try_candidates(self._own.segmenter, [session], [candidates])
+            self._own.answers += n
+            candidates = with_answers(state, candidates, masks)
         with torch.inference_mode():
             features = torch.from_numpy(candidates.features)[None]
             mask = torch.ones(1, n + 1, dtype=torch.bool)
@@ -60,8 +81,9 @@ class BlindPPO(CandidateClicker):
     """Blind: corrects a first click with candidates from mask and logits, chosen by PPO (``blind-ppo-v1``).
 
     The candidates are those of ``synthfm_env.candidates.blind_candidates``. The first click is the image's middle. The
-    logits come from a session of its own, a copy of the environment's, so each click is answered twice. It draws
-    nothing at random. ``agents/blind_ppo.py`` trained it and prints its scores.
+    logits come from a session of its own, a copy of the environment's, in which each candidate is tried and taken back:
+    the policy compares the masks that would follow. A click costs up to nine answers. It draws nothing at random.
+    ``agents/blind_ppo.py`` trained it and prints its scores.
 
     Args:
         segmenter: the segmenter of the environment: a name, a path, or a ``Segmenter``.
@@ -74,10 +96,10 @@ class BlindPPO(CandidateClicker):
     name: ClassVar[str] = "blind-ppo-v1"
     weights: ClassVar[str] = "blind-ppo-v1.safetensors"
     stops: ClassVar[bool] = True
+    look_ahead: ClassVar[int] = MANY_CLICKS
 
     def __init__(self, segmenter: str | Segmenter = "synthfm3d-unet", weights: str | Path | None = None) -> None:
-        super().__init__(weights)
-        self._own = ShadowSession(segmenter)
+        super().__init__(segmenter, weights)
 
     def act(self, observation: Observation, info: Mapping[str, Any]) -> NDArray[np.int64]:
         """Return the click of the best candidate, or stop."""
@@ -86,30 +108,37 @@ class BlindPPO(CandidateClicker):
             return click_action(Click(middle_of(observation)))
         self._own.follow(observation)
         logits = self._own.prediction.logits if self._own.prediction is not None else None
-        return self.choose(blind_candidates(_state(observation, clicks, logits, None), CANDIDATES))
+        state = _state(observation, clicks, logits, None)
+        return self.choose(observation, state, blind_candidates(state, CANDIDATES))
 
 
 class OraclePPO(CandidateClicker):
     """Oracle: chooses among 8 deep points of the errors, trained with PPO (``oracle-ppo-v1``).
 
-    The candidates are those of ``synthfm_env.candidates.oracle_candidates``. It uses no segmenter of its own and draws
-    nothing at random. ``agents/oracle_ppo.py`` trained it and prints its scores.
+    The candidates are those of ``synthfm_env.candidates.oracle_candidates``. Those of the first click are tried on a
+    session of its own: eight answers an episode. It draws nothing at random. ``agents/oracle_ppo.py`` trained it and
+    prints its scores.
 
     Args:
+        segmenter: the segmenter of the environment: a name, a path, or a ``Segmenter``.
         weights: a file that ``agents/oracle_ppo.py`` wrote, instead of the packaged one.
 
     Raises:
-        InputError: from ``act``, if the weights cannot be read, or the environment reveals no truth.
+        InputError: from ``act``, if weights or segmenter cannot be read, or the environment reveals no truth.
     """
 
     name: ClassVar[str] = "oracle-ppo-v1"
     oracle: ClassVar[bool] = True
     weights: ClassVar[str] = "oracle-ppo-v1.safetensors"
+    look_ahead: ClassVar[int] = 1
+
+    def __init__(self, segmenter: str | Segmenter = "synthfm3d-unet", weights: str | Path | None = None) -> None:
+        super().__init__(segmenter, weights)
 
     def act(self, observation: Observation, info: Mapping[str, Any]) -> NDArray[np.int64]:
         """Return the click of the best candidate, or stop."""
         state = _state(observation, clicks_in(observation), None, self.truth(info))
-        return self.choose(oracle_candidates(state, CANDIDATES))
+        return self.choose(observation, state, oracle_candidates(state, CANDIDATES))
 
 
 class OracleImitation(OraclePPO):
@@ -119,6 +148,7 @@ class OracleImitation(OraclePPO):
     was tried. ``agents/imitation.py`` trained it and prints its scores.
 
     Args:
+        segmenter: as ``oracle-ppo-v1``.
         weights: a file that ``agents/imitation.py`` wrote, instead of the packaged one.
 
     Raises:
