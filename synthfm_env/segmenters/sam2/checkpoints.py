@@ -24,7 +24,7 @@ from synthfm_env.segmenters.weights_file import fill, read_safetensors
 
 # "sam2.1-hiera-tiny" -> ("configs/sam2.1/sam2.1_hiera_t.yaml", "sam2.1_hiera_tiny.pt"), for all eight.
 OFFICIAL = {model_id.removeprefix("facebook/"): names for model_id, names in HF_MODEL_ID_TO_FILENAMES.items()}
-EMBEDDED = {"synthfm3d-nano": "synthfm3d-nano.safetensors"}
+EMBEDDED = {name: f"{name}.safetensors" for name in ("synthfm3d-nano", "synthfm2d-small")}
 _TRUNKS = {(96, 12): "tiny", (96, 16): "small", (112, 24): "base-plus", (144, 48): "large"}  # width, blocks
 
 
@@ -39,7 +39,7 @@ def load_weights(name_or_path: str) -> SAM2VideoPredictor:
     """Build a SAM 2 and load its weights.
 
     Args:
-        name_or_path: the embedded model (``"synthfm3d-nano"``); an official one (``"sam2.1-hiera-tiny"``); or a
+        name_or_path: an embedded model such as ``"synthfm3d-nano"``; an official one (``"sam2.1-hiera-tiny"``); or a
             file: a ``.safetensors`` that ``synthfm train`` wrote, with its architecture in the header, or an
             official checkpoint (``.pt`` as Meta publishes it, or its tensors as ``.safetensors``).
 
