@@ -65,9 +65,9 @@ def answer_features(state: PromptState, masks: Sequence[NDArray[np.bool_]]) -> N
     image = state.image[box].astype(np.float32)
     answers = [mask[box] for mask in (state.mask, *masks)]
     # Overlap of each answer with the present mask and with the other answers.
-    flat = np.array([answer.ravel() for answer in answers], np.float32)
-    sizes = flat.sum(1)
-    overlaps = 2 * flat @ flat.T / np.maximum(sizes[:, None] + sizes, 1)
+    shared = np.array([[np.count_nonzero(one & other) for other in answers] for one in answers])
+    sizes = shared.diagonal()
+    overlaps = 2 * shared / np.maximum(sizes[:, None] + sizes, 1)
     agreement = (overlaps.sum(1) - overlaps.diagonal()) / max(len(answers) - 1, 1)
     # How well each mask is centred on the first click, and stands out from its surroundings.
     first = next((click.zyx for click in state.clicks if click.positive), None)
