@@ -226,8 +226,8 @@ def _first(folder: Path, name: str) -> Path | None:
 
 
 def _niftis(folder: Path) -> list[Path]:
-    # macOS leaves files of its own, ._CASE.nii.gz, which are no images.
     """Return the NIfTI files of a folder."""
+    # macOS leaves files of its own, ._CASE.nii.gz, which are no images.
     return sorted(path for path in folder.iterdir() if path.name.endswith(ENDINGS) and not path.name.startswith("."))
 
 
