@@ -263,7 +263,9 @@ def make_plan(suite: Suite, reading: Reading = lambda name: None) -> Plan:
     for data in suite.data:
         _CASES[data.kind](suite, data, found, stand_in, reading)
     if not found.cases:
-        raise InputError(f"suite {suite.name}: nothing is left to play; {'; '.join(found.notes)}")
+        first, *others = found.notes or ["it has no data"]
+        more = f"; {plural(len(others), 'more note')} of this kind" if others else ""
+        raise InputError(f"suite {suite.name}: nothing is left to play; {first}{more}")
     for (who, label), why in broken.items():
         found.notes.append(f"{who} {label} could not be built, so all its episodes fail: {why.error}")
     jobs = tuple(_jobs(suite, found.cases))

@@ -3,6 +3,7 @@
 import shutil
 from pathlib import Path
 
+import made_layouts as made
 import numpy as np
 import pytest
 from rich.console import Console
@@ -14,6 +15,7 @@ from synthfm_bench.suite import DatasetData, Suite, load_suite, with_choices
 from synthfm_env.errors import InputError
 from synthfm_env.volumes import Volume, save_volume
 from synthfm_env.volumes.datasets import check as datasets
+from synthfm_env.volumes.datasets import get_layout
 
 QUIET = Console(stderr=True, quiet=True)
 PAPERS = ("synthfm-table1", "synthfm-table3", "synthfm3d", "sam2-3dmed")
@@ -82,8 +84,19 @@ def test_a_suite_without_its_data_says_which_files_it_expects(tmp_path, name):
         make_plan(played)
     text = str(error.value)
     assert text.startswith(f"suite {name}: nothing is left to play; ")
-    for group in played.data:
-        assert f"{group.name} is left out: {group.path}: there is no such folder; layout '{group.layout}'" in text
+    first, *others = played.data
+    assert f"{first.name} is left out: {first.path}: there is no such folder; layout '{first.layout}'" in text
+    assert text.count("left out") == 1  # one line that can be read, whatever the number of groups
+    assert (f"; {len(others)} more note" in text) == bool(others)
+
+
+def test_a_data_root_that_is_one_of_the_data_sets_names_what_was_expected_and_found(own):
+    played = with_choices(load_suite("synthfm-table1"), segmenters=("toys:Ball",), clickers=("random",), root=own)
+    with pytest.raises(InputError) as error:
+        make_plan(played)
+    text = str(error.value)
+    assert f"{own}/amos22/imagesTr/amos_0001.nii.gz" in text
+    assert f"found in {own}: dataset.json, imagesTr/, labelsTr/" in text
 
 
 @pytest.mark.parametrize("name", PAPERS)
@@ -110,6 +123,48 @@ def test_a_check_counts_what_can_be_played(own):
     assert lines[:3] == ["4 images of 4 patients can be played", "  liver: in 4", "  spleen: in 3"]
     assert lines[3] == "1 image cannot be read, and would be left out:"
     assert "case3_0000.nii.gz" in lines[4]
+
+
+def test_a_check_names_each_missing_file(own):
+    (own / "labelsTr/case1.nii.gz").unlink()
+    (own / "imagesTr/case2_0000.nii.gz").unlink()
+    (own / "case9").mkdir()
+    shutil.copy(own / "imagesTr/case0_0000.nii.gz", own / "case9/image.nii.gz")
+    lines = list(datasets.report_lines(datasets.check(own, "folder", QUIET)))
+    at = lines.index("3 images would be left out, a file is missing:")
+    assert lines[at + 1 :] == [
+        f"  {own / 'labelsTr/case1.nii.gz'}",
+        f"  {own / 'imagesTr/case2_0000.nii.gz'}",
+        f"  {own / 'case9/label.nii.gz'}",
+    ]
+    assert any(note.startswith("3 images of own left out, a file is missing") for note in make_plan(suite(own)).notes)
+
+
+def test_a_check_names_structures_whose_file_is_missing_or_broken(tmp_path):
+    made.totalsegmentator_cases(tmp_path, "ct.nii.gz", ("s0001", "s0002"))
+    masks = tmp_path / "s0001/segmentations"
+    (masks / "kidney_right.nii.gz").unlink()
+    (masks / "liver.nii.gz").write_bytes(b"broken")
+    lines = list(datasets.report_lines(datasets.check(tmp_path, "totalsegmentator", QUIET)))
+    for name in ("kidney right", "liver"):
+        at = lines.index(f"CT: {name} of 1 image cannot be read, and would be left out:")
+        assert str(masks / f"{name.replace(' ', '_')}.nii.gz") in lines[at + 1]
+    assert not [line for line in lines if "rib" in line]  # of which the copy has no file at all
+
+
+def test_frames_of_camus_without_a_truth_are_missing_in_all_parts(tmp_path):
+    made.camus(tmp_path)
+    lost = next(tmp_path.rglob("*_2CH_half_sequence_gt.nii.gz"))
+    lost.unlink()
+    assert get_layout("camus").unpaired(tmp_path, "2CH-sequence") == [lost]
+
+
+def test_a_challenge_case_without_a_truth_names_the_file_that_was_expected(tmp_path):
+    (tmp_path / "3D_val_npz").mkdir()
+    np.savez(tmp_path / "3D_val_npz/CT_a.npz", imgs=np.zeros((2, 8, 8), np.uint8), spacing=np.ones(3))
+    (item,) = get_layout("cvpr25").items(tmp_path)
+    with pytest.raises(InputError, match=r"expected it there or in .*3D_val_gt/CT_a\.npz"):
+        get_layout("cvpr25").load(item)
 
 
 def test_a_run_of_a_folder_does_not_depend_on_its_path(own, tmp_path):

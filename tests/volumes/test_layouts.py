@@ -250,6 +250,14 @@ def test_alfi_cells_are_structures_and_sequences_are_cases(tmp_path):
 PARTS = [(name, part) for name in list_layouts() for part in get_layout(name).parts or (None,)]
 
 
+def test_the_files_that_are_expected_are_those_of_the_part():
+    assert get_layout("totalsegmentator").expected_files("MR")[0] == "s0000/mri.nii.gz"
+    assert get_layout("amos").expected_files("MR") == ("imagesTr/amos_0507.nii.gz", "labelsTr/amos_0507.nii.gz")
+    assert get_layout("chaos").expected_files("T1-in")[0] == "Train_Sets/MR/1/T1DUAL/DICOM_anon/InPhase/*.dcm"
+    camus = get_layout("camus").expected_files("4CH-ED")
+    assert camus[0] == "database_nifti/patient0001/patient0001_4CH_ED.nii.gz"
+
+
 @pytest.mark.parametrize(("name", "part"), PARTS)
 def test_a_folder_of_something_else_says_what_was_expected(tmp_path, name, part):
     (tmp_path / "notes.txt").write_text("nothing\n")
@@ -257,7 +265,7 @@ def test_a_folder_of_something_else_says_what_was_expected(tmp_path, name, part)
     with pytest.raises(InputError) as error:
         layout.items(tmp_path, part)
     assert f"{tmp_path}: holds no image with a label; layout '{name}'" in str(error.value)
-    assert str(tmp_path / layout.expected[0]) in str(error.value)
+    assert str(tmp_path / layout.expected_files(part or "")[0]) in str(error.value)
     assert layout.address in str(error.value)
     with pytest.raises(InputError, match="there is no such folder"):
         layout.items(tmp_path / "nowhere", part)

@@ -19,10 +19,10 @@ from synthfm_bench.results.csv_text import csv_text
 from synthfm_env.volumes.structure_names import structure_kind
 
 _HOW = (
-    "Dice in percent after the last prompt: means over cases, the slices or images of a case averaged first, pooled "
-    "over data sets. Tests compare the best segmenter of a row with the next one on the means of their cases: p (t) is "
-    "the paired t-test that the papers use, p (W) the two-sided Wilcoxon signed-rank test, adjusted by Holm over all "
-    "pairs of the row."
+    "Dice in percent after the last prompt: means over cases, all slices, images and instances of a case averaged "
+    "first, pooled over data sets. Tests compare the best segmenter of a row with the next one on the means of their "
+    "cases: p (t) is the paired t-test that the papers use, p (W) the two-sided Wilcoxon signed-rank test, adjusted by "
+    "Holm over all pairs of the row."
 )
 _PRINTED = (
     'Columns that begin with "printed:" are the paper\'s own figures, on its own choice of cases and slices, which is '

@@ -34,7 +34,7 @@ class CanvasRange:
         low: lower end of the range of its values.
         high: upper end. One end is drawn uniformly, the other is slightly below or above it.
         scattered: share of the values that are spread over all of [0, 1] instead.
-        shift: added to the canvas' mean to give the background, of either sign.
+        shift: added to the canvas' mean to give the background, of either sign; the sum is clamped to [0, 1].
     """
 
     low: float

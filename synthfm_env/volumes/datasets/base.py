@@ -43,7 +43,7 @@ class Layout(ABC):
         address: of its download page.
         parts: parts of the data set to choose from, with a description each; empty if it has only one.
         structures: name of each label id that ``load`` returns; empty if the data set's files name them.
-        expected: typical files below the data set's folder, for messages.
+        expected: typical files below the data set's folder; see ``expected_files``.
     """
 
     name: ClassVar[str]
@@ -100,17 +100,24 @@ class Layout(ABC):
         if not self.parts and part:
             raise InputError(f"layout {self.name!r} has no parts; leave out part = {part!r}")
         if not os.path.isdir(root):
-            raise InputError(f"{root}: there is no such folder; {self.expectation(root, part)}")
+            above = root.parent
+            there = f"; found in {above}: {_contents(above)}" if os.path.isdir(above) else ""
+            raise InputError(f"{root}: there is no such folder; {self.expectation(root, part)}{there}")
         found = self.find(root, part or "")
         if not found:
             expected = self.expectation(root, part)
             raise InputError(f"{root}: holds no image with a label; {expected}; found there: {_contents(root)}")
         return found
 
+    def expected_files(self, part: str) -> Sequence[str]:
+        """Return typical files of a part below the data set's folder, for messages; ``expected`` if it has no parts."""
+        return self.expected
+
     def expectation(self, root: Path, part: str | None = None) -> str:
-        """Return a line with the expected files and the address to get them from."""
+        """Return a clause with the expected files and the address to get them from."""
         which = f", part {part}" if part else ""
-        files = ", ".join(str(root / file) for file in self.expected)
+        first, *others = self.expected_files(part or "")
+        files = ", ".join([str(root / first), *others])
         return f"layout {self.name!r}{which} expects {files} (from {self.address})"
 
 

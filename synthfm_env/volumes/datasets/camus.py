@@ -37,9 +37,15 @@ class Camus(Layout):
     }
     structures: ClassVar[Mapping[int, str]] = {1: "left ventricle", 2: "left ventricle wall", 3: "left atrium"}
     expected: ClassVar[tuple[str, ...]] = (
-        "database_nifti/patient0001/patient0001_2CH_ED.nii.gz with patient0001_2CH_ED_gt.nii.gz",
-        "or training/patient0001/patient0001_2CH_ED.mhd with patient0001_2CH_ED_gt.mhd",
+        "database_nifti/patient0001/patient0001_2CH_ED.nii.gz",
+        "database_nifti/patient0001/patient0001_2CH_ED_gt.nii.gz",
     )
+
+    def expected_files(self, part: str) -> Sequence[str]:
+        """Return an image and its truth, as released today."""
+        view, _, frame = part.partition("-")
+        name = f"database_nifti/patient0001/patient0001_{view}_{FRAMES[frame][0]}"
+        return (f"{name}.nii.gz", f"{name}_gt.nii.gz")
 
     def find(self, root: Path, part: str) -> list[Item]:
         """Return one image of each patient that has it with a truth."""
@@ -53,16 +59,17 @@ class Camus(Layout):
         return items
 
     def unpaired(self, root: Path, part: str) -> list[Path]:
-        """Return the missing halves of single frames; sequences without a truth are usual in the first release."""
+        """Return the missing halves of pairs; in mhd sequences without a truth are usual."""
         view, _, frame = part.partition("-")
-        if frame == "sequence":
-            return []
         missing = []
         for folder in sorted(filter(_is_patient, self._home(root).iterdir())):
-            image, label = (folder / f"{folder.name}_{view}_{frame}{gt}" for gt in ("", "_gt"))
-            if (_file(image) is None) != (_file(label) is None):
-                lone = image if _file(image) is None else label
-                missing.append(lone.with_name(f"{lone.name}.nii.gz"))
+            for name in FRAMES[frame]:
+                image, label = (folder / f"{folder.name}_{view}_{name}{gt}" for gt in ("", "_gt"))
+                halves = [file for file in (_file(image), _file(label)) if file]
+                if len(halves) == 1 and (frame != "sequence" or halves[0].suffix != ".mhd"):
+                    lone = label if _file(image) else image
+                    ending = halves[0].name[halves[0].name.index(".") :]
+                    missing.append(lone.with_name(lone.name + ending))
         return missing
 
     def _home(self, root: Path) -> Path:

@@ -44,6 +44,11 @@ class Chaos(Layout):
         "Train_Sets/MR/1/T2SPIR/DICOM_anon/*.dcm with Train_Sets/MR/1/T2SPIR/Ground/*.png",
     )
 
+    def expected_files(self, part: str) -> Sequence[str]:
+        """Return the slices and the masks of the first patient."""
+        modality, image, label = IMAGES[part]
+        return (f"Train_Sets/{modality}/1/{image}/*.dcm", f"Train_Sets/{modality}/1/{label}/*.png")
+
     def find(self, root: Path, part: str) -> list[Item]:
         """Return the patients of a modality."""
         return whole(self._pairs(root, part))

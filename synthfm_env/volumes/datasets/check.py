@@ -1,7 +1,7 @@
 """Checks a data set on disk: reads all its images and reports those that fail."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,6 +24,9 @@ class Checked:
         images: number of images that could be read.
         structures: number of images that contain each structure.
         broken: a message for each image that could not be read.
+        missing: files whose absence leaves an image out: the image or the truth of a pair.
+        unread: for each structure with a file of its own, a message for each image in which that file is missing or
+            broken.
     """
 
     part: str
@@ -31,6 +34,8 @@ class Checked:
     images: int = 0
     structures: Counter[str] = field(default_factory=Counter)
     broken: list[str] = field(default_factory=list)
+    missing: list[Path] = field(default_factory=list)
+    unread: defaultdict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
 
 
 def check(root: Path, layout_name: str, console: Console) -> list[Checked]:
@@ -54,7 +59,10 @@ def check(root: Path, layout_name: str, console: Console) -> list[Checked]:
             reasons.append(error)
     if not parts:
         raise reasons[0]
-    return [_check_part(layout, part, items, console) for part, items in parts.items()]
+    return [
+        _check_part(layout, items, console, Checked(part, missing=layout.unpaired(root, part)))
+        for part, items in parts.items()
+    ]
 
 
 def report_lines(checked: list[Checked], shown: int = 10) -> Iterator[str]:
@@ -66,16 +74,27 @@ def report_lines(checked: list[Checked], shown: int = 10) -> Iterator[str]:
             yield f"  {structure}: in {images}"
         if one.broken:
             yield f"{name}{plural(len(one.broken), 'image')} cannot be read, and would be left out:"
-            yield from (f"  {reason}" for reason in one.broken[:shown])
-            if len(one.broken) > shown:
-                yield f"  ... and {len(one.broken) - shown} more"
+            yield from _first(one.broken, shown)
+        if one.missing:
+            yield f"{name}{plural(len(one.missing), 'image')} would be left out, a file is missing:"
+            yield from _first([str(path) for path in one.missing], shown)
+        for structure, reasons in sorted(one.unread.items()):
+            if one.structures[structure]:  # a structure that no image has is one that the host does not ship
+                yield f"{name}{structure} of {plural(len(reasons), 'image')} cannot be read, and would be left out:"
+                yield from _first(reasons, shown)
 
 
-def _check_part(layout: Layout, part: str, items: list[Item], console: Console) -> Checked:
-    """Read every image of a part of a data set."""
-    found = Checked(part)
+def _first(reasons: Sequence[str], shown: int) -> Iterator[str]:
+    """Yield the first reasons, and the number of the others."""
+    yield from (f"  {reason}" for reason in reasons[:shown])
+    if len(reasons) > shown:
+        yield f"  ... and {len(reasons) - shown} more"
+
+
+def _check_part(layout: Layout, items: list[Item], console: Console, found: Checked) -> Checked:
+    """Read the images of a part and complete what was found of it."""
     patients: dict[str, int] = defaultdict(int)
-    for item in track(items, f"{layout.name} {part}".strip(), console=console, disable=not console.is_terminal):
+    for item in track(items, f"{layout.name} {found.part}".strip(), console=console, disable=not console.is_terminal):
         try:
             volume = layout.load(item)
         except InputError as error:
@@ -86,6 +105,8 @@ def _check_part(layout: Layout, part: str, items: list[Item], console: Console) 
         assert volume.label is not None, "layouts read the truth too"
         found.images += 1
         patients[item.case_id] += 1
+        for structure, reason in volume.metadata.get("left_out", {}).items():
+            found.unread[structure].append(reason)
         found.structures.update(volume.structures.get(int(i), str(i)) for i in np.unique(volume.label) if i)
     found.patients = len(patients)
     return found

@@ -41,7 +41,7 @@ class Cvpr25(Layout):
     def load(self, item: Item, structures: Sequence[int | str] = ()) -> Volume:
         """Read one case."""
         image, spacing = _read(item.image, "imgs"), _read(item.image, "spacing")
-        label = _read(item.label, "gts")
+        label = self._truth(item)
         if image.ndim != 3 or label.shape != image.shape or label.dtype.kind not in "bui":
             raise InputError(
                 f"{item.image}: imgs {image.shape} and gts {label.dtype} {label.shape}: expected a volume and labels"
@@ -59,6 +59,17 @@ class Cvpr25(Layout):
             {i: str(i) for i in ids},
             metadata={"source": str(item.image)},
         )
+
+    @staticmethod
+    def _truth(item: Item) -> NDArray:
+        try:
+            return _read(item.label, "gts")
+        except InputError as error:
+            if item.label != item.image:
+                raise
+            home = item.image.parent
+            beside = (home.parent if home.name == "3D_val_npz" else home) / "3D_val_gt" / item.image.name
+            raise InputError(f"{error}; expected it there or in {beside}") from None
 
 
 def _read(path: Path, key: str) -> NDArray:

@@ -1,7 +1,7 @@
 """Folders in nnU-Net's manner, those of the Medical Segmentation Decathlon and AMOS, and plain ones."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -41,6 +41,11 @@ class Folder(Layout):
     def find(self, root: Path, part: str) -> list[Item]:
         """Return the pairs of all three forms; an image without a label is passed over."""
         return [*_in_two_folders(root), *_a_folder_a_case(root)]
+
+    def unpaired(self, root: Path, part: str) -> list[Path]:
+        """Return the missing halves of pairs; images whose folder of labels does not exist lack none."""
+        lone = [path for images, labels in PAIRS for path in _lone(root / images, root / labels)]
+        return lone + _lone_of_folders(root)
 
     def load(self, item: Item, structures: Sequence[int | str] = ()) -> Volume:
         """Read a pair; structures are named as ``dataset.json`` or ``meta.json`` has them."""
@@ -100,10 +105,13 @@ class Amos(Folder):
     expected: ClassVar[tuple[str, ...]] = (
         "imagesTr/amos_0001.nii.gz",
         "labelsTr/amos_0001.nii.gz",
-        "imagesVa",
-        "labelsVa",
     )
     last_ct: ClassVar[int] = 500
+
+    def expected_files(self, part: str) -> Sequence[str]:
+        """Return a pair of one modality."""
+        number = "0001" if part == "CT" else "0507"
+        return tuple(f"{folder}/amos_{number}.nii.gz" for folder in ("imagesTr", "labelsTr"))
 
     def find(self, root: Path, part: str) -> list[Item]:
         """Return the images of one modality, of training and validation."""
@@ -145,8 +153,12 @@ class OaiZib(Folder):
     expected: ClassVar[tuple[str, ...]] = (
         "imagesTs/oaizib_404_0000.nii.gz",
         "labelsTs/oaizib_404.nii.gz",
-        "and imagesTr, labelsTr",
     )
+
+    def expected_files(self, part: str) -> Sequence[str]:
+        """Return a pair of one side of the host's split."""
+        end, number = ("Tr", "001") if part == "train" else ("Ts", "404")
+        return (f"images{end}/oaizib_{number}_0000.nii.gz", f"labels{end}/oaizib_{number}.nii.gz")
 
     def find(self, root: Path, part: str) -> list[Item]:
         """Return the pairs of one side of the host's split."""
@@ -154,13 +166,7 @@ class OaiZib(Folder):
 
     def unpaired(self, root: Path, part: str) -> list[Path]:
         """Return the missing halves of pairs."""
-        images, labels = self._folders(root, part)
-        if not images.is_dir() or not labels.is_dir():
-            return []
-        cases = {_CHANNEL.sub("", stem(path)) for path in _niftis(images)}
-        truths = {stem(path) for path in _niftis(labels)}
-        lone = [labels / f"{case}.nii.gz" for case in sorted(cases - truths)]
-        return lone + [images / f"{case}_0000.nii.gz" for case in sorted(truths - cases)]
+        return _lone(*self._folders(root, part))
 
     def load(self, item: Item, structures: Sequence[int | str] = ()) -> Volume:
         """Read a pair."""
@@ -195,21 +201,30 @@ def _pairs(images: Path, labels: Path) -> Iterator[Item]:
         return
     truths = {stem(path): path for path in _niftis(labels)}
     for path in _niftis(images):
-        case = stem(path)
-        if case not in truths:
-            if _OTHER_CHANNEL.search(case):
-                continue
-            case = _CHANNEL.sub("", case)
+        case = _case_of(path, truths)
         if case in truths:
             yield Item(case, case, path, truths[case])
 
 
+def _case_of(image: Path, truths: Container[str]) -> str:
+    """Return the name that an image's truth has; empty for a further channel of an image."""
+    name = stem(image)
+    if name in truths:
+        return name
+    return "" if _OTHER_CHANNEL.search(name) else _CHANNEL.sub("", name)
+
+
 def _lone(images: Path, labels: Path) -> list[Path]:
-    """Return the files that are missing in one of two folders with files of the same names."""
+    """Return the files that are missing in one of two folders."""
     if not images.is_dir() or not labels.is_dir():
         return []
-    names, truths = ({path.name for path in _niftis(folder)} for folder in (images, labels))
-    return [*(labels / name for name in sorted(names - truths)), *(images / name for name in sorted(truths - names))]
+    truths = {stem(path) for path in _niftis(labels)}
+    cases = {_case_of(path, truths) for path in _niftis(images)} - {""}
+    channel = "_0000" if any(_CHANNEL.search(stem(path)) for path in _niftis(images)) else ""
+    return [
+        *(labels / f"{case}.nii.gz" for case in sorted(cases - truths)),
+        *(images / f"{case}{channel}.nii.gz" for case in sorted(truths - cases)),
+    ]
 
 
 def _a_folder_a_case(root: Path) -> Iterator[Item]:
@@ -218,6 +233,16 @@ def _a_folder_a_case(root: Path) -> Iterator[Item]:
         image, label = (_first(folder, name) for name in ("image", "label"))
         if image and label:
             yield Item(folder.name, folder.name, image, label)
+
+
+def _lone_of_folders(root: Path) -> list[Path]:
+    """Return the missing image or label of each folder that has only the other one."""
+    missing = []
+    for folder in sorted(path for path in root.iterdir() if path.is_dir()):
+        image, label = (_first(folder, name) for name in ("image", "label"))
+        if (image is None) != (label is None):
+            missing.append(folder / ("label.nii.gz" if image else "image.nii.gz"))
+    return missing
 
 
 def _first(folder: Path, name: str) -> Path | None:

@@ -76,6 +76,10 @@ class TotalSegmentator(Layout):
     structures: ClassVar[Mapping[int, str]] = {key: name.replace("_", " ") for key, name in enumerate(_ALL, start=1)}
     expected: ClassVar[tuple[str, ...]] = ("s0000/ct.nii.gz", "s0000/segmentations/liver.nii.gz")
 
+    def expected_files(self, part: str) -> Sequence[str]:
+        """Return the image of one modality and one of its masks."""
+        return (f"s0000/{self.parts[part]}", self.expected[1])
+
     def find(self, root: Path, part: str) -> list[Item]:
         """Return the folders with an image of that modality."""
         return whole(self._pairs(root, part))
