@@ -152,6 +152,12 @@ def test_a_check_names_structures_whose_file_is_missing_or_broken(tmp_path):
     assert not [line for line in lines if "rib" in line]  # of which the copy has no file at all
 
 
+def test_a_number_of_amos_is_no_channel(tmp_path):
+    made.amos_cases(tmp_path, ("0004", "0007"))
+    (tmp_path / "labelsTr/amos_0007.nii.gz").unlink()
+    assert get_layout("amos").unpaired(tmp_path, "CT") == [tmp_path / "labelsTr/amos_0007.nii.gz"]
+
+
 def test_frames_of_camus_without_a_truth_are_missing_in_all_parts(tmp_path):
     made.camus(tmp_path)
     lost = next(tmp_path.rglob("*_2CH_half_sequence_gt.nii.gz"))

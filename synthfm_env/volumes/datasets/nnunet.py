@@ -211,7 +211,10 @@ def _case_of(image: Path, truths: Container[str]) -> str:
     name = stem(image)
     if name in truths:
         return name
-    return "" if _OTHER_CHANNEL.search(name) else _CHANNEL.sub("", name)
+    base = _OTHER_CHANNEL.sub("", name)
+    # amos_0007 is a number and no channel: it has no first channel beside it.
+    first = image.with_name(image.name.replace(name, f"{base}_0000", 1))
+    return "" if base != name and (base in truths or first.exists()) else _CHANNEL.sub("", name)
 
 
 def _lone(images: Path, labels: Path) -> list[Path]:
