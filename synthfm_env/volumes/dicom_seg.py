@@ -37,7 +37,8 @@ def load_dicom_series(folder: FilePath, *, modality: str | None = None, case_id:
         A Volume without a label. ``metadata["dicom_series"]`` holds the files in slice order, for ``save_dicom_seg``.
 
     Raises:
-        InputError: no series or several, a broken slice, slices of several sizes, or SimpleITK or pydicom is missing.
+        InputError: no series or several, a broken slice, a slice without its place in mm, slices that make no grid
+            (other sizes, a missing slice, two at one place), or SimpleITK or pydicom is missing.
 
     Example:
         >>> from synthfm_env.volumes.dicom_seg import load_dicom_series
@@ -90,8 +91,8 @@ def save_dicom_seg(mask: NDArray, volume: Volume, path: FilePath, *, structure: 
         structure: the segment's label.
 
     Raises:
-        InputError: the volume is no DICOM series, the mask is empty or on another grid, highdicom is missing, or the
-            file cannot be written.
+        InputError: the volume is no DICOM series, the series lacks an attribute that DICOM SEG copies, the mask is
+            empty or on another grid, highdicom is missing, or the file cannot be written.
     """
     target = Path(path)
     if DICOM_SERIES not in volume.metadata:
@@ -102,7 +103,11 @@ def save_dicom_seg(mask: NDArray, volume: Volume, path: FilePath, *, structure: 
         raise InputError(f"{target}: the mask is empty, and DICOM SEG holds no empty segment")
     if target.suffix != ".dcm":
         raise InputError(f"{target}: a DICOM SEG file's name ends in .dcm")
-    segmentation = _segmentation(mask, volume, structure)
+    try:
+        segmentation = _segmentation(mask, volume, structure)
+    except (AttributeError, KeyError, OSError, TypeError, ValueError) as error:  # highdicom's, for a missing attribute
+        reason = " ".join(str(error).split())
+        raise InputError(f"{target}: the series lacks what DICOM SEG copies ({reason}); save NIfTI instead") from None
     try:
         with atomic_write(target) as file:
             segmentation.save_as(file)
@@ -156,17 +161,24 @@ def _one_series(root: Path) -> tuple[list[Path], str]:
     for path in sorted(root.iterdir()):
         if not os.path.isfile(path) or not _is_dicom(path):
             continue
-        header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=["SeriesInstanceUID", "Modality"])
-        series[str(header.get("SeriesInstanceUID", ""))].append(path)
-        modality = str(header.get("Modality", ""))
+        try:
+            header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=["SeriesInstanceUID", "Modality"])
+            series[str(header.get("SeriesInstanceUID", ""))].append(path)
+            modality = str(header.get("Modality", ""))
+        except Exception as error:  # pydicom raises any kind on a damaged header
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise InputError(f"{path}: cannot be read as DICOM ({reason}); check that the file is complete") from None
     if len(series) != 1:
         raise InputError(f"{root}: holds {len(series)} DICOM series, expected one; put one series in a folder")
     return next(iter(series.values())), modality
 
 
 def _is_dicom(path: Path) -> bool:
-    with open(path, "rb") as file:
-        return file.read(132)[128:] == _MAGIC
+    try:
+        with open(path, "rb") as file:
+            return file.read(132)[128:] == _MAGIC
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror or error}); make it readable or move it") from None
 
 
 def _packages() -> tuple[Any, Any]:

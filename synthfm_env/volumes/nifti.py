@@ -286,7 +286,7 @@ def _check_header(header: nib.Nifti1Header, path: Path) -> None:
         header.get_xyzt_units()
     except KeyError as error:
         raise InputError(f"{path}: unit {error} of its header is unknown; fix the header first") from None
-    size = max(4, header.get_data_dtype().itemsize)  # images become float32
+    size = header.get_data_dtype().itemsize + 4  # as stored, and as float32 beside it
     check_memory(math.prod(map(int, shape)) * size, f"{path}: its header promises shape {shape}, which")
     affine = header.get_best_affine()
     if not np.isfinite(affine).all() or abs(np.linalg.det(affine)) == 0:

@@ -166,6 +166,7 @@ BAD = {
     "a data set with a null character": ("datasets", "check", "a\0b", "--layout", "folder"),
     "a data set in no layout": ("datasets", "check", ".", "--layout", "a\0b"),
     "a data set with keys twice and no images": ("datasets", "check", "odd-set", "--layout", "folder"),
+    "a data set whose labels are a number": ("datasets", "check", "numbered-set", "--layout", "folder"),
     "a challenge of nothing": ("challenge", "nothing", "-o", "x.zip", "--seed", "1", "--image", "i"),
     "a challenge in a folder that is a file": (
         *("challenge", "synthetic-3d", "-o", "text.nii/x.zip", "--seed", "1", "--image", "i"),
@@ -212,6 +213,10 @@ def traps(tmp_path_factory):
     (home / "exiting_module.py").write_text("raise SystemExit(0)\n")
     (home / "odd-set").mkdir()
     (home / "odd-set" / "dataset.json").write_text('{"labels": {"a": 1}, "labels": {"a": NaN, "b": 1e999}}')
+    for part, name in (("imagesTr", "a_0000.nii"), ("labelsTr", "a.nii")):
+        (home / "numbered-set" / part).mkdir(parents=True)
+        (home / "numbered-set" / part / name).write_bytes((home / "truth.nii").read_bytes())
+    (home / "numbered-set" / "dataset.json").write_text('{"labels": 5}')
     _make_runs(home)
     return home
 

@@ -60,6 +60,17 @@ def test_a_header_that_promises_too_much_memory_is_refused_before_any_is_taken(n
         load_volume(path)
 
 
+def test_the_memory_of_a_volume_counts_its_stored_voxels_and_the_image_made_of_them(nifti, monkeypatch):
+    path = with_field(nifti, 42, "<3h", 512, 512, 4)  # 2 MiB stored as int16, 4 MiB as float32
+    path = path.with_suffix(".nii.gz")
+    path.write_bytes(gzip.compress(nifti.with_name("made.nii").read_bytes() + bytes(2 << 20)))
+    monkeypatch.setenv(VARIABLE, "5")
+    with pytest.raises(MemoryLimitError, match="needs 6 MiB of memory"):
+        load_volume(path)
+    monkeypatch.setenv(VARIABLE, "6")
+    assert load_volume(path).image.shape == (4, 512, 512)
+
+
 def test_a_stream_that_goes_on_after_its_voxels_is_refused(nifti, monkeypatch):
     monkeypatch.setattr("synthfm_env.volumes.nifti._MOST_BESIDE", 1000)
     path = nifti.with_name("bomb.nii.gz")

@@ -21,9 +21,13 @@ def check(
     """
     from rich.console import Console
 
+    from synthfm_env.errors import InputError
     from synthfm_env.volumes.datasets.check import check as read_all
     from synthfm_env.volumes.datasets.check import report_lines
 
     with on_interrupt("stopped: not every image was read"):
-        for line in report_lines(read_all(path, layout, Console(stderr=True))):
+        checked = read_all(path, layout, Console(stderr=True))
+        for line in report_lines(checked):
             typer.echo(line)
+    if not any(part.images for part in checked):
+        raise InputError(f"{path}: none of its images can be played; correct the files that the report names")

@@ -12,10 +12,18 @@ from PIL import Image, UnidentifiedImageError
 
 from synthfm_env.errors import InputError
 from synthfm_env.memory_limit import check_memory
+from synthfm_env.printable import printable
 from synthfm_env.volumes.intensity import LUMA
 from synthfm_env.volumes.volume import Volume
 
 _BYTES_PER_VOXEL = 8  # as stored, and as float32
+_UNEVEN = 0.1  # refuse slices whose distance differs by more than this share from the median distance
+_NEEDED = {
+    "0028|0030": ("PixelSpacing", "two lengths in mm above 0"),
+    "0020|0032": ("ImagePositionPatient", "three positions in mm"),
+    "0020|0037": ("ImageOrientationPatient", "two perpendicular directions of length 1"),
+}
+"""The DICOM attributes that give a slice its place: tag, name and expected value."""
 
 
 def simple_itk() -> Any:
@@ -91,19 +99,18 @@ def read_series(files: Sequence[Path]) -> tuple[NDArray[np.float32], list[int], 
         slice, which of ``files`` it came from; and the affine from (x, y, z) indices to RAS+ mm.
 
     Raises:
-        InputError: a slice that is broken, of another size or at another's place.
+        InputError: a slice that is broken, without its place in mm, of another size, spacing or orientation than the
+            first, or at another's place; a slice that is missing between two others.
     """
     itk = simple_itk()
-    slices = [_slice(itk, path) for path in files]
+    slices = [_slice(itk, path, len(files)) for path in files]
+    _check_same_grid(slices, files)
     row, column = np.array(slices[0].direction[:3]), np.array(slices[0].direction[3:])
     normal = np.cross(row, column)
     places = np.array([float(np.dot(one.origin, normal)) for one in slices])
     order = np.argsort(places, kind="stable").tolist()
+    _check_even(places[order], [files[i] for i in order])
     gaps = np.diff(places[order])
-    if len({one.pixels.shape for one in slices}) > 1:
-        raise InputError(f"{files[0].parent}: its slices differ in size; are these files of one series?")
-    if gaps.size and gaps.min() <= 1e-3:
-        raise InputError(f"{files[0].parent}: two slices have the same position; are these files of one series?")
     step = float(np.median(gaps)) if gaps.size else slices[0].spacing[2]
     affine = np.eye(4)
     first = slices[order[0]]
@@ -145,15 +152,87 @@ class _Slice:
         self.direction = (*direction[:, 0].tolist(), *direction[:, 1].tolist())
 
 
-def _slice(itk: Any, path: Path) -> _Slice:
-    """Read one file of a DICOM series."""
+def _check_same_grid(slices: Sequence[_Slice], files: Sequence[Path]) -> None:
+    """Check that all slices have the rows and columns, the spacing and the orientation of the first one."""
+    first = slices[0]
+    for one, path in zip(slices, files, strict=True):
+        differs = [
+            f"{name} {theirs} and {ours}"
+            for name, theirs, ours in (
+                ("rows and columns", first.pixels.shape, one.pixels.shape),
+                ("spacing (x, y)", first.spacing[:2], one.spacing[:2]),
+                ("orientation", first.direction, one.direction),
+            )
+            if not np.allclose(theirs, ours, atol=1e-3)
+        ]
+        if differs:
+            raise InputError(
+                f"{files[0].parent}: {files[0].name} and {path.name} differ in {differs[0]}; "
+                "put slices of one series and one size in a folder"
+            )
+
+
+def _check_even(places: NDArray[np.float64], files: Sequence[Path]) -> None:
+    """Check that slices, in order, have equal distances in mm, as a grid of voxels needs."""
+    gaps = np.diff(places)
+    if not gaps.size:
+        return
+    step = float(np.median(gaps))
+    worst = int(np.argmin(gaps)) if gaps.min() <= 1e-3 else int(np.argmax(abs(gaps - step)))
+    between = f"{files[0].parent}: {files[worst].name} and {files[worst + 1].name}"
+    if gaps.min() <= 1e-3:
+        raise InputError(
+            f"{between} have the same position, {places[worst]:g} mm along the normal; "
+            "put one series in a folder, each slice once"
+        )
+    if abs(gaps[worst] - step) > _UNEVEN * step:
+        raise InputError(
+            f"{between} are {gaps[worst]:g} mm apart, the other slices {step:g} mm; "
+            "add the missing slices, or resample the series to equal distances and save it as NIfTI"
+        )
+
+
+def _check_place(reader: Any, path: Path) -> None:
+    """Check the attributes that place a slice; ITK takes 1 mm, the origin and the axes if they are missing."""
+    for tag, (name, expected) in _NEEDED.items():
+        text = reader.GetMetaData(tag).strip() if reader.HasMetaDataKey(tag) else ""
+        parts = text.split("\\")
+        try:
+            numbers = np.array([float(part) for part in parts])
+        except ValueError:
+            numbers = np.array([np.nan])
+        if name == "PixelSpacing":
+            fits = len(numbers) == 2 and numbers.min() > 0
+        elif name == "ImagePositionPatient":
+            fits = len(numbers) == 3
+        else:
+            fits = len(numbers) == 6 and np.allclose(
+                numbers.reshape(2, 3) @ numbers.reshape(2, 3).T, np.eye(2), atol=1e-2
+            )
+        if not fits or not np.isfinite(numbers).all():
+            raise InputError(
+                f"{path}: {name} is {printable(', '.join(parts)) or 'missing'}, expected {expected}; "
+                "correct the file, or convert the series to NIfTI with its true spacing"
+            )
+
+
+def _slice(itk: Any, path: Path, count: int) -> _Slice:
+    """Read one file of a DICOM series of ``count`` slices."""
     reader = itk.ImageFileReader()
     reader.SetImageIO("GDCMImageIO")
     reader.SetFileName(str(path))
     try:
         reader.ReadImageInformation()
         size = reader.GetSize()
-        check_memory(math.prod(size) * _BYTES_PER_VOXEL, f"{path}: its header promises {size} voxels (x, y, z), which")
+        check_memory(
+            math.prod(size) * count * _BYTES_PER_VOXEL,
+            f"{path}: its header promises {size} voxels (x, y, z), and a series of {count} such slices",
+        )
+        if math.prod(size[2:]) != 1:
+            raise InputError(
+                f"{path}: holds {math.prod(size[2:])} frames, expected one slice; convert a multi-frame file to NIfTI"
+            )
+        _check_place(reader, path)
         image = reader.Execute()
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[-1]
