@@ -173,7 +173,10 @@ def test_clicks_that_are_no_list_of_clicks(name, clicks, started):
     assert session.clicks == ()
 
 
-@pytest.mark.parametrize("name", ["geodesic", "random-walker", "synthfm3d-nano", "synthfm3d-unet"])
+@pytest.mark.parametrize(
+    "name",
+    ["geodesic", "random-walker", pytest.param("synthfm3d-nano", marks=pytest.mark.slow), "synthfm3d-unet"],
+)
 def test_clicks_of_a_generator_are_clicks(name, started):
     session = started(name)
     session.prompt(click for click in [Click((1, 5, 5)), Click((1, 20, 20), False)])

@@ -1,5 +1,6 @@
 """Writes the files of a training run, so that a kill cannot damage them."""
 
+import errno
 import json
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,14 @@ class RunFolder:
         target = self.path / "recipe.json"
         now = recipe.model_dump(mode="json")
         before = read_json_table(target, str(target)) if target.exists() else now
-        write_text(target, json.dumps(now, indent=1))
+        try:
+            write_text(target, json.dumps(now, indent=1))
+        except OSError as error:
+            if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+                raise
+            raise InputError(
+                f"--out {self.path}: cannot be written to ({error.strerror}); name another folder"
+            ) from None
         return [key for key in now if before.get(key, now[key]) != now[key]]
 
     def log(self, row: dict[str, Any]) -> None:
