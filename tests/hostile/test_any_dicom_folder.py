@@ -125,6 +125,7 @@ def test_a_folder_that_makes_no_volume_is_refused_in_one_line(name, tmp_path, mo
     error = capfd.readouterr().err
     assert error.count("\n") == 1, error
     assert error.startswith("synthfm: ")
+    assert "0x" not in error  # no address in memory
     assert end.value.code == 2
     with pytest.raises(InputError, match=message):
         load_dicom_series("scan")

@@ -32,7 +32,12 @@ WRITES = {
 }
 
 
-@pytest.mark.parametrize("name", WRITES)
+DRAWS_FIRST = "a preview"
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name == DRAWS_FIRST else name for name in WRITES]
+)
 def test_a_folder_that_cannot_be_written_to_is_named(name, tmp_path, monkeypatch, capfd):
     arguments, status = WRITES[name]
     label = np.zeros((16, 16, 4), dtype=np.int16)

@@ -157,7 +157,7 @@ def _check_same_grid(slices: Sequence[_Slice], files: Sequence[Path]) -> None:
     first = slices[0]
     for one, path in zip(slices, files, strict=True):
         differs = [
-            f"{name} {theirs} and {ours}"
+            f"{name} {tuple(np.round(theirs, 3).tolist())} and {tuple(np.round(ours, 3).tolist())}"
             for name, theirs, ours in (
                 ("rows and columns", first.pixels.shape, one.pixels.shape),
                 ("spacing (x, y)", first.spacing[:2], one.spacing[:2]),
@@ -235,7 +235,7 @@ def _slice(itk: Any, path: Path, count: int) -> _Slice:
         _check_place(reader, path)
         image = reader.Execute()
     except RuntimeError as error:
-        reason = str(error).strip().splitlines()[-1]
+        reason = str(error).strip().splitlines()[-1].rpartition("): ")[2]  # behind ITK's class and address
         raise InputError(f"{path}: cannot be read as DICOM ({reason}); check that the file is complete") from None
     pixels = np.asarray(itk.GetArrayFromImage(image), dtype=np.float32)
     if pixels.ndim != 3 or pixels.shape[0] != 1:
