@@ -41,6 +41,7 @@ def test_ppo_repeats_from_its_seed_and_writes_a_curve(tmp_path):
     assert [line["clicks"] for line in curve] == [8, 16]
 
 
+@pytest.mark.slow
 def test_imitation_learns_the_look_ahead_and_ppo_goes_on_from_it(tmp_path):
     settings = imitation.Settings(**TINY, episodes=3, steps=300, batch=32)
     weights = imitation.train(settings, tmp_path / "bc", None)

@@ -280,6 +280,7 @@ def test_a_run_without_new_fields_keeps_its_hash():
     assert results_hash(episode([0.5], budget=1)) != results_hash(episode([0.5], budget=1, start="box tight-v1"))
 
 
+@pytest.mark.slow
 def test_a_papers_table_has_its_rows_its_test_and_its_printed_figures(data, tmp_path):
     suite = with_choices(load_suite("synthfm-table1"), segmenters=("one=toys:Ball", "two=toys:Moody"), root=data)
     groups = [g.model_copy(update={"slice_pixels": 10}) if g.slices else g for g in suite.data]

@@ -102,6 +102,7 @@ def test_what_cannot_be_replayed_becomes_a_card_that_says_why(played, tmp_path):
     assert all(card.film for card in cards if card.episode.data_id == "volumes")
 
 
+@pytest.mark.slow
 def test_an_image_that_changed_is_not_drawn(played, tmp_path):
     shutil.copytree(played.folder, tmp_path / "run")
     steps = tmp_path / "run" / "steps.jsonl"

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
-from golden_episodes import FILE, SEGMENTERS, SHAPES, play
+import torch
+from golden_episodes import FILE, RECORDED_ON, SEGMENTERS, SHAPES, play
 
 
 @pytest.fixture(scope="module")
@@ -9,11 +10,20 @@ def golden():
         return dict(arrays)
 
 
-@pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("name", SEGMENTERS)
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [
+        pytest.param(name, shape, marks=pytest.mark.slow) if (name, shape) == ("default", "volume") else (name, shape)
+        for name in SEGMENTERS
+        for shape in SHAPES
+    ],
+)
 def test_masks_and_logits_are_the_recorded_ones(golden, name, shape):
     image, key = golden[f"{shape}/image"], f"{shape}/{name}"
     masks, logits = play(name, shape, image, golden[f"{key}/clicks"])
     recorded = np.unpackbits(golden[f"{key}/masks"], count=len(masks) * image.size).astype(bool)
-    np.testing.assert_array_equal(np.stack(masks), recorded.reshape(len(masks), *image.shape))
-    np.testing.assert_allclose(np.stack(logits), golden[f"{key}/logits"], atol=1e-4)
+    different = np.mean(np.stack(masks) != recorded.reshape(len(masks), *image.shape))
+    # Other CPUs add in another order; on one with AVX2 two of 89,600 voxels and logits by up to 0.008 were different.
+    alike = name == "geodesic" or torch.backends.cpu.get_cpu_capability() == RECORDED_ON
+    assert different <= (0 if alike else 1e-4)
+    np.testing.assert_allclose(np.stack(logits), golden[f"{key}/logits"], atol=1e-4 if alike else 0.02)

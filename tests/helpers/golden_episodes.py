@@ -13,6 +13,7 @@ from scipy import ndimage
 from synthfm_env import Click, Segmenter, SynthFM3D, make_segmenter, to_uint8
 
 FILE = Path(__file__).parents[1] / "golden" / "episodes.npz"
+RECORDED_ON = "AVX512"  # the CPU's widest vectors, as torch names them
 SHAPES = {"volume": (16, 56, 48), "thin": (5, 56, 64), "image": (1, 72, 64)}
 SEEDS = {"volume": 7, "thin": 7, "image": 3}
 SPACING = {"volume": (2.0, 1.0, 1.0), "thin": (5.0, 1.0, 1.0), "image": (1.0, 1.0, 1.0)}

@@ -34,7 +34,10 @@ def scene(shape: tuple[int, int, int] = SHAPE) -> np.ndarray:
     return np.clip(image + np.random.default_rng(0).normal(0, 6, shape), 0, 255).astype(np.uint8)
 
 
-@pytest.fixture(scope="module", params=FACTORIES)
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(name, marks=pytest.mark.slow) if name == "nano-closely" else name for name in FACTORIES],
+)
 def segmenter(request: pytest.FixtureRequest) -> Segmenter:
     return FACTORIES[request.param]()
 

@@ -129,6 +129,7 @@ def test_a_small_object_is_answered_on_a_crop(session: MultiViewSession) -> None
     assert (y.stop - y.start) * (x.stop - x.start) < 0.5 * SHAPE[1] * SHAPE[2]
 
 
+@pytest.mark.slow
 def test_undo_returns_through_every_crop_bit_for_bit(session: MultiViewSession) -> None:
     clicks = [Click(CENTRE), Click((8, 50, 10)), Click((8, 50, 12), False), Click((5, 24, 50)), Click((0, 2, 2), False)]
     answers = [session.add(click) for click in clicks]
@@ -144,6 +145,7 @@ def test_undo_returns_through_every_crop_bit_for_bit(session: MultiViewSession) 
         np.testing.assert_array_equal(session.add(click).mask, expected.mask)
 
 
+@pytest.mark.slow
 def test_reset_forgets_all(session: MultiViewSession) -> None:
     first = session.add(Click(CENTRE))
     session.add(Click((8, 50, 10)))
@@ -173,6 +175,7 @@ def test_a_positive_click_outside_the_crop_enlarges_it(session: MultiViewSession
     assert session._history[-1].view.holds(Click(CENTRE))
 
 
+@pytest.mark.slow
 def test_every_clicked_voxel_is_as_clicked_and_the_newer_click_wins(session: MultiViewSession) -> None:
     rng = np.random.default_rng(0)
     clicks = [Click(tuple(int(n) for n in rng.integers(0, SHAPE)), bool(rng.integers(2))) for _ in range(8)]

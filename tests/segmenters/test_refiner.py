@@ -113,6 +113,7 @@ def test_a_file_is_loaded_strictly(tmp_path: Path) -> None:
         load_refiner(tmp_path / "none.safetensors")
 
 
+@pytest.mark.slow
 def test_the_default_is_refined_heeds_clicks_and_undoes_bit_for_bit() -> None:
     rng = np.random.default_rng(0)
     image = rng.integers(0, 255, (12, 48, 48), dtype=np.uint8)
