@@ -216,7 +216,7 @@ def test_a_run_is_not_resumed_with_something_else(tmp_path, own):
     about = json.loads((tmp_path / "run" / "run.json").read_text(encoding="utf-8"))
     about["segmenters"]["toys:Ball"]["weights_sha256"] = "0" * 64
     (tmp_path / "run" / "run.json").write_text(json.dumps(about))
-    with pytest.raises(InputError, match="its segmenters are not those of now"):
+    with pytest.raises(InputError, match=r"not those of now \(toys:Ball: weights_sha256 was '0{64}'"):
         again(suite(), tmp_path / "run")
 
 

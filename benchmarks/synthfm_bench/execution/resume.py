@@ -77,17 +77,20 @@ def check_same(folder: Path, suite: Suite, plan: Plan) -> dict[str, Any]:
     }
     for key, value in json.loads(json.dumps(now)).items():
         before = about.get(key, {})
-        differs = [
-            f"{name} was {before.get(name)!r}, is {value.get(name)!r}"
-            for name in sorted({*before, *value})
-            if before.get(name) != value.get(name)
-        ]
-        if differs:
+        if before != value:
+            difference = _first_difference(before, value)[:300]
             raise InputError(
-                f"--resume {folder}: its {key} are not those of now ({differs[0][:300]}); "
-                "restore them, or start a new run"
+                f"--resume {folder}: its {key} are not those of now ({difference}); restore them, or start a new run"
             )
     return about
+
+
+def _first_difference(before: Any, now: Any, name: str = "") -> str:
+    """Return the first entry that differs between two tables, by name, with both values."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        key = min(key for key in {*before, *now} if before.get(key) != now.get(key))
+        return _first_difference(before.get(key), now.get(key), f"{name}: {key}" if name else key)
+    return f"{name} was {before!r}, is {now!r}"
 
 
 def check_unchanged(folder: Path, about: dict[str, Any]) -> None:
