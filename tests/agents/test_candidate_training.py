@@ -63,6 +63,7 @@ def test_imitation_learns_the_look_ahead_and_ppo_goes_on_from_it(tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_a_blind_policy_begins_with_the_weights_of_imitation(tmp_path):
     settings = imitation.Settings(**TINY, blind=True, episodes=2, envs=2, steps=100, batch=32)
     weights = imitation.train(settings, tmp_path / "bc", None)

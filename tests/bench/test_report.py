@@ -63,6 +63,7 @@ def page_path(played):
     return write_report(played.folder, join_runs([played.folder]), played.rows, QUIET, trusted=True)
 
 
+@pytest.mark.slow
 def test_the_gallery_replays_exactly_what_was_recorded(played):
     cards = make_gallery(played.rows, join_runs([played.folder]).runs, QUIET, trusted=True)
     chosen = choose(played.rows)

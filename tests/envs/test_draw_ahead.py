@@ -65,6 +65,7 @@ def test_the_case_of_the_next_episode_is_announced(monkeypatch):
         assert env.reset()[1]["case_id"].endswith(f"-{expected}")
 
 
+@pytest.mark.slow
 def test_a_script_without_a_guard_may_use_workers():
     script = (
         "import gymnasium as gym\n"

@@ -81,6 +81,7 @@ def test_one_plane_of_the_whole_image_gives_the_logits_of_its_slices(plain: SAM2
         np.testing.assert_array_equal(seen.logits(states)[0].numpy(), expected.clip(-8, 8))
 
 
+@pytest.mark.slow
 def test_turning_the_image_turns_the_answer(plain: SAM2Segmenter) -> None:
     """Three planes prefer no axis."""
     image = ball((40, 40, 40), (14, 20, 25), 8)
@@ -166,6 +167,7 @@ def test_a_negative_click_outside_the_crop_tracks_nothing(session: MultiViewSess
     assert not (after.mask & ~before.mask).any()
 
 
+@pytest.mark.slow
 def test_a_positive_click_outside_the_crop_enlarges_it(session: MultiViewSession) -> None:
     session.add(Click(CENTRE))
     outside = Click((5, 60, 5))

@@ -147,6 +147,7 @@ def test_a_refiner_of_ones_own_is_given_by_its_path(tmp_path: Path) -> None:
         make_segmenter(str(path))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("depth", [1, 7, 8])
 def test_images_and_thin_stacks_are_not_refined(depth: int) -> None:
     image = np.random.default_rng(0).integers(0, 255, (depth, 48, 48), dtype=np.uint8)
