@@ -43,7 +43,7 @@ def shown(value: object, most: int = 80) -> str:
     """
     try:
         return printable(repr(value), most)
-    except Exception:
+    except Exception:  # the repr of a foreign type may raise anything
         return f"<{type(value).__name__} without text>"
 
 
