@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _DESCRIPTIONS = {
     "synthfm3d-nano": "the SAM 2 architecture, small, trained here on SynthFM-3D volumes alone (not Meta's weights)",
-    "synthfm2d-small": "the same, smaller, trained here on SynthFM's images alone (not Meta's weights)",
+    "synthfm2d-small": "the same, smaller, for single images: trained here on SynthFM's alone (not Meta's weights)",
     "synthfm3d-unet": "a small 3D U-Net that takes clicks as channels, trained here on SynthFM-3D volumes alone; quick",
     "synthfm2d-unet": "the same for images: one slice",
     "geodesic": "classical: geodesic distance to positive against negative clicks over the image gradient",
