@@ -5,7 +5,13 @@ import pytest
 import torch
 from skimage.graph import MCP_Geometric
 
-from synthfm_env.segmenters.volume_network.geodesic_sweeps import UNREACHED, geodesic_maps
+from synthfm_env.segmenters.volume_network.geodesic_sweeps import (
+    UNREACHED,
+    _path_costs,
+    _sweep,
+    _swept_on_cpu,
+    geodesic_maps,
+)
 
 
 @pytest.mark.parametrize("shape", [(9, 10, 11), (1, 24, 20), (4, 16, 16)])
@@ -39,3 +45,17 @@ def test_a_wall_is_passed_around():
     seeds[0, 0, 0, 0, 0] = True
     distance = geodesic_maps(cost, seeds, torch.ones(1, 3))[0, 0, 0]
     assert distance[0, 8] == pytest.approx(8 + 8 + 8)
+
+
+@pytest.mark.parametrize("shape", [(9, 10, 11), (1, 24, 20), (4, 16, 16)])
+def test_sweeps_on_a_cpu_and_on_other_devices_agree_bit_for_bit(shape):
+    generator = torch.Generator().manual_seed(0)
+    seeds = torch.rand(3, 2, *shape, generator=generator) > 0.995
+    cost = 1 + 120 * torch.rand(3, *shape, generator=generator) ** 4
+    steps = torch.tensor([[2.0, 1.0, 1.5]]).expand(3, 3)
+    along = {axis: _path_costs(cost, axis, steps[:, axis - 1])[:, None] for axis in (1, 2, 3) if shape[axis - 1] > 1}
+    distance = torch.where(seeds, 0.0, UNREACHED)
+    swept = _swept_on_cpu(distance, along, list(along) * 2)
+    for axis in list(along) * 2:
+        distance = _sweep(distance, along[axis], axis + 1)
+    assert torch.equal(swept, distance)
