@@ -90,10 +90,10 @@ def measure(
         ]
         _print(f"{segmenter}: {cases} unseen synthetic cases", names, played)
     if real is not None:
-        _print(f"{segmenter}: real cases of {real.name}", names, _play_real(real, clickers, options))
+        _print(f"{segmenter}: real cases of {real.name}", names, play_real(real, clickers, options))
 
 
-def _play_real(folder: Path, clickers: Sequence[Clicker], options: dict[str, Any]) -> list[list[Scores]]:
+def play_real(folder: Path, clickers: Sequence[Clicker], options: dict[str, Any]) -> list[list[Scores]]:
     """Return the scores on each real volume, averaged over its largest structures."""
     layout, rows = get_layout("folder"), []
     for item in track(layout.items(folder), "real"):

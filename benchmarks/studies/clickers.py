@@ -90,7 +90,10 @@ def build(name: str, segmenter: Segmenter) -> Clicker:
 def run(given: argparse.Namespace, path: Path) -> None:
     """Play what is not yet in the file, and append it."""
     done = {tuple(row[:3]) for row in read(path)}
-    models = {name: make_segmenter(name) for name in given.segmenter or SEGMENTERS}
+    models = {}
+    for label in given.segmenter or SEGMENTERS:
+        name, _, preset = label.partition(":")
+        models[label] = make_segmenter(name, preset=preset) if preset else make_segmenter(name)
     names = given.clicker or [name for name in list_clickers() if name not in NOT_IN_IT]
     shape = [int(n) for n in given.shape.split(",")]
     with path.open("a", encoding="utf-8") as file:
@@ -163,17 +166,30 @@ def main() -> None:
     parser.add_argument("--real", type=Path, help="folder of real cases")
     parser.add_argument("--clicks", type=int, default=5, help="budget of an episode")
     parser.add_argument("--start", default="click", help="of PromptEnv")
-    parser.add_argument("--segmenter", action="append", help="again for more; by default " + ", ".join(SEGMENTERS))
+    parser.add_argument(
+        "--segmenter",
+        action="append",
+        help=f"a name, or name:preset; again for more; by default {', '.join(SEGMENTERS)}",
+    )
     parser.add_argument("--clicker", action="append", help="again for more; every one by default")
     parser.add_argument("--out", type=Path, default=Path("runs/study-clickers"), help="folder of scores.jsonl")
-    parser.add_argument("--only-report", action="store_true", help="print the tables of what was played")
+    parser.add_argument(
+        "--only-report",
+        action="store_true",
+        help="print the tables of what was played, by the given segmenters and clickers",
+    )
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
     path = given.out / "scores.jsonl"
     if not given.only_report:
         run(given, path)
+    rows = [
+        row
+        for row in read(path)
+        if (not given.segmenter or row[1] in given.segmenter) and (not given.clicker or row[2] in given.clicker)
+    ]
     for kind in ("synthetic", "real"):
-        report(read(path), kind)
+        report(rows, kind)
 
 
 if __name__ == "__main__":

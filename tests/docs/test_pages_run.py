@@ -79,7 +79,14 @@ RECORDED = "behavioural_cloning"  # takes a recorded data set: tests/bench/test_
 
 
 def test_these_are_all_examples():
-    assert [path.stem for path in EXAMPLES] == [RECORDED, "one_episode", "own_clicker", "own_segmenter", "train_small"]
+    assert [path.stem for path in EXAMPLES] == [
+        RECORDED,
+        "one_episode",
+        "own_clicker",
+        "own_segmenter",
+        "ppo",
+        "train_small",
+    ]
 
 
 @pytest.mark.parametrize("path", [path for path in EXAMPLES if path.stem != RECORDED], ids=lambda path: path.stem)
