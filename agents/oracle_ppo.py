@@ -4,11 +4,11 @@
     python agents/oracle_ppo.py --cases 200 --real ../shared/realdata   # the packaged policy
 
 The agent simulates a user, who sees where the mask errs: at each click it picks one of eight deep points of the errors
-(``CandidateClicks``, oracle). What is learned beyond imitation: a look-ahead takes the best next click, PPO the clicks
-that are best together. A click is worth what it adds to the area under the Dice curve: its gain times the share of the
+(``CandidateClicks``, oracle). Imitation learns the best next click, PPO the clicks that are
+best together. A click is worth what it adds to the area under the Dice curve: its gain times the share of the
 budget that it lasts, so that returns sum to nAUC.
 
-PPO is that of ``blind_ppo.py``; only the task, the reward and the start of the network are others.
+PPO is that of ``blind_ppo.py``, with another task, another reward and other initial weights.
 """
 
 import argparse
@@ -31,7 +31,7 @@ from synthfm_env.envs.wrappers import VectorCandidateClicks
 
 @dataclass
 class Settings(blind_ppo.Settings):
-    """Those of ``blind_ppo.py``, and what is different here."""
+    """Settings of ``blind_ppo.py`` with other numbers of clicks and of candidates tried."""
 
     clicks: int = 10
     look_ahead: int = 1  # candidates are tried before the first click
@@ -43,7 +43,7 @@ class AreaReward(gym.vector.VectorRewardWrapper):
     used: NDArray[np.float64]  # clicks of each episode
 
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
-        """Play on."""
+        """Step the environments, and weigh the gains."""
         budget = self.env.unwrapped.envs[0].max_clicks  # type: ignore[attr-defined]
         used = self.used
         observations, rewards, terminated, truncated, infos = self.env.step(actions)
@@ -55,11 +55,11 @@ class AreaReward(gym.vector.VectorRewardWrapper):
         self.used = np.zeros(self.num_envs)
         return self.env.reset(**kwargs)
 
-    def action_masks(self) -> Any:
-        """Return which actions there are: to stop only if there is no candidate."""
-        masks = self.env.action_masks()  # type: ignore[attr-defined]
-        masks[:, -1] = ~masks[:, :-1].any(axis=1)
-        return masks
+    def action_mshared(self) -> Any:
+        """Return which actions exist, bool (num_envs, k + 1): the last, to stop, only if there is no candidate."""
+        mshared = self.env.action_mshared()  # type: ignore[attr-defined]
+        mshared[:, -1] = ~mshared[:, :-1].any(axis=1)
+        return mshared
 
 
 def train(settings: Settings, init: Path | None, out: Path) -> Path:
@@ -115,21 +115,21 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, help="policy to measure instead of the packaged one")
     parser.add_argument("--cases", type=int, default=0, help="unseen synthetic cases to measure on")
     parser.add_argument("--real", type=Path, help="folder of real cases to measure on too")
-    given = parser.parse_args()
+    args = parser.parse_args()
     torch.set_num_threads(1)
-    depth, height, width = (int(n) for n in given.shape.split(","))
-    settings = Settings(shape=(depth, height, width), segmenter=given.segmenter, steps=given.steps, seed=given.seed)
-    weights = train(settings, given.init, given.out) if given.train else given.weights
-    if given.cases or given.real:
-        asks = {"segmenter": given.segmenter}
-        ours = Contender("oracle-ppo-v1", {**asks, "weights": weights})
+    depth, height, width = (int(n) for n in args.shape.split(","))
+    settings = Settings(shape=(depth, height, width), segmenter=args.segmenter, steps=args.steps, seed=args.seed)
+    weights = train(settings, args.init, args.out) if args.train else args.weights
+    if args.cases or args.real:
+        shared = {"segmenter": args.segmenter}
+        ours = Contender("oracle-ppo-v1", {**shared, "weights": weights})
         others = [
             Contender("ritm-3d-v1"),
             Contender("synthfm-mm-v1"),
-            Contender("oracle-bc-v1", {**asks, "weights": given.init}),
-            Contender("greedy-v1", asks),
+            Contender("oracle-bc-v1", {**shared, "weights": args.init}),
+            Contender("greedy-v1", shared),
         ]
-        measure(ours, others, given.segmenter, settings.shape, settings.clicks, given.cases, given.real, "empty")
+        measure(ours, others, args.segmenter, settings.shape, settings.clicks, args.cases, args.real, "empty")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Compare clickers on the same cases: means, paired differences with intervals, Wilcoxon's test with Holm's correction.
 
-The training scripts beside this file import it; ``synthfm bench clickers`` plays whole boards.
+The training scripts in this folder import it; ``synthfm bench clickers`` plays whole boards.
 """
 
 from collections.abc import Mapping, Sequence
@@ -44,7 +44,7 @@ class Contender:
     params: Mapping[str, Any] = field(default_factory=dict)
 
     def make(self) -> Clicker:
-        """Build it."""
+        """Build the clicker."""
         return Stop() if self.name == "stop" else make_clicker(self.name, **self.params)
 
 
@@ -69,8 +69,8 @@ def measure(
     """Print the comparison of a clicker with others, on synthetic and on real cases.
 
     Args:
-        ours: the clicker that is compared with each other one.
-        others: those.
+        ours: the clicker to compare with each of the others.
+        others: the clickers to compare it with.
         segmenter: answers their clicks.
         shape: grid (D, H, W) of the synthetic cases.
         clicks: budget of an episode.
@@ -116,6 +116,7 @@ def play_real(folder: Path, clickers: Sequence[Clicker], options: dict[str, Any]
 
 
 def _play(env: gym.Env[Any, Any], clicker: Clicker, seed: int, structure: int | None) -> Scores:
+    """Play one episode; after an early stop the last Dice counts for the remaining clicks."""
     observation, info = env.reset(seed=seed, options=None if structure is None else {"structure": structure})
     clicker.reset(seed)
     budget: int = env.unwrapped.max_clicks  # type: ignore[attr-defined]
@@ -159,6 +160,6 @@ def _holm(ps: Sequence[float]) -> list[float]:
     """Return p values with Holm's step-down correction, in their order."""
     order = np.argsort(ps)
     adjusted = np.maximum.accumulate([(len(ps) - rank) * ps[i] for rank, i in enumerate(order)])
-    found = np.empty(len(ps))
-    found[order] = np.minimum(adjusted, 1.0)
-    return [float(p) for p in found]
+    corrected = np.empty(len(ps))
+    corrected[order] = np.minimum(adjusted, 1.0)
+    return [float(p) for p in corrected]

@@ -4,12 +4,12 @@
     python agents/ppo_clicker.py              # measures the policy that is packaged
 
 The task: five clicks in a synthetic volume, answered by the segmenter ``geodesic``. The clicker sees the image, the
-mask and its clicks, but not which of the structures is meant, so the best it can do is to find what stands out, and to
-weigh what one more structure in the mask wins against what it costs. Where it may click, and what it sees of each such
-place, is described in ``synthfm_agents/blind/ppo/network.py``.
+mask and its clicks, but not which of the structures is meant. The best it can do is to find conspicuous structures, and
+to weigh the gain of one more structure in the mask against its cost. ``synthfm_agents/blind/ppo/network.py`` defines
+the candidates and their features.
 
-Training rewards a click with the gain in Dice averaged over all structures of the case that could be meant: what
-``dice_gain`` is worth on average over the draw of the structure, with less noise. The truth is in the reward alone.
+Training rewards a click with the gain in Dice, averaged over all structures of the case that could be meant. This is
+the mean of ``dice_gain`` over the draw of the structure, with less noise. The truth is in the reward alone.
 
 Result, 30 November 2026, generator 1.5, one thread of two x86-64 CPU cores; trained with 8,192 clicks in 200 cases.
 Dice after five clicks in 200 unseen cases, one structure of each drawn by the environment. p is of Wilcoxon's
@@ -51,7 +51,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecMonitor
 import synthfm_agents
 from synthfm_agents import Clicker, make_clicker
 from synthfm_agents.blind.ppo.clicker import action_of
-from synthfm_agents.blind.ppo.network import ACTIONS, CANDIDATES, FEATURES, ClickNet, see
+from synthfm_agents.blind.ppo.network import ACTIONS, CANDIDATES, FEATURES, ClickNet, network_input
 from synthfm_env import SynthFM3D, VolumeEnv, make_segmenter
 from synthfm_env.envs.synthetic_env import fair_targets
 from synthfm_env.files import atomic_write
@@ -59,13 +59,13 @@ from synthfm_env.files import atomic_write
 WEIGHTS = Path(synthfm_agents.__file__).parent / "blind" / "ppo" / "ppo.safetensors"
 SHAPE = (12, 36, 36)
 CLICKS = 5
-CASES = 200  # to practise on
+CASES = 200  # to train on
 STEPS = 8_192
 ENVS = 8
 UNSEEN = 10_000  # seeds of the measurement begin here
 
 
-class Practice(gym.Env[NDArray[np.float32], np.int64]):
+class TrainingEnv(gym.Env[NDArray[np.float32], np.int64]):
     """Episodes on cases drawn from a pool, as the network sees them, with the averaged reward."""
 
     observation_space = spaces.Box(-np.inf, np.inf, (CANDIDATES, FEATURES), np.float32)
@@ -83,7 +83,7 @@ class Practice(gym.Env[NDArray[np.float32], np.int64]):
         self.label, self.targets = label, fair_targets(label)
         self.sizes = np.bincount(label.ravel())[self.targets]
         self.before = 0.0
-        return self._see(self.case.reset()[0]), {}
+        return self._features(self.case.reset()[0]), {}
 
     def step(self, action: np.int64) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """Click one of the candidates, or stop."""
@@ -92,15 +92,15 @@ class Practice(gym.Env[NDArray[np.float32], np.int64]):
         hits = np.bincount(self.label[mask], minlength=self.label.max() + 1)[self.targets]
         score = float(np.mean(2 * hits / (self.sizes + np.count_nonzero(mask))))
         reward, self.before = score - self.before, score
-        return self._see(observation), reward, terminated, truncated, {}
+        return self._features(observation), reward, terminated, truncated, {}
 
-    def _see(self, observation: dict[str, Any]) -> NDArray[np.float32]:
-        seen, self.voxels = see(observation)
-        return seen
+    def _features(self, observation: dict[str, Any]) -> NDArray[np.float32]:
+        features, self.voxels = network_input(observation)
+        return features
 
 
 class ClickPolicy(ActorCriticPolicy):
-    """Hands ``ClickNet`` to PPO."""
+    """The policy of stable-baselines3 with ``ClickNet`` as its network."""
 
     def _build(self, lr_schedule: Callable[[float], float]) -> None:
         self.net = ClickNet()
@@ -109,19 +109,19 @@ class ClickPolicy(ActorCriticPolicy):
     def forward(
         self, obs: torch.Tensor, deterministic: bool = False
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Return actions, values and log chances."""
+        """Return actions, values and log probabilities."""
         logits, values = self.net(obs)
-        chances = self.action_dist.proba_distribution(logits)
-        actions = chances.get_actions(deterministic)
-        return actions, values, chances.log_prob(actions)
+        distribution = self.action_dist.proba_distribution(logits)
+        actions = distribution.get_actions(deterministic)
+        return actions, values, distribution.log_prob(actions)
 
     def evaluate_actions(
         self, obs: Any, actions: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
-        """Return values, log chances and entropies of actions taken."""
+        """Return values, log probabilities and entropies of actions taken."""
         logits, values = self.net(obs)
-        chances = self.action_dist.proba_distribution(logits)
-        return values, chances.log_prob(actions), chances.entropy()
+        distribution = self.action_dist.proba_distribution(logits)
+        return values, distribution.log_prob(actions), distribution.entropy()
 
     def predict_values(self, obs: Any) -> torch.Tensor:
         """Return values."""
@@ -129,12 +129,12 @@ class ClickPolicy(ActorCriticPolicy):
         return values
 
 
-def _falling(left: float) -> float:
-    """Return the learning rate at the share of the training that is left."""
+def _learning_rate(left: float) -> float:
+    """Return the learning rate, which falls to 0 with the share of the training that is left."""
     return 2e-3 * left
 
 
-def practice_cases(recipe: str, count: int) -> list[VolumeEnv]:
+def training_cases(recipe: str, count: int) -> list[VolumeEnv]:
     """Return an environment for each case, encoded once."""
     generator, segmenter = SynthFM3D(shape=SHAPE, recipe=recipe), make_segmenter("geodesic")
     volumes = (generator.sample(seed) for seed in track(range(count), "cases"))
@@ -148,10 +148,10 @@ def practice_cases(recipe: str, count: int) -> list[VolumeEnv]:
 def train(recipe: str, steps: int, seed: int, to: Path, cases: int = CASES) -> None:
     """Train, and write the network's weights."""
     torch.set_num_threads(1)
-    pool = practice_cases(recipe, cases)
-    envs = VecMonitor(DummyVecEnv([partial(Practice, pool[i::ENVS]) for i in range(ENVS)]))
+    pool = training_cases(recipe, cases)
+    envs = VecMonitor(DummyVecEnv([partial(TrainingEnv, pool[i::ENVS]) for i in range(ENVS)]))
     model = PPO(
-        ClickPolicy, envs, learning_rate=_falling, n_steps=32, batch_size=64, n_epochs=8, gamma=1.0,
+        ClickPolicy, envs, learning_rate=_learning_rate, n_steps=32, batch_size=64, n_epochs=8, gamma=1.0,
         gae_lambda=0.95, ent_coef=0.003, seed=seed, device="cpu", verbose=1,
     )  # fmt: skip
     model.learn(steps, log_interval=1)
@@ -162,7 +162,7 @@ def train(recipe: str, steps: int, seed: int, to: Path, cases: int = CASES) -> N
 
 
 def measure(recipe: str, segmenter: str, cases: int) -> None:
-    """Play unseen cases with blind clickers and with an oracle, and print what they reach."""
+    """Play unseen cases with blind clickers and with an oracle, and print their mean Dice and paired tests."""
     env = gym.make(
         "synthfm_env:SynthFM/Synthetic3D-v0", shape=SHAPE, recipe=recipe, segmenter=segmenter, max_clicks=CLICKS,
         reveal_truth=True, disable_env_checker=True,
@@ -191,7 +191,7 @@ def measure(recipe: str, segmenter: str, cases: int) -> None:
 
 
 def play(env: gym.Env[Any, Any], clicker: Clicker, seed: int) -> float:
-    """Return the Dice that a clicker ends a case with."""
+    """Return a clicker's Dice at the end of a case."""
     observation, info = env.reset(seed=seed)
     clicker.reset(seed)
     ended = False
@@ -211,10 +211,10 @@ def main() -> None:
     parser.add_argument("--cases", type=int, default=200, help="unseen cases to measure with")
     parser.add_argument("--segmenter", default="geodesic", help="to measure with")
     parser.add_argument("--recipe", default="clear", help="of the cases, to train and to measure with")
-    given = parser.parse_args()
-    if given.train:
-        train(given.recipe, given.steps, given.seed, WEIGHTS)
-    measure(given.recipe, given.segmenter, given.cases)
+    args = parser.parse_args()
+    if args.train:
+        train(args.recipe, args.steps, args.seed, WEIGHTS)
+    measure(args.recipe, args.segmenter, args.cases)
 
 
 if __name__ == "__main__":

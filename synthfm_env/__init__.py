@@ -29,7 +29,8 @@ if TYPE_CHECKING:
         to_uint8,
     )
 
-_HOMES = {
+# The module of each name that is imported when it is first used. Type checkers read the imports above instead.
+_MODULES = {
     "Capabilities": "synthfm_env.segmenters.base",
     "DatasetEnv": "synthfm_env.envs.dataset_env",
     "PromptEnv": "synthfm_env.envs.prompt_env",
@@ -82,9 +83,9 @@ register_envs()
 def __getattr__(name: str) -> Any:
     if name == "__version__":
         return metadata.version("synthfm_env")
-    if name not in _HOMES:
+    if name not in _MODULES:
         raise AttributeError(f"module 'synthfm_env' has no attribute {name!r}")
-    value = globals()[name] = getattr(import_module(_HOMES[name]), name)
+    value = globals()[name] = getattr(import_module(_MODULES[name]), name)
     return value
 
 

@@ -4,7 +4,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Crop = tuple[slice, slice, slice]  # a half-open box of voxels, one slice for each axis
-# A stack of fewer slices is thin: planes across it show no shapes, and its first and last slice are no border.
+# A stack of fewer slices is thin: planes across it show no shapes, and its first and last slices are not the border
+# of the structures in it.
 FEWEST_SLICES = 8
 
 

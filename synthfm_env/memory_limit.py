@@ -1,4 +1,4 @@
-"""Refuses to allocate what a file's header or a parameter promises, if that exceeds a share of the free memory."""
+"""Refuses allocations that exceed a share of the free memory, before a file's header or a parameter causes them."""
 
 import contextlib
 import os
@@ -19,38 +19,38 @@ class MemoryLimitError(InputError):
     """Something would need more memory than the limit allows. Nothing was allocated."""
 
 
-def check_memory(promised: int, what: str) -> None:
+def check_memory(needed: int, what: str) -> None:
     """Refuse an allocation that exceeds the limit, before it is made.
 
     The limit is half of the free memory, or what the environment variable ``SYNTHFM_MEMORY_LIMIT`` sets, in MiB.
 
     Args:
-        promised: bytes.
-        what: what promises them, with its size: the start of the message.
+        needed: bytes.
+        what: begins the message: what needs the memory, with its size.
 
     Raises:
-        MemoryLimitError: ``promised`` exceeds the limit.
+        MemoryLimitError: ``needed`` exceeds the limit.
         InputError: the environment variable is not a positive number.
 
     Example:
         >>> check_memory(1024, "scan.nii.gz: shape (8, 8, 8)")
     """
     limit, source = _limit()
-    if limit is not None and promised > limit:
+    if limit is not None and needed > limit:
         raise MemoryLimitError(
-            f"{what} needs {_size(promised)} of memory, the limit is {_size(limit)} ({source}); "
+            f"{what} needs {_size(needed)} of memory, the limit is {_size(limit)} ({source}); "
             f"use a smaller one, free memory, or set {VARIABLE} to more MiB"
         )
 
 
 def free_memory() -> int | None:
-    """Return the bytes that this process may still allocate, or None if the system does not tell.
+    """Return the bytes that this process may still allocate, or None if the system does not report it.
 
-    The least of the system's available memory, what the process's control group leaves (Linux, version 2), and what
-    its resource limit on data leaves.
+    This is the least of the system's available memory, of what the process's control group leaves (Linux, version 2),
+    and of what its resource limits leave.
     """
-    found = [value for value in (_system(), _control_group(), _resource_limit()) if value is not None]
-    return max(0, min(found)) if found else None
+    limits = [limit for limit in (_system(), _control_group(), _resource_limit()) if limit is not None]
+    return max(0, min(limits)) if limits else None
 
 
 def _limit() -> tuple[int | None, str]:

@@ -1,4 +1,4 @@
-"""Clicks in a notebook: an environment's image in ipyniivue, three planes and a 3D view (extra ``notebook``)."""
+"""Shows an environment in a notebook, to be clicked by a person, with ipyniivue (extra ``notebook``)."""
 
 import tempfile
 from pathlib import Path
@@ -20,16 +20,20 @@ class NotebookPlayer:
     """A viewer and buttons on an environment: move the crosshair, then mark its voxel as inside or outside.
 
     Args:
-        env: of this project, its actions its own. ``play`` resets it first.
+        env: an environment of this project with its own actions. It is reset first.
         seed: of the reset.
         options: of the reset.
 
+    Raises:
+        InputError: another environment, or the extra ``notebook`` is missing.
+
     Attributes:
-        widget: what the notebook displays.
+        widget: the viewer with its buttons, which the notebook displays.
         view: the ``ipyniivue.NiiVue`` in it.
         crosshair: the voxel (z, y, x) that a button marks.
+        mask: bool (D, H, W), the segmenter's mask.
         rewards: of the steps so far.
-        ended: whether the episode has.
+        ended: whether the episode has ended.
     """
 
     def __init__(
@@ -49,8 +53,8 @@ class NotebookPlayer:
         self.rewards: list[float] = []
         self.ended = False
         self.view = ipyniivue.NiiVue(height=420)
-        self.view.load_volumes([{"path": self._written(image=True), "name": "image.nii.gz"}])
-        self.view.on_location_change(self._moved)
+        self.view.load_volumes([{"path": self._write_for_viewer(image=True), "name": "image.nii.gz"}])
+        self.view.on_location_change(self._move_crosshair)
         self._text = widgets.HTML(f"<b>{info['structure']}</b>: move the crosshair into it")
         self._buttons = {name: widgets.Button(description=name) for name in ("inside", "outside", "undo", "finish")}
         self._buttons["inside"].on_click(lambda _: self.click(positive=True))
@@ -61,17 +65,17 @@ class NotebookPlayer:
 
     def click(self, *, positive: bool = True, zyx: tuple[int, int, int] | None = None) -> None:
         """Mark a voxel, by default the one under the crosshair."""
-        self._took(self._env.step(click_action(Click(zyx or self.crosshair, positive))))
+        self._show_step(self._env.step(click_action(Click(zyx or self.crosshair, positive))))
 
     def undo(self) -> None:
-        """Take back the newest click, which uses up one as well."""
-        self._took(self._inner.undo())
+        """Take back the newest click. This counts as a click."""
+        self._show_step(self._inner.undo())
 
     def finish(self) -> None:
         """End the episode."""
-        self._took(self._env.step(stop_action()))
+        self._show_step(self._env.step(stop_action()))
 
-    def _took(self, step: tuple[Any, Any, bool, bool, dict[str, Any]]) -> None:
+    def _show_step(self, step: tuple[Any, Any, bool, bool, dict[str, Any]]) -> None:
         observation, reward, terminated, truncated, info = step
         self.mask = observation["mask"].view(bool)
         self.rewards.append(float(reward))
@@ -79,21 +83,29 @@ class NotebookPlayer:
         for button in self._buttons.values():
             button.disabled = self.ended
         used = f"{info['clicks_used']} of {self._inner.max_clicks} clicks"
-        self._text.value = f"<b>{info['structure']}</b>: {used}, Dice {info['dice']:.3f}{', finished' * self.ended}"
+        state = f"{used}, Dice {info['dice']:.3f}"
+        self._text.value = (
+            f"<b>{info['structure']}</b>: {state}, finished" if self.ended else f"<b>{info['structure']}</b>: {state}"
+        )
         self.view.volumes = list(self.view.volumes)[:1]
         if self.mask.any():
-            overlay = {"path": self._written(image=False), "name": "mask.nii.gz", "colormap": "red", "opacity": 0.5}
+            overlay = {
+                "path": self._write_for_viewer(image=False),
+                "name": "mask.nii.gz",
+                "colormap": "red",
+                "opacity": 0.5,
+            }
             self.view.add_volume(overlay)
 
-    def _moved(self, location: dict[str, Any]) -> None:
+    def _move_crosshair(self, location: dict[str, Any]) -> None:
         # NiiVue counts (x, y, z); the file is written along the volume's own axes.
         x, y, z = (int(i) for i in location["vox"][:3])
         limits = [n - 1 for n in self._image.shape]
         z, y, x = np.clip((z, y, x), 0, limits).tolist()
         self.crosshair = (z, y, x)
 
-    def _written(self, image: bool) -> str:
-        """Write the image or the mask to a file that the viewer reads."""
+    def _write_for_viewer(self, image: bool) -> str:
+        """Write the image or the mask to a file that the viewer reads, and return its path."""
         volume = Volume(self._image.astype(np.float32), spacing=self._spacing)  # type: ignore[arg-type]
         path = Path(self._folder.name) / ("image.nii.gz" if image else f"mask{len(self.rewards)}.nii.gz")
         if image:

@@ -6,7 +6,7 @@ import re
 from typing import TypeVar
 
 from synthfm_env.errors import InputError
-from synthfm_env.printable import printable
+from synthfm_env.printable import error_line, printable
 
 _Kind = TypeVar("_Kind")
 
@@ -48,17 +48,17 @@ def load_class(path: str, base: type[_Kind], what: str) -> type[_Kind]:
         raise InputError(f"{what} {printable(path)!r}: expected package.module:Class on the Python path")
     module, _, name = path.partition(":")
     try:
-        found = getattr(importlib.import_module(module), name)
+        loaded = getattr(importlib.import_module(module), name)
     except (Exception, SystemExit) as error:
         raise InputError(
-            f"{what} {path!r} cannot be imported: {described(error)}; expected package.module:Class on the Python path"
+            f"{what} {path!r} cannot be imported: {error_line(error)}; expected package.module:Class on the Python path"
         ) from error
-    if not (inspect.isclass(found) and issubclass(found, base)):
+    if not (inspect.isclass(loaded) and issubclass(loaded, base)):
         raise InputError(f"{what} {path!r} is no subclass of {base.__module__.split('.')[0]}.{base.__name__}; name one")
-    if inspect.isabstract(found):
-        lacking = ", ".join(sorted(getattr(found, "__abstractmethods__", ())))
+    if inspect.isabstract(loaded):
+        lacking = ", ".join(sorted(getattr(loaded, "__abstractmethods__", ())))
         raise InputError(f"{what} {path!r} is abstract: it lacks {lacking}; write what is missing")
-    return found
+    return loaded
 
 
 def build(kind: type[_Kind], path: str, what: str, **params: object) -> _Kind:
@@ -93,15 +93,4 @@ def build(kind: type[_Kind], path: str, what: str, **params: object) -> _Kind:
     except InputError:
         raise
     except (Exception, SystemExit) as error:
-        raise PluginError(f"{what} {path!r} cannot be built: {described(error)}") from error
-
-
-def described(error: BaseException) -> str:
-    """Return an exception's type and message as one printable line, also if its ``str`` raises.
-
-    Example:
-        >>> described(KeyError("liver"))
-        "KeyError: 'liver'"
-    """
-    text = printable(error).strip()
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+        raise PluginError(f"{what} {path!r} cannot be built: {error_line(error)}") from error

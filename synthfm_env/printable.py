@@ -47,6 +47,17 @@ def shown(value: object, most: int = 80) -> str:
         return f"<{type(value).__name__} without text>"
 
 
+def error_line(error: BaseException) -> str:
+    """Return an exception's type and message as one printable line, also if its ``str`` raises.
+
+    Example:
+        >>> error_line(KeyError("liver"))
+        "KeyError: 'liver'"
+    """
+    text = printable(error).strip()
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
 def _escaped(char: str) -> str:
     code = ord(char)
     if 0xDC80 <= code <= 0xDCFF:  # PEP 383: the undecodable byte 0x80 to 0xFF

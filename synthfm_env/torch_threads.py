@@ -29,9 +29,9 @@ def one_torch_thread() -> Iterator[None]:
     it sets its own count, and restores what the first block found.
     """
     with _bookkeeping.lock:
-        found = torch.get_num_threads()
+        count = torch.get_num_threads()  # asked in every block, see above
         if not _bookkeeping.entered:
-            _bookkeeping.before = found
+            _bookkeeping.before = count
         _bookkeeping.entered += 1
         torch.set_num_threads(1)
     try:

@@ -21,8 +21,8 @@ class Clicker(ABC):
     same seed gives the same clicks. ``synthfm list clickers`` prints the first line of its docstring.
 
     Attributes:
-        name: its name in records.
-        oracle: True if it reads the truth, as simulated users do. It then needs an environment with
+        name: the name in records.
+        oracle: True if the clicker reads the truth, as simulated users do. It then needs an environment with
             ``reveal_truth=True``, and boards list it apart from blind clickers.
         at_once: True if all its clicks are one prompt, which the segmenter answers once.
         rng: the random generator, seeded by ``reset``.
@@ -47,11 +47,15 @@ class Clicker(ABC):
 
     @property
     def answers(self) -> int:
-        """Number of answers that it asked a segmenter for itself since it was built, beside those to its clicks."""
+        """Number of answers that the clicker itself asked a segmenter for, in addition to those to its clicks."""
         return 0
 
     def reset(self, seed: int) -> None:
-        """Begin an episode: forget the last one and seed the random generator."""
+        """Begin an episode: forget the last one and seed the random generator.
+
+        Raises:
+            InputError: the seed is not a whole number of 0 or more.
+        """
         try:
             self.rng = np.random.default_rng(seed)
         except (TypeError, ValueError):
@@ -67,7 +71,7 @@ class Clicker(ABC):
 
         Args:
             observation: from ``env.reset`` or ``env.step``: image, mask, clicks, spacing; axes (z, y, x).
-            info: from the same call; an oracle finds the truth there.
+            info: from the same call; for an oracle it contains the truth.
         """
 
     def truth(self, info: Mapping[str, Any]) -> NDArray[np.bool_]:

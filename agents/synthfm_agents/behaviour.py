@@ -1,4 +1,4 @@
-"""Hashes a clicker by its clicks on fixed error maps, so that equal hashes mean equal behaviour, not equal names."""
+"""Hashes a clicker by its clicks on fixed error maps, so that equal hashes mean equal behaviour."""
 
 import hashlib
 import inspect
@@ -15,6 +15,7 @@ from synthfm_env.envs.actions import STOP
 
 _SEED = 7
 _CLICKS = 8
+# Shapes (D, H, W) of the two grids, with their spacing in mm.
 _SPACINGS = {(7, 22, 18): (2.5, 0.8, 0.8), (1, 26, 24): (1.0, 1.0, 1.0)}
 
 
@@ -30,8 +31,8 @@ def behaviour_hash(clicker: Clicker, about: Mapping[str, Any]) -> str:
         clicker: not in an episode; it is reset.
         about: other contents of the hash, for example name and parameters.
     """
-    what = {**about, "clicks": [list(_clicks(clicker, shape)) for shape in _SPACINGS]}
-    return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
+    content = {**about, "clicks": [list(_clicks(clicker, shape)) for shape in _SPACINGS]}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def source_hash(kind: type, about: Mapping[str, Any]) -> str:
@@ -41,9 +42,9 @@ def source_hash(kind: type, about: Mapping[str, Any]) -> str:
     hashed, those of installed packages too, so the hash changes with an update of a base class.
     """
     digest = hashlib.sha256(json.dumps(dict(about), sort_keys=True).encode())
-    for one in kind.__mro__:
+    for base in kind.__mro__:
         try:
-            file = inspect.getsourcefile(one)
+            file = inspect.getsourcefile(base)
         except TypeError:  # a built-in class
             continue
         if file is not None and Path(file).is_file():

@@ -10,6 +10,7 @@ from synthfm_agents.base import Clicker, Observation
 from synthfm_env.envs.actions import click_action, read_action
 from synthfm_env.errors import InputError
 from synthfm_env.metrics import dice
+from synthfm_env.printable import error_line
 from synthfm_env.testing.harness import global_random_state
 
 SHAPES = ((6, 18, 20), (1, 24, 16))  # a volume whose axes differ, and an image
@@ -62,13 +63,13 @@ def _problems_of_class(clicker: Any) -> list[str]:
 def _problems_of_play(clicker: Clicker, shape: tuple[int, int, int]) -> list[str]:
     before = global_random_state()
     first, problems = _play(clicker, shape)
-    again, _ = _play(clicker, shape)
+    second, _ = _play(clicker, shape)
     if global_random_state() != before:
         problems.append("it draws from a global random state: use self.rng, which reset(seed) seeds")
-    if first != again:
+    if first != second:
         problems.append("the same seed gave other actions the second time: take all random numbers from self.rng")
     if clicker.oracle and not problems:
-        problems += _without_truth(clicker, shape)
+        problems += _problems_without_truth(clicker, shape)
     return problems
 
 
@@ -78,17 +79,17 @@ def _play(clicker: Clicker, shape: tuple[int, int, int]) -> tuple[list[list[int]
     try:
         clicker.reset(SEED)
     except Exception as error:
-        return actions, [f"reset(seed) raised {_named(error)}"]
+        return actions, [f"reset(seed) raised {error_line(error)}"]
     if not hasattr(clicker, "rng"):
         return actions, ["after reset(seed) there is no self.rng: let reset call super().reset(seed)"]
     observation, info = _first_state(shape)
     for step in range(CLICKS):
         kept = _copy(observation), _copy(info)
-        seen = info if clicker.oracle else {key: info[key] for key in info if key not in ("truth", "dice")}
+        visible = info if clicker.oracle else {key: info[key] for key in info if key not in ("truth", "dice")}
         try:
-            action = clicker.act(observation, seen)
+            action = clicker.act(observation, visible)
         except Exception as error:
-            return actions, [f"act raised {_named(error)}, with {step} clicks so far, on a grid of {shape}"]
+            return actions, [f"act raised {error_line(error)}, with {step} clicks so far, on a grid of {shape}"]
         if not (_same(observation, kept[0]) and _same(info, kept[1])):
             return actions, ["act changed the observation or the truth in place: work on copies"]
         try:
@@ -102,7 +103,8 @@ def _play(clicker: Clicker, shape: tuple[int, int, int]) -> tuple[list[list[int]
     return actions, []
 
 
-def _without_truth(clicker: Clicker, shape: tuple[int, int, int]) -> list[str]:
+def _problems_without_truth(clicker: Clicker, shape: tuple[int, int, int]) -> list[str]:
+    """Return the faults of an oracle that gets no truth; it should raise an InputError."""
     observation, info = _first_state(shape)
     clicker.reset(SEED)
     try:
@@ -110,7 +112,7 @@ def _without_truth(clicker: Clicker, shape: tuple[int, int, int]) -> list[str]:
     except InputError:
         return []
     except Exception as error:
-        return [f"without a truth in info, act raised {_named(error)}: take it from self.truth(info), which explains"]
+        return [f"without a truth in info, act raised {error_line(error)}: take it from self.truth(info)"]
     return ["it is an oracle, but acts without a truth in info: set oracle = False, or use self.truth(info)"]
 
 
@@ -156,7 +158,3 @@ def _copy(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def _same(a: Observation | Mapping[str, Any], b: Mapping[str, Any]) -> bool:
     return a.keys() == b.keys() and all(np.array_equal(a[key], b[key]) for key in a)
-
-
-def _named(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"

@@ -13,12 +13,12 @@ _NUMBERS: dict[type, str] = {int: "a whole number", float: "a finite number"}
 
 
 def check_parameters(kind: Callable[..., Clicker], name: str, params: Mapping[str, Any]) -> None:
-    """Raise InputError if a packaged clicker does not take these parameters, or a number is none.
+    """Raise InputError unless a packaged clicker takes these parameters, with a number where it expects one.
 
     Args:
-        kind: its class, or what makes it.
-        name: of the clicker.
-        params: by name.
+        kind: the clicker's class, or a function that makes it.
+        name: of the clicker, for messages.
+        params: the values by name.
 
     Raises:
         InputError: the message names the parameter, its value and what the clicker takes.

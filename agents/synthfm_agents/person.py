@@ -1,4 +1,4 @@
-"""Stands for a person in records, as the clicker ``human:ALIAS`` whose clicks come from a viewer."""
+"""Represents a person in records: the clicker ``human:ALIAS``, whose clicks come from a viewer."""
 
 import re
 from collections.abc import Mapping
@@ -12,17 +12,17 @@ from synthfm_env.errors import InputError
 
 PREFIX = "human:"
 Target = Literal["name", "glimpse", "outline"]
-"""Shows the target by name alone, by its outline until the first click, or by its outline throughout."""
+"""How a person sees the target: its name alone, its outline until the first click, or its outline throughout."""
 
 
 class Person(Clicker):
     """A person who clicks in `synthfm play` or in a viewer connected to `synthfm serve`; told the target by name.
 
-    An alias of the person's own choosing is all that is recorded of them. Their clicks are replayed from records by
-    `synthfm verify`; no rule computes them, so `synthfm bench` refuses the name.
+    Records contain an alias that the person chooses, and nothing else about them. `synthfm verify` replays the clicks
+    from the records. No rule computes them, so `synthfm bench` refuses the name.
 
     Args:
-        target: how the target was shown, part of the record.
+        target: how the target was shown; the record contains it.
     """
 
     name: ClassVar[str] = "human"
@@ -36,7 +36,7 @@ class Person(Clicker):
 
 
 class InformedPerson(Person):
-    """A person who was shown the target's outline, so that the truth was seen."""
+    """A person who saw the target's outline, and so the truth."""
 
     oracle: ClassVar[bool] = True
 

@@ -5,7 +5,7 @@ from functools import partial
 from typing import Any
 
 from synthfm_agents.base import Clicker
-from synthfm_agents.blind.center import CentreClicker
+from synthfm_agents.blind.centre import CentreClicker
 from synthfm_agents.blind.ppo.clicker import LearnedClicker
 from synthfm_agents.blind.random import RandomClicker
 from synthfm_agents.blind.uncertain import UncertainClicker
@@ -27,8 +27,8 @@ from synthfm_agents.protocols.synthfm_mm import SynthFMMillimetres
 from synthfm_agents.protocols.synthfm_pairs import SynthFMPairs, SynthFMPrompt
 from synthfm_agents.protocols.vista3d import Vista3D
 from synthfm_env.errors import InputError, unknown_name
-from synthfm_env.plugins import build, described, load_class
-from synthfm_env.printable import printable, shown
+from synthfm_env.plugins import build, load_class
+from synthfm_env.printable import error_line, printable, shown
 
 _PROTOCOLS: tuple[type[ClickProtocol], ...] = (
     SynthFMMillimetres,
@@ -97,10 +97,10 @@ def make_clicker(name: str, **params: Any) -> Clicker:
     if not isinstance(name, str):
         raise InputError(f"make_clicker({shown(name)}): expected a name as text")
     if ":" in name and not is_person(name):
-        own: type[Clicker] = load_class(name, Clicker, "clicker")
-        if not hasattr(own, "name"):
-            own.name = name
-        return build(own, name, "clicker", **params)
+        kind: type[Clicker] = load_class(name, Clicker, "clicker")
+        if not hasattr(kind, "name"):
+            kind.name = name
+        return build(kind, name, "clicker", **params)
     if is_person(name):
         check_parameters(partial(make_person, name), name, params)
         return make_person(name, **params)
@@ -113,4 +113,4 @@ def make_clicker(name: str, **params: Any) -> Clicker:
     except (TypeError, ValueError) as error:  # a parameter of the wrong type
         if isinstance(error, InputError):
             raise
-        raise InputError(f"clicker {name!r}, made with {printable(params, 200)}: {described(error)}") from error
+        raise InputError(f"clicker {name!r}, made with {printable(params, 200)}: {error_line(error)}") from error

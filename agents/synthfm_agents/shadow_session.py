@@ -19,11 +19,11 @@ class ShadowSession:
 
     Attributes:
         prediction: the answer to the clicks of the newest observation, None for no click.
-        answers: number of clicks that it gave the segmenter.
+        answers: number of answers that the segmenter gave in this session.
     """
 
     def __init__(self, segmenter: str | Segmenter) -> None:
-        self._named = segmenter
+        self._name_or_segmenter = segmenter
         self.answers = 0
         self._session: Session | None = None
         self._image: NDArray[np.uint8] | None = None
@@ -37,7 +37,8 @@ class ShadowSession:
         Raises:
             InputError: a name that is not known, or weights that cannot be read.
         """
-        return self._named if isinstance(self._named, Segmenter) else shared_segmenter(self._named)
+        given = self._name_or_segmenter
+        return given if isinstance(given, Segmenter) else shared_segmenter(given)
 
     def follow(self, observation: Observation) -> Session:
         """Return the session with the clicks of an observation; ``prediction`` is its answer, None for no click."""
@@ -52,6 +53,7 @@ class ShadowSession:
         return session
 
     def _open(self, observation: Observation) -> Session:
+        """Return the session on the observation's image, a new one if image or spacing changed."""
         image = observation["image"]
         z, y, x = (float(size) for size in observation["spacing"])
         if self._session is not None:

@@ -12,7 +12,7 @@ from synthfm_env.errors import InputError, unknown_name
 from synthfm_env.plugins import is_plugin
 from synthfm_env.printable import printable
 from synthfm_env.segmenters import Segmenter, list_segmenters, make_segmenter
-from synthfm_env.segmenters.adapters import reaches_out
+from synthfm_env.segmenters.adapters import is_external
 from synthfm_env.segmenters.geodesic import Geodesic
 
 NO_PARAMETERS = ("geodesic",)
@@ -89,4 +89,4 @@ def own_code(choice: Choice) -> list[str]:
     That is a class of the user's own, ``package.module:Class``, or a segmenter that starts a command or asks a server.
     """
     named = [name for name in (choice.use, *choice.params.values()) if isinstance(name, str)]
-    return [name for name in named if reaches_out(name) or (is_plugin(name) and not is_person(name))]
+    return [name for name in named if is_external(name) or (is_plugin(name) and not is_person(name))]

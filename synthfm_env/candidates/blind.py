@@ -15,7 +15,7 @@ from synthfm_env.candidates.distances import (
     inner_voxel,
     nearest_value,
 )
-from synthfm_env.candidates.features import FEATURES, Candidates, described, grey_at, image_deviation
+from synthfm_env.candidates.features import FEATURES, Candidates, describe_candidates, grey_at, image_deviation
 from synthfm_env.candidates.prompt_state import PromptState
 from synthfm_env.candidates.surroundings import Surroundings
 from synthfm_env.error_regions import Voxel, as_voxel
@@ -68,7 +68,9 @@ def blind_candidates(state: PromptState, count: int) -> Candidates:
     border = nearest_value(inside + outside, corner)
     surroundings = Surroundings(state, image_deviation(state.image))
     clicks = [Click(voxel, positive) for voxel, positive in picked]
-    return described(state, clicks, measures, border, 0.0, [(surroundings.mask, 1.0)] * len(clicks), surroundings)
+    return describe_candidates(
+        state, clicks, measures, border, 0.0, [(surroundings.mask, 1.0)] * len(clicks), surroundings
+    )
 
 
 def _scores(

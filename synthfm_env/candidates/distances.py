@@ -10,7 +10,7 @@ from synthfm_env.error_regions import Voxel, as_voxel
 
 Spacing = tuple[float, float, float]
 MARGIN = 8  # voxels around a mask in which distances to its border are computed
-_FARTHEST = 1e4  # mm, also the distance to what does not exist
+_FARTHEST = 1e4  # mm; also the distance if there is nothing to measure it to
 
 
 def border_distances(mask: NDArray[np.bool_], spacing: Spacing) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -39,12 +39,12 @@ def depth_mm(
     axes = [axis for axis in range(3) if whole[axis] > 1] or [2]
     steps = tuple(spacing[axis] for axis in axes)
     flat = np.ascontiguousarray(region).reshape([region.shape[axis] for axis in axes]).view(np.uint8)
-    found = edt.edt(flat, anisotropy=steps if len(steps) > 1 else steps[0], black_border=border, parallel=1)
-    return np.minimum(np.asarray(found, np.float32).reshape(region.shape), _FARTHEST)
+    distance = edt.edt(flat, anisotropy=steps if len(steps) > 1 else steps[0], black_border=border, parallel=1)
+    return np.minimum(np.asarray(distance, np.float32).reshape(region.shape), _FARTHEST)
 
 
 def distance_to(shape: tuple[int, ...], places: list[NDArray[np.integer]], spacing: Spacing) -> NDArray[np.float64]:
-    """Return the distance in mm of each voxel to the nearest of some places, 10 m without a place."""
+    """Return the distance of each voxel to the nearest of some voxels in mm, float64 ``shape``; 10 m without one."""
     nearest = np.full(shape, _FARTHEST)
     for place in places:
         axes = np.ogrid[tuple(slice(n) for n in shape)]
@@ -54,7 +54,7 @@ def distance_to(shape: tuple[int, ...], places: list[NDArray[np.integer]], spaci
 
 
 def nearest_value(values: NDArray[np.float32], corner: NDArray[np.integer]) -> Callable[[Voxel], float]:
-    """Return a function of a voxel that gives the value of the nearest voxel of a crop.
+    """Return a function that takes a voxel of the volume and returns the value of the nearest voxel of a crop.
 
     Args:
         values: (d, h, w), of the crop.

@@ -1,4 +1,4 @@
-"""Describes candidate clicks by features."""
+"""Computes the features of candidate clicks."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -91,7 +91,7 @@ class Candidates:
             - mask_volume: log10 of its mm³; clicks_left;
             - score: oracles: Dice of the mask; blind: 0.
 
-            The structure is the truth for oracles, the mask for blind candidates; its ring are the two voxels around:
+            The structure is the truth for oracles and the mask for blind candidates. Its ring is two voxels wide:
 
             - grey_from_structure, grey_from_ring: difference of the grey to their mean, in their deviations, at most 4;
             - similar_in_region, similar_inside: share of the region's and of the structure's voxels of a similar grey,
@@ -107,23 +107,23 @@ class Candidates:
             - roundness: largest depth of the structure, in radii; clicks: their number, in fours;
             - centred: depth of the mask at the first positive click, as a share of its largest depth.
 
-            All further ones describe the segmenter's answer to the candidate; they are 0 if it was not tried:
+            The other features describe the segmenter's answer to the candidate, and are 0 if it was not tried:
 
             - tried: 1;
             - overlap: Dice of the answer and the present mask; growth: half the logarithm of their volumes' ratio;
             - answer_centred: as centred, of the answer; centred_gain: less that of the present mask;
-            - contrast_gain: what the difference of greys inside and around, over both deviations, gains;
-              spread_gain: what the deviation inside gains, in deviations of the image;
+            - contrast_gain: change of the difference of mean greys inside and around, over both deviations;
+              spread_gain: change of the deviation inside, in deviations of the image;
             - agreement: mean Dice of the answer with the mask and the answers to the other candidates; agreement_gain:
               less that of the mask;
-            - gain: oracles: ten times what the answer adds to Dice, -4 to 4; blind: 0.
+            - gain: oracles: ten times the change of Dice, -4 to 4; blind: 0.
     """
 
     clicks: tuple[Click, ...]
     features: NDArray[np.float32]
 
 
-def described(
+def describe_candidates(
     state: PromptState,
     clicks: list[Click],
     measures: list[tuple[float, float, float]],
@@ -132,7 +132,7 @@ def described(
     regions: list[tuple[NDArray[np.bool_], float]],
     surroundings: Surroundings,
 ) -> Candidates:
-    """Return candidates with their features.
+    """Return clicks as candidates with their features; those of answers are 0 (see ``with_answers``).
 
     Args:
         state: of the episode.
@@ -143,15 +143,17 @@ def described(
         regions: of each candidate: its region in the box of the surroundings, and its share among all of its sign.
         surroundings: of the state.
     """
+    # Features that all candidates share.
     voxel_mm3, radius = float(np.prod(state.spacing)), state.radius
     mask_mm3 = np.count_nonzero(state.mask) * voxel_mm3
     whole_mm3 = 4 / 3 * np.pi * radius**3
     deviation = image_deviation(state.image)
-    rows = []
     untried = (0.0,) * (len(FEATURES) - FEATURES.index("tried"))
+    # One row for each candidate, in the order of FEATURES.
+    rows = []
     for click, (depth_mm, depth_voxels, volume), region in zip(clicks, measures, regions, strict=True):
         grey, spread = grey_at(state.image, click.zyx)
-        differences = [_nearest(state, click.zyx, positive) for positive in (True, False)]
+        nearest_clicks = [_nearest(state, click.zyx, positive) for positive in (True, False)]
         rows.append(
             (
                 1.0 if click.positive else -1.0,
@@ -160,9 +162,9 @@ def described(
                 depth_mm / radius,
                 np.log10(1 + volume),
                 min(volume / whole_mm3, 2.0),
-                *(min(distance / radius, _FARTHEST) for distance, _ in differences),
+                *(min(distance / radius, _FARTHEST) for distance, _ in nearest_clicks),
                 _mean_logit(state, click.zyx),
-                *((grey - other) / deviation if other is not None else 0.0 for _, other in differences),
+                *((grey - other) / deviation if other is not None else 0.0 for _, other in nearest_clicks),
                 spread / deviation,
                 np.log1p(border(click.zyx)),
                 np.log10(1 + mask_mm3),
@@ -181,12 +183,12 @@ def _around(voxel: Voxel, shape: tuple[int, ...]) -> tuple[slice, ...]:
 
 
 def image_deviation(image: NDArray[np.uint8]) -> float:
-    """Return the deviation of an image's grey values, the unit of grey differences; at least 4."""
+    """Return the standard deviation of an image's grey levels, at least 4: the unit of differences of grey."""
     return max(float(image[::2, ::2, ::2].std()), 4.0)
 
 
 def grey_at(image: NDArray[np.uint8], voxel: Voxel) -> tuple[float, float]:
-    """Return mean and deviation of the grey values of the 3³ voxels around a voxel."""
+    """Return mean and standard deviation of the grey levels of the 3³ voxels around a voxel."""
     part = image[_around(voxel, image.shape)]
     return float(part.mean()), float(part.std())
 

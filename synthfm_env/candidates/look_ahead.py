@@ -1,4 +1,4 @@
-"""Describes candidate clicks by the segmenter's answers to them."""
+"""Computes the features of candidate clicks that come from the segmenter's answers to them."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -31,9 +31,9 @@ def try_candidates(
     """
     masks: list[list[NDArray[np.bool_]]] = [[] for _ in sessions]
     for rank in range(max((len(each.clicks) for each in candidates), default=0)):
-        asked = [i for i, each in enumerate(candidates) if rank < len(each.clicks)]
-        answers = segmenter.add_many([sessions[i] for i in asked], [candidates[i].clicks[rank] for i in asked])
-        for i, answer in zip(asked, answers, strict=True):
+        batch = [i for i, each in enumerate(candidates) if rank < len(each.clicks)]
+        answers = segmenter.add_many([sessions[i] for i in batch], [candidates[i].clicks[rank] for i in batch])
+        for i, answer in zip(batch, answers, strict=True):
             masks[i].append(answer.mask)
             sessions[i].undo()
     return masks
@@ -55,8 +55,8 @@ def with_answers(state: PromptState, candidates: Candidates, masks: Sequence[NDA
 def answer_features(state: PromptState, masks: Sequence[NDArray[np.bool_]]) -> NDArray[np.float32]:
     """Return the features of answers, float32 (n, number of features from "tried" on)."""
     # All masks in one box.
-    together = np.logical_or.reduce([state.mask, *masks])
-    box = bounding_box(together, RING + 1)
+    union = np.logical_or.reduce([state.mask, *masks])
+    box = bounding_box(union, RING + 1)
     rows = np.zeros((len(masks), len(FEATURES) - _FIRST), np.float32)
     rows[:, 0] = 1.0
     if box is None:
@@ -80,6 +80,7 @@ def answer_features(state: PromptState, masks: Sequence[NDArray[np.bool_]]) -> N
         stands_out = abs(mean - around) / (spread + around_spread + 4)
         centred = centring(answer, inner, state) if inner is not None and within else 0.0
         measured.append((centred, stands_out, spread / deviation))
+    # Row of each answer, in the order of FEATURES; gains are differences to the present mask.
     before = dice(state.mask, state.truth) if state.truth is not None else 0.0
     for i, mask in enumerate(masks, start=1):
         rows[i - 1, 1:] = (

@@ -15,10 +15,10 @@ from synthfm_env.candidates.distances import (
     inner_voxel,
     nearest_value,
 )
-from synthfm_env.candidates.features import Candidates, described, image_deviation
+from synthfm_env.candidates.features import Candidates, describe_candidates, image_deviation
 from synthfm_env.candidates.prompt_state import PromptState
 from synthfm_env.candidates.surroundings import Surroundings
-from synthfm_env.error_regions import ISOTROPIC, Voxel, as_voxel, deepest
+from synthfm_env.error_regions import ISOTROPIC, Voxel, as_voxel, deepest_voxel
 from synthfm_env.geometry import bounding_box
 from synthfm_env.metrics import dice
 from synthfm_env.prompts import Click
@@ -44,7 +44,7 @@ def oracle_candidates(state: PromptState, count: int) -> Candidates:
     chosen: dict[Voxel, tuple[_ErrorRegion, int]] = {}
     clicked = [click.zyx for click in state.clicks]
     for spacing in (state.spacing, ISOTROPIC):
-        deepest_points = [(deepest(region.whole, clicked, spacing), region) for region in regions]
+        deepest_points = [(deepest_voxel(region.whole, clicked, spacing), region) for region in regions]
         best, region = max(deepest_points, key=lambda pair: pair[0].distance)
         if best.distance > 0:
             chosen.setdefault(best.zyx, (region, region.component_at(best.zyx)))
@@ -55,7 +55,7 @@ def oracle_candidates(state: PromptState, count: int) -> Candidates:
             if len(chosen) >= count:
                 break
             if sum(owner == (region, component) for owner in chosen.values()) > take:
-                continue  # the point of a rule is the first one of its component
+                continue  # a click rule has proposed a point of this component already
             voxel = region.peak(component, take, [*clicked, *chosen], state.least_distance)
             if voxel is not None:
                 chosen.setdefault(voxel, (region, component))
@@ -63,13 +63,13 @@ def oracle_candidates(state: PromptState, count: int) -> Candidates:
     rows = list(chosen.items())[:count]
     border = _border_distance(truth, state.spacing)
     surroundings = Surroundings(state, image_deviation(state.image))
-    return described(
+    return describe_candidates(
         state,
         [Click(voxel, region.positive) for voxel, (region, _) in rows],
         [(*region.depth_at(voxel), region.volume(component)) for voxel, (region, component) in rows],
         border,
         dice(state.mask, truth),
-        [region.of(component, surroundings) for _, (region, component) in rows],
+        [region.component_in(component, surroundings) for _, (region, component) in rows],
         surroundings,
     )
 
@@ -90,21 +90,24 @@ class _ErrorRegion:
         self._voxels = depth_mm(crop, whole.shape, ISOTROPIC)
 
     def sizes(self) -> Iterator[tuple[int, int]]:
-        """Yield each component with its voxels."""
+        """Yield each component's label with its number of voxels."""
         return ((component, int(size)) for component, size in enumerate(self._sizes) if component and size)
 
     def component_at(self, voxel: Voxel) -> int:
+        """Return the label of the component that holds a voxel."""
         return int(self._labels[inner_voxel(voxel, self._corner)])
 
     def volume(self, component: int) -> float:
+        """Return the volume of a component in mm³."""
         return float(self._sizes[component] * np.prod(self._state.spacing))
 
-    def of(self, component: int, surroundings: Surroundings) -> tuple[NDArray[np.bool_], float]:
-        """Return a component in the box of the surroundings, and its share among all of its sign."""
+    def component_in(self, component: int, surroundings: Surroundings) -> tuple[NDArray[np.bool_], float]:
+        """Return a component as bool in the box of the surroundings, and its share among all errors of its sign."""
         part = self._sizes[component] / max(self._sizes[1:].sum(), 1)
         return surroundings.region(self._labels == component, self._corner), float(part)
 
     def depth_at(self, voxel: Voxel) -> tuple[float, float]:
+        """Return the depth at a voxel in mm and in voxels."""
         at = inner_voxel(voxel, self._corner)
         return float(self._mm[at]), float(self._voxels[at])
 
@@ -130,7 +133,7 @@ class _ErrorRegion:
 
 
 def _border_distance(truth: NDArray[np.bool_], spacing: Spacing) -> Callable[[Voxel], float]:
-    """Return a function of a voxel that gives its distance to the truth's border in mm, from inside or outside."""
+    """Return a function that takes a voxel and returns its distance to the truth's border in mm, inside or outside."""
     box = bounding_box(truth, MARGIN)
     assert box is not None
     inside, outside = border_distances(truth[box], spacing)

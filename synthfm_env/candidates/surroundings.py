@@ -1,4 +1,4 @@
-"""Describes the structure around candidate clicks: its greys, its depth, and how much of it looks like a candidate."""
+"""Describes the structure around candidate clicks: its greys, its depth, and the share of it that is similar."""
 
 from functools import cached_property
 
@@ -48,7 +48,7 @@ def centring(mask: NDArray[np.bool_], first: Voxel, state: PromptState) -> float
 
 
 class Surroundings:
-    """The structure of a state, which is the truth or, without one, the mask, in a box around both.
+    """Measures the structure of a state, which is the truth or, without a truth, the mask, in a box around both.
 
     Args:
         state: of the episode.
@@ -70,7 +70,7 @@ class Surroundings:
         self._centre = self._centre_of(self.structure)
 
     def region(self, part: NDArray[np.bool_], corner: NDArray[np.integer]) -> NDArray[np.bool_]:
-        """Return a region, given in a box of its own that begins at ``corner``, in this box."""
+        """Return a region in this box, bool, from the region in another box that begins at ``corner``."""
         whole = np.zeros(self.structure.shape, bool)
         start = corner - self._corner
         whole[tuple(slice(a, a + n) for a, n in zip(start, part.shape, strict=True))] = part
@@ -97,7 +97,7 @@ class Surroundings:
         )
 
     def describe(self, voxel: Voxel, region: NDArray[np.bool_], part: float) -> tuple[float, ...]:
-        """Return the features of ``SURROUNDINGS`` for one candidate.
+        """Return the features of one candidate from "grey_from_structure" to "centred", in the order of ``FEATURES``.
 
         Args:
             voxel: of the candidate.

@@ -1,116 +1,18 @@
 """Implements the environment that draws its cases from a data set."""
 
-import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Unpack
 
-from synthfm_env.arguments import check_name
+from synthfm_env.envs.case_pool import CasePool
 from synthfm_env.envs.episode import Episode, SegmentationTask
 from synthfm_env.envs.prompt_env import EpisodeOptions, PromptEnv
-from synthfm_env.envs.synthetic_env import MIN_VOXELS
 from synthfm_env.errors import InputError
-from synthfm_env.printable import shown
 from synthfm_env.volumes import Volume
-from synthfm_env.volumes.case_cache import CachedCase, CaseCache
-from synthfm_env.volumes.case_source import CaseSource, case_sources
-from synthfm_env.volumes.case_splits import SPLITS, split_cases
-from synthfm_env.volumes.datasets import get_layout, wanted_ids
+from synthfm_env.volumes.case_cache import CachedCase
 from synthfm_env.volumes.fixed_grid import FixedGrid, NativeTruth
 
-_log = logging.getLogger(__name__)
-_NAMED = 3  # cases that a message names, at most
-
-
-class CasePool:
-    """The cases of one split, decoded when they are first drawn. Environments of one vector share it.
-
-    Args:
-        data: see ``DatasetEnv``.
-        layout: see ``DatasetEnv``.
-        part: see ``DatasetEnv``.
-        split: see ``DatasetEnv``.
-        fractions: see ``DatasetEnv``.
-        split_seed: see ``DatasetEnv``.
-        structures: see ``DatasetEnv``.
-        grid: of all cases.
-        cache: see ``DatasetEnv``.
-
-    Attributes:
-        splits: the cases of each split.
-        sources: the images of the chosen split.
-        passed_over: image id to reason, of those that were drawn and left out so far.
-    """
-
-    def __init__(
-        self,
-        data: str | Path | Sequence[Mapping[str, Any]],
-        layout: str,
-        part: str | None,
-        split: str,
-        fractions: Sequence[float],
-        split_seed: int,
-        structures: Sequence[int | str],
-        grid: FixedGrid,
-        cache: str | Path | None,
-    ) -> None:
-        check_name("split", split, (*SPLITS, "all"))
-        if isinstance(structures, str) or not isinstance(structures, Sequence):
-            raise InputError(f"structures is {shown(structures)}: expected a list of label ids or names")
-        if not isinstance(cache, str | Path | None):
-            raise InputError(f"cache is {shown(cache)}: expected a folder, or None")
-        self.every = case_sources(data, layout, part)
-        self.splits = split_cases((source.case_id for source in self.every), fractions, split_seed)
-        chosen = set(self.splits[split]) if split != "all" else {source.case_id for source in self.every}
-        self.sources = [source for source in self.every if source.case_id in chosen]
-        if not self.sources:
-            count = sum(len(cases) for cases in self.splits.values())
-            raise InputError(
-                f"split={split!r} holds no case: fractions {tuple(fractions)} of {count} cases; "
-                "give other fractions, more cases, or split='all'"
-            )
-        self.structures = tuple(structures)
-        if isinstance(data, str | Path) and not str(data).endswith(".toml") and get_layout(layout).structures:
-            wanted_ids(self.structures, get_layout(layout).structures)  # an unknown name must show now
-        self.grid = grid
-        self.cache = CaseCache(cache, grid)
-        self.passed_over: dict[str, str] = {}
-
-    def open(self, source: CaseSource) -> tuple[CachedCase, list[int]] | None:
-        """Return a case and the label ids that may be drawn; None, and a warning the first time, if there are none."""
-        if source.image_id in self.passed_over:
-            return None
-        try:
-            case = self.cache.open(source)
-        except InputError as error:
-            self._pass_over(source, str(error))
-            return None
-        wanted = [str(key) for key in self.structures or source.structures]
-        asked = [key for key, name in case.structures.items() if not wanted or {name, str(key)} & set(wanted)]
-        large = [key for key in asked if case.voxels(key) >= MIN_VOXELS]
-        if large:
-            return case, large
-        names = ", ".join(wanted) or "structure"
-        held = ", ".join(case.structures.values()) or "no structure"
-        reason = f"no {names} of {MIN_VOXELS} voxels or more on the grid after cropping"
-        if not asked:
-            reason = f"no {names}; it holds {held}"
-        self._pass_over(source, f"{source.image_id}: {reason}")
-        return None
-
-    def _pass_over(self, source: CaseSource, reason: str) -> None:
-        self.passed_over[source.image_id] = reason
-        _log.warning("passed over: %s", reason)
-
-    def names(self) -> list[str]:
-        """Return the names of the structures of all splits, in alphabetical order; reads every case."""
-        found: set[str] = set()
-        for source in self.every:
-            opened = self.open(source)
-            if opened is not None:
-                case, ids = opened
-                found |= {case.structures[key] for key in ids}
-        return sorted(found)
+_MOST_REASONS = 3  # in a message
 
 
 class DatasetEnv(PromptEnv):
@@ -205,10 +107,11 @@ class DatasetEnv(PromptEnv):
     def draw_task(self, structure: int | str | None) -> SegmentationTask:
         """Return a case of the split with one of its structures, or with the structure that is asked for."""
         sources = self.pool.sources
-        order = [int(self.np_random.integers(len(sources)))]
+        first = int(self.np_random.integers(len(sources)))
+        order = [first]
         for number in range(len(sources)):
-            if number == 1:  # the first draw was passed over: the others come in a drawn order, each once
-                order += [int(i) for i in self.np_random.permutation(len(sources)) if i != order[0]]
+            if number == 1:  # the first case was passed over: try each of the others once, in a random order
+                order += [int(i) for i in self.np_random.permutation(len(sources)) if i != first]
             opened = self.pool.open(sources[order[number]])
             if opened is None:
                 continue
@@ -218,8 +121,8 @@ class DatasetEnv(PromptEnv):
             self._native = case.native_truth(key, self.pool.grid)
             return SegmentationTask(volume, key)
         reasons = list(self.pool.passed_over.values())
-        shown = "; ".join(reasons[:_NAMED]) + ("; ..." if len(reasons) > _NAMED else "")
-        raise InputError(f"split={self.split!r}: none of its {len(sources)} images can be played: {shown}")
+        examples = "; ".join(reasons[:_MOST_REASONS]) + ("; ..." if len(reasons) > _MOST_REASONS else "")
+        raise InputError(f"split={self.split!r}: none of its {len(sources)} images can be played: {examples}")
 
     def more_info(self, episode: Episode) -> dict[str, Any]:
         """Return Dice on the native grid, and the split."""
@@ -227,7 +130,7 @@ class DatasetEnv(PromptEnv):
         return {"dice_native": self._native.dice(episode.mask), "split": self.split}
 
     def _volume(self, case: CachedCase) -> Volume:
-        """Return a case's volume; the last one is kept, so that playing it again encodes nothing again."""
+        """Return a case's volume; the last one is kept, so that the segmenter need not encode it again."""
         if self._drawn is None or self._drawn[0].folder != case.folder:
             self._drawn = case, case.volume(self.pool.grid)
         return self._drawn[1]

@@ -10,10 +10,10 @@ from synthfm_env.errors import InputError
 
 
 class Window:
-    """A matplotlib window with one picture. Where there is no display, it warns once and shows nothing.
+    """A matplotlib window with one picture. Without a display, it warns once and shows nothing.
 
     Args:
-        seconds: how long each picture stands before the episode goes on.
+        seconds: how long each picture is shown before the episode goes on.
 
     Raises:
         InputError: matplotlib is not installed.

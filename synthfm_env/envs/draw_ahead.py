@@ -13,13 +13,13 @@ _log = logging.getLogger(__name__)
 
 
 class DrawAhead:
-    """Volumes by seed, of which those that were announced are drawn by other processes meanwhile.
+    """Draws announced volumes in other processes, until they are taken.
 
-    What it returns does not depend on the workers: a volume that was not announced, or whose worker failed, is drawn
-    here.
+    The volumes do not depend on the workers: ``take`` draws a volume itself if it was not announced, if no worker has
+    begun it, or if its worker failed.
 
     Args:
-        generator: of the volumes.
+        generator: draws the volume of a seed.
         workers: number of processes, 0 or more.
     """
 
@@ -27,28 +27,28 @@ class DrawAhead:
         self._generator = generator
         self._workers: list[VolumeWorker] = []
         self._local = threading.local()
-        self._coming: dict[int, Future[Volume]] = {}
-        # A thread for each process: it starts the process with its first volume and waits for its answers.
+        self._announced: dict[int, Future[Volume]] = {}
+        # One thread for each process: it starts the process with its first volume and waits for its answers.
         self._threads = ThreadPoolExecutor(workers, thread_name_prefix="draw-ahead") if workers else None
 
     def announce(self, seed: int) -> None:
-        """Begin to draw a volume."""
-        if self._threads is not None and seed not in self._coming:
-            self._coming[seed] = self._threads.submit(self._draw, seed)
+        """Begin to draw the volume of a seed."""
+        if self._threads is not None and seed not in self._announced:
+            self._announced[seed] = self._threads.submit(self._draw, seed)
 
     def forget(self, seed: int) -> None:
-        """Drop a volume that was announced and will not be taken."""
-        coming = self._coming.pop(seed, None)
-        if coming is not None:
-            coming.cancel()
+        """Drop an announced volume that will not be taken."""
+        drawing = self._announced.pop(seed, None)
+        if drawing is not None:
+            drawing.cancel()
 
     def take(self, seed: int) -> Volume:
-        """Return a volume; waits for it if it is being drawn."""
-        coming = self._coming.pop(seed, None)
-        if coming is None or coming.cancel():
+        """Return the volume of a seed; waits for it if a worker is drawing it."""
+        drawing = self._announced.pop(seed, None)
+        if drawing is None or drawing.cancel():
             return self._generator.sample(seed)
         try:
-            return coming.result()
+            return drawing.result()
         except (OSError, EOFError, ValueError):
             _log.debug("a worker failed on seed %d", seed, exc_info=True)
             return self._generator.sample(seed)
@@ -57,9 +57,9 @@ class DrawAhead:
         """End all processes. May be called twice; announcing after it draws nothing ahead."""
         threads, self._threads = self._threads, None
         if threads is not None:
-            for coming in self._coming.values():
-                coming.cancel()
-            self._coming.clear()
+            for drawing in self._announced.values():
+                drawing.cancel()
+            self._announced.clear()
             threads.shutdown(wait=True)
             for worker in self._workers:
                 worker.close()
@@ -73,6 +73,6 @@ class DrawAhead:
 
 
 def spare_cpus() -> int:
-    """Return how many CPUs this process may use beside the one it runs on."""
+    """Return the number of CPUs that this process may use in addition to the one it runs on."""
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return cpus - 1

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from synthfm_env.envs.start_prompt import StartPrompt
 from synthfm_env.metrics import dice
-from synthfm_env.plugins import described
+from synthfm_env.printable import error_line
 from synthfm_env.prompts import Click
 from synthfm_env.segmenters.base import Prediction
 from synthfm_env.volumes import Volume
@@ -87,7 +87,7 @@ class Episode:
 
     @property
     def running(self) -> bool:
-        """Whether another click may come."""
+        """Whether another click may be placed."""
         return self.outcome is Outcome.RUNNING
 
     def begin(self, prediction: Prediction) -> None:
@@ -104,7 +104,10 @@ class Episode:
         self.clicks_used += 1
 
     def take_back(self) -> bool:
-        """Remove the newest click, but no start click; return whether there was one. It counts as a click."""
+        """Remove the newest click, and return whether there was one other than the start click.
+
+        This counts as a click either way.
+        """
         self.clicks_used += 1
         if len(self.clicks) > (self.start.click is not None):
             self.clicks.pop()
@@ -144,7 +147,7 @@ class Episode:
         self.prediction, self.outcome = None, Outcome.MODEL_ERROR
         self.mask = np.zeros_like(self.truth)
         self.gain, self.dice = -self.dice, 0.0
-        self.error = described(error)
+        self.error = error_line(error)
 
     def write_observation(self, out: Observation) -> None:
         """Write the observation into arrays of the observation space's shapes and dtypes."""

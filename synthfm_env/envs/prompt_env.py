@@ -52,7 +52,7 @@ class EpisodeOptions(TypedDict, total=False):
 
 
 class _Opened(NamedTuple):
-    """A volume, the image made of it for the segmenter, and the session on that image."""
+    """A volume, its image in 8 bits, and the segmenter's session on that image."""
 
     volume: Volume
     image: NDArray[np.uint8]
@@ -221,6 +221,7 @@ class PromptEnv(gym.Env[Observation, NDArray[np.integer]], ABC):
         reveal_truth: bool = False,
         render_mode: str | None = None,
     ) -> None:
+        # Check the arguments.
         if not is_whole(max_clicks) or max_clicks < 1:
             raise InputError(f"max_clicks is {shown(max_clicks)}: expected a whole number of clicks, at least 1")
         if not isinstance(segmenter, str | Segmenter):
@@ -235,6 +236,7 @@ class PromptEnv(gym.Env[Observation, NDArray[np.integer]], ABC):
         if not isinstance(protocol, str | None):
             raise InputError(f"protocol is {shown(protocol)}: expected a name, or None")
         check_flag(reveal_truth, "reveal_truth")
+        # Keep them. A segmenter given by name is shared, and is found by that name again after unpickling.
         self.protocol = protocol
         self.max_clicks = max_clicks
         self.target_dice = target_dice
@@ -248,9 +250,11 @@ class PromptEnv(gym.Env[Observation, NDArray[np.integer]], ABC):
         self.start.check(self.segmenter)
         self.goal = goal
         self._goals = {name: number for number, name in enumerate(self.goal_names())} if goal else {}
+        # Define the spaces. A vector environment gives each of its environments a row of its arrays as the buffer.
         self.action_space = spaces.MultiDiscrete([*shape, STOP + 1])
         self.observation_space = _observation_space(shape, max_clicks, self.start, len(self._goals))
         self.observation_buffer: Observation | None = None
+        # The state of the episode.
         self._opened: _Opened | None = None
         self._episode: Episode | None = None
         self._ended = False
@@ -381,7 +385,7 @@ class PromptEnv(gym.Env[Observation, NDArray[np.integer]], ABC):
             episode.stop()
         else:
             episode.place(click)
-            _answer(episode, lambda: prediction or session.add(click))
+            _take_answer(episode, lambda: prediction or session.add(click))
         return self._step(episode, click)
 
     def step_together(self, clicks: Sequence[Click]) -> Step:
@@ -404,7 +408,7 @@ class PromptEnv(gym.Env[Observation, NDArray[np.integer]], ABC):
             return self._step(episode, None)
         for click in clicks:
             episode.place(click)
-        _answer(episode, lambda: session.prompt(clicks))
+        _take_answer(episode, lambda: session.prompt(clicks))
         return self._step(episode, clicks[-1])
 
     @property
@@ -445,7 +449,7 @@ class PromptEnv(gym.Env[Observation, NDArray[np.integer]], ABC):
         """
         episode, session = self._running("undo")
         if episode.running and episode.take_back():
-            _answer(episode, session.undo)
+            _take_answer(episode, session.undo)
         return self._step(episode, None)
 
     def render(self) -> NDArray[np.uint8] | str | None:
@@ -486,7 +490,7 @@ class PromptEnv(gym.Env[Observation, NDArray[np.integer]], ABC):
             self.segmenter = shared_segmenter(self._segmenter_name)
 
     def _open(self, volume: Volume) -> _Opened:
-        """Return a session without clicks; the volume of the previous episode is not encoded again."""
+        """Open a session on a volume; reuse the previous episode's session if it had the same volume."""
         if self._opened is not None and self._opened.volume is volume:
             self._opened.session.reset()
             return self._opened
@@ -497,8 +501,9 @@ class PromptEnv(gym.Env[Observation, NDArray[np.integer]], ABC):
         self._close_session()
         image = np.ascontiguousarray(to_uint8(volume.image, volume.modality))
         # Segmenters of this package only read the image. Others get a copy, which they may change.
-        given = image if type(self.segmenter).__module__.startswith("synthfm_env.") else image.copy()
-        self._opened = _Opened(volume, image, self.segmenter.start(given, volume.spacing))
+        own = type(self.segmenter).__module__.startswith("synthfm_env.")
+        session = self.segmenter.start(image if own else image.copy(), volume.spacing)
+        self._opened = _Opened(volume, image, session)
         return self._opened
 
     def _close_session(self) -> None:
@@ -545,7 +550,8 @@ class PromptEnv(gym.Env[Observation, NDArray[np.integer]], ABC):
         return info
 
 
-def _answer(episode: Episode, ask: Callable[[], Prediction]) -> None:
+def _take_answer(episode: Episode, ask: Callable[[], Prediction]) -> None:
+    """Ask the segmenter and score its answer; an exception ends the episode with the outcome ``model_error``."""
     try:
         episode.take(ask())
     except Exception as error:  # a failure is an outcome with a score, not a missing row

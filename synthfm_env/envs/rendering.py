@@ -1,4 +1,4 @@
-"""Pictures of a volume with its clicks and masks, drawn with numpy and Pillow."""
+"""Draws pictures of a volume with its clicks and masks, with numpy and Pillow."""
 
 from collections.abc import Iterator, Sequence
 
@@ -8,10 +8,10 @@ from PIL import Image, ImageDraw, ImageFont
 
 from synthfm_env.prompts import Click
 
-PANEL = 360
-SINGLE_PANEL = 512
-GAP = 6
-LINE = 2
+PANEL = 360  # side of one of three planes, in pixels
+SINGLE_PANEL = 512  # side of the one plane of a 2D image, in pixels
+GAP = 6  # between planes, in pixels
+LINE = 2  # width of an outline, in pixels
 
 Colour = tuple[int, int, int]
 MASK: Colour = (255, 160, 30)
@@ -35,7 +35,7 @@ def draw_frame(
 
     From left to right: (y, x), (z, x) and (z, y), each in true proportions, z upwards, x to the right. The
     mask is outlined inside its edge (orange), the truth outside its edge (blue), so that both show where they
-    agree. Discs are the clicks that lie in the plane: green with a plus, red with a minus, the newest ringed
+    agree. Discs are the clicks in the plane: green with a plus, red with a minus, the newest ringed
     in white. Without a click, the planes cut the middle of the volume.
 
     Args:
@@ -49,7 +49,7 @@ def draw_frame(
             those of NIfTI files do here.
 
     Returns:
-        uint8 (h, w, 3), the same size for every frame of a grid with more, or with just one slice.
+        uint8 (h, w, 3), the same size for all volumes, and for all 2D images.
     """
     centre = clicks[-1].zyx if clicks else (image.shape[0] // 2, image.shape[1] // 2, image.shape[2] // 2)
     axes = (0,) if image.shape[0] == 1 else (0, 1, 2)
@@ -88,10 +88,12 @@ def _panel(
         plane = volume.take(index, axis=axis)[:: -1 if upside_down else 1].astype(np.uint8)
         return np.array(Image.fromarray(plane).resize((width, height), resample))
 
+    # The grey image, then the outlines of truth and mask.
     canvas = np.repeat(scaled(image, Image.Resampling.BILINEAR)[..., None], 3, axis=2)
     if truth is not None:
-        canvas[_rim(scaled(truth, Image.Resampling.NEAREST) == 0, beyond=True)] = TRUTH
-    canvas[_rim(scaled(mask, Image.Resampling.NEAREST) > 0, beyond=False)] = MASK
+        canvas[_edge(scaled(truth, Image.Resampling.NEAREST) == 0, beyond=True)] = TRUTH
+    canvas[_edge(scaled(mask, Image.Resampling.NEAREST) > 0, beyond=False)] = MASK
+    # The clicks in this plane.
     panel = Image.fromarray(canvas)
     draw = ImageDraw.Draw(panel)
     for click in clicks:
@@ -103,8 +105,13 @@ def _panel(
     return panel
 
 
-def _rim(region: NDArray[np.bool_], *, beyond: bool) -> NDArray[np.bool_]:
-    """Return the pixels of a region within LINE of its edge. ``beyond``: it goes on past the borders."""
+def _edge(region: NDArray[np.bool_], *, beyond: bool) -> NDArray[np.bool_]:
+    """Return the pixels of a region within LINE pixels of its edge.
+
+    Args:
+        region: bool (h, w).
+        beyond: whether the region continues beyond the picture, so that the picture's border is no edge of it.
+    """
     height, width = region.shape
     padded = np.pad(region, LINE, constant_values=beyond)
     core = region.copy()
@@ -129,7 +136,7 @@ def _disc(draw: ImageDraw.ImageDraw, x: float, y: float, positive: bool, newest:
 
 
 def _text(draw: ImageDraw.ImageDraw, at: tuple[int, int], words: Sequence[tuple[str, Colour]]) -> None:
-    """Write words side by side, each in its colour, on a dark ground."""
+    """Write words side by side from a corner (x, y), each in its colour, on a dark ground."""
     font = ImageFont.load_default(size=14)
     x, y = at
     for word, colour in words:

@@ -1,4 +1,4 @@
-"""Rewards of a step: what it gained, less what it cost."""
+"""Computes the reward of a step: the gain in a score, less prices."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -33,13 +33,13 @@ def _target_reached(episode: Episode) -> float:
 class Reward:
     """The gain in a score, less a price per click and one per change of slice.
 
-    Scores begin at 0, or at that of the start prompt's mask, so without prices the rewards of an episode sum to what
-    its final score is above that. A click that the segmenter fails on takes the score to 0 and is paid for; to stop
-    costs nothing.
+    The score before the first step is 0, or that of the answer to the start prompt. Without prices, the rewards of an
+    episode sum to the final score less that one. If the segmenter fails on a click, the score becomes 0 and the click
+    costs its price. Stopping costs nothing.
 
     Args:
-        score: what is gained.
-        click_price: what every click costs.
+        score: returns the score of an episode.
+        click_price: price of every click.
         slice_price: additional price of a click in another slice than the click before. The first click has none.
     """
 
@@ -56,11 +56,11 @@ class Reward:
         self._slice = None
 
     def __call__(self, episode: Episode, click: Click | None) -> float:
-        """Return the reward of the newest step, and remember it.
+        """Return the reward of the newest step, and keep the score for the next one.
 
         Args:
-            episode: as it stands after the step.
-            click: what the step placed, or None.
+            episode: after the step.
+            click: the click that the step placed, or None.
         """
         after = self._before if episode.outcome is Outcome.STOPPED else self._score(episode)
         reward, self._before = after - self._before, after
@@ -74,23 +74,23 @@ class Reward:
 REWARDS: Final = ("dice_gain", "nsd_gain", "target_reached")
 
 
-def make_reward(given: str | Mapping[str, Any], target_dice: float | None) -> Reward:
+def make_reward(reward: str | Mapping[str, Any], target_dice: float | None) -> Reward:
     """Return the reward of a name, or of ``{"name": ..., "click_price": ..., "slice_price": ...}``.
 
     ``nsd_gain`` takes ``tolerance_mm`` too.
 
     Args:
-        given: the environment's argument ``reward``.
+        reward: the environment's argument ``reward``.
         target_dice: the environment's argument of that name.
 
     Raises:
         InputError: no reward has that name; a parameter that it does not take, or one that is not a number of 0
             or more; ``target_reached`` without a target.
     """
-    prices: dict[str, Any] = dict(given) if isinstance(given, Mapping) else {"name": given}
+    prices: dict[str, Any] = dict(reward) if isinstance(reward, Mapping) else {"name": reward}
     name = prices.pop("name", None)
     if not isinstance(name, str):
-        raise InputError(f"reward is {shown(given)}: expected a name, or a dict with a name under 'name'")
+        raise InputError(f"reward is {shown(reward)}: expected a name, or a dict with a name under 'name'")
     if name not in REWARDS:
         raise unknown_name("reward", name, REWARDS)
     known = ["click_price", "slice_price"]

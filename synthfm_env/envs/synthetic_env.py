@@ -17,7 +17,7 @@ from synthfm_env.volumes import Volume
 MIN_VOXELS = 50
 """Structures with fewer voxels are not drawn: a click more or less decides their Dice."""
 
-MAX_CASES = 20
+MAX_CASES = 20  # tried before a recipe counts as one that gives no structure
 
 ANATOMY = (
     "bezier organ", "bone", "bowel", "bowel lumen", "cell", "chamber", "cord", "disc", "lesion", "lung", "muscle ring",
@@ -85,10 +85,10 @@ class SyntheticEnv(PromptEnv):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observation, dict[str, Any]]:
-        """Start an episode, and announce the case of the next one, which its first draw decides."""
+        """Start an episode, and announce the seed of the next case, so that another process can draw it meanwhile."""
         started = super().reset(seed=seed, options=options)
         if self._announced is not None:
-            self.draw_ahead.forget(self._announced)  # if a seed led elsewhere
+            self.draw_ahead.forget(self._announced)  # not taken if a seed was given
         self._announced = int(deepcopy(self.np_random).integers(2**31))
         self.draw_ahead.announce(self._announced)
         return started
@@ -123,14 +123,18 @@ class SyntheticEnv(PromptEnv):
         return task.structure_name.rpartition(" ")[0]
 
     def _case(self, seed: int) -> Volume:
-        """Return the volume of a seed; the last one is kept, so that playing it again encodes nothing again."""
+        """Return the volume of a seed; the last one is kept, so that the segmenter need not encode it again."""
         if self._drawn is None or self._drawn[0] != seed:
             self._drawn = (seed, self.draw_ahead.take(seed))
         return self._drawn[1]
 
 
 def fair_targets(label: NDArray[np.integer] | None) -> NDArray[np.intp]:
-    """Return the label ids, ascending and without 0, that at least ``MIN_VOXELS`` voxels carry."""
+    """Return the label ids with at least ``MIN_VOXELS`` voxels, ascending, without 0.
+
+    Args:
+        label: int (D, H, W), or None for no label.
+    """
     if label is None:
         return np.empty(0, dtype=np.intp)
     sizes = np.bincount(label.ravel())

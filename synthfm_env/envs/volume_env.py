@@ -19,8 +19,8 @@ class VolumeEnv(PromptEnv):
     ## Description
 
     The image and its truth come from NIfTI files and are neither cropped nor resampled, but turned to RAS+: z grows
-    to the head, y to the front, x to the right of the body. A click is a voxel of the turned image; only where the
-    file is stored in RAS+ are these the file's own indices. (`synthfm segment` takes the file's own.) The image is
+    to the head, y to the front, x to the right of the body. A click is a voxel of the turned image; these are
+    the file's own indices only if the file is stored in RAS+. (`synthfm segment` takes the file's own.) The image is
     encoded once and serves all episodes.
 
     ```python
@@ -29,7 +29,7 @@ class VolumeEnv(PromptEnv):
 
     ## Starting State
 
-    The structure is the argument `structure`; where that is `None`, each episode draws one from the label.
+    The structure is the argument `structure`. If that is `None`, each episode draws one from the label.
 
     ## Arguments
 

@@ -1,6 +1,6 @@
 """Scores of overlap, of surfaces in mm and of an episode's clicks, each defined once.
 
-A mask that is empty if the truth is too is worth 1 in the scores of [0, 1]; where one of the two is empty, 0.
+Scores in [0, 1] are 1 if mask and truth are both empty, and 0 if one of them is.
 """
 
 from synthfm_env.metrics.episode_curves import clicks_to_target, normalised_auc, worst_drop

@@ -1,4 +1,4 @@
-"""Scores of an episode: of the row of scores that its clicks led to."""
+"""Computes scores of an episode from the scores after each of its clicks."""
 
 from collections.abc import Sequence
 
@@ -12,9 +12,9 @@ def normalised_auc(scores: Sequence[float] | NDArray) -> float:
     """Return the area under the curve of a score over clicks 1..K, divided by its greatest value, K-1.
 
     The area is the trapezoid's: ``(s1/2 + s2 + ... + sK/2) / (K-1)``. The CVPR 2025 challenge on
-    interactive 3D segmentation sums its five Dice values so, but does not divide: its figure is four times
-    this one. One score is its own area. The area is comparable only between equal K: an episode that stopped
-    early has to be filled up with its last score by the caller.
+    interactive 3D segmentation computes the same sum of five Dice values and does not divide: its figure is four
+    times this one. For a single score the result is that score. Areas are comparable for equal K only: for an episode
+    that stopped early, the caller repeats the last score.
 
     Args:
         scores: Dice, or any other score in [0, 1], after click 1, 2, ... K.
@@ -36,10 +36,10 @@ def normalised_auc(scores: Sequence[float] | NDArray) -> float:
 
 
 def clicks_to_target(scores: Sequence[float] | NDArray, target: float) -> int | None:
-    """Return how many clicks the target took (RITM's NoC), None if it was never reached.
+    """Return the number of clicks until the target is reached (RITM's NoC), or None if it never is.
 
-    None is not a number of clicks: papers that count K for it make a segmenter that fails look like one that
-    is slow. Give the share of episodes that reached the target with any mean over those that did.
+    Papers that count K instead of None make a segmenter that fails look like a slow one. Report the share of episodes
+    that reached the target with every mean over them.
 
     Args:
         scores: Dice, or any other score in [0, 1], after click 1, 2, ... K.
@@ -59,7 +59,7 @@ def clicks_to_target(scores: Sequence[float] | NDArray, target: float) -> int | 
 
 
 def worst_drop(scores: Sequence[float] | NDArray) -> float:
-    """Return by how much the worst single click lowered the score: in [0, 1], 0 if no click did.
+    """Return the largest loss of score by a single click, in [0, 1]; 0 if no click lowered it.
 
     Args:
         scores: Dice, or any other score in [0, 1], after click 1, 2, ... K.

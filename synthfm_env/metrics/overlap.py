@@ -1,4 +1,4 @@
-"""Scores of how much of a mask and of the truth is common."""
+"""Computes the overlap of a mask and the truth: Dice and IoU."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,6 +46,7 @@ def iou(a: NDArray, b: NDArray) -> float:
 
 
 def _overlap(name: str, a: NDArray, b: NDArray) -> tuple[int, int, int]:
+    """Return the number of voxels in both masks, in ``a`` and in ``b``."""
     if np.shape(a) != np.shape(b):
         raise InputError(f"{name}: the masks differ in shape: {np.shape(a)} and {np.shape(b)}")
     inside_a, inside_b = np.asarray(a, dtype=bool), np.asarray(b, dtype=bool)

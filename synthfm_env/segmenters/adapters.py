@@ -1,4 +1,4 @@
-"""Segmenters that are not this package's own: by name, with what each needs. Listing them imports no model."""
+"""Lists segmenters by other authors by name, with the package, weights or server that each needs; imports no model."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,22 +14,22 @@ from synthfm_env.segmenters.placed_weights import PlacedWeights
 
 _SAM_PAGE = "https://github.com/facebookresearch/segment-anything#model-checkpoints"
 Build = Callable[[str, str, str, float | None], Segmenter]
-"""Called with the name, what stands behind the colon, the device and the time limit of an answer."""
+"""Called with the name, the text after the colon, the device and the time limit of an answer in seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Adapter:
-    """A segmenter behind a library, a server or a process.
+    """A segmenter that a library, a server or another process computes.
 
     Attributes:
         description: one line.
-        build: makes it.
-        argument: what stands behind ``NAME:``, for example ``"COMMAND"``; empty if a name is enough.
-        package: the module of the optional package that it needs, empty for none.
-        extra: of this package that installs it.
-        weights: the published checkpoint that it needs, None for none.
-        has_device: whether it runs in this process, on a device of its own choice.
-        has_time_limit: whether a command or a server answers, which can be given a time limit.
+        build: makes the segmenter.
+        argument: name of the text after ``NAME:``, for example ``"COMMAND"``; empty if there is none.
+        package: the module of the optional package that it needs; empty for none.
+        extra: the extra of ``synthfm_env`` that installs the package.
+        weights: the published checkpoint that it needs, or None.
+        has_device: whether it runs in this process, so that a device may be chosen.
+        has_time_limit: whether a command or a server answers, so that a time limit may be set.
     """
 
     description: str
@@ -69,29 +69,29 @@ def find_adapter(text: str) -> tuple[str, str] | None:
     return (name, argument) if name in ADAPTERS else None
 
 
-def reaches_out(text: str) -> bool:
-    """Tell whether a segmenter's name starts a command or asks a server, so that it needs its user's trust.
+def is_external(text: str) -> bool:
+    """Tell whether a segmenter's name starts a command or contacts a server, so that the user must trust it.
 
     Example:
-        >>> reaches_out("bridge:python model.py"), reaches_out("random-walker")
+        >>> is_external("bridge:python model.py"), is_external("random-walker")
         (True, False)
     """
-    found = find_adapter(text)
-    return found is not None and ADAPTERS[found[0]].has_time_limit
+    adapter = find_adapter(text)
+    return adapter is not None and ADAPTERS[adapter[0]].has_time_limit
 
 
 def make_adapter(name: str, argument: str, device: str, time_limit_s: float | None) -> Segmenter:
     """Build the segmenter of an adapter.
 
     Raises:
-        InputError: the argument is missing or not wanted, the device or the time limit does not apply, or what
-            building raises.
+        InputError: the argument is missing or superfluous, the device or the time limit does not apply, or as the
+            segmenter itself raises.
     """
     adapter = ADAPTERS[name]
     if adapter.argument and not adapter.weights and not argument.strip():
-        raise InputError(f"segmenter {name!r}: give {adapter.argument} behind a colon, {name}:{adapter.argument}")
+        raise InputError(f"segmenter {name!r}: give {adapter.argument} after a colon, {name}:{adapter.argument}")
     if argument and not adapter.argument:
-        raise InputError(f"segmenter '{name}:{argument}': {name!r} takes nothing behind a colon")
+        raise InputError(f"segmenter '{name}:{argument}': {name!r} takes nothing after a colon")
     if device not in ("auto", "cpu") and not adapter.has_device:
         raise InputError(f"make_segmenter(device={device!r}): {name!r} runs on no device of this process")
     if time_limit_s is not None and not adapter.has_time_limit:
@@ -199,7 +199,7 @@ ADAPTERS: dict[str, Adapter] = {
         has_time_limit=True,
     ),
     "bridge": Adapter(
-        "bridge:COMMAND, any model in a Python, or a language, of its own",
+        "bridge:COMMAND, any model in another Python environment or another language",
         _bridge,
         argument="COMMAND",
         has_time_limit=True,

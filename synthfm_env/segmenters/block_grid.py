@@ -7,6 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from synthfm_env.interpolation import interpolate_along
+
 
 class BlockGrid:
     """A grid of blocks of voxels with a limited number of blocks; for a small image, the image's own grid.
@@ -42,7 +44,7 @@ class BlockGrid:
                 starts = np.arange(0, image.shape[axis], self.sizes[axis])
                 counts = np.diff(starts, append=image.shape[axis]).astype(np.float32)
                 sums = np.add.reduceat(image, starts, axis=axis, dtype=np.float32)
-                image = sums / _along(counts, axis, 3)
+                image = sums / counts.reshape([-1 if other == axis else 1 for other in range(3)])
         return image.astype(np.float32, copy=False)
 
     def positive(self, values: NDArray[np.float32]) -> NDArray[np.bool_]:
@@ -60,12 +62,12 @@ class BlockGrid:
         mask = np.zeros(self.image_shape, dtype=bool)
         if above.any():
             # Voxels above zero are in the box of the positive blocks, or up to one block around it.
-            found = ndimage.find_objects(above.view(np.int8))[0]
-            box = tuple(slice(max(0, part.start - 1), part.stop + 1) for part in found)
+            positive_blocks = ndimage.find_objects(above.view(np.int8))[0]
+            box = tuple(slice(max(0, part.start - 1), part.stop + 1) for part in positive_blocks)
             (in_z, at_z), (in_y, at_y), (in_x, at_x) = (self._voxels(axis, part) for axis, part in enumerate(box))
-            rows = _interpolate(_interpolate(values[box], at_z, 0), at_y, 1)
+            rows = interpolate_along(interpolate_along(values[box], at_z, 0), at_y, 1)
             for out, plane in zip(mask[in_z, in_y, in_x], rows, strict=True):
-                np.greater(_interpolate(plane, at_x, 1), 0, out=out)
+                np.greater(interpolate_along(plane, at_x, 1), 0, out=out)
         return mask
 
     def sample(self, values: NDArray[np.float32], places: Sequence[NDArray[np.float64]]) -> NDArray[np.float32]:
@@ -81,7 +83,7 @@ class BlockGrid:
         """
         for axis, wanted in enumerate(places):
             centres = self._centres(axis, slice(0, self.shape[axis]))
-            values = _interpolate(values, np.interp(wanted, centres, np.arange(centres.size)), axis)
+            values = interpolate_along(values, np.interp(wanted, centres, np.arange(centres.size)), axis)
         return values
 
     def _centres(self, axis: int, blocks: slice) -> NDArray[np.float64]:
@@ -94,17 +96,3 @@ class BlockGrid:
         first, last = (min(block * self.sizes[axis], self.image_shape[axis]) for block in (blocks.start, blocks.stop))
         centres = self._centres(axis, blocks)
         return slice(first, last), np.interp(np.arange(first, last), centres, np.arange(centres.size))
-
-
-def _interpolate(array: NDArray[np.float32], places: NDArray[np.float64], axis: int) -> NDArray[np.float32]:
-    """Interpolate linearly along one axis, at fractional indices."""
-    below = places.astype(np.intp)
-    above = np.minimum(below + 1, array.shape[axis] - 1)
-    low, high = np.take(array, below, axis), np.take(array, above, axis)
-    weights = _along((places - below).astype(np.float32), axis, array.ndim)
-    return np.asarray(low + weights * (high - low))
-
-
-def _along(vector: NDArray[np.float32], axis: int, axes: int) -> NDArray[np.float32]:
-    """Reshape a vector to broadcast along one of ``axes`` axes."""
-    return vector.reshape([-1 if other == axis else 1 for other in range(axes)])

@@ -19,8 +19,8 @@ def read_checkpoint(path: Path, key: str = "model", allowed: Sequence[Any] = ())
 
     Args:
         path: the file.
-        key: where the tensors are, if the file holds more than them.
-        allowed: harmless classes and functions beside tensors that the file may name, as for
+        key: entry of the tensors, if the file holds more than them.
+        allowed: harmless classes and functions that the file may name in addition to tensors, as for
             ``torch.serialization.safe_globals``.
 
     Raises:
@@ -31,7 +31,7 @@ def read_checkpoint(path: Path, key: str = "model", allowed: Sequence[Any] = ())
         with warnings.catch_warnings(), torch.serialization.safe_globals(list(allowed)):
             warnings.simplefilter("ignore")  # torch warns of what it then refuses
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception:  # torch raises all kinds at a broken file, and its message is about a switch that is not ours
+    except Exception:  # torch raises many types for a broken file, and its message names an option that we do not have
         raise InputError(
             f"checkpoint {str(path)!r} is damaged, or holds more than tensors; nothing of it was run: "
             "take the file that its authors publish, or its tensors as .safetensors"
@@ -44,7 +44,7 @@ def read_checkpoint(path: Path, key: str = "model", allowed: Sequence[Any] = ())
 
 
 def _unpacked_bytes(path: Path) -> int:
-    """Return how much memory a checkpoint takes: it is a zip archive, or in the old form a pickle."""
+    """Return the bytes of a checkpoint in memory: a zip archive, or in the old form a pickle."""
     try:
         with zipfile.ZipFile(path) as archive:
             return sum(entry.file_size for entry in archive.infolist())

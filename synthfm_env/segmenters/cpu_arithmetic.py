@@ -9,10 +9,10 @@ from torch import Tensor
 Triple = tuple[int, int, int]
 
 
-# oneDNN's operators are those that torch.compile calls.
 @cache
 def _has_onednn() -> bool:
     """Return True if this build of torch has oneDNN's product of float32 matrices, and it works on this CPU."""
+    # The operator is one that torch.compile calls, so it is not public.
     try:
         x = torch.ones(2, 3)
         y = torch.ops.mkldnn._linear_pointwise(x, x, None, "none", [], "")
@@ -30,13 +30,13 @@ def uses_onednn(x: Tensor) -> bool:
 def conv3d(x: Tensor, weight: Tensor, bias: Tensor | None, stride: Triple, padding: Triple) -> Tensor:
     """Compute ``torch.nn.functional.conv3d``; a prediction in float32 on a CPU uses oneDNN for every shape.
 
-    torch uses an implementation of its own if the product of batch, channels, depth and height is below 20481. That one
-    takes up to ten times as long on the small crops of objects.
+    torch uses its own implementation if the product of batch, channels, depth and height is below 20481. On small crops
+    of objects that one takes up to ten times as long.
     """
     if torch.is_grad_enabled() or not uses_onednn(x):
         return F.conv3d(x, weight, bias, stride, padding)
-    done: Tensor = torch.mkldnn_convolution(x, weight, bias, padding, stride, (1, 1, 1), 1)
-    return done
+    output: Tensor = torch.mkldnn_convolution(x, weight, bias, padding, stride, (1, 1, 1), 1)
+    return output
 
 
 def bfloat16_autocast(device: torch.device) -> torch.autocast:
@@ -52,7 +52,7 @@ def bfloat16_autocast(device: torch.device) -> torch.autocast:
 @cache
 def _cpu_has_bfloat16() -> bool:
     try:
-        found = torch.cpu.get_capabilities()
+        capabilities = torch.cpu.get_capabilities()
     except (AttributeError, RuntimeError):  # an older torch
         return bool(getattr(torch.cpu, "_is_avx512_bf16_supported", bool)())
-    return bool(found.get("amx_bf16") or found.get("avx512_bf16"))
+    return bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))

@@ -1,4 +1,4 @@
-"""Entries of the CVPR 2025 challenge on interactive 3D segmentation, run as the challenge ran them."""
+"""Runs entries of the CVPR 2025 challenge on interactive 3D segmentation, as the challenge ran them."""
 
 import io
 import shutil
@@ -15,9 +15,8 @@ from numpy.typing import NDArray
 from synthfm_env.errors import SegmenterError, SegmenterTimeoutError
 from synthfm_env.prompts import Box, Prompt
 from synthfm_env.segmenters.base import Capabilities, Segmenter
-from synthfm_env.segmenters.click_distances import LUMA
 from synthfm_env.segmenters.external_process import kill_process, split_command, start_process
-from synthfm_env.segmenters.image_input import prepare_image
+from synthfm_env.segmenters.image_input import prepare_grey
 from synthfm_env.segmenters.prompt_history import PromptHistorySession, Shape
 
 TIME_LIMIT_S = 300.0
@@ -30,15 +29,15 @@ class Cvpr25Container(Segmenter):
     """A command that reads ``inputs/case.npz`` and writes ``outputs/case.npz``, started anew for every answer.
 
     SAM-Med3D, VISTA3D, SegVol, nnInteractive and the challenge's entries are published in this form. In the command
-    ``{inputs}`` and ``{outputs}`` stand for the two folders, ``{name}`` for a name of the container that is unique;
-    it is run in the folder that holds both, so a script that uses ``./inputs`` and ``./outputs`` needs neither.
+    ``{inputs}`` and ``{outputs}`` stand for the two folders, and ``{name}`` for a unique name of the container. The
+    command runs in the folder that holds both, so a script that uses ``./inputs`` and ``./outputs`` needs no such word.
 
     The file holds what the challenge's script writes: ``imgs`` uint8 (D, H, W), ``spacing`` (z, y, x) in mm, ``boxes``
     if there is one, and from the first click on ``clicks`` ([{"fg": [[z, y, x], ...], "bg": [...]}]), ``clicks_order``
     ([["fg", "bg", ...]]) and ``prev_pred``. One structure is played at a time, as class 1. The answer is ``segs``.
 
-    Unlike the challenge's script, an answer is never an earlier click's file: a command that fails, or writes no
-    ``segs`` on the image's grid, is an error.
+    A command that fails, or that writes no ``segs`` on the image's grid, is an error. The challenge's script then takes
+    the file of an earlier click as the answer.
 
     Args:
         command: split as a shell does, without running one.
@@ -58,8 +57,7 @@ class Cvpr25Container(Segmenter):
 
     def start(self, image: NDArray, spacing: tuple[float, float, float]) -> "Cvpr25Session":
         """Open a session; the command runs at the first prompt. See ``Segmenter.start``."""
-        prepared = prepare_image(image, spacing)
-        grey = prepared if prepared.ndim == 3 else np.rint(prepared @ LUMA).astype(np.uint8)
+        grey = prepare_grey(image, spacing)
         return Cvpr25Session(self, grey, spacing)
 
     def predict(self, case: dict[str, Any], shape: Shape) -> NDArray[np.bool_]:
@@ -81,6 +79,7 @@ class Cvpr25Container(Segmenter):
             shutil.rmtree(folder, ignore_errors=True)
 
     def _run(self, folder: Path) -> None:
+        """Run the command on the case in a folder, and end its container if it takes too long."""
         name = f"synthfm-{uuid.uuid4().hex[:12]}"
         places = {"inputs": folder / "inputs", "outputs": folder / "outputs", "name": name}
         words = [_filled(word, places) for word in self._words]
@@ -99,32 +98,33 @@ class Cvpr25Container(Segmenter):
                 self._end_container(name)
                 raise
             log.seek(0)
-            said = " ".join(log.read()[-2000:].decode("utf-8", "replace").split())[-300:]
+            output = " ".join(log.read()[-2000:].decode("utf-8", "replace").split())[-300:]
         if code:
-            raise SegmenterError(f"{self.name} ended with exit code {code}{'; it wrote: ' + said if said else ''}")
+            raise SegmenterError(f"{self.name} ended with exit code {code}{'; it wrote: ' + output if output else ''}")
 
     def _end_container(self, name: str) -> None:
-        """Kill the container, which goes on without the program that started it."""
+        """Kill the container, which survives the program that started it."""
         if self._words[0] in _CONTAINERS and any("{name}" in word for word in self._words):
             subprocess.run([self._words[0], "kill", name], capture_output=True, timeout=60, check=False)
 
     def _read(self, path: Path, shape: Shape) -> NDArray[np.bool_]:
+        """Read the mask of the answer, bool (D, H, W)."""
         try:
             with path.open("rb") as file, zipfile.ZipFile(file) as archive:
                 # An archive that unpacks to more than the image's voxels is refused before memory is taken.
                 largest = 8 * int(np.prod(shape)) + _HEADER_BYTES
                 if archive.getinfo("segs.npy").file_size > largest:
                     raise SegmenterError(f"{self.name}: segs in outputs/{CASE} is larger than the image of {shape}")
-                found = np.lib.format.read_array(io.BytesIO(archive.read("segs.npy")), allow_pickle=False)
+                segs = np.lib.format.read_array(io.BytesIO(archive.read("segs.npy")), allow_pickle=False)
         except FileNotFoundError:
             raise SegmenterError(f"{self.name} wrote no outputs/{CASE}") from None
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise SegmenterError(f"{self.name}: outputs/{CASE} holds no array 'segs': {error}") from None
-        if found.shape != shape or found.dtype.kind not in "bui":
+        if segs.shape != shape or segs.dtype.kind not in "bui":
             raise SegmenterError(
-                f"{self.name} answered with segs of {found.dtype} {found.shape}: expected integers of {shape}"
+                f"{self.name} answered with segs of {segs.dtype} {segs.shape}: expected integers of {shape}"
             )
-        return np.asarray(found == 1)
+        return np.asarray(segs == 1)
 
 
 class Cvpr25Session(PromptHistorySession):
@@ -154,9 +154,7 @@ class Cvpr25Session(PromptHistorySession):
             for click, side in zip(prompts.clicks, order, strict=True):
                 sides[side].append(list(click.zyx))
             case["clicks"] = np.array([sides], dtype=object)
-            case["clicks_order"] = np.array(
-                [["fg" if click.positive else "bg" for click in prompts.clicks]], dtype=object
-            )
+            case["clicks_order"] = np.array([order], dtype=object)
             case["prev_pred"] = self._mask.astype(np.uint8)
         if prompts.box is not None:
             case["boxes"] = np.array([box_fields(prompts.box)], dtype=object)
@@ -178,6 +176,7 @@ def box_fields(box: Box) -> dict[str, int]:
 
 
 def _filled(word: str, places: dict[str, Any]) -> str:
+    """Replace ``{inputs}``, ``{outputs}`` and ``{name}`` in a word of the command; keep other braces."""
     for key, value in places.items():
         word = word.replace(f"{{{key}}}", str(value))
     return word

@@ -1,4 +1,4 @@
-"""Chooses where a model runs."""
+"""Chooses the device that a model runs on."""
 
 import torch
 
@@ -16,7 +16,7 @@ def pick_device(device: str) -> torch.device:
     try:
         picked = torch.device(device)
     except RuntimeError as error:
-        raise InputError(f"device {device!r} is none that torch knows: {error}") from None
+        raise InputError(f"device {device!r} is unknown to torch: {error}") from None
     if picked.type == "cuda" and not torch.cuda.is_available():
         raise InputError(f"device {device!r}: torch finds no CUDA device here; use device='cpu' or 'auto'")
     return picked

@@ -10,7 +10,7 @@ from typing import Any
 
 from synthfm_env.errors import InputError
 
-# Children get a process group of their own, so that what they start ends with them.
+# A child gets a process group of its own, so that the processes that it starts can be ended with it.
 _OWN_GROUP: dict[str, Any] = {"start_new_session": True} if os.name == "posix" else {}
 
 
@@ -29,7 +29,7 @@ def split_command(command: str, what: str) -> list[str]:
     except ValueError as error:
         raise InputError(f"{what}{command}: cannot be split into words: {error}") from None
     if not parts:
-        raise InputError(f"{what}: the command is missing; give it behind the colon, for example {what}python model.py")
+        raise InputError(f"{what}: the command is missing; give it after the colon, for example {what}python model.py")
     return parts
 
 
@@ -54,7 +54,7 @@ def start_process(command: Sequence[str], what: str, **options: Any) -> subproce
 
 
 def kill_process(process: subprocess.Popen[bytes]) -> int:
-    """End a process and what it started, at once, and return its exit code."""
+    """Kill a process and the processes that it started, and return its exit code."""
     if os.name == "posix" and process.returncode is None:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)

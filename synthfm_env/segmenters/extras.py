@@ -7,12 +7,12 @@ from synthfm_env.errors import InputError
 
 
 def missing_extra(package: str, extra: str, what: str) -> str:
-    """Return the line that tells how to get a package.
+    """Return the instruction to install an optional package.
 
     Args:
-        package: that cannot be imported.
-        extra: of this package that installs it, for example ``"sam"``.
-        what: needs it.
+        package: the package that cannot be imported.
+        extra: the extra of ``synthfm_env`` that installs it, for example ``"sam"``.
+        what: begins the message: the segmenter or function that needs the package.
     """
     return f'{what} needs the package {package}: pip install "synthfm_env[{extra}]"'
 
@@ -22,8 +22,8 @@ def import_extra(module: str, extra: str, what: str) -> ModuleType:
 
     Args:
         module: for example ``"medim"``.
-        extra: of this package that installs it.
-        what: needs it, begins the message.
+        extra: the extra of ``synthfm_env`` that installs it.
+        what: begins the message: the segmenter or function that needs the module.
 
     Raises:
         InputError: it is not installed.

@@ -1,4 +1,4 @@
-"""Checks the image and the spacing given to a segmenter."""
+"""Checks the image and the spacing that a segmenter gets, and scales the image to 8 bits."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from synthfm_env.arguments import are_lengths, check_array
 from synthfm_env.errors import InputError
 from synthfm_env.printable import shown
-from synthfm_env.volumes.intensity import check_intensities, to_uint8
+from synthfm_env.volumes.intensity import LUMA, check_intensities, to_uint8
 
 
 def check_spacing(spacing: Sequence[float], what: str) -> None:
@@ -32,7 +32,7 @@ def prepare_image(image: NDArray, spacing: Sequence[float]) -> NDArray[np.uint8]
         spacing: (z, y, x) in mm.
 
     Returns:
-        uint8, the shape of ``image``. It shares memory with ``image`` where that is uint8.
+        uint8, the shape of ``image``. It shares memory with ``image`` if that is uint8.
 
     Raises:
         InputError: an empty image, another number of axes, NaN or infinite voxels, a spacing that is not
@@ -51,3 +51,13 @@ def prepare_image(image: NDArray, spacing: Sequence[float]) -> NDArray[np.uint8]
     check_intensities(image, "start: the image")
     check_spacing(spacing, "start")
     return to_uint8(image, "other")
+
+
+def prepare_grey(image: NDArray, spacing: Sequence[float]) -> NDArray[np.uint8]:
+    """Check an image and its spacing as ``prepare_image``, and return the image in 8 bits and grey, uint8 (D, H, W).
+
+    Raises:
+        InputError: as ``prepare_image``.
+    """
+    prepared = prepare_image(image, spacing)
+    return prepared if prepared.ndim == 3 else np.rint(prepared @ LUMA).astype(np.uint8)

@@ -13,9 +13,8 @@ from numpy.typing import NDArray
 from synthfm_env.errors import InputError, SegmenterError, SegmenterTimeoutError
 from synthfm_env.prompts import Box, Prompt
 from synthfm_env.segmenters.base import Capabilities, Segmenter
-from synthfm_env.segmenters.click_distances import LUMA
 from synthfm_env.segmenters.extras import import_extra
-from synthfm_env.segmenters.image_input import prepare_image
+from synthfm_env.segmenters.image_input import prepare_grey
 from synthfm_env.segmenters.prompt_history import PromptHistorySession
 
 TIME_LIMIT_S = 300.0
@@ -23,11 +22,11 @@ _CLIENT = "nnInteractive.inference.remote"
 
 
 class NnInteractive(Segmenter):
-    """A server that speaks nnInteractive's protocol (Isensee et al., 2025), driven as a viewer drives it.
+    """A server that speaks nnInteractive's protocol (Isensee et al., 2025), used as a viewer uses it.
 
     ``synthfm serve`` is such a server, and so is ``nninteractive-server``. The image is sent as (1, D, H, W) in 8 bits,
-    so coordinates on the wire are (z, y, x) as here; an RGB image is sent as grey. A session holds a lease, and a
-    closed session hands its lease on to the next one.
+    so coordinates on the wire are (z, y, x) as here; an RGB image is sent as grey. A session holds a lease; after
+    ``close`` the next session uses it.
 
     - A click is a point, a box a bounding box, an initial mask an initial segmentation; several prompts at once are
       predicted once, after the last of them.
@@ -43,7 +42,7 @@ class NnInteractive(Segmenter):
     """
 
     def __init__(self, url: str, time_limit_s: float = TIME_LIMIT_S) -> None:
-        """Claim a first lease and ask what the server takes."""
+        """Claim a first lease and read which prompts the server takes."""
         if not url.startswith(("http://", "https://")):
             raise InputError(f"nninteractive:{url}: expected a server's address, for example http://127.0.0.1:1527")
         import_extra(_CLIENT, "nninteractive", "nninteractive")
@@ -55,14 +54,14 @@ class NnInteractive(Segmenter):
             client = self.claim()
         except SegmenterError as error:
             raise InputError(str(error)) from error
-        taken = client.supported_interactions
+        supported = client.supported_interactions
         self._free.append(client)
-        if not taken.get("points"):
-            raise InputError(f"the server at {url} takes no points; it supports {taken}")
-        self.thick_boxes = bool(taken.get("bbox3d"))
+        if not supported.get("points"):
+            raise InputError(f"the server at {url} takes no points; it supports {supported}")
+        self.thick_boxes = bool(supported.get("bbox3d"))
         self.name = f"nninteractive:{url}"
         self.capabilities = Capabilities(
-            boxes=self.thick_boxes or bool(taken.get("bbox2d")), initial_mask=bool(client.supports_initial_label)
+            boxes=self.thick_boxes or bool(supported.get("bbox2d")), initial_mask=bool(client.supports_initial_label)
         )
 
     def start(self, image: NDArray, spacing: tuple[float, float, float]) -> "NnInteractiveSession":
@@ -72,15 +71,14 @@ class NnInteractive(Segmenter):
             SegmenterError: the server is lost or full, or its answer cannot be read.
         """
         began = time.perf_counter()
-        prepared = prepare_image(image, spacing)
-        grey = prepared if prepared.ndim == 3 else np.rint(prepared @ LUMA).astype(np.uint8)
+        grey = prepare_grey(image, spacing)
         client, buffer = self._ready_client(grey, spacing)
         return NnInteractiveSession(self, client, buffer, time.perf_counter() - began)
 
     def claim(self) -> Any:
         """Return a client with a new lease."""
         remote = import_extra(_CLIENT, "nninteractive", "nninteractive")
-        with self.talking():
+        with self.translated_errors():
             return remote.nnInteractiveRemoteInferenceSession(
                 self._url, read_timeout=self._limit_s, set_image_read_timeout=self._limit_s
             )
@@ -92,7 +90,7 @@ class NnInteractive(Segmenter):
 
     @contextmanager
     def talking(self) -> Iterator[None]:
-        """Turn the errors of the client into this package's."""
+        """Raise this package's errors instead of the client's in the block."""
         httpx = import_extra("httpx", "nninteractive", "nninteractive")
         remote = import_extra(_CLIENT, "nninteractive", "nninteractive")
         where = f"nninteractive:{self._url}"
@@ -109,7 +107,7 @@ class NnInteractive(Segmenter):
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise SegmenterError(f"{where} cannot be reached: {error or type(error).__name__}") from error
         except (ValueError, TypeError, KeyError, IndexError, AttributeError, RuntimeError, struct.error) as error:
-            # The client trusts what a server sends, so a foreign answer ends in any of these.
+            # The client does not check answers, so an answer of another form ends in any of these.
             raise SegmenterError(f"{where} gave an answer that cannot be read: {error!r}") from error
 
     def _ready_client(
@@ -130,7 +128,7 @@ class NnInteractive(Segmenter):
 
     def _send(self, client: Any, image: NDArray[np.uint8], spacing: tuple[float, float, float]) -> NDArray[np.uint8]:
         buffer = np.zeros(image.shape, dtype=np.uint8)
-        with self.talking():
+        with self.translated_errors():
             client.set_image(image[np.newaxis], {"spacing": [float(mm) for mm in spacing]})
             client.set_target_buffer(buffer)
         if tuple(client.original_image_shape)[-3:] != image.shape:
@@ -139,7 +137,7 @@ class NnInteractive(Segmenter):
 
 
 class NnInteractiveSession(PromptHistorySession):
-    """Drives one lease. The server keeps the interactions, this session the answers."""
+    """Prompts the server with one lease. The server keeps the interactions, this session the answers."""
 
     def __init__(self, segmenter: NnInteractive, client: Any, buffer: NDArray[np.uint8], encode_seconds: float) -> None:
         """Take a client that has the image.
@@ -155,26 +153,26 @@ class NnInteractiveSession(PromptHistorySession):
         self._segmenter = segmenter
         self._client = client
         self._buffer = buffer
-        self._broken = False
+        self._out_of_step = False  # whether the server's interactions may differ from the history
 
     def _answer(self, prompts: Prompt) -> NDArray[np.bool_]:
         newest = _difference(self._prompts, prompts)
         box = newest.box
         if box is not None and box.thickness > 1 and not self._segmenter.thick_boxes:
             raise InputError(f"box {box}: {self._name} takes boxes of one slice alone")
-        if self._broken:
+        if self._out_of_step:
             self._replay()
-        # Until it is answered, the server's interactions may be more than the history's.
-        self._broken = True
+        # If the prompt fails, the server may have kept a part of it.
+        self._out_of_step = True
         self._give(newest)
         mask = self._buffer > 0
-        self._broken = False
+        self._out_of_step = False
         return mask
 
     def _give(self, prompt: Prompt) -> None:
         """Send the interactions of one prompt; the last of them runs the prediction."""
         client = self._client
-        with self._segmenter.talking():
+        with self._segmenter.translated_errors():
             left = len(prompt.clicks) + (prompt.box is not None)
             if prompt.mask is not None:
                 client.add_initial_seg_interaction(prompt.mask.astype(np.uint8), run_prediction=left == 0)
@@ -190,28 +188,32 @@ class NnInteractiveSession(PromptHistorySession):
             raise SegmenterError(f"{self._name} answered on the grid {self._buffer.shape}: expected {self._shape}")
 
     def _take_back(self) -> None:
+        """Undo on the server if the newest prompt is one interaction and the server then shows the earlier mask.
+
+        Otherwise all prompts in force are given again before the next one.
+        """
         known, before = self._history[-2] if len(self._history) > 1 else (Prompt(), None)
         newest = _difference(known, self._prompts)
         alone = len(newest.clicks) + (newest.box is not None) + (newest.mask is not None) == 1
-        if alone and not self._broken and self._client.supports_undo:
-            with self._segmenter.talking():
+        if alone and not self._out_of_step and self._client.supports_undo:
+            with self._segmenter.translated_errors():
                 undone = self._client.undo()
             left = self._buffer > 0
             if undone and (np.array_equal(np.packbits(left), before) if before is not None else not left.any()):
                 return
-        self._broken = True  # more than the server can take back: all prompts are given again before the next one
+        self._out_of_step = True
 
     def _forget(self) -> None:
-        with self._segmenter.talking():
+        with self._segmenter.translated_errors():
             self._client.reset_interactions()
-        self._broken = False
+        self._out_of_step = False
 
     def _release(self) -> None:
         self._segmenter.hand_back(self._client)
 
     def _replay(self) -> None:
         """Give all prompts of the history again."""
-        with self._segmenter.talking():
+        with self._segmenter.translated_errors():
             self._client.reset_interactions()
         known = Prompt()
         for prompts, _ in self._history:
@@ -220,7 +222,7 @@ class NnInteractiveSession(PromptHistorySession):
 
 
 def _difference(known: Prompt, prompts: Prompt) -> Prompt:
-    """Return what is in ``prompts`` and not in ``known``, from which it went on."""
+    """Return the part of ``prompts`` that was added to ``known``."""
     return Prompt(
         prompts.clicks[len(known.clicks) :],
         prompts.box if prompts.box is not known.box else None,
@@ -233,7 +235,7 @@ def _bounds(box: Box) -> list[list[int]]:
 
 
 def _of_status(where: str, error: Any) -> Exception:
-    """Return this package's error for an answer that is no success."""
+    """Return this package's error for an HTTP status that is no success."""
     status = error.response.status_code
     if status in (401, 403):
         return InputError(f"{where} wants an API key: set NN_INTERACTIVE_API_KEY")

@@ -12,9 +12,10 @@ from skimage.segmentation import random_walker
 from synthfm_env.prompts import Click, Prompt
 from synthfm_env.segmenters.base import Capabilities, Segmenter
 from synthfm_env.segmenters.block_grid import BlockGrid
-from synthfm_env.segmenters.click_distances import LUMA, border_voxels
+from synthfm_env.segmenters.click_distances import border_voxels
 from synthfm_env.segmenters.image_input import prepare_image
 from synthfm_env.segmenters.prompt_history import PromptHistorySession
+from synthfm_env.volumes.intensity import LUMA
 
 MAX_VOXELS = 60_000  # a linear system of this size is solved in a fraction of a second on one core
 # One setting for all images, chosen with deepest-point clicks on ten synthetic structures and eight real ones. A walk
@@ -36,7 +37,7 @@ class RandomWalker(Segmenter):
     - **The image's border is negative**, as for ``geodesic``, so that one positive click gives a bounded region.
     - **A click is a ball** of voxels that look like the clicked one, as a scribble is in the paper: a random walk in 3D
       hardly ever meets a single voxel. Where balls of both signs overlap, the nearer click counts.
-    - Clicked voxels always get the label of their click, the newer one if two name the same voxel.
+    - A clicked voxel has the label of its newest click.
     - Without a positive click the mask is empty.
     - An image of more than ``MAX_VOXELS`` is solved on block means (see ``BlockGrid``), and the probability is
       interpolated linearly to the image's own grid: memory and time are bounded for any volume.
@@ -58,12 +59,12 @@ class RandomWalker(Segmenter):
     capabilities = Capabilities()
 
     def start(self, image: NDArray, spacing: tuple[float, float, float]) -> "RandomWalkerSession":
-        """Open a session, paying for the block means; see ``Segmenter.start``."""
+        """Open a session, which computes the block means; see ``Segmenter.start``."""
         return RandomWalkerSession(prepare_image(image, spacing), spacing)
 
 
 class RandomWalkerSession(PromptHistorySession):
-    """Solves one linear system a click."""
+    """Session of ``RandomWalker``. Each prompt solves one linear system with all clicks."""
 
     def __init__(self, image: NDArray[np.uint8], spacing: tuple[float, float, float]) -> None:
         """Average the image over the working grid.
@@ -103,7 +104,7 @@ class RandomWalkerSession(PromptHistorySession):
             ball = alike & (distance <= RADIUS**2) & (distance <= nearest)
             nearest[ball] = distance[ball]
             seeds[ball] = INSIDE if click.positive else OUTSIDE
-        # A clicked block is its own click's, even if it is nearer to another one's ball.
+        # A clicked block has the label of its click, even if it is in the ball of another one.
         for click in clicks:
             seeds[self._grid.block_of(click.zyx)] = INSIDE if click.positive else OUTSIDE
         return seeds

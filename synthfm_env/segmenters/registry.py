@@ -4,7 +4,7 @@ import warnings
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from synthfm_env.errors import InputError, unknown_name
 from synthfm_env.plugins import build, load_class
@@ -17,6 +17,8 @@ from synthfm_env.segmenters.placed_weights import weights_folder
 if TYPE_CHECKING:
     from synthfm_env.segmenters.sam2.options import EngineOptions
 
+Options: TypeAlias = "EngineOptions | Mapping[str, Any] | None"
+
 _DESCRIPTIONS = {
     "synthfm3d-nano": "the SAM 2 architecture, small, trained here on SynthFM-3D volumes alone (not Meta's weights)",
     "synthfm2d-small": "the same, smaller, for single images: trained here on SynthFM's alone (not Meta's weights)",
@@ -26,7 +28,7 @@ _DESCRIPTIONS = {
 }
 
 
-# Written here, so that listing segmenters does not import torch. A test compares them with sam2's configurations.
+# Repeated here, so that listing segmenters does not import torch. A test compares them with sam2's configurations.
 _OFFICIAL = tuple(f"{v}-hiera-{size}" for v in ("sam2.1", "sam2") for size in ("tiny", "small", "base-plus", "large"))
 _DESCRIPTIONS |= {name: "Meta's SAM 2" for name in _OFFICIAL}
 _DESCRIPTIONS |= {name: adapter.description for name, adapter in ADAPTERS.items()}
@@ -71,7 +73,7 @@ def make_segmenter(
     name_or_path: str,
     device: str = "auto",
     preset: str = "auto",
-    options: "EngineOptions | Mapping[str, Any] | None" = None,
+    options: Options = None,
     *,
     mode: Literal["auto", "fast", "exact"] | None = None,
     planes: Literal[1, 3] | None = None,
@@ -115,14 +117,18 @@ def make_segmenter(
         preset = mode
     if not isinstance(name_or_path, str):
         raise InputError(f"make_segmenter({shown(name_or_path)}): expected a name or a path as text")
+    # Other authors' models, by name; commands and servers have a time limit.
     if (adapter := find_adapter(name_or_path)) is not None:
         _refuse_options(name_or_path, preset, options)
         return make_adapter(*adapter, device, time_limit_s)
     if time_limit_s is not None:
         raise InputError(f"make_segmenter(time_limit_s={shown(time_limit_s)}): {name_or_path!r} runs in this process")
-    if ":" in name_or_path and not name_or_path.endswith((".safetensors", ".pt")):
+    # A class of the user's.
+    is_file = name_or_path.endswith((".safetensors", ".pt"))
+    if ":" in name_or_path and not is_file:
         _refuse_options(name_or_path, preset, options)
         return build(load_class(name_or_path, Segmenter, "segmenter"), name_or_path, "segmenter")
+    # The package's own. Each is imported here, because torch and sam2 take seconds to import.
     if name_or_path == "geodesic":
         from synthfm_env.segmenters.geodesic import Geodesic
 
@@ -136,25 +142,29 @@ def make_segmenter(
 
         _refuse_options(name_or_path, preset, options)
         return load_volume_network(name_or_path, pick_device(device))
-    if name_or_path not in _DESCRIPTIONS and not name_or_path.endswith((".safetensors", ".pt")):
+    if name_or_path not in _DESCRIPTIONS and not is_file:
         raise unknown_name("segmenter", name_or_path, _DESCRIPTIONS)
-    # Imported here, because torch and sam2 take seconds to import and other segmenters do not need them.
+    return _make_sam2(name_or_path, device, preset, options)
+
+
+def _make_sam2(name_or_path: str, device: str, preset: str, options: Options) -> Segmenter:
+    """Build a SAM 2 with its refiner; see ``make_segmenter``."""
     from synthfm_env.segmenters.devices import pick_device
     from synthfm_env.segmenters.sam2 import SAM2Segmenter, load_refiner, load_weights, set_image_size, trained_here
     from synthfm_env.segmenters.sam2.options import resolve_options
 
-    exact, chosen = resolve_options(preset, options, trained_here=trained_here(name_or_path))
-    where = pick_device(device)
-    refiner = load_refiner(Path(chosen.refine) if isinstance(chosen.refine, str) else None) if chosen.refine else None
+    exact, resolved = resolve_options(preset, options, trained_here=trained_here(name_or_path))
+    on_device = pick_device(device)
+    refiner = None
+    if resolved.refine:
+        refiner = load_refiner(Path(resolved.refine) if isinstance(resolved.refine, str) else None).to(on_device)
     model = load_weights(name_or_path)
-    if chosen.image_size is not None:
-        set_image_size(model, chosen.image_size)
-    return SAM2Segmenter(
-        name_or_path, model, where, exact=exact, options=chosen, refiner=refiner.to(where) if refiner else None
-    )
+    if resolved.image_size is not None:
+        set_image_size(model, resolved.image_size)
+    return SAM2Segmenter(name_or_path, model, on_device, exact=exact, options=resolved, refiner=refiner)
 
 
-def _refuse_options(name: str, preset: str, options: "EngineOptions | Mapping[str, Any] | None") -> None:
+def _refuse_options(name: str, preset: str, options: Options) -> None:
     """Raise InputError if a preset or an option is given to a segmenter that has none."""
     if preset != "auto":
         raise InputError(f"segmenter {name!r} has no presets, and preset={preset!r} was given: leave it out")
@@ -165,9 +175,7 @@ def _refuse_options(name: str, preset: str, options: "EngineOptions | Mapping[st
         raise InputError(f"segmenter {name!r} has no options, and {given} was given: leave it out")
 
 
-def _with_deprecated(
-    options: "EngineOptions | Mapping[str, Any] | None", **deprecated: Any
-) -> "EngineOptions | Mapping[str, Any] | None":
+def _with_deprecated(options: Options, **deprecated: Any) -> Options:
     """Move deprecated arguments into the options, with a warning."""
     given = {name: value for name, value in deprecated.items() if value is not None}
     if not given:
@@ -178,5 +186,5 @@ def _with_deprecated(
         stacklevel=3,
     )
     if options is not None and not isinstance(options, Mapping):
-        raise InputError(f"make_segmenter: give {', '.join(given)} in options, not beside them")
+        raise InputError(f"make_segmenter: give {', '.join(given)} in options, not as arguments as well")
     return {**(options or {}), **given}

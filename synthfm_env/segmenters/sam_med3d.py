@@ -18,16 +18,15 @@ from synthfm_env.errors import InputError
 from synthfm_env.prompts import Prompt
 from synthfm_env.segmenters.base import Capabilities, Segmenter
 from synthfm_env.segmenters.checkpoint_files import read_checkpoint
-from synthfm_env.segmenters.click_distances import LUMA
 from synthfm_env.segmenters.extras import import_extra
-from synthfm_env.segmenters.image_input import prepare_image
+from synthfm_env.segmenters.image_input import prepare_grey
 from synthfm_env.segmenters.prompt_history import PromptHistorySession
+from synthfm_env.segmenters.sam_med3d_grid import Index, TargetGrid
 from synthfm_env.segmenters.weights_file import fill
 
 NAME = "sam-med3d-turbo"
-TARGET_MM = 1.5  # spacing of the model's grid
 LOW_RESOLUTION = 4  # the decoder's logits are coarser by this factor
-# The authors' training loop stores its arguments and NumPy scalars beside the tensors. A pickled scalar names the
+# The authors' training loop stores its arguments and NumPy scalars with the tensors. A pickled scalar names the
 # function that makes one, in older files by the module's former name.
 _SCALAR = np.float64().__reduce__()[0]
 _ALLOWED = (
@@ -38,8 +37,6 @@ _ALLOWED = (
     (_SCALAR, "numpy.core.multiarray.scalar"),
     (_SCALAR, "numpy._core.multiarray.scalar"),
 )
-
-Index = tuple[int, int, int]
 
 
 def load_sam_med3d(checkpoint: Path, device: torch.device) -> "SamMed3D":
@@ -99,10 +96,9 @@ class SamMed3D(Segmenter):
         Raises:
             InputError: as ``Segmenter.start``, or the image has one slice.
         """
-        prepared = prepare_image(image, spacing)
-        if prepared.shape[0] == 1:
+        grey = prepare_grey(image, spacing)
+        if grey.shape[0] == 1:
             raise InputError(f"{self.name} takes volumes alone, got an image of one slice, shape {image.shape}")
-        grey = prepared if prepared.ndim == 3 else np.rint(prepared @ LUMA).astype(np.uint8)
         return SamMed3DSession(self, grey, TargetGrid(grey.shape, spacing))
 
     @torch.no_grad()
@@ -156,74 +152,6 @@ class SamMed3D(Segmenter):
         return next(iter(self.model.parameters())).device
 
 
-class TargetGrid:
-    """The grid of 1.5 mm voxels over an image. Its first voxel's outer corner is the image's.
-
-    Attributes:
-        shape: (d, h, w) of the image.
-        lengths: voxels of the target grid along z, y and x that cover the image.
-    """
-
-    def __init__(self, shape: tuple[int, ...], spacing: tuple[float, float, float]) -> None:
-        """Take the image's grid; spacing (z, y, x) in mm."""
-        self.shape = shape
-        self._spacing = spacing
-        self.lengths = tuple(max(1, round(n * mm / TARGET_MM)) for n, mm in zip(shape, spacing, strict=True))
-
-    def voxel_of(self, zyx: Index) -> Index:
-        """Return the target voxel that holds an image voxel's centre."""
-        z, y, x = (
-            min(int((i + 0.5) * mm / TARGET_MM), n - 1)
-            for i, mm, n in zip(zyx, self._spacing, self.lengths, strict=True)
-        )
-        return z, y, x
-
-    def image_places(self, axis: int, target: NDArray[np.integer]) -> NDArray[np.float64]:
-        """Return the centres of target voxels along an axis, in image voxels."""
-        return (np.asarray(target) + 0.5) * TARGET_MM / self._spacing[axis] - 0.5
-
-    def target_places(self, axis: int, image: NDArray[np.integer]) -> NDArray[np.float64]:
-        """Return the centres of image voxels along an axis, in target voxels."""
-        return (np.asarray(image) + 0.5) * self._spacing[axis] / TARGET_MM - 0.5
-
-    def corner_around(self, centre: Index, side: int) -> Index:
-        """Return the first voxel of a cube around a target voxel: inside the image if there is room, else centred."""
-        z, y, x = (
-            (n - side) // 2 if n <= side else min(max(c - side // 2, 0), n - side)
-            for c, n in zip(centre, self.lengths, strict=True)
-        )
-        return z, y, x
-
-    def sample_cube(self, image: NDArray[np.uint8], corner: Index, side: int) -> NDArray[np.float32]:
-        """Return a cube of the image at 1.5 mm, sampled linearly; 0 outside the image."""
-        cube: NDArray[Any] = image
-        for axis in range(3):
-            target = corner[axis] + np.arange(side)
-            cube = _interpolate(cube, self.image_places(axis, target), axis)
-            outside = (target < 0) | (target >= self.lengths[axis])
-            np.moveaxis(cube, axis, 0)[outside] = 0
-        return cube
-
-    def native_region(self, corner: Index, side: int) -> tuple[slice, slice, slice]:
-        """Return the image voxels whose centres are in a cube."""
-        parts = []
-        for axis in range(3):
-            places = self.target_places(axis, np.arange(self.shape[axis]))
-            inside = np.flatnonzero((places >= corner[axis] - 0.5) & (places < corner[axis] + side - 0.5))
-            parts.append(slice(int(inside[0]), int(inside[-1]) + 1) if inside.size else slice(0, 0))
-        z, y, x = parts
-        return z, y, x
-
-    def to_native(
-        self, cube: NDArray[np.float32], corner: Index, region: tuple[slice, slice, slice]
-    ) -> NDArray[np.float32]:
-        """Return a cube's values at the centres of the image voxels of a region, interpolated linearly."""
-        for axis in range(3):
-            image = np.arange(region[axis].start, region[axis].stop)
-            cube = _interpolate(cube, self.target_places(axis, image) - corner[axis], axis)
-        return cube
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class Cube:
     """A cube that was answered.
@@ -260,7 +188,7 @@ class SamMed3DSession(PromptHistorySession):
         self._image = image
         self._grid = grid
         self._features: dict[Index, Tensor] = {}
-        # One entry a prompt: the cubes as they were answered.
+        # The answered cubes after each prompt.
         self._cubes: list[tuple[Cube, ...]] = []
 
     def _answer(self, prompts: Prompt) -> NDArray[np.bool_]:
@@ -268,17 +196,15 @@ class SamMed3DSession(PromptHistorySession):
         if not any(positive for _, positive in clicks):
             self._cubes.append(())
             return np.zeros(self._shape, dtype=bool)
-        # Answer the cubes there are, then place one for each positive click outside all of them.
+        # Answer again in the cubes of the last answer.
         cubes = [
             self._cube(cube.corner, clicks, cube.logits, cube.planted)
             for cube in (self._cubes[-1] if self._cubes else ())
         ]
+        # Add a cube around each positive click outside all of them, and cubes that follow the mask across its faces.
         for voxel, positive in clicks:
-            if (
-                positive
-                and not any(self._holds(cube.corner, voxel) for cube in cubes)
-                and len(cubes) < self._MOST_CUBES
-            ):
+            covered = any(self._holds(cube.corner, voxel) for cube in cubes)
+            if positive and not covered and len(cubes) < self._MOST_CUBES:
                 cubes.append(self._cube(self._grid.corner_around(voxel, self._segmenter.side), clicks, None, None))
         cubes += self._followed(cubes, clicks)
         self._cubes.append(tuple(cubes))
@@ -307,11 +233,11 @@ class SamMed3DSession(PromptHistorySession):
         for axis in range(3):
             for face, step in ((0, -(side // 2)), (side - 1, side // 2)):
                 at_face = first.corner[axis] + face
-                ends = at_face <= 0 if face == 0 else at_face >= self._grid.lengths[axis] - 1
+                image_ends = at_face <= 0 if face == 0 else at_face >= self._grid.lengths[axis] - 1
                 touching = np.argwhere(inside.take(face, axis=axis))
                 corner = _moved(first.corner, axis, step)
                 known = any(cube.corner == corner for cube in cubes)
-                if ends or known or not len(touching) or len(cubes) + len(added) >= self._MOST_CUBES:
+                if image_ends or known or not len(touching) or len(cubes) + len(added) >= self._MOST_CUBES:
                     continue
                 # The touching voxel nearest to their mean stands in for a click.
                 middle = touching[np.argmin(((touching - touching.mean(axis=0)) ** 2).sum(axis=1))]
@@ -321,6 +247,7 @@ class SamMed3DSession(PromptHistorySession):
         return added
 
     def _paste(self, cubes: list[Cube]) -> NDArray[np.bool_]:
+        """Return the mask of all cubes on the image's own grid."""
         mask = np.zeros(self._shape, dtype=bool)
         side = self._segmenter.side
         for cube in reversed(cubes):  # the earliest last, because it counts if two overlap
@@ -351,15 +278,3 @@ def _minus(voxel: Index, corner: Index) -> Index:
 def _moved(corner: Index, axis: int, step: int) -> Index:
     z, y, x = (c + (step if a == axis else 0) for a, c in enumerate(corner))
     return z, y, x
-
-
-def _interpolate(array: NDArray[Any], places: NDArray[np.float64], axis: int) -> NDArray[np.float32]:
-    """Interpolate linearly along one axis at fractional indices; the outermost values hold beyond the ends."""
-    places = np.clip(places, 0, array.shape[axis] - 1)
-    below = places.astype(np.intp)
-    above = np.minimum(below + 1, array.shape[axis] - 1)
-    shape = [-1 if a == axis else 1 for a in range(3)]
-    weights = (places - below).astype(np.float32).reshape(shape)
-    low = np.take(array, below, axis).astype(np.float32)
-    high = np.take(array, above, axis).astype(np.float32)
-    return np.asarray(low + weights * (high - low))

@@ -50,12 +50,12 @@ def load_segment_anything(name: str, checkpoint: Path, device: torch.device) -> 
 def official_module(name: str, what: str) -> ModuleType:
     """Import a module of ``segment-anything`` without the package's own ``__init__``.
 
-    That also imports its mask generator, and with it torchvision, which nothing here needs and which cannot be imported
-    beside a build of torch that it does not fit.
+    ``__init__`` also imports the mask generator, and with it torchvision. Nothing here needs torchvision, and its
+    import fails if it does not fit the build of torch.
 
     Args:
         name: of the module, for example ``"build_sam"``.
-        what: needs it, begins the message.
+        what: begins the message: the segmenter that needs it.
 
     Raises:
         InputError: the extra ``sam`` is not installed.
@@ -83,7 +83,7 @@ class SegmentAnything(Segmenter):
     SAM's own notebook. A box is taken as its rectangle on each slice that it crosses, the last pixel included.
 
     Args:
-        name: recorded.
+        name: the name for records.
         model: ``segment_anything.modeling.Sam`` in evaluation mode.
     """
 
@@ -227,7 +227,7 @@ class SliceSession(PromptHistorySession):
         self._segmenter = segmenter
         self._image = image
         self._encoded: OrderedDict[int, EncodedSlice] = OrderedDict()
-        # One entry a prompt: the logits of every slice that was answered so far.
+        # After each prompt, the logits of every slice that has been answered.
         self._logits: list[Mapping[int, NDArray[np.float32]]] = []
 
     def _answer(self, prompts: Prompt) -> NDArray[np.bool_]:
@@ -236,7 +236,7 @@ class SliceSession(PromptHistorySession):
         for z in self._touched(prompts):
             prompt = prompts_on_slice(prompts, z)
             if prompt.box is None and not prompt.labels.any():
-                continue  # negative clicks alone say nothing about where the structure is
+                continue  # negative clicks alone do not locate the structure
             mask[z], last[z] = self._segmenter.decode_slice(self._encode(z), prompt, last.get(z))
         self._logits.append(last)
         return mask

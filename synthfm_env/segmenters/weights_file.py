@@ -1,4 +1,4 @@
-"""Weights files: read without running code, filled in strictly."""
+"""Reads weights files without running code, and loads them into models strictly."""
 
 from pathlib import Path
 from typing import TypeVar

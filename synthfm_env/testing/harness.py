@@ -1,4 +1,4 @@
-"""Parts that the checks of segmenters and of clickers share."""
+"""Detects changes of the global random state, for the checks of segmenters and of clickers."""
 
 import random
 from typing import Any

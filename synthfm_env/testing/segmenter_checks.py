@@ -44,16 +44,19 @@ def check_segmenter(segmenter: Segmenter) -> None:
         >>> from synthfm_env import make_segmenter
         >>> check_segmenter(make_segmenter("geodesic"))
     """
-    problems = list(_of_class(segmenter))
+    problems = list(_check_attributes(segmenter))
     if not problems:
         for shape in (VOLUME, IMAGE):
-            problems += [problem for problem in _of_shape(segmenter, shape) if problem not in problems]
+            problems += [problem for problem in _check_on_grid(segmenter, shape) if problem not in problems]
     if problems:
         lines = "\n".join(f"- {problem}" for problem in problems)
         raise InputError(f"check_segmenter({type(segmenter).__name__}): the following must be fixed:\n{lines}")
 
 
-def _of_class(segmenter: Any) -> Iterator[str]:
+# Each check yields a line for each fault.
+
+
+def _check_attributes(segmenter: Any) -> Iterator[str]:
     if not isinstance(segmenter, Segmenter):
         yield f"expected an instance of a subclass of synthfm_env.Segmenter, got {segmenter!r}"
         return
@@ -65,16 +68,18 @@ def _of_class(segmenter: Any) -> Iterator[str]:
         yield f"capabilities is {capabilities!r}: expected a synthfm_env.segmenters.Capabilities"
 
 
-def _of_shape(segmenter: Segmenter, shape: Shape) -> Iterator[str]:
+def _check_on_grid(segmenter: Segmenter, shape: Shape) -> Iterator[str]:
     takes = segmenter.capabilities.images if shape[0] == 1 else segmenter.capabilities.volumes
-    image = _picture(shape)
+    image = _test_image(shape)
     if not takes:
         what = "an image of one slice" if shape[0] == 1 else "a volume"
-        yield from _refuses(f"its capabilities exclude {what}, but start", lambda: segmenter.start(image, SPACING))
+        yield from _check_refused(
+            f"its capabilities exclude {what}, but start", lambda: segmenter.start(image, SPACING)
+        )
         return
     before = global_random_state()
     kept = image.copy()
-    for check in (_answers, _undo, _again, _apart, _batch, _prompts, _refusals, _closing, _images):
+    for check in _CHECKS:
         try:
             yield from check(segmenter, image)
         except Exception as error:
@@ -86,7 +91,7 @@ def _of_shape(segmenter: Segmenter, shape: Shape) -> Iterator[str]:
         yield "it draws from a global random state: use your own generator, with a fixed seed"
 
 
-def _answers(segmenter: Segmenter, image: NDArray[np.uint8]) -> Iterator[str]:
+def _check_answers(segmenter: Segmenter, image: NDArray[np.uint8]) -> Iterator[str]:
     with segmenter.start(image, SPACING) as session:
         if not isinstance(session, Session):
             yield f"start returned {type(session).__name__}: expected a subclass of synthfm_env.Session"
@@ -94,67 +99,67 @@ def _answers(segmenter: Segmenter, image: NDArray[np.uint8]) -> Iterator[str]:
         if session.clicks != ():
             yield f"a new session has the clicks {session.clicks!r}: expected an empty tuple"
         placed: list[Click] = []
-        handed: list[tuple[Prediction, NDArray[Any]]] = []
+        returned: list[tuple[Prediction, NDArray[Any]]] = []
         for click in _clicks(segmenter, image):
             answer = session.add(click)
             placed.append(click)
-            yield from _of_prediction(answer, image)
+            yield from _check_prediction(answer, image)
             if session.clicks != tuple(placed):
                 yield f"session.clicks is {session.clicks!r} after {len(placed)} clicks: expected these, oldest first"
-            handed.append((answer, np.array(answer.mask)))
-        if any(not np.array_equal(answer.mask, mask) for answer, mask in handed):
-            yield "a later click changed a mask that had been handed out: return a new array each time"
+            returned.append((answer, np.array(answer.mask)))
+        if any(not np.array_equal(answer.mask, mask) for answer, mask in returned):
+            yield "a later click changed a mask that was returned: return a new array each time"
     if not segmenter.capabilities.negative_clicks:
         with segmenter.start(image, SPACING) as session:
             session.add(_clicks(segmenter, image)[0])
             click = Click((0, 0, 0), positive=False)
-            yield from _refuses("its capabilities exclude negative clicks, but add", lambda: session.add(click))
+            yield from _check_refused("its capabilities exclude negative clicks, but add", lambda: session.add(click))
 
 
-def _of_prediction(answer: Any, image: NDArray[np.uint8]) -> Iterator[str]:
+def _check_prediction(answer: Any, image: NDArray[np.uint8]) -> Iterator[str]:
     if not isinstance(answer, Prediction):
         yield f"a method returned {type(answer).__name__}: expected a synthfm_env.Prediction"
         return
     mask, logits = answer.mask, answer.logits
     if not isinstance(mask, np.ndarray) or mask.dtype != np.bool_ or mask.shape != image.shape:
-        yield f"the mask is {_described(mask)}: expected bool {image.shape}, the image's own grid"
+        yield f"the mask is {_type_and_shape(mask)}: expected bool {image.shape}, the image's own grid"
     fits = isinstance(logits, np.ndarray) and logits.dtype == np.float32
     if logits is not None and not (fits and logits.ndim == 3 and logits.shape[0] == image.shape[0]):
-        yield f"the logits are {_described(logits)}: expected None, or float32 ({image.shape[0]}, h, w)"
+        yield f"the logits are {_type_and_shape(logits)}: expected None, or float32 ({image.shape[0]}, h, w)"
     seconds = answer.seconds
     if len(seconds) != 2 or not all(isinstance(value, int | float) and 0 <= value < np.inf for value in seconds):
         yield f"the seconds are {seconds!r}: expected Seconds(encode, predict), two numbers from 0 up"
 
 
-def _undo(segmenter: Segmenter, image: NDArray[np.uint8]) -> Iterator[str]:
+def _check_undo(segmenter: Segmenter, image: NDArray[np.uint8]) -> Iterator[str]:
     clicks = _clicks(segmenter, image)
     with segmenter.start(image, SPACING) as session:
         masks = [session.add(click).mask.copy() for click in clicks]
         for count in range(len(clicks) - 1, 0, -1):
             back = session.undo()
             if not np.array_equal(back.mask, masks[count - 1]):
-                yield "undo did not bring back the earlier mask bit for bit"
+                yield "undo did not restore the earlier mask bit for bit"
             if session.clicks != tuple(clicks[:count]):
                 yield "undo left the click among session.clicks"
         if not np.array_equal(session.add(clicks[1]).mask, masks[1]):
             yield "after an undo the same click gave another mask: forget all that it had changed"
 
 
-def _again(segmenter: Segmenter, image: NDArray[np.uint8]) -> Iterator[str]:
+def _check_repetition(segmenter: Segmenter, image: NDArray[np.uint8]) -> Iterator[str]:
     clicks = _clicks(segmenter, image)
     with segmenter.start(image, SPACING) as session:
         first = [session.add(click).mask.copy() for click in clicks]
         session.reset()
         if session.clicks != ():
             yield "reset left clicks in session.clicks"
-        if not _same(first, [session.add(click).mask for click in clicks]):
+        if not _equal(first, [session.add(click).mask for click in clicks]):
             yield "after reset the same clicks gave other masks: forget all clicks, and seed all random numbers"
     with segmenter.start(image, SPACING) as session:
-        if not _same(first, [session.add(click).mask for click in clicks]):
+        if not _equal(first, [session.add(click).mask for click in clicks]):
             yield "a new session with the same clicks gave other masks: runs could not be replayed"
 
 
-def _apart(segmenter: Segmenter, image: NDArray[np.uint8]) -> Iterator[str]:
+def _check_independence(segmenter: Segmenter, image: NDArray[np.uint8]) -> Iterator[str]:
     clicks, other = _clicks(segmenter, image), np.ascontiguousarray(image[:, ::-1])
     with segmenter.start(image, SPACING) as session:
         alone = [session.add(click).mask.copy() for click in clicks]
@@ -163,21 +168,21 @@ def _apart(segmenter: Segmenter, image: NDArray[np.uint8]) -> Iterator[str]:
         for click in clicks:
             second.add(clicks[0])
             mixed.append(session.add(click).mask.copy())
-    if not _same(alone, mixed):
+    if not _equal(alone, mixed):
         yield "a second session changed the masks of the first: keep the state of an image in its session"
 
 
-def _batch(segmenter: Segmenter, image: NDArray[np.uint8]) -> Iterator[str]:
+def _check_batch(segmenter: Segmenter, image: NDArray[np.uint8]) -> Iterator[str]:
     clicks, other = _clicks(segmenter, image), np.ascontiguousarray(image[:, ::-1])
     with segmenter.start(image, SPACING) as one, segmenter.start(other, SPACING) as two:
         alone = [one.add(clicks[0]).mask.copy(), two.add(clicks[0]).mask.copy()]
     with segmenter.start(image, SPACING) as one, segmenter.start(other, SPACING) as two:
         together = [answer.mask for answer in segmenter.add_many([one, two], [clicks[0], clicks[0]])]
-    if not _same(alone, together):
+    if not _equal(alone, together):
         yield "add_many gave other masks than add: leave it out, or answer the same"
 
 
-def _prompts(segmenter: Segmenter, image: NDArray[np.uint8]) -> Iterator[str]:
+def _check_prompts(segmenter: Segmenter, image: NDArray[np.uint8]) -> Iterator[str]:
     clicks, takes = _clicks(segmenter, image), segmenter.capabilities
     box = Box((image.shape[0] // 2, 4, 4), (image.shape[0] // 2 + 1, image.shape[1] - 4, image.shape[2] - 4))
     mask = np.zeros(image.shape, dtype=bool)
@@ -187,66 +192,80 @@ def _prompts(segmenter: Segmenter, image: NDArray[np.uint8]) -> Iterator[str]:
         ("boxes", takes.boxes, {"box": box}),
         ("an initial mask", takes.initial_mask, {"mask": mask}),
     ]
-    for what, promised, given in kinds:
+    for what, supported, prompt in kinds:
         with segmenter.start(image, SPACING) as session:
             first = session.add(clicks[0]).mask.copy()
-            if not promised:
-                yield from _refuses(f"its capabilities exclude {what}, but prompt", lambda: session.prompt(**given))  # noqa: B023
+            if not supported:
+                promise = f"its capabilities exclude {what}, but prompt"
+                yield from _check_refused(promise, lambda: session.prompt(**prompt))  # noqa: B023
             else:
-                yield from _of_prediction(session.prompt(**given), image)
+                yield from _check_prediction(session.prompt(**prompt), image)
                 if not np.array_equal(session.undo().mask, first) or session.clicks != (clicks[0],):
                     yield f"undo did not take back a prompt of {what} as a whole"
     with segmenter.start(image, SPACING) as session:
         session.add(clicks[0])
         outside = Box((0, 0, 0), (1, image.shape[1] + 1, 1))
-        yield from _refuses("prompt of a box outside the image", lambda: session.prompt(box=outside))
-        yield from _refuses("prompt of a mask on another grid", lambda: session.prompt(mask=mask[:, 1:]))
-        yield from _refuses("an empty prompt", session.prompt)
+        yield from _check_refused("prompt of a box outside the image", lambda: session.prompt(box=outside))
+        yield from _check_refused("prompt of a mask on another grid", lambda: session.prompt(mask=mask[:, 1:]))
+        yield from _check_refused("an empty prompt", session.prompt)
         if session.clicks != (clicks[0],):
             yield "a refused prompt changed session.clicks: leave the session as it was"
 
 
-def _refusals(segmenter: Segmenter, image: NDArray[np.uint8]) -> Iterator[str]:
+def _check_refusals(segmenter: Segmenter, image: NDArray[np.uint8]) -> Iterator[str]:
     clicks = _clicks(segmenter, image)
     with segmenter.start(image, SPACING) as session:
-        yield from _refuses("undo without a click", session.undo)
+        yield from _check_refused("undo without a click", session.undo)
         session.add(clicks[0])
         for outside in (Click(image.shape), Click((0, -1, 0))):
-            yield from _refuses(f"add of the click {outside}, outside the image,", lambda: session.add(outside))  # noqa: B023
+            yield from _check_refused(f"add of the click {outside}, outside the image,", lambda: session.add(outside))  # noqa: B023
         if session.clicks != (clicks[0],):
             yield "a refused click changed session.clicks: leave the session as it was"
     bad = image.astype(np.float32)
     bad[0, 0, 0] = np.nan
-    yield from _refuses("start on an image with two axes", lambda: segmenter.start(image[0], SPACING))
-    yield from _refuses("start on an image with NaN", lambda: segmenter.start(bad, SPACING))
-    yield from _refuses("start with a spacing of 0", lambda: segmenter.start(image, (1.0, 0.0, 1.0)))
+    yield from _check_refused("start on an image with two axes", lambda: segmenter.start(image[0], SPACING))
+    yield from _check_refused("start on an image with NaN", lambda: segmenter.start(bad, SPACING))
+    yield from _check_refused("start with a spacing of 0", lambda: segmenter.start(image, (1.0, 0.0, 1.0)))
 
 
-def _closing(segmenter: Segmenter, image: NDArray[np.uint8]) -> Iterator[str]:
+def _check_closing(segmenter: Segmenter, image: NDArray[np.uint8]) -> Iterator[str]:
     click = _clicks(segmenter, image)[0]
     session = segmenter.start(image, SPACING)
     session.add(click)
     session.close()
     session.close()
     for name, verb in (("add", lambda: session.add(click)), ("undo", session.undo), ("reset", session.reset)):
-        yield from _refuses(f"{name} on a closed session", verb)
+        yield from _check_refused(f"{name} on a closed session", verb)
 
 
-def _images(segmenter: Segmenter, image: NDArray[np.uint8]) -> Iterator[str]:
+def _check_image_types(segmenter: Segmenter, image: NDArray[np.uint8]) -> Iterator[str]:
     click = _clicks(segmenter, image)[0]
     for what, other in (
         ("RGB", np.repeat(image[..., None], 3, axis=-1)),
         ("float32", image.astype(np.float32) - 40),
-        ("read-only", _frozen(image)),
+        ("read-only", _read_only(image)),
     ):
         try:
             with segmenter.start(other, SPACING) as session:
-                yield from _of_prediction(session.add(click), image)
+                yield from _check_prediction(session.add(click), image)
         except Exception as error:
             yield f"an image that is {what} raised {type(error).__name__}: {' '.join(str(error).split())}"
 
 
-def _refuses(what: str, call: Callable[[], Any]) -> Iterator[str]:
+_CHECKS = (
+    _check_answers,
+    _check_undo,
+    _check_repetition,
+    _check_independence,
+    _check_batch,
+    _check_prompts,
+    _check_refusals,
+    _check_closing,
+    _check_image_types,
+)
+
+
+def _check_refused(what: str, call: Callable[[], Any]) -> Iterator[str]:
     try:
         call()
     except InputError:
@@ -257,8 +276,8 @@ def _refuses(what: str, call: Callable[[], Any]) -> Iterator[str]:
         yield f"{what} raised nothing: expected an InputError"
 
 
-def _picture(shape: Shape) -> NDArray[np.uint8]:
-    """Return a bright box in the dark, with noise."""
+def _test_image(shape: Shape) -> NDArray[np.uint8]:
+    """Return a bright box on a dark background with noise, uint8."""
     noise = np.random.default_rng(SEED).integers(0, 30, shape, dtype=np.uint8)
     noise[tuple(slice(n // 4, n - n // 4) for n in shape)] += 120
     return noise
@@ -274,15 +293,15 @@ def _clicks(segmenter: Segmenter, image: NDArray[np.uint8]) -> list[Click]:
     return [click for click in clicks if click.positive or segmenter.capabilities.negative_clicks]
 
 
-def _same(before: list[NDArray[Any]], after: list[NDArray[Any]]) -> bool:
+def _equal(before: list[NDArray[Any]], after: list[NDArray[Any]]) -> bool:
     return all(np.array_equal(one, other) for one, other in zip(before, after, strict=True))
 
 
-def _frozen(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def _read_only(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     copy = image.copy()
     copy.flags.writeable = False
     return copy
 
 
-def _described(array: Any) -> str:
+def _type_and_shape(array: Any) -> str:
     return f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else type(array).__name__

@@ -127,7 +127,7 @@ def script():
 
 
 def test_practice_rewards_the_gain_over_all_structures(script):
-    practice = script["Practice"](script["practice_cases"]("clear", 3))
+    practice = script["Practice"](script["training_cases"]("clear", 3))
     practice.reset(seed=0)
     total = 0.0
     for candidate in range(4):

@@ -11,7 +11,7 @@ from scipy import ndimage
 from synthfm_agents import make_clicker
 from synthfm_env import Click
 from synthfm_env.envs.actions import NEGATIVE, POSITIVE, STOP
-from synthfm_env.error_regions import deepest
+from synthfm_env.error_regions import deepest_voxel
 
 RITM = make_clicker("ritm-3d-v1")
 
@@ -58,7 +58,7 @@ def test_empty_borders_do_not_move_the_click(seed):
 
 @given(masks)
 def test_depth_in_the_crop_equals_depth_in_the_volume(region):
-    found = deepest(region, [])
+    found = deepest_voxel(region, [])
     whole = depth(region)
     assert found.distance == pytest.approx(whole.max())
     assert found.zyx == np.unravel_index(whole.argmax(), whole.shape)

@@ -31,7 +31,7 @@ def test_type_checkers_and_imports_see_the_same_names():
     tree = ast.parse(Path(synthfm_env.__file__).read_text(encoding="utf-8"))
     imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) for alias in node.names}
     assert set(synthfm_env.__all__) <= imported
-    assert set(synthfm_env._HOMES) <= set(synthfm_env.__all__)
+    assert set(synthfm_env._MODULES) <= set(synthfm_env.__all__)
 
 
 def test_an_unknown_name_is_an_attribute_error():

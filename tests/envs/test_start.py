@@ -11,7 +11,7 @@ from prompted_segmenter import PromptedSegmenter
 
 from synthfm_agents import make_clicker
 from synthfm_env import InputError, SyntheticEnv, VolumeEnv
-from synthfm_env.envs.start_prompt import damage
+from synthfm_env.envs.damaged_mask import damaged_mask
 from synthfm_env.envs.synthetic_env import ANATOMY
 from synthfm_env.envs.wrappers import UndoAction
 from synthfm_env.metrics import dice
@@ -136,7 +136,7 @@ def test_a_damaged_mask_has_the_stated_dice(wanted):
 def test_any_structure_can_be_damaged(shape, filled):
     truth = np.full(shape, filled == "whole")
     truth[tuple(n // 2 for n in shape)] = True
-    mask = damage(truth, (3.0, 1.0, 1.0), 0.6, np.random.default_rng(0))
+    mask = damaged_mask(truth, (3.0, 1.0, 1.0), 0.6, np.random.default_rng(0))
     assert mask.shape == shape
     assert mask.any()
 

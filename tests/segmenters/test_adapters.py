@@ -57,7 +57,7 @@ def test_a_name_is_split_at_its_first_colon() -> None:
         ("cvpr25:  ", {}, "cvpr25:COMMAND"),
         ("nninteractive", {}, "nninteractive:URL"),
         ("nninteractive:localhost", {}, "http://127.0.0.1:1527"),
-        ("random-walker:fast", {}, "takes nothing behind a colon"),
+        ("random-walker:fast", {}, "takes nothing after a colon"),
         ("random-walker", {"mode": "exact"}, "'random-walker' has no presets"),
         ("random-walker", {"options": {"planes": 3}}, "planes"),
         ("random-walker", {"time_limit_s": 3.0}, "without one"),

@@ -192,8 +192,8 @@ def never_refuse(self, click):
 @pytest.mark.parametrize(
     ("verbs", "message"),
     [
-        ({"answer": same_array}, "a later click changed a mask that had been handed out"),
-        ({"answer": with_memory}, "undo did not bring back the earlier mask"),
+        ({"answer": same_array}, "a later click changed a mask that was returned"),
+        ({"answer": with_memory}, "undo did not restore the earlier mask"),
         ({"answer": by_owner}, "a second session changed the masks of the first"),
         ({"answer": by_chance}, "it draws from a global random state"),
         ({"reset": lambda self: None}, "reset left clicks in session.clicks"),

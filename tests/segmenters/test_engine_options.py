@@ -74,7 +74,7 @@ def test_arguments_of_the_version_before_warn_and_work():
     assert segmenter.options == EngineOptions(zoom=True, distances=True)
     with (
         pytest.warns(DeprecationWarning, match="give options="),
-        pytest.raises(InputError, match="in options, not beside them"),
+        pytest.raises(InputError, match="in options, not as arguments as well"),
     ):
         make_segmenter("synthfm3d-nano", options=FAST, zoom=True)
 

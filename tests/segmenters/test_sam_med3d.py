@@ -14,7 +14,8 @@ from torch.nn import functional
 from synthfm_env.errors import InputError
 from synthfm_env.metrics import dice
 from synthfm_env.prompts import Click
-from synthfm_env.segmenters.sam_med3d import SamMed3D, TargetGrid, load_sam_med3d
+from synthfm_env.segmenters.sam_med3d import SamMed3D, load_sam_med3d
+from synthfm_env.segmenters.sam_med3d_grid import TargetGrid
 from synthfm_env.testing import check_segmenter
 from synthfm_env.volumes import load_volume
 

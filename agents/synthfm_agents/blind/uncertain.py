@@ -1,4 +1,4 @@
-"""Clicks where the segmenter is least sure."""
+"""Clicks on the voxel whose logit is nearest to 0."""
 
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -17,18 +17,18 @@ from synthfm_env.segmenters import Segmenter
 class UncertainClicker(Clicker):
     """Blind: the voxel whose logit is nearest to 0, with the sign of that logit.
 
-    The first click is positive, in the middle of the image. Each further one goes to the voxel of which the
-    segmenter is least sure, among equals the first in raster order, no voxel twice; it is positive where the
-    logit is above 0: a blind clicker has no better information than the segmenter's own sign. A logit on a
-    coarser grid stands for the voxel in the middle of its cell. It draws nothing at random.
+    The first click is positive, in the middle of the image. Each further click goes to the voxel whose logit is
+    nearest to 0, among equals the first in raster order, no voxel twice. It is positive if the logit is above 0,
+    because a blind clicker has no better information than the segmenter's own sign. A logit on a coarser grid stands
+    for the voxel in the middle of its cell. It draws nothing at random.
 
-    The logits come from a second session of its own, so each click is answered twice.
+    The logits come from a second session, so each click is answered twice.
 
     Args:
         segmenter: the one that the environment plays with: a name, a path, or a ``Segmenter`` with logits.
 
     Raises:
-        InputError: from ``act``, where the segmenter has no logits or cannot be built.
+        InputError: from ``act``, if the segmenter has no logits or cannot be built.
     """
 
     name: ClassVar[str] = "uncertain"
@@ -38,7 +38,7 @@ class UncertainClicker(Clicker):
 
     @property
     def answers(self) -> int:
-        """Number of answers of its own session so far."""
+        """Number of answers of the second session so far."""
         return self._shadow.answers
 
     def act(self, observation: Observation, info: Mapping[str, Any]) -> NDArray[np.int64]:
@@ -54,6 +54,7 @@ class UncertainClicker(Clicker):
             )
         _, height, width = observation["image"].shape
         rows, columns = _middles(logits.shape[1], height), _middles(logits.shape[2], width)
+        # Logits by distance to 0; clicked voxels are excluded.
         doubt = np.abs(logits)
         for click in clicks_in(observation):
             z, y, x = click.zyx

@@ -37,7 +37,7 @@ class CandidateClicker(Clicker):
     Attributes:
         weights: the packaged file of the network.
         stops: whether it may stop although there is a candidate.
-        look_ahead: candidates are tried on a session of its own while fewer clicks than this are in force.
+        look_ahead: candidates are tried in a second session while fewer clicks than this are in force.
     """
 
     weights: ClassVar[str]
@@ -45,28 +45,36 @@ class CandidateClicker(Clicker):
     look_ahead: ClassVar[int] = 0
 
     def __init__(self, segmenter: str | Segmenter, weights: str | Path | None) -> None:
-        self._own = ShadowSession(segmenter)
+        self._shadow = ShadowSession(segmenter)
         self._weights = (
             str(weights) if weights is not None else str(files("synthfm_agents") / "candidates" / self.weights)
         )
 
     @property
     def answers(self) -> int:
-        """Number of answers of its own session so far."""
-        return self._own.answers
+        """Number of answers of the second session so far."""
+        return self._shadow.answers
 
     def choose(self, observation: Observation, state: PromptState, candidates: Candidates) -> NDArray[np.int64]:
-        """Return the action of the best candidate; stop if there is none, or if it may and that scores higher."""
-        # Imported here, because torch takes seconds and the other clickers do without.
+        """Return the action of the highest score; stop if there is no candidate.
+
+        Stopping has a score only if ``stops`` is set.
+
+        Args:
+            observation: the newest one.
+            state: of the episode.
+            candidates: for that state.
+        """
+        # Imported here, because torch takes seconds to import and most clickers do not need it.
         import torch
 
         n = len(candidates.clicks)
         if n == 0:
             return stop_action()
         if len(state.clicks) < self.look_ahead:
-            session = self._own.follow(observation)
-            (masks,) = try_candidates(self._own.segmenter, [session], [candidates])
-            self._own.answers += n
+            session = self._shadow.follow(observation)
+            (masks,) = try_candidates(self._shadow.segmenter, [session], [candidates])
+            self._shadow.answers += n
             candidates = with_answers(state, candidates, masks)
         with torch.inference_mode():
             features = torch.from_numpy(candidates.features)[None]
@@ -81,8 +89,8 @@ class BlindPPO(CandidateClicker):
     """Blind: corrects a first click with candidates from mask and logits, chosen by PPO (``blind-ppo-v1``).
 
     The candidates are those of ``synthfm_env.candidates.blind_candidates``. The first click is the image's middle. The
-    logits come from a session of its own, a copy of the environment's, in which each candidate is tried and taken back:
-    the policy compares the masks that would follow. A click costs up to nine answers. It draws nothing at random.
+    logits come from a second session with the same clicks. Each candidate is tried there and taken back, so the policy
+    compares the masks that would follow. A click costs up to nine answers. It draws nothing at random.
     ``agents/blind_ppo.py`` trained it and prints its scores.
 
     Args:
@@ -106,8 +114,8 @@ class BlindPPO(CandidateClicker):
         clicks = clicks_in(observation)
         if not clicks:
             return click_action(Click(middle_of(observation)))
-        self._own.follow(observation)
-        logits = self._own.prediction.logits if self._own.prediction is not None else None
+        self._shadow.follow(observation)
+        logits = self._shadow.prediction.logits if self._shadow.prediction is not None else None
         state = _state(observation, clicks, logits, None)
         return self.choose(observation, state, blind_candidates(state, CANDIDATES))
 
@@ -115,8 +123,8 @@ class BlindPPO(CandidateClicker):
 class OraclePPO(CandidateClicker):
     """Oracle: chooses among 8 deep points of the errors, trained with PPO (``oracle-ppo-v1``).
 
-    The candidates are those of ``synthfm_env.candidates.oracle_candidates``. Those of the first click are tried on a
-    session of its own: eight answers an episode. It draws nothing at random. ``agents/oracle_ppo.py`` trained it and
+    The candidates are those of ``synthfm_env.candidates.oracle_candidates``. Those of the first click are tried in a
+    second session: eight answers an episode. It draws nothing at random. ``agents/oracle_ppo.py`` trained it and
     prints its scores.
 
     Args:

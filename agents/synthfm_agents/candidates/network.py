@@ -8,16 +8,16 @@ from synthfm_env.candidates import FEATURES
 
 
 class CandidateNet(nn.Module):
-    """Score a set of candidates; the same small network for each, which is also told what all look like together.
+    """Scores each candidate with one small shared network, whose input includes a summary of all candidates.
 
-    The scores do not depend on the order of the candidates, and any number of them may come. Such networks for sets
-    are Zaheer et al.'s "Deep Sets" (NeurIPS 2017); the sizes are this project's.
+    The scores do not depend on the order of the candidates, and their number is free. Networks of this kind are Zaheer
+    et al.'s "Deep Sets" (NeurIPS 2017); the sizes are this project's.
 
-    A linear layer from the features to the scores stands beside the hidden ones: a feature such as the gain that a
-    look-ahead measured counts at once. Dropout acts in ``train()`` mode alone.
+    A linear layer from the features to the scores bypasses the hidden layers, so that a feature such as the gain of a
+    look-ahead counts from the start of a training. Dropout acts in ``train()`` mode only.
 
     Args:
-        width: of its layers.
+        width: channels of the hidden layers.
 
     Example:
         >>> logits, value = CandidateNet()(torch.zeros(2, 8, 44), torch.ones(2, 9, dtype=torch.bool))
@@ -42,24 +42,24 @@ class CandidateNet(nn.Module):
 
         Args:
             features: float32 (n, k, FEATURES), 0 for rows without a candidate.
-            mask: bool (n, k + 1), which actions there are.
+            mask: bool (n, k + 1), True for actions that exist.
         """
-        there = mask[:, :-1, None]
-        each = self.dropout(F.relu(self.each(features))) * there
-        each = self.dropout(F.relu(self.again(each) + self.together(_pooled(each, there))[:, None])) * there
-        pooled = _pooled(each, there)
+        exists = mask[:, :-1, None]
+        each = self.dropout(F.relu(self.each(features))) * exists
+        each = self.dropout(F.relu(self.again(each) + self.together(_pooled(each, exists))[:, None])) * exists
+        pooled = _pooled(each, exists)
         scores = self.click(each) + self.direct(features)
         logits = torch.cat([scores[..., 0], self.stop(pooled)], dim=1)
         return logits.masked_fill(~mask, -1e9), self.value(pooled)[:, 0]
 
     @torch.no_grad()
     def sharpen(self, factor: float) -> None:
-        """Multiply the logits of all actions: the choice stays, and samples come nearer to it."""
+        """Multiply the logits of all actions: the best action stays the same, and sampling prefers it more."""
         for layer in (self.click, self.direct, self.stop):
             for parameter in layer.parameters():
                 parameter.mul_(factor)
 
 
-def _pooled(each: Tensor, there: Tensor) -> Tensor:
-    """Return the mean and the maximum over the candidates that there are, (n, 2 * width)."""
-    return torch.cat([each.sum(1) / there.sum(1).clamp_min(1), each.amax(1)], dim=1)
+def _pooled(each: Tensor, exists: Tensor) -> Tensor:
+    """Return the mean and the maximum over the candidates that exist, (n, 2 * width)."""
+    return torch.cat([each.sum(1) / exists.sum(1).clamp_min(1), each.amax(1)], dim=1)

@@ -5,7 +5,7 @@ from typing import ClassVar
 import numpy as np
 
 from synthfm_agents.protocol import ClickContext, ClickProtocol
-from synthfm_env.error_regions import as_voxel, depth, largest_component
+from synthfm_env.error_regions import as_voxel, depth_map, largest_component
 from synthfm_env.prompts import Click
 
 SEED = 42  # of every click, as published
@@ -32,11 +32,11 @@ class Cvpr25(ClickProtocol):
 
     def choose(self, context: ClickContext) -> Click | None:
         """Return the click into the largest error."""
-        found = depth(largest_component(context.missed | context.false))
-        if found is None:
+        depths = depth_map(largest_component(context.missed | context.false))
+        if depths is None:
             return None
-        deepest = np.argwhere(found.distance == found.distance.max())
+        deepest = np.argwhere(depths.distance == depths.distance.max())
         # The published code's own generator, so that it draws the same voxel.
         drawn = deepest[np.random.RandomState(SEED).choice(len(deepest))]
-        voxel = as_voxel(drawn + found.corner)
+        voxel = as_voxel(drawn + depths.corner)
         return Click(voxel, positive=bool(context.truth[voxel]))

@@ -5,7 +5,7 @@ from typing import ClassVar
 import numpy as np
 
 from synthfm_agents.protocol import ClickContext, ClickProtocol
-from synthfm_env.error_regions import as_voxel, depth, largest_component
+from synthfm_env.error_regions import as_voxel, depth_map, largest_component
 from synthfm_env.prompts import Click
 
 
@@ -32,8 +32,8 @@ class Dong2024(ClickProtocol):
         if len(slices) == 0 or context.clicks:
             return None
         z = int(slices[len(slices) // 2])
-        found = depth(largest_component(context.truth[z : z + 1]))
-        assert found is not None
-        places = np.argwhere(found.distance == found.distance.max())
-        _, y, x = as_voxel(places[self.rng.integers(len(places))] + found.corner)
+        depths = depth_map(largest_component(context.truth[z : z + 1]))
+        assert depths is not None
+        places = np.argwhere(depths.distance == depths.distance.max())
+        _, y, x = as_voxel(places[self.rng.integers(len(places))] + depths.corner)
         return Click((z, y, x))

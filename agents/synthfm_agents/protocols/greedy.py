@@ -10,7 +10,7 @@ from synthfm_agents.base import Clicker, Observation, clicks_in
 from synthfm_agents.protocols.ritm_3d import deeper_of
 from synthfm_agents.shadow_session import ShadowSession
 from synthfm_env.envs.actions import click_action, stop_action
-from synthfm_env.error_regions import as_voxel, deepest
+from synthfm_env.error_regions import as_voxel, deepest_voxel
 from synthfm_env.errors import InputError
 from synthfm_env.metrics import dice
 from synthfm_env.prompts import Click
@@ -68,7 +68,7 @@ class Greedy(Clicker):
     def _draw(
         self, truth: NDArray[np.bool_], mask: NDArray[np.bool_], clicked: list[tuple[int, int, int]]
     ) -> list[Click]:
-        first = deeper_of(deepest(truth & ~mask, clicked), deepest(mask & ~truth, clicked))
+        first = deeper_of(deepest_voxel(truth & ~mask, clicked), deepest_voxel(mask & ~truth, clicked))
         candidates = [] if first is None else [first]
         wrong = np.argwhere(truth != mask)
         count = min(self._candidates - len(candidates), len(wrong))

@@ -7,11 +7,11 @@ import numpy as np
 
 from synthfm_agents.protocol import ClickContext, ClickProtocol
 from synthfm_agents.protocols.ritm_3d import deeper_of
-from synthfm_env.error_regions import deepest
+from synthfm_env.error_regions import deepest_voxel
 from synthfm_env.errors import InputError
 from synthfm_env.prompts import Click
 
-_TRIES = 16
+_TRIES = 16  # draws of the aim
 
 
 class HumanNoise(ClickProtocol):
@@ -24,10 +24,9 @@ class HumanNoise(ClickProtocol):
     3. With the chance ``wrong_sign`` its sign is the other one.
     4. It stops where ``ritm-3d-v1`` stops.
 
-    **The defaults are guesses, fitted to nobody**: a jitter of 3 mm and one slip in fifty clicks. No recording of a
-    person was at hand when they were set (2026-11-29), and the packaged one is simulated by this very rule: a fit to it
-    would tell nothing about people. ``benchmarks/studies/people.py`` fits both to records of people; a fitted rule
-    belongs under a new name.
+    **The defaults are guesses, not fitted to people**: a jitter of 3 mm and one wrong sign in fifty clicks. They were
+    set without a recording of a person (2026-11-29), and this rule itself simulated the packaged recording.
+    ``benchmarks/studies/people.py`` fits both to records of people; a fitted rule gets a new name.
 
     Source: this project's own.
 
@@ -51,8 +50,8 @@ class HumanNoise(ClickProtocol):
         self._wrong_sign = float(wrong_sign)
 
     def choose(self, context: ClickContext) -> Click | None:
-        """Return the click that a person makes of RITM's."""
-        meant = deeper_of(deepest(context.missed, context.clicked), deepest(context.false, context.clicked))
+        """Return RITM's click with a person's imprecision."""
+        meant = deeper_of(deepest_voxel(context.missed, context.clicked), deepest_voxel(context.false, context.clicked))
         if meant is None:
             return None
         aimed = self._aimed(meant, context)
@@ -60,7 +59,7 @@ class HumanNoise(ClickProtocol):
         return Click(aimed, meant.positive != slips)
 
     def _aimed(self, meant: Click, context: ClickContext) -> tuple[int, int, int]:
-        """Return the voxel that the hand hits."""
+        """Return the voxel that is hit, in (z, y, x)."""
         error = context.missed if meant.positive else context.false
         for _ in range(_TRIES):
             moved = np.rint(self.rng.normal(0.0, self._jitter, 3) / context.spacing).astype(int)

@@ -3,7 +3,7 @@
 from typing import ClassVar
 
 from synthfm_agents.protocol import ClickContext, ClickProtocol
-from synthfm_env.error_regions import Deepest, deepest
+from synthfm_env.error_regions import DeepestVoxel, deepest_voxel
 from synthfm_env.prompts import Click
 
 
@@ -32,10 +32,10 @@ class Ritm3D(ClickProtocol):
 
     def choose(self, context: ClickContext) -> Click | None:
         """Return the click into the deepest error."""
-        return deeper_of(deepest(context.missed, context.clicked), deepest(context.false, context.clicked))
+        return deeper_of(deepest_voxel(context.missed, context.clicked), deepest_voxel(context.false, context.clicked))
 
 
-def deeper_of(missed: Deepest, false: Deepest) -> Click | None:
+def deeper_of(missed: DeepestVoxel, false: DeepestVoxel) -> Click | None:
     """Return the click at the deeper of two errors, negative if both are equal; None without an error."""
     best = missed if missed.distance > false.distance else false
     return Click(best.zyx, positive=best is missed) if best.distance > 0 else None

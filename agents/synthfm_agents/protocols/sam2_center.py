@@ -4,7 +4,7 @@ from typing import ClassVar
 
 from synthfm_agents.protocol import ClickContext, ClickProtocol
 from synthfm_agents.protocols.ritm_3d import deeper_of
-from synthfm_env.error_regions import deepest
+from synthfm_env.error_regions import deepest_voxel
 from synthfm_env.prompts import Click
 
 
@@ -24,4 +24,4 @@ class Sam2Center(ClickProtocol):
 
     def choose(self, context: ClickContext) -> Click | None:
         """Return the click into the deepest error."""
-        return deeper_of(deepest(context.missed), deepest(context.false))
+        return deeper_of(deepest_voxel(context.missed), deepest_voxel(context.false))

@@ -7,7 +7,7 @@ import numpy as np
 
 from synthfm_agents.protocol import ClickContext, ClickProtocol
 from synthfm_agents.protocols.ritm_3d import deeper_of
-from synthfm_env.error_regions import deepest, without_small_components
+from synthfm_env.error_regions import deepest_voxel, without_small_components
 from synthfm_env.errors import InputError
 from synthfm_env.prompts import Click
 
@@ -54,7 +54,7 @@ class SynthFMMillimetres(ClickProtocol):
         if context.clicks:
             fewest = min(self._smallest / math.prod(context.spacing), SMALL_SHARE * np.count_nonzero(context.truth))
         missed, false = (
-            deepest(
+            deepest_voxel(
                 without_small_components(region, fewest) if fewest > 1 else region, context.clicked, context.spacing
             )
             for region in (context.missed, context.false)

@@ -25,9 +25,10 @@ class SynthFMPairs(ClickProtocol):
        the largest distance from the nearest of the first positive's place and the negatives before it. So the
        first is as far from the centroid as the ring allows, and the others spread out. Among equals the first in
        raster order; distances count voxels, whatever the spacing.
-    4. Then it stops; also where the structure, or the ring, has no voxel left.
+    4. Then it stops; also if the structure, or the ring, has no voxel left.
 
-    The mask plays no part: all of them are one prompt, given one after another. ``synthfm-v2`` gives them at once.
+    The clicks do not depend on the mask: they are the points of one prompt, given one after another.
+    ``synthfm-v2`` gives them at once.
 
     Source: Sengupta et al., "SynthFM", ISBI 2025, compares pairs of (positives, negatives); the wording of the
     rule is of the same group's "Is SAM 2 better than SAM in medical image segmentation?", 2024: one positive
@@ -40,7 +41,7 @@ class SynthFMPairs(ClickProtocol):
         negatives: clicks around, 0 or more; at least one click in all.
 
     Raises:
-        InputError: numbers that are not so.
+        InputError: a negative number, or no click at all.
     """
 
     name: ClassVar[str] = "synthfm-v1"
@@ -70,10 +71,11 @@ class SynthFMPairs(ClickProtocol):
         return Click(as_voxel(places[self.rng.integers(len(places))])) if len(places) else None
 
     def _negative(self, context: ClickContext) -> Click | None:
-        apart: list[Voxel] = [voxel_nearest_centroid(context.truth)]
-        apart += [click.zyx for click in context.clicks if not click.positive]
+        """Return the voxel of the ring that is farthest from the centroid and from the negatives placed so far."""
+        origins: list[Voxel] = [voxel_nearest_centroid(context.truth)]
+        origins += [click.zyx for click in context.clicks if not click.positive]
         ring = _ring(context.truth)
-        squares = np.min([((ring - np.array(place)[:, None]) ** 2).sum(axis=0) for place in apart], axis=0)
+        squares = np.min([((ring - np.array(place)[:, None]) ** 2).sum(axis=0) for place in origins], axis=0)
         if not squares.any():
             return None
         return Click(as_voxel(ring[:, squares.argmax()]), positive=False)
@@ -83,7 +85,7 @@ class SynthFMPrompt(SynthFMPairs):
     """Oracle: the points of ``synthfm-v1`` as one prompt, for one answer (SynthFM's prompts as the paper gives them).
 
     The segmenter gets all positives and negatives together and answers once: no mask is fed back between them. A
-    segmenter that takes clicks one by one alone gets them so.
+    segmenter that cannot take several clicks at once gets them one after another.
 
     Source, rule and parameters: see ``synthfm-v1``.
     """
@@ -100,7 +102,7 @@ def _ring(truth: NDArray[np.bool_]) -> NDArray[np.int64]:
     depth, height, width = inside.shape
     around = np.pad(inside, RING)
     # grown[n]: within n voxels of the structure along x. Some shifts of it are several times faster than a distance
-    # transform, which would go on where the ring has ended.
+    # transform, which would also compute distances beyond the ring.
     grown = [around[:, :, RING : RING + width].copy()]
     for n in range(1, RING + 1):
         grown.append(grown[-1] | around[:, :, RING - n :][:, :, :width] | around[:, :, RING + n :][:, :, :width])

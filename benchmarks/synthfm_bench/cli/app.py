@@ -21,7 +21,7 @@ from synthfm_bench.cli.stop_signals import StopSignals
 from synthfm_bench.cli.train import train
 from synthfm_bench.cli.verify import verify
 from synthfm_env.errors import InputError, UserFacingError
-from synthfm_env.plugins import described
+from synthfm_env.printable import error_line
 
 TRACEBACK = "SYNTHFM_TRACEBACK"
 
@@ -91,7 +91,7 @@ def _told(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         where = f"{error.filename}: " if error.filename else ""
         return f"{where}{error.strerror}"
-    return described(error)
+    return error_line(error)
 
 
 def _failed(message: str, status: int) -> int:

@@ -30,8 +30,7 @@ from synthfm_env.envs.start_prompt import Start
 from synthfm_env.errors import InputError
 from synthfm_env.memory_limit import MemoryLimitError
 from synthfm_env.metrics import Surfaces, dice, iou
-from synthfm_env.plugins import described
-from synthfm_env.printable import printable, shown
+from synthfm_env.printable import error_line, printable, shown
 from synthfm_env.prompts import Click
 from synthfm_env.segmenters import Segmenter
 from synthfm_env.segmenters.base import Prediction
@@ -191,7 +190,7 @@ def play_episode(
             step = record.step + 1
             yield record
     except MemoryError as error:  # in this project's own arithmetic: the segmenter left too little
-        yield failure(known, step, "out_of_memory", described(error))
+        yield failure(known, step, "out_of_memory", error_line(error))
 
 
 def _steps(
@@ -324,7 +323,7 @@ def _ask(
         try:
             click = read_action(given, observation["image"].shape)
         except InputError as error:
-            raise ForeignCallError("invalid_prompt", described(error)) from None
+            raise ForeignCallError("invalid_prompt", error_line(error)) from None
     return (stop_action() if click is None else click_action(click)), price
 
 

@@ -8,7 +8,8 @@ from typing import Any, Literal, TypeVar
 
 from synthfm_env.errors import InputError, SegmenterTimeoutError
 from synthfm_env.memory_limit import MemoryLimitError, free_memory
-from synthfm_env.plugins import PluginError, described
+from synthfm_env.plugins import PluginError
+from synthfm_env.printable import error_line
 
 Who = Literal["segmenter", "clicker"]
 Fields = dict[str, Any]
@@ -77,7 +78,7 @@ def foreign_call(
             raise
         if isinstance(error, KeyboardInterrupt) and signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
             raise  # the user's own Ctrl-C
-        text = str(error) if isinstance(error, PluginError) else described(error)
+        text = str(error) if isinstance(error, PluginError) else error_line(error)
         raise ForeignCallError(outcome_of(error, who), text) from None
     finally:
         watch.answered()
@@ -94,7 +95,7 @@ def quietly(call: Callable[[], _Answer], watch: Watch, who: Who) -> _Answer | No
 
 def outcome_of(error: BaseException, who: Who) -> str:
     """Return the outcome of an episode in which code of a segmenter or clicker raised."""
-    if isinstance(error, MemoryLimitError) or lacks_memory(described(error)):
+    if isinstance(error, MemoryLimitError) or lacks_memory(error_line(error)):
         return "out_of_memory"
     if who == "clicker":
         refused = isinstance(error, InputError) and not isinstance(error, PluginError)

@@ -20,8 +20,7 @@ from synthfm_bench.results.episode_result import EpisodeResult
 from synthfm_bench.results.run_directory import Run
 from synthfm_bench.suite import Suite
 from synthfm_env.errors import InputError, UserFacingError
-from synthfm_env.plugins import described
-from synthfm_env.printable import printable
+from synthfm_env.printable import error_line, printable
 from synthfm_env.prompts import Click
 from synthfm_env.worker_process import follow_parent
 
@@ -119,7 +118,7 @@ def _draw(
             case, answers = replayer.replay(episode)
             film = draw_film(case, clicks, answers)
     except Exception as error:  # the report is worth more than a picture
-        text = str(error) if isinstance(error, InputError | UserFacingError) else described(error)
+        text = str(error) if isinstance(error, InputError | UserFacingError) else error_line(error)
         return None, f"{failed}Not drawn, since it could not be replayed here: {printable(text)}"
     differs = (
         "" if film.same else "The replayed masks are not bit by bit the recorded ones: versions or machine differ."
@@ -173,7 +172,7 @@ def _draw_here(connection: Connection, suite: Suite, episode: EpisodeResult, cli
         case, answers = Replayer(suite).replay(episode)
         connection.send(("drawn", draw_film(case, clicks, told(answers))))
     except BaseException as error:
-        connection.send(("failed", str(error) if isinstance(error, InputError) else described(error)))
+        connection.send(("failed", str(error) if isinstance(error, InputError) else error_line(error)))
 
 
 def _score(row: LeaderboardRow, episode: EpisodeResult) -> float:

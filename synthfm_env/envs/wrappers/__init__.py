@@ -1,4 +1,4 @@
-"""Wrappers of the environments: other actions, a user who errs, what clicking costs, a record of it.
+"""Wrappers of the environments: other actions and observations, noisy clicks, costs of effort, records.
 
 `gym.make` with the spec of a wrapped environment makes it again, wrappers included.
 """

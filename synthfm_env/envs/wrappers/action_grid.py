@@ -1,4 +1,4 @@
-"""Returns the grid of an environment's click actions."""
+"""Reads the grid of an environment's click actions."""
 
 from typing import Any
 
@@ -11,7 +11,11 @@ from synthfm_env.errors import InputError
 
 
 def click_limits(wrapper: str, env: gym.Env[Any, Any]) -> NDArray[np.int64]:
-    """Return the limits of an environment's actions: of the places clicked, last of what to do there.
+    """Return the number of values of each part of an action, int64: the axes of the grid, last what to do there.
+
+    Args:
+        wrapper: name of the wrapper, for the message.
+        env: the environment that it wraps.
 
     Raises:
         InputError: its actions are not clicks on a grid.

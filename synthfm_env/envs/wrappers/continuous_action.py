@@ -1,4 +1,4 @@
-"""Clicks as real numbers."""
+"""Takes clicks as real numbers."""
 
 from typing import Any, Final
 
@@ -7,11 +7,12 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
+from synthfm_env.envs.actions import STOP
 from synthfm_env.envs.wrappers.action_grid import click_limits
 from synthfm_env.errors import InputError
 
 STOP_ABOVE: Final = 0.9
-"""So high that a policy that knows nothing yet seldom stops."""
+"""Threshold of the action "stop", high enough that an untrained policy seldom stops."""
 
 
 class ContinuousAction(gym.ActionWrapper[Any, Any, Any], gym.utils.RecordConstructorArgs):
@@ -37,10 +38,14 @@ class ContinuousAction(gym.ActionWrapper[Any, Any, Any], gym.utils.RecordConstru
         super().__init__(env)
         *grid, kinds = click_limits("ContinuousAction", env).tolist()
         self._grid = np.array(grid)
-        self.action_space = spaces.Box(-1.0, 1.0, (len(grid) + 1 + kinds - 2,), np.float32)
+        self.action_space = spaces.Box(-1.0, 1.0, (len(grid) + 1 + kinds - STOP,), np.float32)
 
     def action(self, action: Any) -> NDArray[np.int64]:
-        """Return the action of the environment inside."""
+        """Return the wrapped environment's action.
+
+        Raises:
+            InputError: the action has another shape, or a number is not finite.
+        """
         values = np.asarray(action)
         if values.shape != self.action_space.shape or not np.issubdtype(values.dtype, np.number):
             raise InputError(f"env.step() got action {action!r}: expected an array in {self.action_space}")
@@ -48,5 +53,6 @@ class ContinuousAction(gym.ActionWrapper[Any, Any, Any], gym.utils.RecordConstru
             raise InputError(f"env.step() got action {action!r}: its numbers must be finite")
         place, sign, rest = np.split(np.clip(values, -1, 1), [self._grid.size, self._grid.size + 1])
         voxel = np.minimum(((place.astype(np.float64) + 1) / 2 * self._grid).astype(np.int64), self._grid - 1)
-        others = np.flatnonzero(rest > STOP_ABOVE)
-        return np.array([*voxel, 2 + others[0] if others.size else int(sign[0] >= 0)], dtype=np.int64)
+        others = np.flatnonzero(rest > STOP_ABOVE)  # stop, and undo if the wrapped environment has it
+        kind = STOP + others[0] if others.size else int(sign[0] >= 0)
+        return np.array([*voxel, kind], dtype=np.int64)

@@ -48,7 +48,7 @@ class ErrorMap(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructorArgs)
         return _with_error(observation, info), info
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
-        """Play on."""
+        """Step the environment."""
         observation, reward, terminated, truncated, info = self.env.step(action)
         return _with_error(observation, info), reward, terminated, truncated, info
 

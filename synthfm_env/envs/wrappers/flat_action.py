@@ -1,4 +1,4 @@
-"""Clicks as one number."""
+"""Takes a click as one number."""
 
 from typing import Any
 
@@ -7,6 +7,7 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
+from synthfm_env.envs.actions import STOP
 from synthfm_env.envs.wrappers.action_grid import click_limits
 from synthfm_env.errors import InputError
 
@@ -35,14 +36,18 @@ class FlatAction(gym.ActionWrapper[Any, Any, Any], gym.utils.RecordConstructorAr
         *grid, kinds = click_limits("FlatAction", env).tolist()
         self._grid = tuple(grid)
         self._clicks = 2 * int(np.prod(grid))
-        self.action_space = spaces.Discrete(self._clicks + kinds - 2)
+        self.action_space = spaces.Discrete(self._clicks + kinds - STOP)
 
     def action(self, action: Any) -> NDArray[np.int64]:
-        """Return the action of the environment inside."""
+        """Return the wrapped environment's action.
+
+        Raises:
+            InputError: the action is no integer of the action space.
+        """
         if not self.action_space.contains(action):
             raise InputError(f"env.step() got action {action!r}: expected an integer in {self.action_space}")
         number = int(action)
         if number >= self._clicks:
-            return np.array([*(0 for _ in self._grid), 2 + number - self._clicks], dtype=np.int64)
+            return np.array([*(0 for _ in self._grid), STOP + number - self._clicks], dtype=np.int64)
         voxel, positive = divmod(number, 2)
         return np.array([*np.unravel_index(voxel, self._grid), positive], dtype=np.int64)

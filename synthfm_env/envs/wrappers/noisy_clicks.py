@@ -14,21 +14,21 @@ from synthfm_env.geometry import bounding_box
 from synthfm_env.prompts import Click
 
 NOISE: Final = 1
-"""Parts the stream of the noise from the environment's, which has the same seed."""
+"""Second part of the noise's seed, so that it differs from the environment's, which has the same first part."""
 
 
 class NoisyClicks(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructorArgs):
     """Place clicks as a user does who aims badly, confuses the signs and overlooks small errors.
 
-    `observation["clicks"]` shows the clicks as they were placed. What is drawn follows from the seed of `reset`,
-    apart from what the environment draws, so the same episodes are played as without noise.
+    `observation["clicks"]` shows the clicks as they were placed. The noise follows from the seed of `reset`
+    and has its own generator, so the episodes are the same as without noise.
 
     Args:
         env: the environment, its actions z, y, x, kind.
         jitter_mm: standard deviation of the aim along each axis, in mm; clicks stay inside the grid.
         wrong_sign: how often a click has the other sign, in [0, 1].
-        missed_mm3: an error of the mask smaller than this, in mm³, is not seen: a click aimed into it is not made,
-            and the user stops, content with the mask. An error is a connected region (26 neighbours) that the mask
+        missed_mm3: size in mm³ below which an error of the mask is not seen: instead of a click into it, the user
+            stops. An error is a connected region (26 neighbours) that the mask
             misses or wrongly covers. Needs an environment with `reveal_truth=True`.
 
     Raises:
@@ -73,34 +73,35 @@ class NoisyClicks(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructorAr
         self._mask = self._truth = np.zeros(self._shape, dtype=bool)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        """Start an episode; a seed restarts the noise too."""
+        """Start an episode; a seed seeds the noise too."""
         if seed is not None:
             self._rng = np.random.default_rng([seed, NOISE])
         observation, info = self.env.reset(seed=seed, options=options)
-        self._look(observation, info)
+        self._remember(observation, info)
         return observation, info
 
     def step(self, action: ArrayLike) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
-        """Place the click that the user makes where ``action`` was meant."""
-        observation, reward, terminated, truncated, info = self.env.step(self._made(action))
-        self._look(observation, info)
+        """Place the click that the simulated user makes instead of ``action``."""
+        observation, reward, terminated, truncated, info = self.env.step(self._noisy_action(action))
+        self._remember(observation, info)
         return observation, reward, terminated, truncated, info
 
-    def _look(self, observation: dict[str, Any], info: dict[str, Any]) -> None:
+    def _remember(self, observation: dict[str, Any], info: dict[str, Any]) -> None:
         self._spacing = observation["spacing"].astype(np.float64)
         if self.missed_mm3 > 0:
             self._mask, self._truth = observation["mask"] > 0, info["truth"]
 
-    def _made(self, action: ArrayLike) -> ArrayLike:
+    def _noisy_action(self, action: ArrayLike) -> ArrayLike:
+        """Return the action with noise; stop if the error that it is aimed into is too small to be seen."""
         values = np.asarray(action)
         if values.shape == (4,) and values[3] >= STOP:
             return action
         meant = read_action(action, self._shape)
         if meant is None or (self.missed_mm3 > 0 and self._error_mm3(meant) < self.missed_mm3):
             return stop_action()
-        return self._slip(meant)
+        return self._noisy_click(meant)
 
-    def _slip(self, meant: Click) -> NDArray[np.int64]:
+    def _noisy_click(self, meant: Click) -> NDArray[np.int64]:
         off = np.rint(self._rng.normal(0.0, 1.0, 3) * self.jitter_mm / self._spacing).astype(int)
         z, y, x = np.clip(np.add(meant.zyx, off), 0, np.subtract(self._shape, 1)).tolist()
         wrong = bool(self._rng.random() < self.wrong_sign)

@@ -1,4 +1,4 @@
-"""Observations small enough to be recorded by the thousand."""
+"""Makes observations small enough to record thousands of them."""
 
 from typing import Any
 
@@ -40,7 +40,7 @@ class PackedMask(gym.ObservationWrapper[Any, Any, Any], gym.utils.RecordConstruc
         self.observation_space = spaces.Dict({**kept, "mask": spaces.Box(0, 255, (size,), np.uint8)})
 
     def observation(self, observation: Any) -> Any:
-        """Return the small observation."""
+        """Return the observation without image, its mask packed."""
         kept = {key: value for key, value in observation.items() if key != "image"}
         return {**kept, "mask": np.packbits(observation["mask"])}
 

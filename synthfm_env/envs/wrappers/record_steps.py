@@ -15,7 +15,7 @@ from synthfm_env.errors import InputError
 class RecordSteps(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructorArgs):
     """Write every reset and every step to a file, one JSON object a line, as they happen.
 
-    The first line holds the environment's `spec` (null where an argument is not JSON, as an image given as an object)
+    The first line holds the environment's `spec` (null if an argument is not JSON, such as an image given as an object)
     and the version of `synthfm_env`. Lines of a reset hold `episode`, `step` 0, `seed` and `options`; lines of a step
     `episode`, `step`, `action`, `click` ([z, y, x, positive], the newest in force), `reward`, `terminated` and
     `truncated`. Both hold the numbers and texts of `info`, and `mask_sha256` of the mask's bytes. Two runs of the same
@@ -66,7 +66,7 @@ class RecordSteps(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructorAr
         return observation, info
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
-        """Play on and write a line."""
+        """Step the environment and write a line."""
         observation, reward, terminated, truncated, info = self.env.step(action)
         self._step += 1
         placed = observation["clicks"][observation["clicks"][:, 0] >= 0]

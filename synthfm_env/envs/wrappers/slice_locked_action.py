@@ -1,4 +1,4 @@
-"""Clicks in one slice only."""
+"""Restricts clicks to one slice."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from synthfm_env.errors import InputError
 
 
 class SliceLockedAction(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructorArgs):
-    """Lock all clicks of an episode to one slice, as a user has it who prompts a single one.
+    """Lock all clicks of an episode to one slice, for the prompting of single slices.
 
     The action space is `MultiDiscrete([H, W, 3])`: y, x and what to do. `info["slice"]` names the slice.
     `reset(options={"slice": 12})` picks it for that episode.

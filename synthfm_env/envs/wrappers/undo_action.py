@@ -12,18 +12,19 @@ from synthfm_env.envs.prompt_env import PromptEnv
 from synthfm_env.errors import InputError
 
 UNDO: Final = STOP + 1
+"""The value of an action's fourth number that takes back the newest click."""
 
 
 class UndoAction(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructorArgs):
     """Add an action that takes back the newest click.
 
-    The action space is `MultiDiscrete([D, H, W, 4])`: what to do is 0 negative, 1 positive, 2 stop or 3 undo. The
-    mask of the click before comes back, the reward is the gain or loss of that. An undo uses up one of `max_clicks`
-    as a click does, so that no episode is without end; without a click to take back it does only that. Wrap
-    `gym.make`'s environment with it first: wrappers inside it do not see an undo.
+    The action space is `MultiDiscrete([D, H, W, 4])`: what to do is 0 negative, 1 positive, 2 stop or 3 undo. An
+    undo restores the mask before the newest click; the reward is the change of the score. It counts towards
+    `max_clicks` like a click, even if there is no click to take back, so that every episode ends. Wrap `gym.make`'s
+    environment with it first: wrappers inside it do not see an undo.
 
     Raises:
-        InputError: the environment is none of this project's, or its actions are changed already.
+        InputError: not an environment of this project, or its actions are changed already.
 
     Example:
         >>> import gymnasium as gym

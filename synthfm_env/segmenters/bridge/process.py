@@ -15,19 +15,20 @@ from synthfm_env.errors import InputError, SegmenterError, SegmenterTimeoutError
 from synthfm_env.segmenters.bridge.protocol import LONGEST_LINE, VERSION, decode, encode
 from synthfm_env.segmenters.external_process import kill_process, start_process
 
-_TIME_TO_LEAVE_S = 2.0
-_MOST_LINES = 16  # read ahead; a process that writes more waits
-_LAST_LINES = 3  # of standard error, shown with an error
+_GRACE_S = 2.0  # for a process to end by itself after its input was closed
+_MOST_LINES = 16  # of answers, read ahead; a process that writes more waits
+_LAST_LINES = 3  # of standard error, shown in a message
 
 
 class BridgeProcess:
-    """One process that serves many sessions. It is kept over a run and started again after a death.
+    """One process that serves many sessions. It is kept for a whole run, and started again if it died.
 
     A call that is not answered in time, an answer that is no line of JSON and a closed pipe end the process. The call
     raises; the next call starts another process.
 
     Attributes:
-        generation: how often a process was started; a session of an earlier one has to be opened again.
+        generation: number of processes started so far; a session of an earlier process must be opened again.
+        hello: the process's answer to the call ``hello``.
     """
 
     def __init__(self, command: Sequence[str], time_limit_s: float) -> None:
@@ -46,13 +47,13 @@ class BridgeProcess:
         self.hello: dict[str, Any] = {}
 
     @property
-    def what(self) -> str:
-        """The process in messages."""
+    def label(self) -> str:
+        """The command, as messages name it."""
         return f"bridge:{shlex.join(self._command)}"
 
     @property
     def process_id(self) -> int | None:
-        """The id of the process that runs; None if none does."""
+        """The id of the running process, or None."""
         return None if self._running is None else self._running.process.pid
 
     def ensure_running(self) -> int:
@@ -68,12 +69,12 @@ class BridgeProcess:
             if self._running is None:
                 self._running = _Running(start_process(self._command, "bridge:", **_PIPES))
                 self.generation += 1
-                weakref.finalize(self, _dismiss, self._running)
+                weakref.finalize(self, _end_gently, self._running)
                 self.hello = self.call({"call": "hello", "version": VERSION})
                 if self.hello.get("version") != VERSION:
                     version = self.hello.get("version")
                     self._stop()
-                    raise SegmenterError(f"{self.what} speaks version {version!r} of the bridge: expected {VERSION}")
+                    raise SegmenterError(f"{self.label} speaks version {version!r} of the bridge: expected {VERSION}")
             return self.generation
 
     def call(self, message: Mapping[str, Any]) -> dict[str, Any]:
@@ -87,25 +88,25 @@ class BridgeProcess:
         with self._lock:
             running = self._running
             if running is None:
-                raise SegmenterError(f"{self.what}: its process has ended; open another session")
+                raise SegmenterError(f"{self.label}: its process has ended; open another session")
             try:
                 self._calls += 1
-                answer = decode(running.ask(encode({"id": self._calls, **message}), self._limit_s), self.what)
+                answer = decode(running.ask(encode({"id": self._calls, **message}), self._limit_s), self.label)
                 if answer.get("id") != self._calls:
-                    raise SegmenterError(f"{self.what} answered the call {answer.get('id')!r}: expected {self._calls}")
+                    raise SegmenterError(f"{self.label} answered the call {answer.get('id')!r}: expected {self._calls}")
             except (OSError, EOFError):
-                raise SegmenterError(f"{self.what} died (exit code {self._stop()}){running.last_words()}") from None
+                raise SegmenterError(f"{self.label} died (exit code {self._stop()}){running.stderr_tail()}") from None
             except queue.Empty:
                 self._stop()
                 raise SegmenterTimeoutError(
-                    f"{self.what} gave no answer to {message['call']!r} within {self._limit_s:g} s; it was ended"
+                    f"{self.label} gave no answer to {message['call']!r} within {self._limit_s:g} s; it was ended"
                 ) from None
             except SegmenterError:
                 self._stop()
                 raise
         if "error" in answer:
             text = " ".join(str(answer.get("message", "no message")).split())
-            raise InputError(text) if answer["error"] == "input" else SegmenterError(f"{self.what}: {text}")
+            raise InputError(text) if answer["error"] == "input" else SegmenterError(f"{self.label}: {text}")
         return answer
 
     def _stop(self) -> int:
@@ -136,8 +137,8 @@ class _Running:
 
         Raises:
             OSError: the process no longer reads.
-            EOFError: it ended.
-            queue.Empty: the time is over.
+            EOFError: the process ended.
+            queue.Empty: no line came in time.
         """
         assert self.process.stdin is not None, "stdin is a pipe"
         self.process.stdin.write(line)
@@ -151,21 +152,21 @@ class _Running:
         """Kill the process, and return its exit code."""
         code = kill_process(self.process)
         for thread in self._threads:
-            thread.join(_TIME_TO_LEAVE_S)
+            thread.join(_GRACE_S)
         for pipe in (self.process.stdin, self.process.stdout, self.process.stderr):
             assert pipe is not None, "all three are pipes"
             with contextlib.suppress(OSError):  # a full pipe that nobody reads any more
                 pipe.close()
         return code
 
-    def last_words(self) -> str:
-        """Return the end of what the process wrote to standard error, for a message."""
+    def stderr_tail(self) -> str:
+        """Return the last lines of the process's standard error, for a message; empty if there are none."""
         text = " ".join(b" ".join(self._errors).decode("utf-8", "replace").split())
         return f"; its standard error ends: {text[-300:]}" if text else ""
 
 
 def _read_lines(pipe: IO[bytes], put: Any, ends: bool) -> None:
-    """Hand on each line; a line without an end is cut, and the end of the file is an empty one."""
+    """Call ``put`` with each line, cut after ``LONGEST_LINE`` bytes; at the end of the file with b"" if ``ends``."""
     with contextlib.suppress(ValueError, OSError):  # the pipe was closed under this thread
         while line := pipe.readline(LONGEST_LINE + 1):
             put(line)
@@ -173,12 +174,12 @@ def _read_lines(pipe: IO[bytes], put: Any, ends: bool) -> None:
         put(b"")
 
 
-def _dismiss(running: _Running) -> None:
-    """Let a process leave by closing its input, and end it if it stays."""
+def _end_gently(running: _Running) -> None:
+    """Close the input of a process, so that it ends by itself, and kill it if it does not."""
     with contextlib.suppress(OSError):
         if running.process.stdin is not None:
             running.process.stdin.close()
-    deadline = time.monotonic() + _TIME_TO_LEAVE_S
+    deadline = time.monotonic() + _GRACE_S
     while running.process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.01)
     running.end()

@@ -35,8 +35,8 @@ from synthfm_env.prompts import Box, Click, Prompt
 from synthfm_env.segmenters.base import Capabilities
 
 VERSION = 1
-LONGEST_LINE = 1 << 20
-SHOWN = 80
+LONGEST_LINE = 1 << 20  # bytes
+_SHOWN = 80  # bytes of a wrong line, in a message
 
 
 def encode(message: Mapping[str, Any]) -> bytes:
@@ -48,8 +48,8 @@ def decode(line: bytes, what: str) -> dict[str, Any]:
     """Read one line.
 
     Args:
-        line: as it came.
-        what: who sent it, begins the message of an error.
+        line: the bytes, with or without a line end.
+        what: begins the message of an error: the sender.
 
     Raises:
         SegmenterError: it is no JSON object, or longer than ``LONGEST_LINE``.
@@ -59,7 +59,7 @@ def decode(line: bytes, what: str) -> dict[str, Any]:
     except (ValueError, RecursionError):
         message = None
     if not isinstance(message, dict) or len(line) > LONGEST_LINE:
-        shown = line[:SHOWN].decode("utf-8", "replace").strip()
+        shown = line[:_SHOWN].decode("utf-8", "replace").strip()
         raise SegmenterError(
             f"{what} wrote {shown!r} to its standard output: expected one line of JSON a call; print to stderr instead"
         )
@@ -67,13 +67,13 @@ def decode(line: bytes, what: str) -> dict[str, Any]:
 
 
 def write_array(path: Path, array: NDArray[Any]) -> dict[str, Any]:
-    """Write an array's voxels to a file, and return what names it."""
+    """Write an array's voxels to a file, and return its description for a message."""
     np.ascontiguousarray(array).tofile(path)
     return describe_array(path, array.dtype, array.shape)
 
 
 def describe_array(path: Path, dtype: Any, shape: tuple[int, ...]) -> dict[str, Any]:
-    """Return what names the array in a file."""
+    """Return the description of an array in a file: path, dtype and shape."""
     return {"path": str(path), "dtype": np.dtype(dtype).name, "shape": list(shape)}
 
 
@@ -83,7 +83,7 @@ def map_array(array: Mapping[str, Any], mode: str = "r") -> NDArray[Any]:
 
 
 def prompt_message(prompt: Prompt, mask: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Return a prompt as a message's field; ``mask`` names the file of its mask."""
+    """Return a prompt as a message's field; ``mask`` describes the file of its mask."""
     return {
         "clicks": [[*click.zyx, int(click.positive)] for click in prompt.clicks],
         "box": None if prompt.box is None else [list(prompt.box.start), list(prompt.box.stop)],
@@ -92,7 +92,7 @@ def prompt_message(prompt: Prompt, mask: Mapping[str, Any] | None) -> dict[str, 
 
 
 def read_prompt(message: Mapping[str, Any]) -> Prompt:
-    """Undo ``prompt_message``."""
+    """Return the prompt of a field that ``prompt_message`` made."""
     clicks = tuple(Click((z, y, x), bool(sign)) for z, y, x, sign in message["clicks"])
     box = message["box"] and Box(tuple(message["box"][0]), tuple(message["box"][1]))
     mask = None if message["mask"] is None else np.array(map_array(message["mask"])).view(bool)
@@ -100,10 +100,10 @@ def read_prompt(message: Mapping[str, Any]) -> Prompt:
 
 
 def read_capabilities(fields: Any, what: str) -> Capabilities:
-    """Return the capabilities that a model declares; what it leaves out has its default.
+    """Return the capabilities that a model declares; those that it leaves out have their defaults.
 
     Raises:
-        SegmenterError: a capability that there is not, or a value that is not true or false.
+        SegmenterError: an unknown capability, or a value that is not true or false.
     """
     known = Capabilities.__slots__
     good = isinstance(fields, dict) and all(k in known and isinstance(v, bool) for k, v in fields.items())

@@ -27,11 +27,11 @@ _MEMORY_FOLDER = Path("/dev/shm")  # files there are memory; elsewhere the syste
 class BridgeSegmenter(Segmenter):
     """A model in a process of its own, as ``bridge.protocol`` describes it.
 
-    The process is started once and serves all sessions. When it dies, hangs or writes garbage, the click that was
-    asked ends with ``SegmenterError``, and the next one starts the process again with all prompts in force.
+    The process is started once and serves all sessions. If it dies, hangs or writes garbage, the click raises
+    ``SegmenterError``; the next click starts the process again, with all prompts in force.
 
     Args:
-        command: what serves the model, split as a shell does, for example
+        command: the command that serves the model, split as a shell does, for example
             ``"/envs/other/bin/python my_model.py"`` or ``"python -m synthfm_env.segmenters.bridge geodesic"``.
         time_limit_s: longest time for any answer, loading the model included.
 
@@ -47,12 +47,12 @@ class BridgeSegmenter(Segmenter):
     """
 
     def __init__(self, command: str, time_limit_s: float = TIME_LIMIT_S) -> None:
-        """Start the process and ask what it takes."""
+        """Start the process and read its capabilities."""
         self._process = BridgeProcess(split_command(command, "bridge:"), time_limit_s)
         self._ids = itertools.count(1)
         try:
             self._process.ensure_running()
-            self.capabilities = read_capabilities(self._process.hello.get("capabilities", {}), self._process.what)
+            self.capabilities = read_capabilities(self._process.hello.get("capabilities", {}), self._process.label)
         except SegmenterError as error:
             raise InputError(str(error)) from error
         self.name = f"bridge:{self._process.hello.get('name', command)}"
@@ -85,7 +85,7 @@ class BridgeSegmenter(Segmenter):
 
 
 class BridgeSession(PromptHistorySession):
-    """Sends all prompts in force with every call, so that the model may be without a state."""
+    """Sends all prompts in force with every call, so that the model need not keep a state."""
 
     def __init__(
         self,
@@ -104,20 +104,20 @@ class BridgeSession(PromptHistorySession):
         self._spacing = [float(mm) for mm in spacing]
         self._generation = 0
         self._id = 0
-        self._given: list[dict[str, Any]] = []
+        self._messages: list[dict[str, Any]] = []  # of the prompts in force
         self._open()
 
     def opened_in(self, seconds: float) -> None:
-        """Count what opening took as encoding."""
+        """Count the time of opening as encoding."""
         self._encode_seconds += seconds
 
     def _answer(self, prompts: Prompt) -> NDArray[np.bool_]:
         if self._process.ensure_running() != self._generation:
             self._open()
-        given = [*self._given[: len(self._history)], self._newest(prompts)]
-        answer = self._process.call({"call": "prompt", "session": self._id, "prompts": given})
-        mask = self._files.read_mask(answer.get("shape"), self._process.what)
-        self._given = given
+        messages = [*self._messages[: len(self._history)], self._newest(prompts)]
+        answer = self._process.call({"call": "prompt", "session": self._id, "prompts": messages})
+        mask = self._files.read_mask(answer.get("shape"), self._process.label)
+        self._messages = messages
         self._count_encoding(answer.get("seconds"))
         return mask
 
@@ -138,7 +138,7 @@ class BridgeSession(PromptHistorySession):
         )
 
     def _count_encoding(self, seconds: Any) -> None:
-        """Count the encoding that the model reports for this answer, if it is a sensible figure."""
+        """Count the seconds of encoding that the model reports with this answer, if they are two numbers."""
         if isinstance(seconds, list) and len(seconds) == 2 and all(isinstance(s, int | float) for s in seconds):
             self._encode_seconds += min(max(0.0, float(seconds[0])), TIME_LIMIT_S)
 
@@ -156,8 +156,8 @@ class _SharedFiles:
         depth, height, width = image.shape[:3]
         self.shape = (depth, height, width)
         needed = 2 * (image.nbytes + int(np.prod(self.shape)))
-        roomy = _MEMORY_FOLDER.is_dir() and shutil.disk_usage(_MEMORY_FOLDER).free > needed
-        self._folder = Path(tempfile.mkdtemp(prefix="synthfm-bridge-", dir=_MEMORY_FOLDER if roomy else None))
+        fits = _MEMORY_FOLDER.is_dir() and shutil.disk_usage(_MEMORY_FOLDER).free > needed
+        self._folder = Path(tempfile.mkdtemp(prefix="synthfm-bridge-", dir=_MEMORY_FOLDER if fits else None))
         self._mask_file = self._folder / "mask"
         self.image = write_array(self._folder / "image", image)
         np.zeros(self.shape, dtype=np.uint8).tofile(self._mask_file)

@@ -16,25 +16,25 @@ from synthfm_env.segmenters.base import Prediction, Segmenter, Session
 from synthfm_env.segmenters.bridge.protocol import VERSION, decode, encode, map_array, read_prompt
 
 
-class _Served:
-    """A session with the prompts that it was given, so that it can follow a list of all prompts in force."""
+class _ServedSession:
+    """A session with the prompts that it got, so that it can follow a list of all prompts in force."""
 
     def __init__(self, session: Session, mask: NDArray[Any]) -> None:
         self.session = session
         self.mask = mask
-        self.given: list[Any] = []
+        self.prompts: list[Any] = []
 
     def answer(self, prompts: list[Any]) -> Prediction:
-        """Take back what is no longer in force, give what is new, and return the answer."""
+        """Take back prompts that are no longer in force, add the new ones, and return the answer."""
         common = 0
-        while common < min(len(self.given), len(prompts) - 1) and self.given[common] == prompts[common]:
+        while common < min(len(self.prompts), len(prompts) - 1) and self.prompts[common] == prompts[common]:
             common += 1
-        while len(self.given) > common:
+        while len(self.prompts) > common:
             self.session.undo()
-            self.given.pop()
+            self.prompts.pop()
         for fields in prompts[common:]:
             answer = _give(self.session, read_prompt(fields))
-            self.given.append(fields)
+            self.prompts.append(fields)
         return answer
 
 
@@ -48,12 +48,12 @@ class BridgeServer:
     """Answers the calls of one client.
 
     Args:
-        segmenter: what is served.
+        segmenter: the one to serve.
     """
 
     def __init__(self, segmenter: Segmenter) -> None:
         self._segmenter = segmenter
-        self._sessions: dict[int, _Served] = {}
+        self._sessions: dict[int, _ServedSession] = {}
 
     def answer(self, call: Mapping[str, Any]) -> dict[str, Any]:
         """Return the answer to a call, an error included."""
@@ -64,7 +64,7 @@ class BridgeServer:
             answer = known[call["call"]](call)
         except InputError as error:
             answer = {"error": "input", "message": str(error)}
-        except Exception as error:  # whatever a model raises is its client's outcome, not this server's end
+        except Exception as error:  # an exception of the model is an answer to the client; the server goes on
             answer = {"error": "model", "message": f"{type(error).__name__}: {error}"}
         return {"id": call.get("id"), **answer}
 
@@ -76,7 +76,7 @@ class BridgeServer:
         began = time.perf_counter()
         z, y, x = call["spacing"]
         session = self._segmenter.start(np.asarray(map_array(call["image"])), (z, y, x))
-        self._sessions[call["session"]] = _Served(session, map_array(call["mask"], "r+"))
+        self._sessions[call["session"]] = _ServedSession(session, map_array(call["mask"], "r+"))
         return {"seconds": [time.perf_counter() - began, 0.0]}
 
     def _prompt(self, call: Mapping[str, Any]) -> dict[str, Any]:
@@ -101,7 +101,7 @@ def serve(segmenter: Segmenter, calls: IO[bytes], answers: IO[bytes]) -> None:
 
 
 def claim_stdout() -> IO[bytes]:
-    """Return the standard output for answers, and send whatever else is printed to standard error."""
+    """Return the standard output for answers, and redirect all other printing to standard error."""
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     return answers

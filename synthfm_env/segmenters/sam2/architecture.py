@@ -23,9 +23,9 @@ from synthfm_env.segmenters.sam2.options import MOST_PIXELS, PATCH
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Let modules that are built meanwhile start from a seed.
+    """Seed the initialisation of modules that are built in the block.
 
-    torch initialises modules from its global generator and takes no other: it is put back afterwards.
+    torch initialises modules from its global generator only, so its state is restored afterwards.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -200,7 +200,7 @@ def build_model(a: Architecture) -> SAM2VideoPredictor:
 
 
 def set_image_size(model: SAM2Base, size: int) -> None:
-    """Let ``model`` take ``size`` x ``size`` frames; no parameter depends on it, only a few cached sizes do."""
+    """Set the side of the frames that a model takes, in pixels: no parameter depends on it, only a few cached sizes."""
     tokens = size // model.backbone_stride
     model.image_size = size
     model.sam_image_embedding_size = tokens

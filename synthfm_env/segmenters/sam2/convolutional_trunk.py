@@ -1,4 +1,4 @@
-"""A trunk of ConvNeXt blocks in place of Hiera."""
+"""Defines a trunk of ConvNeXt blocks, which replaces Hiera in SAM 2's image encoder."""
 
 from collections.abc import Sequence
 
@@ -15,7 +15,12 @@ class ConvolutionalTrunk(nn.Module):
     """
 
     def __init__(self, embed_dim: int, stages: Sequence[int]) -> None:
-        """Take the channels of the first stage, and the blocks of each."""
+        """Build the stages.
+
+        Args:
+            embed_dim: channels of the first stage.
+            stages: number of blocks in each stage.
+        """
         super().__init__()
         widths = [embed_dim * 2**i for i in range(len(stages))]
         self.channel_list = widths[::-1]
@@ -31,7 +36,7 @@ class ConvolutionalTrunk(nn.Module):
             )
 
     def forward(self, frames: Tensor) -> list[Tensor]:
-        """Return the maps of the stages, from the finest, of frames (B, 3, S, S)."""
+        """Return the output (B, C, h, w) of each stage, the finest first, for frames (B, 3, S, S)."""
         maps, x = [], frames
         for stage in self.stages:
             x = stage(x)

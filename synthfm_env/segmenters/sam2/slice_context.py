@@ -1,4 +1,4 @@
-"""Lets SAM 2's image encoder see the slices beside one: as colour channels, or through 3D adapters."""
+"""Gives SAM 2's image encoder the neighbours of a slice: as colour channels, or through 3D adapters."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ class SliceContext:
         adapter: channels of a 3D adapter behind each stage of the trunk, 0 for none.
 
     Raises:
-        InputError: both are asked for.
+        InputError: both are set.
 
     Example:
         >>> SliceContext(adapter=16).header()
@@ -45,9 +45,9 @@ class SliceContext:
             )
 
     def header(self) -> dict[str, str]:
-        """Return what the header of a weights file states of it; nothing for none."""
-        stated = {"neighbours": "1"} if self.neighbours else {}
-        return stated | ({"depth_adapter": str(self.adapter)} if self.adapter else {})
+        """Return the entries for the header of a weights file; none for the default."""
+        entries = {"neighbours": "1"} if self.neighbours else {}
+        return entries | ({"depth_adapter": str(self.adapter)} if self.adapter else {})
 
     @classmethod
     def from_header(cls, header: Mapping[str, str]) -> "SliceContext":
@@ -64,8 +64,9 @@ class SliceContext:
 class DepthAdapter(nn.Module):
     """A bottleneck with a depth-wise 3 x 3 x 3 convolution, added to a stage's map; at the start it adds nothing.
 
-    As 3DSAM-adapter (arXiv 2306.13465) and MA-SAM (arXiv 2309.08842), which put theirs inside the trunk's blocks. Here
-    each stage has one behind it, so that a slice depends on its two neighbours alone, whatever the depth of the trunk.
+    It follows 3DSAM-adapter (arXiv 2306.13465) and MA-SAM (arXiv 2309.08842), whose adapters are inside the trunk's
+    blocks. Here each stage is followed by one, so that a slice depends on its two
+    neighbours alone, whatever the depth of the trunk.
     """
 
     def __init__(self, channels: int, width: int) -> None:
@@ -88,7 +89,7 @@ class ContextEncoder(ImageEncoder):
     """SAM 2's image encoder with neighbouring slices as input; its own parameters keep their names.
 
     Attributes:
-        context: which.
+        context: the input in addition to the slice itself.
         adapters: one for each stage of the trunk, from the finest; none with ``context.neighbours``.
     """
 
@@ -134,12 +135,12 @@ class ContextEncoder(ImageEncoder):
 
 
 def add_context(model: SAM2Base, context: SliceContext) -> None:
-    """Let a model's image encoder see neighbouring slices; no context leaves it as it is."""
+    """Give a model's image encoder neighbouring slices as input; the default context changes nothing."""
     if context != SliceContext():
         model.image_encoder = ContextEncoder(model.image_encoder, context)
 
 
 def context_of(model: SAM2Base) -> SliceContext:
-    """Return what a model's image encoder sees in addition to a slice."""
+    """Return the input of a model's image encoder in addition to the slice itself."""
     encoder = model.image_encoder
     return encoder.context if isinstance(encoder, ContextEncoder) else SliceContext()

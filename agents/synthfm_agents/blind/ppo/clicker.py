@@ -1,4 +1,4 @@
-"""Clicks on grid cells that a network trained with PPO scores."""
+"""Clicks on the grid cell that a network trained with PPO scores highest."""
 
 from collections.abc import Mapping
 from functools import cache
@@ -36,11 +36,11 @@ class LearnedClicker(Clicker):
         # Imported here, because torch takes seconds and other clickers do not need it.
         import torch
 
-        from synthfm_agents.blind.ppo.network import see
+        from synthfm_agents.blind.ppo.network import network_input
 
-        seen, voxels = see(observation)
+        features, voxels = network_input(observation)
         with torch.inference_mode():
-            logits, _ = _network()(torch.from_numpy(seen)[None])
+            logits, _ = _network()(torch.from_numpy(features)[None])
         return action_of(int(logits.argmax()), voxels)
 
 

@@ -52,7 +52,7 @@ class RefinerInput(NamedTuple):
         logits = self.logits
         spread = self.grey.std(correction=0) + _CONTRAST
         inside = logits > 0
-        like = self.grey[inside].mean() if bool(inside.any()) else self.grey.mean()
+        grey_inside = self.grey[inside].mean() if bool(inside.any()) else self.grey.mean()
         return torch.stack(
             (
                 logits.clamp(-2 * CERTAIN_LOGIT, 2 * CERTAIN_LOGIT) / CERTAIN_LOGIT,
@@ -61,7 +61,7 @@ class RefinerInput(NamedTuple):
                 self.prior.near,
                 self._blobs(),
                 (self.grey - self.grey.mean()) / spread,
-                ((self.grey - like) / spread).clamp(-3, 3),
+                ((self.grey - grey_inside) / spread).clamp(-3, 3),
             )
         )
 
@@ -69,8 +69,8 @@ class RefinerInput(NamedTuple):
         """Return blobs around the clicks, 1 at a positive and -1 at a negative one."""
         blobs = torch.zeros((2, *self.grey.shape))
         for click, place in zip(self.clicks, self.click_places(), strict=True):
-            away = [torch.arange(n) - at for n, at in zip(self.grey.shape, place, strict=True)]
-            z, y, x = (torch.exp(-(one**2) / (2 * _CLICK_WIDTH**2)) for one in away)
+            offsets = [torch.arange(n) - at for n, at in zip(self.grey.shape, place, strict=True)]
+            z, y, x = (torch.exp(-(offset**2) / (2 * _CLICK_WIDTH**2)) for offset in offsets)
             blob = z[:, None, None] * y[:, None] * x
             into = blobs[0 if click.positive else 1]
             torch.maximum(into, blob.float(), out=into)

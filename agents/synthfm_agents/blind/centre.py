@@ -14,8 +14,8 @@ from synthfm_env.prompts import Click
 class CentreClicker(Clicker):
     """Blind: one positive click in the middle of the image, then it stops.
 
-    Measures how much a data set gives away if its structures are in the middle. Of two middle voxels it is the
-    later one.
+    Measures how much a data set gives away if its structures are in the middle. Along an axis of even length the
+    click goes to the second of the two middle voxels.
     """
 
     name: ClassVar[str] = "centre"
