@@ -1,4 +1,4 @@
-"""The SynthFM-3D generator: labelled volumes that contain no real image and no real label."""
+"""Generates SynthFM-3D volumes: labelled volumes that contain no real image and no real label."""
 
 import warnings
 from typing import Any

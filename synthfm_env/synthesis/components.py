@@ -12,28 +12,29 @@ def relabel_components(
 ) -> tuple[NDArray[np.int16], dict[int, str]]:
     """Return the label map with ids 1..N, each 6-connected, and the name of each, such as "organ 3".
 
-    What was cut in two becomes two structures. Where there are too many, organs go before their cut-off parts,
-    those before clusters, and what was drawn earlier before what was drawn later.
+    A raw label of two components becomes two structures. If there are more than ``most``, the largest components of
+    organs are kept first, then their other components, then clusters; within each, those drawn earlier come first.
 
     Args:
         raw: (D, H, W), 0 background.
-        kinds: what each raw label is; ``REGION`` for clusters.
+        kinds: kind of structure of each raw label; ``REGION`` for clusters.
         most: how many structures to keep.
         smallest: components of fewer voxels become background.
-        largest: so do components of more than this share of the volume.
-
+        largest: components of more than this share of the volume become background too.
     """
     parts = cc3d.connected_components(raw, connectivity=6)
     flat = parts.reshape(-1)
-    # Voxels are counted by runs of equal ones: a tenth of the work of counting each.
+    # Count the voxels of each component by runs of equal ones, which is a tenth of the work of counting each voxel.
     starts = np.flatnonzero(flat[1:] != flat[:-1]) + 1
     starts = np.concatenate([[0], starts])
     runs, part_of_run = np.diff(starts, append=flat.size), flat[starts]
     sizes = np.bincount(part_of_run, runs).astype(np.int64)
     owner = np.zeros(len(sizes), np.int64)
     owner[part_of_run] = raw.reshape(-1)[starts]
+    # Components of acceptable size, by raw label, the largest of each first.
     kept = np.flatnonzero((sizes >= smallest) & (sizes <= largest * raw.size) & (owner > 0))
     kept = kept[np.lexsort((-sizes[kept], owner[kept]))]
+    # Choose by priority, and number the chosen ones in order.
     first = np.r_[True, np.diff(owner[kept]) != 0][: len(kept)]
     region = np.array([kinds[int(k)] == REGION for k in owner[kept]], bool)
     chosen = np.sort(np.lexsort((np.arange(len(kept)), ~first, region))[:most])

@@ -25,7 +25,7 @@ from synthfm_env.worker_process import follow_parent
 
 IMAGES, LABELS, DATASET, MANIFEST = "imagesTr", "labelsTr", "dataset.json", "manifest.jsonl"
 MOST_VOLUMES = 1_000_000
-"""Volumes of one call."""
+"""Largest number of volumes in one call."""
 
 _writer: "_Writer | None" = None  # of a worker process
 
@@ -37,13 +37,13 @@ class Exported:
     Attributes:
         out: the data set's folder, None if only a preview was drawn.
         written: number of volumes that this call wrote.
-        found: number of volumes that an earlier call had written.
+        kept: number of volumes that an earlier call had written.
         preview: the contact sheet, None without one.
     """
 
     out: Path | None
     written: int
-    found: int
+    kept: int
     preview: Path | None
 
 
@@ -89,20 +89,20 @@ def export_volumes(
     if preview is not None:
         checked_sheet(preview)
     maker = SynthFM3D(shape, recipe)  # refuses a bad shape or recipe before anything is written
-    written = found = 0
+    written = kept = 0
     if out is not None:
         settings = _settings(maker, seed)
         _make_folders(out)
         with folder_lock(out):
             done = _resume(out, settings)
             todo = [s for s in range(seed, seed + count) if s not in done]
-            found = count - len(todo)
+            kept = count - len(todo)
             _write_dataset(out, maker.recipe, settings, len(done))
             written = _write_all(out, maker, todo, workers, console)
             _write_dataset(out, maker.recipe, settings, len(done) + written)
     if preview is not None:
         contact_sheet(preview_volumes(maker.shape, maker.recipe, seed), preview)
-    return Exported(out, written, found, preview)
+    return Exported(out, written, kept, preview)
 
 
 class _Writer:
@@ -153,7 +153,7 @@ def _make_folders(out: Path) -> None:
 
 
 def _resume(out: Path, settings: dict[str, Any]) -> set[int]:
-    """Remove what a killed call left unfinished, and return the seeds whose volumes are complete."""
+    """Remove unfinished files of a killed call, and return the seeds whose volumes are complete."""
     try:
         for folder in (out, out / IMAGES, out / LABELS):
             remove_unfinished(folder)
@@ -169,7 +169,7 @@ def _resume(out: Path, settings: dict[str, Any]) -> set[int]:
 
 
 def _manifest(out: Path, name: str) -> tuple[list[dict[str, Any]], bool]:
-    """Return the rows of the manifest, and whether it has lines that are no rows; their volumes are made again.
+    """Return the valid rows of the manifest, and whether it has other lines, whose volumes are made again.
 
     Args:
         out: the data set's folder.
@@ -193,6 +193,7 @@ def _manifest(out: Path, name: str) -> tuple[list[dict[str, Any]], bool]:
 
 
 def _check_same(out: Path, settings: dict[str, Any]) -> None:
+    """Raise InputError if the folder was made with other settings."""
     before = read_json_table(out / DATASET, f"generate: {out / DATASET}").get("generator", {})
     if not isinstance(before, dict) or not isinstance(before.get("recipe", {}), dict):
         before = {}
@@ -206,6 +207,7 @@ def _check_same(out: Path, settings: dict[str, Any]) -> None:
 
 
 def _flat(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return settings with those of the recipe at the top level, as "recipe KEY"."""
     recipe = {f"recipe {key}": value for key, value in settings.get("recipe", {}).items()}
     return {key: value for key, value in settings.items() if key != "recipe"} | recipe
 
@@ -230,7 +232,7 @@ def _write_dataset(out: Path, recipe: GeneratorRecipe, settings: dict[str, Any],
 
 
 def _write_all(out: Path, maker: SynthFM3D, seeds: list[int], workers: int, console: Console | None) -> int:
-    """Write the volumes of these seeds, listing each in the manifest when both its files are there."""
+    """Write the volumes of these seeds, and add each to the manifest after both its files. Return their number."""
     columns = (BarColumn(), MofNCompleteColumn(), TextColumn("volumes, left:"), TimeRemainingColumn())
     written = 0
     try:
@@ -239,7 +241,7 @@ def _write_all(out: Path, maker: SynthFM3D, seeds: list[int], workers: int, cons
             (out / MANIFEST).open("a", encoding="utf-8") as manifest,
         ):
             task = bar.add_task("", total=len(seeds))
-            for row in _rows(out, maker, seeds, min(workers, len(seeds))):
+            for row in _write_volumes(out, maker, seeds, min(workers, len(seeds))):
                 manifest.write(json.dumps(row) + "\n")
                 manifest.flush()
                 written += 1
@@ -253,7 +255,8 @@ def _write_all(out: Path, maker: SynthFM3D, seeds: list[int], workers: int, cons
     return written
 
 
-def _rows(out: Path, maker: SynthFM3D, seeds: list[int], workers: int) -> Iterator[dict[str, Any]]:
+def _write_volumes(out: Path, maker: SynthFM3D, seeds: list[int], workers: int) -> Iterator[dict[str, Any]]:
+    """Write volumes here or in worker processes, and yield the manifest's row of each."""
     if workers <= 1:
         yield from map(_Writer(out, maker), seeds)
         return

@@ -24,7 +24,7 @@ from synthfm_env.synthesis.drawing.random_fields import fractal_field, slabs
 from synthfm_env.synthesis.imaging.scanners import Scanner, field_of_view
 from synthfm_env.synthesis.imaging.tissue_intensities import TissueIntensities
 from synthfm_env.synthesis.recipe import GeneratorRecipe, Style, load_recipe
-from synthfm_env.synthesis.visibility import border_contrast, without
+from synthfm_env.synthesis.visibility import border_contrast, without_structures
 from synthfm_env.torch_threads import one_torch_thread
 from synthfm_env.volumes.volume import Volume
 
@@ -32,7 +32,7 @@ GENERATOR_VERSION = "1.5"
 _BYTES_PER_VOXEL = 32  # image, label, and some fields of float32
 _LONGEST_SIDE = 8192  # voxels; fields are enlarged by matrices of about side x side / 16
 _TOP_UPS = 4  # attempts to add structures if too few are visible
-_ROOM = 4  # the volume must have this many times the voxels of all its structures at their smallest size
+_ROOM = 4  # voxels of the volume for each voxel of its structures at their smallest size, at least
 
 
 class SynthFM3D:
@@ -118,14 +118,14 @@ class SynthFM3D:
         dz = ratio ** rng.uniform(0.3, 1.0)
         # 2. Canvas, intensities and field of view.
         canvas = Canvas(shape, dz, min(shape[1:]) * log_uniform(rng, *recipe.warp), generator)
-        palette = TissueIntensities.draw(rng, style, recipe.contrast)
-        placement = Placement(canvas, palette, recipe, _frame(rng, recipe.oblique), rng)
-        seen, probe = field_of_view(style, shape[1], shape[2], rng)
-        seen = None if seen is None else seen.to(self.device)
+        intensities = TissueIntensities.draw(rng, style, recipe.contrast)
+        placement = Placement(canvas, intensities, recipe, _frame(rng, recipe.oblique), rng)
+        in_view, probe = field_of_view(style, shape[1], shape[2], rng)
+        in_view = None if in_view is None else in_view.to(self.device)
         # 3. Labels and mean intensities: a boundary-aware image, or anatomy with texture.
         boundary = self._boundary_image(placement) if recipe.canvas == "synthfm" else None
         if boundary is None:
-            label, structures = self._anatomy(placement, seen)
+            label, structures = self._anatomy(placement, in_view)
             tissue = _textured(canvas, rng)
         else:
             tissue = boundary.image
@@ -139,10 +139,10 @@ class SynthFM3D:
             rng, generator, ratio, dz, unit, log_uniform(rng, *recipe.noise), probe, recipe.canvas == "synthfm"
         )
         image = device.image(style, tissue)
-        if seen is not None:
-            image.mul_(seen)  # faster than indexing by a mask
+        if in_view is not None:
+            image.mul_(in_view)  # faster than indexing by a mask
             if style == "CT":
-                image.sub_(1024 * ~seen)
+                image.sub_(1024 * ~in_view)
         # 5. Flips, voxel size and metadata.
         flips = [axis for axis in range(3) if rng.random() < 0.5 and not (style == "US" and axis == 1)]
         pixel = log_uniform(rng, 0.1, 0.8) if style == "US" else log_uniform(rng, 0.3, 2.5)
@@ -171,26 +171,27 @@ class SynthFM3D:
         return draw_boundary_image(self.shape, recipe.cluster_count, rng, placement.canvas.generator)
 
     def _style(self, rng: Rng) -> Style:
+        """Draw the imaging style by the recipe's weights."""
         names = sorted(self.recipe.styles)
         weights = np.array([self.recipe.styles[s] for s in names], float)
         return names[int(rng.choice(len(names), p=weights / weights.sum()))]
 
-    def _anatomy(self, placement: Placement, seen: Tensor | None) -> tuple[NDArray[np.int16], dict[int, str]]:
+    def _anatomy(self, placement: Placement, in_view: Tensor | None) -> tuple[NDArray[np.int16], dict[int, str]]:
         """Draw background, structures and air, and add structures until enough are visible.
 
         Returns:
             The label map int16 (D, H, W), and the name of each id.
         """
-        recipe, rng, canvas, palette = self.recipe, placement.rng, placement.canvas, placement.palette
+        recipe, rng, canvas, intensities = self.recipe, placement.rng, placement.canvas, placement.intensities
         # Background: body, clusters or one intensity.
         phantom = recipe.background == "phantom"
-        has_body = rng.random() < recipe.body and palette.style != "US"
+        has_body = rng.random() < recipe.body and intensities.style != "US"
         body = draw_phantom(placement) if phantom else draw_body(placement) if has_body else None
         black = phantom and body is None
-        base, grain = (0.0, 0.0) if black else (palette.base, palette.amplitude(rng))
+        base, grain = (0.0, 0.0) if black else (intensities.base, intensities.amplitude(rng))
         regions: dict[int, str] = {}
         if recipe.canvas == "tissue" and rng.random() < recipe.clusters:
-            regions = draw_clusters(canvas, palette, recipe, rng)
+            regions = draw_clusters(canvas, intensities, recipe, rng)
         else:
             canvas.mean.fill_(base)
             canvas.texture.fill_(grain)
@@ -206,30 +207,32 @@ class SynthFM3D:
         for tries in range(_TOP_UPS + 1):
             if body is not None:
                 body.cover(placement, layers=not in_front)
-            if seen is not None:
-                canvas.label.mul_(seen)
+            if in_view is not None:
+                canvas.label.mul_(in_view)
             kinds = {**placement.kinds, **regions}
             label, structures = relabel_components(canvas.label.cpu().numpy(), kinds, high, recipe.smallest)
             label, structures = self._visible(placement, label, structures)
             if len(structures) >= low:
                 break
             if recipe.shapes:
-                top_up(placement, recipe, len(placement.seen) + 2 * (low - len(structures)))
+                top_up(placement, recipe, len(placement.visible) + 2 * (low - len(structures)))
             else:
-                regions = draw_clusters(canvas, palette, recipe, rng, fineness=1.5 ** (tries + 1))
+                regions = draw_clusters(canvas, intensities, recipe, rng, fineness=1.5 ** (tries + 1))
         return label, structures
 
     def _visible(
         self, placement: Placement, label: NDArray[np.int16], structures: dict[int, str]
     ) -> tuple[NDArray[np.int16], dict[int, str]]:
+        """Return label and names without structures of too little contrast at their border."""
         canvas, lag = placement.canvas, max(2, round(placement.size / 64))
         mean, texture = canvas.mean.cpu().numpy(), canvas.texture.cpu().numpy()
-        contrast = border_contrast(label, mean, texture, lag, placement.palette.style)
+        contrast = border_contrast(label, mean, texture, lag, placement.intensities.style)
         dropped = contrast < self.recipe.visible
-        return without(label, structures, dropped) if dropped[1:].any() else (label, structures)
+        return without_structures(label, structures, dropped) if dropped[1:].any() else (label, structures)
 
 
 def _checked(seed: int) -> int:
+    """Return a seed as an int; raise InputError unless it is a whole number of 0 or more."""
     if not isinstance(seed, int | np.integer) or isinstance(seed, bool) or seed < 0:
         raise InputError(f"SynthFM3D.sample(seed={shown(seed)}): expected an integer of 0 or more")
     return int(seed)
@@ -260,6 +263,7 @@ def _textured(canvas: Canvas, rng: Rng) -> Tensor:
 
 
 def _texture(canvas: Canvas, rng: Rng, finest: float) -> Tensor:
+    """Draw a texture of two or three octaves of features from ``finest`` pixels up; in some volumes it is layered."""
     count = int(rng.integers(2, 4))
     unit = max(1.0, min(canvas.shape[1:]) / 192)
     sizes = [float(s) * unit for s in np.exp(rng.uniform(np.log(finest), np.log(16 * finest), count))]

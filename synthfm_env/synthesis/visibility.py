@@ -38,10 +38,10 @@ def border_contrast(
         return np.where(pairs > 0, total / pairs / (high - low), np.inf)
 
 
-def without(
+def without_structures(
     label: NDArray[np.int16], names: dict[int, str], dropped: NDArray[np.bool_]
 ) -> tuple[NDArray[np.int16], dict[int, str]]:
-    """Return label and names without the ids for which ``dropped`` is True, renumbered 1..N."""
+    """Return label map and names without the ids for which ``dropped`` is True, renumbered 1..N."""
     kept = [i for i in names if i < len(dropped) and not dropped[i]]
     table = np.zeros(len(dropped), np.int16)
     table[kept] = np.arange(1, len(kept) + 1)

@@ -1,7 +1,7 @@
 """Draws synthetic volumes on request in a process: ``python -m synthfm_env.synthesis.worker``.
 
 The first line on standard input is a JSON object with the generator's ``shape`` and ``recipe``; each further line is a
-seed. Each volume goes to standard output as one line of JSON with what is no array, then image and label as ``.npy``.
+seed. Each volume goes to standard output as one line of JSON without the arrays, then image and label as ``.npy``.
 """
 
 import json
@@ -24,7 +24,7 @@ class VolumeWorker:
     It is a fresh interpreter that imports this module alone, so that scripts need no ``if __name__ == "__main__"``.
 
     Args:
-        generator: one with volumes computed on a CPU.
+        generator: on a CPU.
 
     Raises:
         OSError: from any method: the process could not be started, or ended.
@@ -39,12 +39,12 @@ class VolumeWorker:
             stderr=subprocess.DEVNULL,
             env={**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"},
         )
-        # An environment that nobody closes ends its process with it, and at the latest with the program.
+        # The process ends with this object, or with the program, if nobody calls `close`.
         self._end = weakref.finalize(self, _end, self._process)
         self._send(json.dumps({"shape": generator.shape, "recipe": generator.recipe.model_dump(mode="json")}))
 
     def sample(self, seed: int) -> Volume:
-        """Return the volume of a seed, equal to the byte to what the generator gives here."""
+        """Return the volume of a seed, byte for byte as ``generator.sample`` returns it."""
         self._send(str(seed))
         assert self._process.stdout is not None
         return _read_volume(self._process.stdout)

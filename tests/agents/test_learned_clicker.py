@@ -13,7 +13,7 @@ from scipy.stats import wilcoxon
 
 from synthfm_agents import make_clicker
 from synthfm_agents.blind.ppo.clicker import action_of
-from synthfm_agents.blind.ppo.network import ACTIONS, CANDIDATES, FEATURES, OPEN, ClickNet, see
+from synthfm_agents.blind.ppo.network import ACTIONS, CANDIDATES, FEATURES, OPEN, ClickNet, network_input
 from synthfm_env import SynthFM3D, VolumeEnv, make_segmenter
 from synthfm_env.envs.actions import STOP
 from synthfm_env.envs.synthetic_env import fair_targets
@@ -86,13 +86,13 @@ def test_it_clicks_in_any_grid_and_no_voxel_twice(shape):
 
 def test_an_image_of_one_grey_is_no_reason_to_fail():
     flat = observation() | {"image": np.full((12, 36, 36), 7, np.uint8)}
-    seen, _ = see(flat)
+    seen, _ = network_input(flat)
     assert np.isfinite(seen).all()
     assert make_clicker("ppo").act(flat, {}).shape == (4,)
 
 
 def test_candidates_are_in_what_stands_out_and_know_where_they_are():
-    seen, voxels = see(observation())
+    seen, voxels = network_input(observation())
     assert (seen.shape, voxels.shape, seen.dtype) == ((CANDIDATES, FEATURES), (CANDIDATES, 3), np.float32)
     bright = observation()["image"][tuple(voxels.T)] >= 150
     assert bright.any()
@@ -104,9 +104,9 @@ def test_candidates_are_in_what_stands_out_and_know_where_they_are():
 
 
 def test_what_is_clicked_is_seen_and_closed():
-    _, voxels = see(observation())
+    _, voxels = network_input(observation())
     clicks = [(*voxels[3].tolist(), 1), (*voxels[9].tolist(), 0)]
-    seen, again = see(observation(clicks=clicks))
+    seen, again = network_input(observation(clicks=clicks))
     assert (again == voxels).all()
     assert np.flatnonzero(seen[:, OPEN] == 0).tolist() == [3, 9]
     assert np.allclose(seen[:, 12], 3 / 5)
@@ -127,7 +127,7 @@ def script():
 
 
 def test_practice_rewards_the_gain_over_all_structures(script):
-    practice = script["Practice"](script["training_cases"]("clear", 3))
+    practice = script["TrainingEnv"](script["training_cases"]("clear", 3))
     practice.reset(seed=0)
     total = 0.0
     for candidate in range(4):

@@ -5,7 +5,7 @@ from hypothesis.extra.numpy import arrays
 from scipy import ndimage
 
 from synthfm_env.synthesis.components import REGION, relabel_components
-from synthfm_env.synthesis.visibility import border_contrast, without
+from synthfm_env.synthesis.visibility import border_contrast, without_structures
 
 raws = arrays(np.int16, st.tuples(st.integers(1, 4), st.integers(2, 9), st.integers(2, 9)), elements=st.integers(0, 4))
 KINDS = {1: "organ", 2: "tube", 3: "lesion", 4: REGION}
@@ -74,6 +74,8 @@ def test_border_contrast_is_the_step_that_is_seen():
 
 def test_what_goes_leaves_no_gap_in_the_numbers():
     label = np.array([[[0, 1, 2, 3]]], np.int16)
-    left, names = without(label, {1: "organ 1", 2: "tube 2", 3: "lesion 3"}, np.array([False, False, True, False]))
+    left, names = without_structures(
+        label, {1: "organ 1", 2: "tube 2", 3: "lesion 3"}, np.array([False, False, True, False])
+    )
     assert left.tolist() == [[[0, 1, 0, 2]]]
     assert names == {1: "organ 1", 2: "lesion 2"}

@@ -23,7 +23,7 @@ def rows(out):
 def test_files_hold_the_volumes_of_their_seeds(tmp_path):
     out = tmp_path / "data"
     done = export_volumes(out, 3, SHAPE, "clear", seed=5)
-    assert (done.written, done.found) == (3, 0)
+    assert (done.written, done.kept) == (3, 0)
     assert [row["seed"] for row in rows(out)] == [5, 6, 7]
     for row in rows(out):
         volume = SynthFM3D(SHAPE, "clear").sample(row["seed"])
@@ -48,7 +48,7 @@ def test_a_stopped_call_goes_on_where_it_was(tmp_path):
         manifest.write('{"seed": 2, "case')  # the line that was being written
     (out / "labelsTr/synthfm3d-clear-0.nii.gz").unlink()
     done = export_volumes(out, 4, SHAPE, "clear")
-    assert (done.written, done.found) == (3, 1)
+    assert (done.written, done.kept) == (3, 1)
     assert sorted(row["seed"] for row in rows(out)) == [0, 1, 2, 3]
     left, right = files(out), files(whole)
     del left["manifest.jsonl"], right["manifest.jsonl"]

@@ -55,7 +55,7 @@ def generate(
             console=console if console.is_terminal else None,
         )
     if out is not None:
-        there = f", {done.found} were there already" if done.found else ""
+        there = f", {done.kept} were there already" if done.kept else ""
         typer.echo(f"{out}: {done.written} volumes written{there} (imagesTr, labelsTr, dataset.json, manifest.jsonl)")
         label = min((out / "labelsTr").iterdir())
         image = out / "imagesTr" / label.name.replace(".nii", "_0000.nii")

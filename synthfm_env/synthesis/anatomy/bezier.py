@@ -11,11 +11,11 @@ from torch import Tensor
 
 from synthfm_env.synthesis.anatomy.shapes import Array, Reach, Rng, bernstein, log_uniform, rotation, tensor
 
-_HALF_WIDTH = 1.5
-_GRID = 28
+_HALF_WIDTH = 1.5  # half the side of the table of distances, in radii of the contour
+_GRID = 28  # entries of the table along a side
 _LINE = np.linspace(-_HALF_WIDTH, _HALF_WIDTH, _GRID)
 _LINE_STEP = 2 * _HALF_WIDTH / (_GRID - 1)
-_LEVELS = np.linspace(-1, 1, 7)
+_LEVELS = np.linspace(-1, 1, 7)  # slices, in half lengths, from which the extent of a loft is taken
 
 
 def bezier_contour(rng: Rng, points: int = 36) -> Array:
@@ -40,8 +40,17 @@ def bezier_contour(rng: Rng, points: int = 36) -> Array:
 
 
 def polygon_distance(polygon: Array, line: Array = _LINE) -> Array:
-    """Return the signed distance (positive where the winding number is not zero) on the grid ``line`` x ``line``."""
-    # (edges, y, x): along the first axis sums and minima are quick, and what depends on y alone is not repeated.
+    """Return the signed distance to a polygon on the grid ``line`` x ``line``, positive if the winding number is not 0.
+
+    Args:
+        polygon: (n, 2), corners (y, x).
+        line: (m,), coordinates of the grid along both axes.
+
+    Returns:
+        float64 (m, m).
+    """
+    # Arrays are (edges, y, x): sums and minima along the first axis are fast, and terms in y alone are not repeated.
+    # Distance to the nearest point of each edge, a + t (b - a) with t clamped to [0, 1].
     y, x = line.astype(np.float32)[:, None], line.astype(np.float32)
     a = polygon.astype(np.float32)
     ay, ax = a.T[:, :, None, None]
@@ -58,10 +67,11 @@ def polygon_distance(polygon: Array, line: Array = _LINE) -> Array:
     dx *= dx
     dy += dx
     distance = np.sqrt(dy.min(0))
+    # Winding number: edges that cross the row of a point upwards on its left, less those that cross it downwards.
     left = ex * ry > ey * rx
     upward, downward = (ay <= y) & (by > y), (ay > y) & (by <= y)
     crossings = (upward & left).view(np.int8) - (downward & ~left).view(np.int8)
-    winding = crossings.sum(0, dtype=np.int8)  # none of these curves goes round a point 128 times
+    winding = crossings.sum(0, dtype=np.int8)  # no such curve winds 128 times
     return np.asarray(np.where(winding != 0, distance, -distance), np.float64)
 
 
@@ -73,6 +83,19 @@ class Loft:
     slices has a closed form: f(z, y, x) = distance(y, x) - rate * |z - turning slice| ** power, with one rate for
     growth and one for shrinking. An organ whose birth is ``abrupt`` starts at full size instead of growing from
     nothing. Source: second-hand accounts of SynthFM-3D, whose text is not public; the rates' ranges are ours.
+
+    All lengths below are in units of ``radius``.
+
+    Attributes:
+        radius: in pixels.
+        turn: (3, 3), its columns are the directions of the loft's axes; the first is across the slices.
+        distance: table of the signed distance to the contour in the plane.
+        lean: (2,), shift of the contour in the plane for each unit along the axis.
+        half: half the length along the axis.
+        rates: of growth and of shrinking.
+        power: of the distance from the turning slice.
+        turning: place along the axis where growth ends and shrinking begins.
+        abrupt: whether the loft starts at full size.
     """
 
     radius: float
@@ -87,7 +110,7 @@ class Loft:
 
     @classmethod
     def draw(cls, rng: Rng, radius: float, tilt: float = 0.25) -> "Loft":
-        """Draw one of about ``radius`` pixels."""
+        """Draw a loft of about ``radius`` pixels."""
         distance = polygon_distance(bezier_contour(rng))
         half = log_uniform(rng, 0.5, 2.2)
         turning = rng.uniform(-0.5, 0.5) * half
@@ -119,8 +142,8 @@ class Loft:
         return self.radius * min(float(self.distance.max()), self.half)
 
     def __call__(self, p: Tensor) -> Tensor:
-        """Evaluate f."""
-        # Rows: along the axis, and where in the table, which leans along it.
+        """Evaluate f at the points (3, ...)."""
+        # Coordinates along the axis and in the table, which leans along the axis.
         own = (self.turn / self.radius).T.copy()
         own[1:] = (own[1:] - self.lean[:, None] * own[0]) / _HALF_WIDTH
         q = tensor(own, p) @ p.flatten(1)

@@ -12,7 +12,8 @@ _MOST_VERTEBRAE = 12
 
 def spine(placement: Placement) -> None:
     """Draw vertebrae with discs, processes, canal and cord, along the body and gently curved."""
-    rng, extent, palette = placement.rng, placement.extent, placement.palette
+    rng, extent, intensities = placement.rng, placement.extent, placement.intensities
+    # Sizes, the direction of the back, and the curved axis.
     r = placement.size * log_uniform(rng, 0.05, 0.22)
     pitch = r * rng.uniform(1.1, 1.9)
     half = pitch * (1 - rng.uniform(0.12, 0.3)) / 2
@@ -27,26 +28,29 @@ def spine(placement: Placement) -> None:
         arc = math.sin(z / max(extent[0], placement.size) * math.pi + phase)
         return np.asarray(base + np.array([z, 0, 0]) + back * bow[0] * arc + side * bow[1] * arc)
 
-    compact, marrow, cartilage = palette.bone(rng), palette.any(rng), palette.soft(rng)
-    texture, canal = 1.5 * palette.amplitude(rng), 0.42 * r * rng.uniform(0.8, 1.2)
+    # Intensities and the shape of the vertebrae.
+    compact, marrow, cartilage = intensities.bone(rng), intensities.any(rng), intensities.soft(rng)
+    texture, canal = 1.5 * intensities.amplitude(rng), 0.42 * r * rng.uniform(0.8, 1.2)
     low = -rng.uniform(0, pitch)
     count = min(_MOST_VERTEBRAE, math.ceil((extent[0] - low) / pitch) + 1)
     edge, waist = rng.uniform(3, 6), rng.uniform(0, 0.25)
     span = np.linspace(-pitch, extent[0] + pitch, 7)
-    # The discs are what the vertebrae leave of one column.
+    # Discs: one column, which the vertebrae then cover in part.
     column = np.stack([at(z) for z in span])
     disc = placement.name("disc") if rng.random() < 0.3 else None
     _along(placement, column, 0.85 * r, cartilage, disc, texture)
     for z in low + pitch * np.arange(count):
         body = Block(np.array([half, r * 0.75, r]), frame, edge, waist)
         _vertebra(placement, at(z), frame, r, canal, (compact, marrow), texture, body)
+    # Canal with fluid, and the cord in it.
     line = column + back * (0.75 * r + canal)
-    fluid = palette.fluid(rng) if rng.random() < 0.6 else palette.soft(rng)
+    fluid = intensities.fluid(rng) if rng.random() < 0.6 else intensities.soft(rng)
     _along(placement, line, 0.95 * canal, fluid, 0, texture)
-    _along(placement, line, canal * rng.uniform(0.5, 0.7), palette.soft(rng), placement.name("cord"), texture)
+    _along(placement, line, canal * rng.uniform(0.5, 0.7), intensities.soft(rng), placement.name("cord"), texture)
 
 
 def _along(placement: Placement, line: Array, radius: float, level: float, label: int | None, texture: float) -> None:
+    """Paint a tube along control points."""
     middle = line.mean(0)
     placement.paint(Tube.along(line - middle, (radius, radius)), middle, level, label, texture=texture, width=1.2)
 
@@ -61,6 +65,7 @@ def _vertebra(
     texture: float,
     body: Block,
 ) -> None:
+    """Paint the arch with its processes, then the body with marrow inside, as one structure."""
     compact, marrow = levels
     back, side = frame[:, 1], frame[:, 2]
     label, arch = placement.name("vertebra"), back * (0.75 * r + canal)
@@ -71,10 +76,10 @@ def _vertebra(
     arms = [ring, *(Tube.along(arch + np.stack(tip), (0.22 * r, 0.13 * r)) for tip in tips)]
     posterior = Tube(np.concatenate([a.path for a in arms]), np.concatenate([a.radii for a in arms]))
     placement.paint(posterior, centre, compact, label, texture=texture, width=1.2)
-    found = placement.find(body, centre)
-    if found:
-        placement.stamp(found, compact, label, texture=texture, width=1.2)
-        placement.stamp(found, marrow, label, texture=texture, width=1.5, inset=max(1.0, 0.1 * r))
+    located = placement.locate(body, centre)
+    if located:
+        placement.stamp(located, compact, label, texture=texture, width=1.2)
+        placement.stamp(located, marrow, label, texture=texture, width=1.5, inset=max(1.0, 0.1 * r))
 
 
 def long_bone(placement: Placement) -> None:
@@ -85,8 +90,8 @@ def long_bone(placement: Placement) -> None:
     tilt, bow = rng.normal(0, 0.3, 2) * length, rng.normal(0, 0.1, 2) * placement.size
     control = np.stack([[-0.7 * length, *-tilt], [0, *bow], [0.7 * length, *tilt]])
     shaft, label = Tube.along(control, (radius, radius * rng.uniform(0.7, 1.4))), placement.name("bone")
-    placement.paint(shaft, centre, placement.palette.bone(rng), label, width=1.2)
-    placement.paint(shaft.scaled(rng.uniform(0.4, 0.8)), centre, placement.palette.fat(rng), label, width=1.5)
+    placement.paint(shaft, centre, placement.intensities.bone(rng), label, width=1.2)
+    placement.paint(shaft.scaled(rng.uniform(0.4, 0.8)), centre, placement.intensities.fat(rng), label, width=1.5)
 
 
 def ribs(placement: Placement) -> None:
@@ -95,7 +100,7 @@ def ribs(placement: Placement) -> None:
     middle = extent * rng.uniform(0.4, 0.6, 3)
     big = placement.span[1:] * rng.uniform(0.32, 0.46, 2)
     radius = placement.size * rng.uniform(0.012, 0.025)
-    compact, drop = placement.palette.bone(rng), placement.size * rng.uniform(0.1, 0.5)
+    compact, drop = placement.intensities.bone(rng), placement.size * rng.uniform(0.1, 0.5)
     for k in range(int(rng.integers(3, 8))):
         start, span = rng.uniform(0, 2 * math.pi), rng.uniform(0.6, 1.6)
         angle = np.linspace(start, start + span, 4)

@@ -24,7 +24,7 @@ GROUPS: dict[Group, Callable[[Placement], None]] = {
     "lesions": organs.lesions,
 }
 
-# Factors on the recipe's probabilities: what the devices of each style typically show.
+# Factors on the recipe's probabilities, for the structures that devices of each style typically show.
 _FITTING: dict[Style, dict[Group, float]] = {
     "CT": {"shelled": 0.6},
     "MR": {},
@@ -37,17 +37,17 @@ def populate(placement: Placement, recipe: GeneratorRecipe, count: int) -> None:
     """Draw groups of structures on a canvas.
 
     Args:
-        placement: the canvas.
-        recipe: has the probability of each group.
-        count: number of visible structures, about.
+        placement: draws on its canvas.
+        recipe: contains the probability of each group.
+        count: approximate number of visible structures.
     """
     rng = placement.rng
-    main, fitting = next(iter(recipe.groups)), _FITTING[placement.palette.style]
+    main, fitting = next(iter(recipe.groups)), _FITTING[placement.intensities.style]
     for group, draw in GROUPS.items():
         if group == main:
             for _ in range(int(rng.integers(1, 5))):
                 draw(placement)
-        elif rng.random() < recipe.groups.get(group, 0.0) * fitting.get(group, 1.0) and len(placement.seen) < count:
+        elif rng.random() < recipe.groups.get(group, 0.0) * fitting.get(group, 1.0) and len(placement.visible) < count:
             draw(placement)
     top_up(placement, recipe, count)
 
@@ -57,6 +57,6 @@ def top_up(placement: Placement, recipe: GeneratorRecipe, count: int) -> None:
     small: list[Group] = [g for g in ("tube", "lesions", "bezier") if recipe.groups.get(g, 0.0) > 0]
     choice = [next(iter(recipe.groups)), *small]
     for _ in range(2 * count):
-        if len(placement.seen) >= count:
+        if len(placement.visible) >= count:
             return
         GROUPS[choice[int(placement.rng.integers(len(choice)))]](placement)

@@ -8,7 +8,7 @@ from synthfm_env.synthesis.drawing.canvas import Box, Canvas
 from synthfm_env.synthesis.imaging.tissue_intensities import TissueIntensities
 from synthfm_env.synthesis.recipe import GeneratorRecipe
 
-Found = tuple[Box, Tensor]
+Located = tuple[Box, Tensor]  # the voxels that a shape may touch, and its function f there
 _WIDEST = 1.5  # widest border in pixels of structures that choose their own, instead of the recipe's sharpness
 
 
@@ -19,24 +19,25 @@ class Placement:
     rotates them to the array's (z, y, x).
 
     Attributes:
-        extent: (3,), visible part of the body along each of its axes.
+        intensities: of the volume's tissues.
+        extent: (3,), visible part of the body along each of its axes, in pixels.
         size: the smaller of H and W, the unit of structures' sizes.
         span: the extent, but at least ``size``, because a thin stack of slices shows a part of a body.
         kinds: kind of structure of each raw label.
-        seen: raw labels with enough visible voxels.
+        visible: raw labels of structures with enough voxels in the image.
     """
 
     def __init__(
-        self, canvas: Canvas, palette: TissueIntensities, recipe: GeneratorRecipe, frame: Array, rng: Rng
+        self, canvas: Canvas, intensities: TissueIntensities, recipe: GeneratorRecipe, frame: Array, rng: Rng
     ) -> None:
-        self.canvas, self.palette, self.frame, self.rng = canvas, palette, frame, rng
+        self.canvas, self.intensities, self.frame, self.rng = canvas, intensities, frame, rng
         self.extent: Array = frame.T @ canvas.extent
         self.size = float(canvas.extent[1:].min())
         self.span: Array = np.maximum(self.extent, self.size)
         self.kinds: dict[int, str] = {}
-        self.seen: set[int] = set()
+        self.visible: set[int] = set()
         # An ultrasound probe is close to the organs, so images show fewer and larger ones.
-        self.smallest_organ = 0.1 if palette.style == "US" else 0.06
+        self.smallest_organ = 0.1 if intensities.style == "US" else 0.06
         self._sharpness = log_uniform(rng, *recipe.sharpness) * min(2.0, max(1.0, self.size / 192))
         self._smallest = recipe.smallest
         self._taken: list[tuple[Array, float]] = []
@@ -52,8 +53,9 @@ class Placement:
 
         Args:
             radius: of the structure, in pixels.
-            margin: share of the extent that the centre keeps from the image's edges, about.
+            margin: approximate distance of the centre from the image's edges, as a share of the extent.
         """
+        # Range of centres along each axis.
         low, high = [], []
         for extent in self.extent.tolist():
             if extent <= self.canvas.dz:  # one slice: every structure has to cross it
@@ -65,6 +67,7 @@ class Placement:
                 ends = min(inset, extent - inset), max(inset, extent - inset)
             low.append(ends[0])
             high.append(ends[1])
+        # The farthest of six candidates.
         tries = self.rng.uniform(low, high, (6, 3))
         if self._taken:
             apart = tries[:, None] - np.array([c for c, _ in self._taken])
@@ -79,14 +82,14 @@ class Placement:
         """Draw the width of a border in pixels."""
         return self._sharpness * log_uniform(self.rng, 0.6, 1.6)
 
-    def find(self, shape: Shape, centre: Array) -> Found | None:
-        """Return the box of a shape and f in it, or None if it is outside the image."""
+    def locate(self, shape: Shape, centre: Array) -> Located | None:
+        """Return the box of voxels that a shape may touch and f in it, or None if the shape is outside the image."""
         widest = max(_WIDEST, 1.6 * self._sharpness)
         return self.canvas.evaluate(shape.turned(self.frame), self.frame @ centre, _margin(widest))
 
     def stamp(
         self,
-        found: Found,
+        located: Located,
         mean: float,
         label: int | None,
         *,
@@ -95,10 +98,10 @@ class Placement:
         width: float | None = None,
         opacity: float = 1.0,
     ) -> None:
-        """Paint a shape that ``find`` placed.
+        """Paint a shape that ``locate`` placed.
 
         Args:
-            found: from ``find``.
+            located: from ``locate``.
             mean: intensity.
             label: raw label, None for no structure.
             inset: pixels from the shape's border to that of the painted part inside it.
@@ -106,22 +109,23 @@ class Placement:
             width: of the border in pixels; None draws one.
             opacity: 0 to 1.
         """
-        box, f = found
+        box, f = located
         self.canvas.stamp(
             box,
             f,
             mean=mean,
-            texture=self.palette.amplitude(self.rng) if texture is None else texture,
+            texture=self.intensities.amplitude(self.rng) if texture is None else texture,
             width=self.width() if width is None else width,
             opacity=opacity,
             inset=inset,
             label=label,
         )
-        if label and label not in self.seen:
+        # Count the voxels of a structure on a coarse grid, until it has enough.
+        if label and label not in self.visible:
             thin = max(1, round((f.numel() / 4000) ** (1 / 3)))
             inside = f[::thin, ::thin, ::thin].cpu().numpy() > inset
             if np.count_nonzero(inside) * thin**3 >= self._smallest:
-                self.seen.add(label)
+                self.visible.add(label)
 
     def paint(
         self,
@@ -133,8 +137,8 @@ class Placement:
         texture: float | None = None,
         width: float | None = None,
     ) -> None:
-        """Paint one homogeneous shape."""
-        texture = self.palette.amplitude(self.rng) if texture is None else texture
+        """Locate and paint one homogeneous shape; a long tube in pieces. For the arguments, see ``stamp``."""
+        texture = self.intensities.amplitude(self.rng) if texture is None else texture
         width = self.width() if width is None else width
         margin = _margin(width)
         pieces: list[Shape] = [shape.turned(self.frame)]
@@ -142,9 +146,9 @@ class Placement:
         if isinstance(shape, Tube):
             pieces = list(self.canvas.bent(shape.turned(self.frame), centre).pieces())
         for piece in pieces:
-            found = self.canvas.evaluate(piece, centre, margin)
-            if found:
-                self.stamp(found, mean, label, texture=texture, width=width)
+            located = self.canvas.evaluate(piece, centre, margin)
+            if located:
+                self.stamp(located, mean, label, texture=texture, width=width)
 
 
 def _margin(width: float) -> float:

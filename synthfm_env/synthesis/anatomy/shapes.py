@@ -21,6 +21,7 @@ Reach = tuple[Array, Array]
 
 
 def _even_directions(count: int) -> Array:
+    """Return unit vectors (count, 3) that are spread evenly over the sphere."""
     k = np.arange(count) + 0.5
     polar, turn = np.arccos(1 - 2 * k / count), math.pi * (1 + 5**0.5) * k
     return np.stack([np.cos(polar), np.sin(polar) * np.cos(turn), np.sin(polar) * np.sin(turn)], 1)
@@ -98,7 +99,7 @@ class Star:
         Args:
             rng: random generator.
             radius: approximate, in pixels.
-            bumpy: relative size of its bulges.
+            bumpy: relative size of bulges.
             elongation: largest ratio of an axis to the radius.
             tilt: of the first axis out of z, in rad.
         """
@@ -119,7 +120,7 @@ class Star:
         return Star(self.axes, frame @ self.turn, self.waves, self.phases, self.gains)
 
     def scaled(self, share: float) -> "Star":
-        """Return the shape with its axes multiplied."""
+        """Return the shape with its axes multiplied by ``share``."""
         return Star(self.axes * share, self.turn, self.waves, self.phases, self.gains)
 
     def mirrored(self) -> "Star":
@@ -156,7 +157,14 @@ class Star:
 
 @dataclass(frozen=True)
 class Block:
-    """A rounded cylinder with a waist about its first axis: vertebral bodies, discs."""
+    """A rounded cylinder with a waist about its first axis: vertebral bodies, discs.
+
+    Attributes:
+        axes: (3,), radii in pixels; the first is half the length.
+        turn: (3, 3), its columns are the axes' directions.
+        edge: power of the superellipsoid along the first axis; larger for sharper edges.
+        waist: relative narrowing at the middle.
+    """
 
     axes: Array
     turn: Array
@@ -220,11 +228,11 @@ class Tube:
         return Tube(self.path @ frame.T, self.radii)
 
     def scaled(self, share: float) -> "Tube":
-        """Return the tube with its radii multiplied, for example its lumen."""
+        """Return the tube with its radii multiplied by ``share``, for example its lumen."""
         return Tube(self.path, self.radii * share)
 
     def pieces(self, most: int = 24) -> list["Tube"]:
-        """Cut a long tube into pieces, each of which is sampled in a small box."""
+        """Cut a long tube into pieces of at most ``most`` balls, each of which is sampled in a small box."""
         count = math.ceil(len(self.path) / most)
         cuts = np.arange(count + 1) * (len(self.path) - 1) // count
         return [Tube(self.path[a : b + 1], self.radii[a : b + 1]) for a, b in pairwise(cuts)]

@@ -7,8 +7,8 @@ from synthfm_env.synthesis.anatomy.shapes import Array, Tube, log_uniform
 
 
 def tree(placement: Placement, centre: Array, radius: float, level: float, label: int | None) -> None:
-    """Paint a trunk that forks about a centre, every branch thinner than what it springs from."""
-    rng, texture = placement.rng, placement.palette.amplitude(placement.rng)
+    """Paint a trunk that forks around a centre; every branch is thinner than the one before."""
+    rng, texture = placement.rng, placement.intensities.amplitude(placement.rng)
     start = centre + rng.normal(0, 0.6, 3) * radius
     heading = centre - start
     heading /= np.linalg.norm(heading) + 1e-6
@@ -26,10 +26,12 @@ def tree(placement: Placement, centre: Array, radius: float, level: float, label
 
 
 def vessels(placement: Placement) -> None:
-    """Draw a branching vessel of its own, one structure."""
+    """Draw a branching vessel outside organs, as one structure."""
     rng = placement.rng
     radius = placement.size * rng.uniform(0.15, 0.4)
-    tree(placement, placement.place(radius, 0.25), radius, placement.palette.any(rng), placement.name("vessel tree"))
+    tree(
+        placement, placement.place(radius, 0.25), radius, placement.intensities.any(rng), placement.name("vessel tree")
+    )
 
 
 def tube(placement: Placement) -> None:
@@ -59,12 +61,13 @@ def bowel(placement: Placement) -> None:
 
 
 def _hollow(placement: Placement, shape: Tube, centre: Array, kind: str, wall: bool) -> None:
-    rng, palette = placement.rng, placement.palette
-    label, level, width = placement.name(kind), palette.any(rng), placement.width()
+    """Paint a tube, solid or as a wall around contents, as one structure or two."""
+    rng, intensities = placement.rng, placement.intensities
+    label, level, width = placement.name(kind), intensities.any(rng), placement.width()
     if not wall:
         placement.paint(shape, centre, level, label, width=width)
         return
-    placement.paint(shape, centre, palette.soft(rng), label, width=width)
-    inside = palette.gas(rng) if rng.random() < 0.4 else level
+    placement.paint(shape, centre, intensities.soft(rng), label, width=width)
+    inside = intensities.gas(rng) if rng.random() < 0.4 else level
     lumen = label if rng.random() < 0.6 else placement.name(f"{kind} lumen")
     placement.paint(shape.scaled(rng.uniform(0.55, 0.85)), centre, inside, lumen, width=width)

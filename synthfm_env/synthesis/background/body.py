@@ -20,7 +20,7 @@ _PER_PIXEL = 4  # entries of the look-up table by depth, for each pixel
 
 
 def draw_clusters(
-    canvas: Canvas, palette: TissueIntensities, recipe: GeneratorRecipe, rng: Rng, fineness: float = 1.0
+    canvas: Canvas, intensities: TissueIntensities, recipe: GeneratorRecipe, rng: Rng, fineness: float = 1.0
 ) -> dict[int, str]:
     """Fill the canvas with clusters and the boundaries eroded between them.
 
@@ -28,9 +28,9 @@ def draw_clusters(
     (SynthFM 3.1.2).
 
     Args:
-        canvas: is painted on.
-        palette: of intensities.
-        recipe: has the number of clusters, and the probability that they are structures.
+        canvas: to paint on.
+        intensities: of the volume's tissues.
+        recipe: contains the number of clusters, and the probability that they are structures.
         rng: random generator.
         fineness: divides the clusters' size.
 
@@ -42,7 +42,7 @@ def draw_clusters(
     size = max(6.0, min(canvas.shape[1:]) * log_uniform(rng, 0.1, 0.5) / fineness)
     stretch = np.ones(3)
     if rng.random() < 0.3:  # layers: muscles and fasciae, parallel to the ultrasound probe
-        stretch[2 if palette.style == "US" else int(rng.integers(3))] = rng.uniform(2, 5)
+        stretch[2 if intensities.style == "US" else int(rng.integers(3))] = rng.uniform(2, 5)
     rough, offsets = rng.uniform(0, 0.6), rng.normal(0, rng.uniform(0, 0.6), count)
     clusters = cluster_map(
         canvas.shape, count, size, rough, canvas.dz, canvas.generator, stretch.tolist(), offsets.tolist()
@@ -57,21 +57,23 @@ def draw_clusters(
     strength.mul_(rng.uniform(0.2, 0.6)).add_(0.8)
     eroded_voxels = eroded(clusters, steps, across_slices=canvas.dz < 2.5, strength=strength)
     # Intensity and texture of each cluster and of each boundary.
-    one = palette.soft(rng)
-    means = [palette.near(rng, one) if alike else palette.any(rng) for _ in range(count)]
+    shared = intensities.soft(rng)
+    means = [intensities.near(rng, shared) if alike else intensities.any(rng) for _ in range(count)]
     if alike:
-        lines = [palette.soft(rng, one, least=0.1)] * count
+        lines = [intensities.soft(rng, shared, least=0.1)] * count
     else:
-        lines = [palette.any(rng) for _ in range(count)] if rng.random() < 0.5 else [palette.any(rng)] * count
-    grain = [palette.amplitude(rng) for _ in range(2 * count)]
+        lines = [intensities.any(rng) for _ in range(count)] if rng.random() < 0.5 else [intensities.any(rng)] * count
+    grain = [intensities.amplitude(rng) for _ in range(2 * count)]
     index = clusters.add_(eroded_voxels, alpha=count)
 
     # Paint. A complex number holds intensity and texture, so that one look-up gives both.
-    looks = torch.complex(*(torch.tensor(v, dtype=torch.float32, device=canvas.device) for v in (means + lines, grain)))
+    tables = torch.complex(
+        *(torch.tensor(v, dtype=torch.float32, device=canvas.device) for v in (means + lines, grain))
+    )
     sharp = log_uniform(rng, 0.4, 0.9) * unit
     for rows in slabs(canvas.shape):
-        found = looks.index_select(0, index[rows].flatten()).view(index[rows].shape)
-        mean, texture = torch.view_as_real(found).unbind(-1)
+        values = tables.index_select(0, index[rows].flatten()).view(index[rows].shape)
+        mean, texture = torch.view_as_real(values).unbind(-1)
         canvas.mean[rows].copy_(gaussian_blur(mean, (0, sharp, sharp)))  # partial volume
         canvas.texture[rows].copy_(texture)
     if recipe.shapes and rng.random() >= recipe.cluster_targets:
@@ -103,7 +105,7 @@ class Body:
     air_weights: Array
 
     def cover(self, placement: Placement, layers: bool) -> None:
-        """Paint the air outside, and the layers if asked for, over the canvas; they have no label."""
+        """Paint the air outside, and with ``layers`` the layers, over the canvas, without a label."""
         canvas = placement.canvas
         weights = self.weights if layers else self.air_weights
         # A complex number holds intensity and opacity, so that one look-up gives both.
@@ -111,8 +113,8 @@ class Body:
         for rows in slabs(canvas.shape):
             depth = self.depth[rows]
             index = depth.sub(self.start).mul_(_PER_PIXEL).clamp_(0, len(weights) - 1).int().flatten()
-            found = torch.view_as_real(table.index_select(0, index).view(depth.shape))
-            level, share = (part.contiguous() for part in found.unbind(-1))
+            values = torch.view_as_real(table.index_select(0, index).view(depth.shape))
+            level, share = (part.contiguous() for part in values.unbind(-1))
             canvas.mean[rows].lerp_(level, share)
             # Fat and air have nearly no texture.
             canvas.texture[rows].mul_(share.mul_(-0.9).add_(1))
@@ -121,7 +123,7 @@ class Body:
 
 def draw_body(placement: Placement) -> Body:
     """Draw a trunk (long, cut at both ends) or a head (closed) with random layers: skin, fat, then muscle or skull."""
-    rng, palette, canvas = placement.rng, placement.palette, placement.canvas
+    rng, intensities, canvas = placement.rng, placement.intensities, placement.canvas
     across = placement.span[1:] * rng.uniform(0.36, 0.6, 2)
     closed = rng.random() < 0.3
     along = placement.span[0] * rng.uniform(0.45, 0.7) if closed else 1e4 * placement.size
@@ -134,20 +136,22 @@ def draw_body(placement: Placement) -> Body:
         rng.normal(0, 0.06, count),
     )
     centre = placement.extent * 0.5 + placement.span * np.array([0, *rng.uniform(-0.08, 0.08, 2)])
+    # Depth of each voxel below the surface.
     whole = (slice(0, canvas.shape[0]), slice(0, canvas.shape[1]), slice(0, canvas.shape[2]))
     depth = canvas.sampled(shape.turned(placement.frame), whole, placement.frame @ centre, warped=True)
     depth *= float(np.sqrt(across.prod()) / np.prod(shape.axes) ** (1 / 3))
+    # Thickness in pixels and intensity of each layer, from the outside.
     layers = []
     if rng.random() < 0.3:
-        layers.append((rng.uniform(0.8, 2), palette.soft(rng)))
+        layers.append((rng.uniform(0.8, 2), intensities.soft(rng)))
     if rng.random() < 0.7:
-        layers.append((placement.size * log_uniform(rng, 0.01, 0.12), palette.fat(rng)))
+        layers.append((placement.size * log_uniform(rng, 0.01, 0.12), intensities.fat(rng)))
     if rng.random() < (0.6 if closed else 0.1):
-        layers.append((placement.size * rng.uniform(0.012, 0.05), palette.bone(rng)))
-        layers.append((placement.size * rng.uniform(0.005, 0.03), palette.fluid(rng)))
+        layers.append((placement.size * rng.uniform(0.012, 0.05), intensities.bone(rng)))
+        layers.append((placement.size * rng.uniform(0.005, 0.03), intensities.fluid(rng)))
     elif rng.random() < 0.3:
-        layers.append((placement.size * rng.uniform(0.03, 0.1), palette.soft(rng)))
-    return _with_layers(depth, layers, palette.air, log_uniform(rng, 0.4, 1.5))
+        layers.append((placement.size * rng.uniform(0.03, 0.1), intensities.soft(rng)))
+    return _with_layers(depth, layers, intensities.air, log_uniform(rng, 0.4, 1.5))
 
 
 def draw_phantom(placement: Placement) -> Body | None:
@@ -164,6 +168,7 @@ def draw_phantom(placement: Placement) -> Body | None:
 
 
 def _with_layers(depth: Tensor, layers: list[tuple[float, float]], air: float, blur: float) -> Body:
+    """Tabulate intensity and opacity by depth, blurred by ``blur`` pixels."""
     inner = float(sum(thick for thick, _ in layers))
     start = -6.0
     at = np.arange(start, inner + 6.0, 1 / _PER_PIXEL)

@@ -58,7 +58,7 @@ class BoundaryImage:
     Attributes:
         image: float32 (D, H, W), in [0, 1].
         label: int16 (D, H, W): each 6-connected part of the foreground, 0 for the boundaries.
-        canvas: what its values were drawn from.
+        canvas: the range that the values were drawn from.
     """
 
     image: Tensor
@@ -77,8 +77,8 @@ def draw_boundary_image(
     """Draw clusters, erode a random subset of them, and paint both sides.
 
     1. Label map: the argmax of 10 to 15 smooth noise images, each warped by a random field of its own.
-    2. A random subset of the clusters is eroded for a random number of steps. What is left of all clusters is the
-       foreground, what was eroded is the background: a binary mask.
+    2. A random subset of the clusters is eroded for a random number of steps. The clusters after erosion are the
+       foreground, the eroded voxels are the background: a binary mask.
     3. Foreground: the canvas' values, each drawn on its own. Background: the canvas' mean and a small shift.
 
     Args:
@@ -97,7 +97,7 @@ def draw_boundary_image(
     canvas = CanvasRange.draw(rng)
     image = paint(foreground, canvas, generator)
     parts = cc3d.connected_components(foreground.cpu().numpy(), connectivity=6)
-    # More parts than int16 holds are specks of a large image, which are no structures.
+    # Parts beyond the range of int16 are specks of a large image and no structures.
     return BoundaryImage(image, np.where(parts > np.iinfo(np.int16).max, 0, parts).astype(np.int16), canvas)
 
 
@@ -144,7 +144,7 @@ def paint(foreground: Tensor, canvas: CanvasRange, generator: torch.Generator) -
 
     Args:
         foreground: bool (D, H, W).
-        canvas: what to draw from.
+        canvas: the range to draw from.
         generator: draws each value; its device is used.
     """
     shape, device = foreground.shape, foreground.device

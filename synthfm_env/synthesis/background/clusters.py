@@ -36,11 +36,11 @@ def cluster_map(
         stretch: factors on the size along each axis, which give layers.
         offsets: (count,), added to the fields, about in their standard deviations; they make clusters differ in size.
     """
+    # Coarse noise: one grid of control points for each field.
     device = str(generator.device)
     cells = cells_for(shape, size / 2, dz, stretch)
     grid = torch.randn([count, *(c + 3 for c in cells)], generator=generator, device=device)
     grid = grid.mul(rough).add_(_neighbour_sums(grid), alpha=27**-0.5)
-    # Coarse noise, one grid of control points for each field.
     # The argmax is computed as a maximum of integers whose low 4 bits are the field's index. Values from 17 to 31 have
     # the same sign and exponent as floats, so a shift by 4 bits loses only constant bits and keeps their order.
     if offsets is not None:

@@ -12,7 +12,7 @@ from synthfm_env.synthesis.drawing.displacement import Displacement
 from synthfm_env.synthesis.drawing.random_fields import above, cubic_matrix, expand, set_where, slabs
 
 Box = tuple[slice, slice, slice]
-_MOST_SAMPLES = 5000
+_MOST_SAMPLES = 5000  # points at which a shape is evaluated
 
 
 class Canvas:
@@ -38,7 +38,7 @@ class Canvas:
         self._displacement = Displacement(self.extent, warp, generator, flat=shape[0] == 1)
 
     def points(self, box: Box, counts: Sequence[int], centre: Array, warped: bool) -> Tensor:
-        """Return sample points (3, nz, ny, nx) of a box, in pixels relative to ``centre``, displaced if asked."""
+        """Return sample points (3, nz, ny, nx) of a box, in pixels relative to ``centre``, displaced if ``warped``."""
         lines = [
             s.start + 0.5 + np.arange(n) * ((s.stop - s.start - 1) / max(1, n - 1))
             for s, n in zip(box, counts, strict=True)
@@ -55,23 +55,28 @@ class Canvas:
         return points
 
     def bent(self, tube: Tube, centre: Array) -> Tube:
-        """Return the tube as the displacement leaves it: its path is moved, which spares moving every sample."""
+        """Return the tube with its path displaced, so that its samples need not be."""
         return Tube(tube.path - self._displacement.at(tube.path + centre), tube.radii)
 
     def evaluate(self, shape: Shape, centre: Array, margin: float) -> tuple[Box, Tensor] | None:
-        """Return the box of voxels that the shape may touch and f on it, or None if it is out of sight.
+        """Return the box of voxels that a shape may touch and f on it, or None if the shape is outside the image.
 
-        ``margin`` is how many pixels beyond the border may be touched.
+        Args:
+            shape: in the array's axes.
+            centre: (z, y, x) in pixels.
+            margin: pixels beyond the shape's border that may be touched.
         """
+        # Displacement: of every sample of a large shape, of the centre of a small one. Tubes come displaced.
         lowest, highest = shape.reach
         tube = isinstance(shape, Tube)
         warped = not tube and bool((highest - lowest).max() > 6 * self.warp)
-        if not (warped or tube):  # a small thing is moved as a whole
+        if not (warped or tube):
             centre = centre - self._displacement.at(centre[None])[0]
         low, high = centre + lowest - margin, centre + highest + margin
         if warped:
             least, most = self._displacement.bounds(low, high)
             low, high = low - most, high - least
+        # Voxels of the box inside the image.
         box = []
         for a, b, step, n in zip(low.tolist(), high.tolist(), (self.dz, 1.0, 1.0), self.shape, strict=True):
             start, stop = max(math.floor(a / step), 0), min(math.ceil(b / step) + 1, n)
@@ -82,7 +87,7 @@ class Canvas:
         return whole, self.sampled(shape, whole, centre, warped)
 
     def sampled(self, shape: Shape, box: Box, centre: Array, warped: bool) -> Tensor:
-        """Return f on a box, evaluated on as coarse a grid as the shape bears and expanded by cubic interpolation."""
+        """Return f on a box, evaluated on a coarse grid that resolves the shape, and interpolated cubically."""
         lengths = [s.stop - s.start for s in box]
         sizes = (lengths[0] * self.dz, lengths[1], lengths[2])
         cell = max(1.0, shape.finest / 3)

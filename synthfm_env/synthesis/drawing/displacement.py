@@ -9,9 +9,9 @@ from torch import Tensor
 from synthfm_env.synthesis.anatomy.shapes import Array
 from synthfm_env.synthesis.drawing.random_fields import spline_matrix
 
-_MOST_CELLS = 5
-_STEPS = 1024  # positions of a cell at which weights are known: a quarter of a pixel in images of 1024
-_COARSE = 3  # samples of a cell from which bounds are taken
+_MOST_CELLS = 5  # intervals between control points along an axis
+_STEPS = 1024  # tabulated positions in an interval: a quarter of a pixel in images of 1024 pixels
+_COARSE = 3  # samples in an interval from which bounds are taken
 
 
 class Displacement:
@@ -21,7 +21,7 @@ class Displacement:
         extent: of the volume along (z, y, x), in pixels.
         amplitude: standard deviation of the control points, in pixels; the field's is a third of it.
         generator: draws them; its device is the field's.
-        flat: whether there is one slice only, which nothing may leave.
+        flat: whether there is one slice only; nothing is displaced along z then.
     """
 
     def __init__(self, extent: Array, amplitude: float, generator: torch.Generator, *, flat: bool) -> None:
@@ -41,14 +41,14 @@ class Displacement:
         self._largest = np.abs(self._coarse).max((1, 2, 3))
 
     def _weights(self, positions: Sequence[Array]) -> list[Array]:
-        """Return (n, control points) of each axis at its positions; beyond the volume its border goes on."""
+        """Return the spline weights (n, control points) of each axis at its positions, clamped to the volume."""
         return [
             table.take((at * scale).astype(np.int64), 0, mode="clip")
             for table, scale, at in zip(self._tables, self._scale, positions, strict=True)
         ]
 
     def across(self, lines: Sequence[Array]) -> Tensor:
-        """Return the displacement (3, nz, ny, nx) where lines of positions along z, y and x cross."""
+        """Return the displacement (3, nz, ny, nx) at the grid of positions along z, y and x."""
         mz, my, mx = (torch.from_numpy(m).to(self._device) for m in self._weights(lines))
         planes = my @ (self._control @ mx.T)
         return (mz @ planes.flatten(2)).view(3, len(mz), len(my), len(mx))
@@ -61,7 +61,7 @@ class Displacement:
         return np.asarray((lines * wy[:, None]).sum(2), np.float64)
 
     def bounds(self, low: Array, high: Array) -> tuple[Array, Array]:
-        """Return the least and the largest displacement along each axis of what is seen between two corners."""
+        """Return the least and the largest displacement along each axis of shapes between two corners."""
         where: list[slice] = [slice(None)]
         for a, b, scale, n, most in zip(
             low.tolist(), high.tolist(), self._coarse_scale, self._coarse.shape[1:], self._largest.tolist(), strict=True

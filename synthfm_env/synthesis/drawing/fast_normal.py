@@ -8,21 +8,21 @@ import torch
 from torch import Tensor
 
 _BITS = 16
-_PART = 1 << 17  # looked up at a time, so that indices stay in a core's cache
+_PART = 1 << 17  # numbers looked up at a time, so that indices stay in a core's cache
 
 
 @lru_cache
 def _quantiles(device: str) -> Tensor:
     """Return the medians of the standard normal distribution's 2^16 equally likely parts, scaled to variance 1."""
     count = 1 << _BITS
-    found = torch.special.ndtri((torch.arange(count, dtype=torch.float64) + 0.5) / count)
-    return (found / found.square().mean().sqrt()).float().to(device)
+    medians = torch.special.ndtri((torch.arange(count, dtype=torch.float64) + 0.5) / count)
+    return (medians / medians.square().mean().sqrt()).float().to(device)
 
 
 def normal(shape: Sequence[int], generator: torch.Generator) -> Tensor:
     """Return float32 draws from N(0, 1) by inverting its distribution, at 16 random bits each.
 
-    There are 2^16 different values, none beyond 4.33. To tell by a Kolmogorov-Smirnov test takes some 10^10 draws.
+    There are 2^16 different values, none beyond 4.33. A Kolmogorov-Smirnov test needs about 10^10 draws to detect this.
     """
     device, count = generator.device, math.prod(shape)
     bits = torch.empty(math.ceil(count / 4), dtype=torch.int64, device=device)

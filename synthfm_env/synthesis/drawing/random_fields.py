@@ -1,4 +1,4 @@
-"""Computes smooth random fields and fast separable resampling, on which all other drawing is based.
+"""Computes smooth random fields and fast separable resampling, which all other drawing uses.
 
 A field is kept as a small grid of coefficients and expanded to voxels by three matrix products (a separable
 cubic B-spline, or Catmull-Rom interpolation for sampled shape functions). That is an order of magnitude
@@ -17,10 +17,10 @@ from torch import Tensor
 
 from synthfm_env.synthesis.drawing.fast_normal import normal
 
-# The mean of the sum of squared weights of a cubic B-spline: what is left of white noise's variance along an axis.
+# Variance of a cubic B-spline with white-noise coefficients along one axis: the mean sum of its squared weights.
 _SPREAD = 151 / 315
-_SLAB = 1 << 17
-_FINE = 32
+_SLAB = 1 << 17  # voxels in a slab: its values stay in a core's cache
+_FINE = 32  # control points of an axis from which on only weights that are not zero are multiplied
 
 
 @lru_cache(maxsize=4096)
@@ -31,10 +31,10 @@ def spline_matrix(length: int, cells: int, device: str) -> Tensor:
 
 @lru_cache(maxsize=4096)
 def nesting_matrix(fine: int, cells: int, device: str) -> Tensor | None:
-    """Return the (fine + 3, cells + 3) matrix of a spline's values where one of ``fine`` intervals has control points.
+    """Return the (fine + 3, cells + 3) matrix from a coarse spline's control points to those of a finer one.
 
-    None if both are the same. Taken as control points, these values are the spline again, but smoother: as if its
-    kernel were blurred by the finer one's. They are scaled up by what noise loses by that.
+    The finer control points are the coarse spline's values at their places. The resulting spline is smoother than the
+    coarse one, so the values are scaled up to keep the variance of noise. None if both have the same intervals.
     """
     if fine == cells:
         return None
@@ -54,7 +54,7 @@ def _spline_rows(t: NDArray[np.float64], cells: int) -> NDArray[np.float32]:
 
 @lru_cache(maxsize=16384)
 def cubic_matrix(length: int, samples: int, device: str) -> Tensor | None:
-    """Return the (length, samples) Catmull-Rom matrix; both ends coincide. None if nothing is to be done."""
+    """Return the (length, samples) Catmull-Rom matrix, whose end points coincide; None if there are enough samples."""
     if samples >= length:
         return None
     t = np.linspace(0, samples - 1, length)
@@ -66,7 +66,7 @@ def cubic_matrix(length: int, samples: int, device: str) -> Tensor | None:
     flat, first = padded.reshape(-1), np.arange(length) * (samples + 2) + k
     for i, w in enumerate(weights):
         flat[first + i] = w / 2
-    # Beyond the ends the samples go on linearly: s[-1] = 2 s[0] - s[1].
+    # Extrapolate linearly beyond the ends: s[-1] = 2 s[0] - s[1].
     padded[:, 1] += 2 * padded[:, 0]
     padded[:, 2] -= padded[:, 0]
     padded[:, -2] += 2 * padded[:, -1]
@@ -75,7 +75,7 @@ def cubic_matrix(length: int, samples: int, device: str) -> Tensor | None:
 
 
 def expand(grid: Tensor, mz: Tensor | None, my: Tensor | None, mx: Tensor | None) -> Tensor:
-    """Expand a (gz, gy, gx) grid with one (n, g) matrix an axis, cheapest axis order first; None leaves an axis."""
+    """Expand a (gz, gy, gx) grid by an (n, g) matrix for each axis, in the cheapest order; None keeps an axis."""
     if mz is not None and mz.shape[0] <= mz.shape[1]:
         grid, mz = _along_z(mz, grid), None
     if mx is not None:
@@ -90,7 +90,7 @@ def _along_z(matrix: Tensor, grid: Tensor) -> Tensor:
 
 
 def expand_planes(grid: Tensor, my: Tensor, mx: Tensor) -> Tensor:
-    """Expand (n, gy, gx) to (n, H, W) by spline matrices, of fine ones only what is not zero."""
+    """Expand (n, gy, gx) to (n, H, W) by spline matrices; of fine ones only the columns that are not zero are used."""
     (height, gy), (width, gx) = my.shape, mx.shape
     if gx < _FINE:
         wide = grid @ mx.T
@@ -129,9 +129,13 @@ def set_where(target: Tensor, value: float, mask: Tensor) -> None:
 def cells_for(
     shape: Sequence[int], size: float, dz: float, stretch: Sequence[float] = (1, 1, 1)
 ) -> tuple[int, int, int]:
-    """Return how many spline intervals of ``size`` pixels fill (D, H, W), a slice being ``dz`` pixels thick.
+    """Return the number of spline intervals along each axis of a volume.
 
-    ``stretch`` multiplies the size along each axis.
+    Args:
+        shape: (D, H, W).
+        size: of an interval, in pixels.
+        dz: thickness of a slice, in pixels.
+        stretch: factor on the size along each axis.
     """
     z, y, x = (max(1, round(n / (size * s))) for n, s in zip((shape[0] * dz, *shape[1:]), stretch, strict=True))
     return z, y, x
@@ -147,8 +151,15 @@ def fractal_field(
 ) -> Tensor:
     """Return a (D, H, W) sum of spline noise at several feature sizes (pixels), of about unit variance.
 
-    The last product, along z, goes slab by slab over all octaves, so that memory is touched once.
+    Args:
+        shape: (D, H, W).
+        sizes: of the features of each octave, in pixels.
+        weights: of each octave.
+        dz: thickness of a slice, in pixels.
+        generator: draws the coefficients; its device is used.
+        stretch: factor on the sizes along each axis.
     """
+    # Coefficients of each octave.
     device = str(generator.device)
     norm = math.sqrt(sum(w * w for w in weights)) or 1.0
     flat = shape[0] == 1
@@ -158,6 +169,7 @@ def fractal_field(
         gain = weight / norm / _SPREAD ** (1.0 if flat else 1.5)
         grid = normal([c + 3 for c in cells], generator).mul_(gain)
         octaves.append((cells, grid[1:2] if flat else grid))
+    # Expand the octaves along y and x, then along z slab by slab and summed, so that each voxel is written once.
     products: list[tuple[Tensor | None, Tensor]] = []
     for cells, grid in _nested(octaves):
         mz, my, mx = (spline_matrix(n, c, device) for n, c in zip(shape, cells, strict=True))
@@ -178,7 +190,7 @@ def fractal_field(
 
 
 def _nested(octaves: list[tuple[tuple[int, int, int], Tensor]]) -> list[tuple[tuple[int, int, int], Tensor]]:
-    """Add octaves to others of at most half their size, at those's control points: fewer are left to expand."""
+    """Add each octave to the control points of one at most half its size, if any, so that fewer are expanded."""
     octaves = sorted(octaves, key=lambda octave: octave[1].numel())
     left = []
     for number, (cells, grid) in enumerate(octaves):
@@ -193,7 +205,7 @@ def _nested(octaves: list[tuple[tuple[int, int, int], Tensor]]) -> list[tuple[tu
 
 
 def slabs(shape: Sequence[int]) -> list[slice]:
-    """Return the slices that cut a volume along z into slabs that stay in a core's cache."""
+    """Return slices that cut a volume along z into slabs whose values stay in a core's cache."""
     rows = max(1, _SLAB // (shape[1] * shape[2]))
     return [slice(start, min(start + rows, shape[0])) for start in range(0, shape[0], rows)]
 
@@ -213,12 +225,11 @@ def _gaussian_kernel(sigma: float) -> tuple[float, ...]:
 
 
 def gaussian_blur(x: Tensor, sigma: Sequence[float], wrap: bool = False) -> Tensor:
-    """Blur (D, H, W) with a Gaussian of ``sigma`` voxels an axis, by shifted adds.
+    """Blur (D, H, W) with a Gaussian of ``sigma`` voxels along each axis, by sums of shifted arrays.
 
-    Edges are replicated; with ``wrap`` the volume goes on at its other side, which noise needs to be as strong at the
-    edges as elsewhere. A sigma under 0.2 is nothing.
-
-    All axes are done slab by slab: that needs no padded copy of the volume, and fresh memory is what costs most.
+    Edges are replicated; with ``wrap`` they are periodic, so that noise is as strong there as elsewhere. An axis with a
+    sigma below 0.2 is not blurred. Work goes slab by slab, because a padded copy of the volume would cost most of the
+    time.
     """
     axes = [axis for axis, s in enumerate(sigma) if s >= 0.2 and x.shape[axis] > 1]
     if not axes:
@@ -234,7 +245,7 @@ def gaussian_blur(x: Tensor, sigma: Sequence[float], wrap: bool = False) -> Tens
 
 
 def _padded(x: Tensor, axis: int, radius: int, wrap: bool, rows: slice | None) -> Tensor:
-    """Return ``rows`` of an axis, or all of it, and ``radius`` more at both ends."""
+    """Return ``rows`` of an axis, or the whole axis, extended by ``radius`` at both ends."""
     n = x.shape[axis]
     if rows is not None or (wrap and radius > n):
         start, stop = (rows.start, rows.stop) if rows else (0, n)
@@ -249,6 +260,7 @@ def _padded(x: Tensor, axis: int, radius: int, wrap: bool, rows: slice | None) -
 
 
 def _weighted(padded: Tensor, axis: int, taps: Sequence[float], out: Tensor | None) -> Tensor:
+    """Convolve along an axis with a symmetric kernel."""
     radius = len(taps) // 2
     n = padded.shape[axis] - 2 * radius
     out = torch.mul(padded.narrow(axis, radius, n), taps[radius], out=out)

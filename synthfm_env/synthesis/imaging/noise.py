@@ -15,11 +15,11 @@ from synthfm_env.synthesis.drawing.random_fields import fractal_field, gaussian_
 
 __all__ = ["gaussian", "gaussian_blur", "log_compress", "perlin", "poisson", "rician", "speckle", "value_noise"]
 
-_EXACT_POISSON_BELOW = 10.0
+_EXACT_POISSON_BELOW = 10.0  # photons at intensity 1
 
 
 def _shifted(field: Tensor) -> Tensor:
-    """Return the field shifted along its rows: not by half of them, or noise would come out the same twice."""
+    """Return the field shifted by 0.38 of its rows; a shift by half of them would pair the same rows twice."""
     rows = field.flatten(0, 1)
     by = round(0.382 * len(rows))
     return torch.cat([rows[len(rows) - by :], rows[: len(rows) - by]]).view(field.shape)
@@ -99,7 +99,7 @@ def value_noise(image: Tensor, strength: float, size: float, generator: torch.Ge
     """Add fractal value noise: y = x + strength sum_o w_o B_o, with octaves of size, size/2, size/4 pixels.
 
     Weights 1, 1/2, 1/4, normalised to a standard deviation of about ``strength``. B_o is a cubic B-spline of normal
-    coefficients on a lattice, smooth to the second derivative: several times quicker than ``perlin``, and without its
+    coefficients on a lattice, smooth to the second derivative: several times faster than ``perlin``, and without its
     zeros at the lattice points.
     """
     sizes = [max(2.0, size / 2**octave) for octave in range(3)]

@@ -80,7 +80,7 @@ class Scanner:
         speckle of a fan: fine along the beams, and coarser across them with depth.
         """
         rng, probe = self.rng, self.probe
-        image = probe.scanned(image) if probe else image
+        image = probe.to_beams(image) if probe else image
         decibels = rng.uniform(30, 65)
         depth = torch.linspace(0, 1, image.shape[1], device=image.device).view(1, -1, 1)
         # Gain, which an operator sets so that the picture is neither black nor white, and its fall with depth.
@@ -104,7 +104,7 @@ class Scanner:
         if rng.random() < 0.3:  # blur across the beams in the far field
             blurred = gaussian_blur(shown, (0, 0, rng.uniform(1.0, 2.5) * self.unit))
             shown = torch.lerp(shown, blurred, depth * rng.uniform(0.5, 1))
-        shown = probe.shown(shown) if probe else shown
+        shown = probe.to_screen(shown) if probe else shown
         smooth = log_uniform(rng, 0.25, 1.2) * self.unit  # smoothing by the device
         return gaussian_blur(shown, (0, smooth, smooth))
 
@@ -148,7 +148,7 @@ def field_of_view(style: Style, height: int, width: int, rng: Rng) -> tuple[Tens
             return None, None
         draw = {"sector": Probe.sector, "trapezium": Probe.trapezium, "magnified": Probe.magnified}[str(kind)]
         probe = draw(height, width, rng)
-        return probe.seen, probe
+        return probe.in_view, probe
     if style == "CT" and rng.random() < 0.08:
         y, x = np.meshgrid(np.linspace(0, 1, height), np.linspace(-0.5, 0.5, width) * width / height, indexing="ij")
         return torch.from_numpy(np.hypot(y - 0.5, x) < 0.5 * min(1.0, width / height)), None

@@ -1,4 +1,4 @@
-"""Intensities of tissues in each style: Hounsfield-like units for CT, about 0 to 1 for the others."""
+"""Draws intensities of tissues in each style: in HU for CT, about 0 to 1 for the others."""
 
 from bisect import bisect_right
 from dataclasses import dataclass
@@ -17,11 +17,19 @@ _KINDS: list[float] = (_SUMS / _SUMS[-1]).tolist()
 class TissueIntensities:
     """Draws mean intensities around one background level, brighter or darker by a random contrast c.
 
-    SynthFM's contrast rule, a function of background intensity, number of the shape and a random variable, has lost its
-    formula in every text at hand. Here CT adds or takes away 150 c HU, ultrasound adds 0.5 c or takes away 0.35 c, and
-    the others add c max(b, 0.6) or take away 1.05 c b, b being the background. c is log-uniform.
+    SynthFM's contrast rule is a function of background intensity, number of the shape and a random variable; no text at
+    hand contains its formula. Here CT adds or subtracts 150 c HU, ultrasound adds 0.5 c or subtracts 0.35 c, and the
+    others add c max(b, 0.6) or subtract 1.05 c b, with the background b. c is log-uniform.
 
-    The levels of fat, fluid and bone are shared by a volume, as they are in a real one.
+    Attributes:
+        style: of the imaging device.
+        base: mean intensity of the background.
+        contrast: range of c.
+        fat_level: mean intensity of fat in this volume.
+        fluid_level: of fluid.
+        bone_level: of compact bone.
+        air: of the surroundings of the body.
+        grain: typical amplitude of texture.
     """
 
     style: Style
@@ -56,7 +64,10 @@ class TissueIntensities:
     def soft(self, rng: Rng, around: float | None = None, least: float = 0.0) -> float:
         """Return a level near the background's (or ``around``), brighter or darker by a log-uniform contrast.
 
-        ``least`` raises the smallest contrast: small things need more of it to be seen at all.
+        Args:
+            rng: random generator.
+            around: level to differ from; None for the background's.
+            least: smallest contrast, for small structures, which need more of it to be visible.
         """
         low, high = self.contrast
         c = log_uniform(rng, min(max(low, least), high), high)
@@ -71,7 +82,7 @@ class TissueIntensities:
         return float(max(level - c * 1.05 * level, 0.0))
 
     def near(self, rng: Rng, level: float, share: float = 0.03) -> float:
-        """Return a level that differs little from ``level``."""
+        """Return a level near ``level``, with a standard deviation of ``share`` of the display window."""
         return float(level + rng.normal(0, share * (300 if self.style == "CT" else 1)))
 
     def fat(self, rng: Rng) -> float:
@@ -98,5 +109,5 @@ class TissueIntensities:
         return (self.soft, self.fat, self.fluid, self.bone, self.gas)[kind](rng)
 
     def amplitude(self, rng: Rng) -> float:
-        """Return how strong the texture inside a structure is; the sign picks one of the volume's two textures."""
+        """Return the amplitude of the texture inside a structure; its sign selects one of the volume's two textures."""
         return float(self.grain * log_uniform(rng, 0.25, 2.5) * (-1.0, 1.0)[rng.integers(2)])

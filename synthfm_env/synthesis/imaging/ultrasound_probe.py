@@ -22,13 +22,13 @@ class Probe:
     """A grid over the screen whose columns are beams and whose rows are depths.
 
     Attributes:
-        seen: bool (H, W), pixels that beams reach; None for all.
+        in_view: bool (H, W), pixels that beams reach; None for all.
         beams: (R, B, 2), position of each grid point on the screen, for ``grid_sample``.
         screen: (H, W, 2), position of each pixel on the grid, for ``grid_sample``.
         spacing: pixels between neighbouring beams at middle depth.
     """
 
-    seen: Tensor | None
+    in_view: Tensor | None
     beams: Tensor
     screen: Tensor
     spacing: float
@@ -98,17 +98,17 @@ class Probe:
         grid = np.meshgrid(np.linspace(0, 1, rows), np.linspace(0, 1, columns), indexing="ij")
         at_y, at_x = to_screen(*grid)
         return cls(
-            seen=None if whole else torch.from_numpy(inside),
+            in_view=None if whole else torch.from_numpy(inside),
             beams=_sampling(at_x / half, 2 * at_y - 1),
             screen=_sampling(2 * beam - 1, 2 * depth - 1),
             spacing=wide / columns,
         )
 
-    def scanned(self, image: Tensor) -> Tensor:
+    def to_beams(self, image: Tensor) -> Tensor:
         """Resample an image (D, H, W) along the beams, to (D, R, B)."""
         return _resampled(image, self.beams)
 
-    def shown(self, echoes: Tensor) -> Tensor:
+    def to_screen(self, echoes: Tensor) -> Tensor:
         """Resample echoes along the beams (D, R, B) to the screen, (D, H, W)."""
         return _resampled(echoes, self.screen)
 
