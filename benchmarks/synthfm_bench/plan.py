@@ -25,7 +25,7 @@ from synthfm_env.segmenters.geodesic import Geodesic
 from synthfm_env.volumes import Volume, bundled_volume, load_volume
 from synthfm_env.volumes.datasets import Item, get_layout, wanted_ids
 from synthfm_env.volumes.datasets.split import train_test_split
-from synthfm_env.volumes.sources import clips_with, slice_of, slices_with
+from synthfm_env.volumes.slices import clips_with, slice_of, slices_with
 
 VOLUME_ENV = "SynthFM/Volume-v0"
 SHOWN = 3  # reasons in a note

@@ -10,7 +10,7 @@ from synthfm_env.envs.episode import SegmentationTask
 from synthfm_env.envs.prompt_env import EpisodeOptions, PromptEnv
 from synthfm_env.errors import InputError
 from synthfm_env.volumes import Volume, load_volume
-from synthfm_env.volumes.sources import open_source
+from synthfm_env.volumes.volume_description import open_described
 
 
 class VolumeEnv(PromptEnv):
@@ -36,7 +36,7 @@ class VolumeEnv(PromptEnv):
     | Argument    | Default  | Meaning                                                                    |
     |-------------|----------|----------------------------------------------------------------------------|
     | `image`     | required | path of a NIfTI file, or a `Volume`, which then carries label and modality; |
-    |             |          | or a dict that describes one, as `run.json` does: see `open_source`        |
+    |             |          | or a dict that describes one, as `run.json` does: see `open_described`     |
     | `label`     | `None`   | path of the label map on the same grid; needed with a path                 |
     | `structure` | `None`   | label id or name                                                           |
     | `modality`  | `None`   | `CT`, `MR`, `US` or `other`, picks the scaling to 8 bits; `None` guesses   |
@@ -65,7 +65,7 @@ class VolumeEnv(PromptEnv):
         **episode: Unpack[EpisodeOptions],
     ) -> None:
         if isinstance(image, Mapping):
-            image = open_source(image)
+            image = open_described(image)
         if not isinstance(image, Volume):
             image = load_volume(image, label, modality=modality)
         elif label is not None or modality is not None:

@@ -1,4 +1,4 @@
-"""Images with their truth: reading, writing, preprocessing."""
+"""Reads, writes and preprocesses images with their truth."""
 
 from synthfm_env.volumes.bundled import bundled_volume
 from synthfm_env.volumes.intensity import to_uint8

@@ -1,4 +1,4 @@
-"""Axis orders of arrays: a viewer's array and the (z, y, x) volume that it shows differ by swapped and flipped axes."""
+"""Converts between a viewer's array and the (z, y, x) volume that it shows: axes may be swapped and flipped."""
 
 import itertools
 from collections.abc import Iterator, Sequence
@@ -14,7 +14,7 @@ from synthfm_env.volumes.orientation import canonical_codes
 
 @dataclass(frozen=True, slots=True)
 class AxisOrder:
-    """A swap of axes, then flips: turns an array as a viewer holds it to a volume's own (z, y, x) order.
+    """A swap of axes, then flips: converts a viewer's array to a volume's (z, y, x) order.
 
     Attributes:
         axes: axis ``i`` of the volume is axis ``axes[i]`` of the viewer's array.
@@ -46,24 +46,24 @@ class AxisOrder:
         if affine.shape != (4, 4) or not np.isfinite(affine).all() or abs(np.linalg.det(affine)) == 0:
             raise InputError(f"affine {affine.tolist()} is no 4x4 matrix that gives voxels a size; leave it out")
         stored = io_orientation(affine)
-        turn = ornt_transform(stored, axcodes2ornt(canonical_codes(stored, shape)))
+        transform = ornt_transform(stored, axcodes2ornt(canonical_codes(stored, shape)))
         # nibabel names the wanted (x, y, z) axis of each stored axis; a volume is (z, y, x).
-        source = np.argsort(turn[:, 0])[::-1].astype(int)
-        flipped = turn[source, 1] < 0
+        source = np.argsort(transform[:, 0])[::-1].astype(int)
+        flipped = transform[source, 1] < 0
         a, b, c = source.tolist()
         u, v, w = flipped.tolist()
         return cls((a, b, c), (u, v, w))
 
     @classmethod
     def every(cls) -> Iterator["AxisOrder"]:
-        """Yield all 48 orders, the one that changes nothing first."""
+        """Yield all 48 orders, the identity first."""
         for axes in itertools.permutations((0, 1, 2)):
             for u, v, w in itertools.product((False, True), repeat=3):
                 a, b, c = axes
                 yield cls((a, b, c), (u, v, w))
 
     def after(self, first: "AxisOrder") -> "AxisOrder":
-        """Return the order that turns an array as ``first`` does, and what comes of it as this one does."""
+        """Return the order that applies ``first``, then this one."""
         a, b, c = (first.axes[axis] for axis in self.axes)
         u, v, w = (flip != first.flips[axis] for axis, flip in zip(self.axes, self.flips, strict=True))
         return AxisOrder((a, b, c), (u, v, w))
@@ -77,7 +77,7 @@ class AxisOrder:
         return array[self._slices].transpose(np.argsort(self.axes))
 
     def lengths_to_volume(self, lengths: Sequence[float]) -> tuple[float, float, float]:
-        """Return a spacing or shape, given along the viewer's axes, along the volume's."""
+        """Return a spacing or shape along the volume's axes, from one along the viewer's."""
         a, b, c = self.axes
         return lengths[a], lengths[b], lengths[c]
 

@@ -13,12 +13,12 @@ RESOLUTION_MM = 2
 
 
 def bundled_volume(name: str) -> Volume:
-    """Return a volume that an installed package carries.
+    """Return a volume that an installed package contains.
 
     ``mni152``: the skull-stripped T1-weighted template ICBM 2009a, symmetric (Fonov et al., NeuroImage
     2011), as bundled in ``nilearn``, resampled by it to 2 mm: (95, 117, 99) voxels. Its truth comes from the
-    tissue probability maps of the same template: 1 "grey matter" and 2 "white matter" are the voxels where that tissue
-    has more than half of the probability, so no voxel is both. It is an average of 152 heads, not one
+    tissue probability maps of the same template: 1 "grey matter" and 2 "white matter" are the voxels in which that
+    tissue has a probability above one half, so no voxel is both. It is an average of 152 heads, not one
     patient.
 
     Raises:

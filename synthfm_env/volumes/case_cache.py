@@ -1,4 +1,4 @@
-"""Cases on a fixed grid, decoded once and memory-mapped from disk afterwards."""
+"""Caches cases on a fixed grid on disk: decodes each once, and memory-maps it afterwards."""
 
 import hashlib
 import json
@@ -18,7 +18,7 @@ from synthfm_env.volumes.fixed_grid import FixedGrid, NativeTruth, count_native,
 from synthfm_env.volumes.intensity import to_uint8
 from synthfm_env.volumes.volume import Volume
 
-FORMAT: Final = 1  # raise if what is written changes
+FORMAT: Final = 1  # to be raised if the content of the files changes
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -35,11 +35,11 @@ class CachedCase:
 
     @property
     def structures(self) -> dict[int, str]:
-        """The name of each structure of the native label, by label id, those outside the grid too."""
+        """Name of each structure of the native label by label id, including those outside the grid."""
         return {int(key): about["name"] for key, about in self.about["structures"].items()}
 
     def voxels(self, structure: int) -> int:
-        """Return how many voxels of the fixed grid a structure has."""
+        """Return the number of voxels of a structure on the fixed grid."""
         return int(self.about["structures"][str(structure)]["voxels"])
 
     def volume(self, grid: FixedGrid) -> Volume:
@@ -54,7 +54,7 @@ class CachedCase:
         )
 
     def native_truth(self, structure: int, grid: FixedGrid) -> NativeTruth:
-        """Return what native Dice of a structure needs."""
+        """Return the counts from which Dice of a structure on the native grid is computed."""
         about = self.about["structures"][str(structure)]
         z, y, x = about["corner"]
         size = tuple(about["size"])
@@ -67,7 +67,7 @@ class CachedCase:
 class CaseCache:
     """Decodes cases onto a fixed grid and keeps them in a folder, which several processes may share.
 
-    A case is decoded again if its files, the grid or the form of the cache changed, and if what is there is damaged.
+    A case is decoded again if its files, the grid or ``FORMAT`` changed, or if the cached files are damaged.
 
     Args:
         folder: where cases are kept; None for ``~/.cache/synthfm_env/cases``.
@@ -96,7 +96,7 @@ class CaseCache:
         return self._read(folder) or self._decode(source, folder)
 
     def _read(self, folder: Path) -> CachedCase | None:
-        """Return a case that is there whole, else None."""
+        """Return a case that is cached completely, else None."""
         try:
             about = json.loads((folder / "case.json").read_text(encoding="utf-8"))
             for name in ("image", "label"):
@@ -108,6 +108,7 @@ class CaseCache:
         return CachedCase(folder, about)
 
     def _decode(self, source: CaseSource, folder: Path) -> CachedCase:
+        """Resample a case to the grid and write it to a folder of the cache."""
         volume = source.load()
         if volume.label is None:
             raise InputError(f"{source.image_id}: has no label")
@@ -122,33 +123,34 @@ class CaseCache:
             "native_spacing": list(volume.spacing),
             "structures": structures,
         }
-        # Written beside its place and renamed: another process finds a case whole or not at all.
+        # Write to another folder and rename it, so that other processes see a complete case or none.
         try:
             unfinished = Path(tempfile.mkdtemp(prefix=".unfinished-", dir=self.folder))
             try:
                 for name, array in (("image", image), ("label", label), ("counts", counts)):
                     np.save(unfinished / f"{name}.npy", array, allow_pickle=False)
                 (unfinished / "case.json").write_text(json.dumps(about), encoding="utf-8")
-                self._put(unfinished, folder)
+                self._move(unfinished, folder)
             finally:
                 shutil.rmtree(unfinished, ignore_errors=True)
         except OSError as error:
             raise InputError(f"cache {self.folder}: cannot be written ({error.strerror}); give cache=FOLDER") from None
         return CachedCase(folder, about)
 
-    def _put(self, unfinished: Path, folder: Path) -> None:
+    def _move(self, unfinished: Path, folder: Path) -> None:
+        """Rename a finished folder; a damaged one of that name is removed, a complete one of another process stays."""
         if folder.exists() and self._read(folder) is None:
             shutil.rmtree(folder)
         try:
             os.rename(unfinished, folder)
         except OSError:
-            if self._read(folder) is None:  # unless another process was first, the error is real
+            if self._read(folder) is None:  # no other process has written the case
                 raise
 
     def _count(
         self, volume: Volume, label: NDArray[np.int16]
     ) -> tuple[dict[str, dict[str, Any]], NDArray[np.unsignedinteger]]:
-        """Return what is known of each structure, and the counts of all, one after the other."""
+        """Return name and counts of each structure, and the voxel counts of all, concatenated."""
         assert volume.label is not None
         structures: dict[str, dict[str, Any]] = {}
         parts: list[NDArray[Any]] = []

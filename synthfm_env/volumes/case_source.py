@@ -1,4 +1,4 @@
-"""Cases that can be read one by one, from data sets, files, packages and the generator."""
+"""Lists cases that are read one by one, from data sets, files, packages and the generator."""
 
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
@@ -23,11 +23,11 @@ class CaseSource:
     """One image with its truth that has not been read yet.
 
     Attributes:
-        case_id: the patient; splits keep the images of one together.
-        image_id: names the image among all.
+        case_id: the patient; a split contains all images of a patient or none.
+        image_id: unique name of the image.
         structures: ids or names of the structures to segment; empty for all.
-        identity: JSON-able; changes if what ``load`` returns does.
-        load: reads it; raises InputError for a file that is missing or broken.
+        identity: values that JSON can hold; they change if the volume that ``load`` returns does.
+        load: reads the volume; raises InputError for a file that is missing or broken.
     """
 
     case_id: str
@@ -47,7 +47,7 @@ def case_sources(data: str | Path | Sequence[Mapping[str, Any]], layout: str, pa
         part: of the layout.
 
     Raises:
-        InputError: no such folder, file, layout or part; nothing in it; a table that is none of a suite.
+        InputError: no such folder, file, layout or part; no case in it; a table of another form.
 
     Example:
         >>> tables = [{"kind": "synthetic", "name": "mr", "shape": [8, 32, 32], "recipe": "mr", "cases": 2}]
@@ -64,17 +64,17 @@ def case_sources(data: str | Path | Sequence[Mapping[str, Any]], layout: str, pa
         )
     root = Path(data).parent if isinstance(data, str | Path) else Path()
     tables = _tables(Path(data)) if isinstance(data, str | Path) else list(data)
-    found: list[CaseSource] = []
+    sources: list[CaseSource] = []
     for number, table in enumerate(tables):
         kind = str(table.get("kind"))
         check_name(f"kind of data[{number}]", kind, _KINDS)
         try:
-            found += _KINDS[kind](table, root)
+            sources += _KINDS[kind](table, root)
         except KeyError as error:
             raise InputError(f"data[{number}] of kind {kind!r} lacks the key {error}") from None
-    if not found:
+    if not sources:
         raise InputError("data is empty: give a folder, or at least one table as in a suite's [[data]]")
-    return found
+    return sources
 
 
 def _tables(path: Path) -> list[Mapping[str, Any]]:
@@ -140,7 +140,7 @@ def _synthetic(table: Mapping[str, Any], root: Path) -> list[CaseSource]:
     from synthfm_env.synthesis.generator import GENERATOR_VERSION
 
     generator = SynthFM3D(shape=table["shape"], recipe=table.get("recipe", "any"))
-    described = {
+    settings = {
         "recipe": generator.recipe.model_dump(mode="json"),
         "shape": list(generator.shape),
         "generator": GENERATOR_VERSION,
@@ -150,7 +150,7 @@ def _synthetic(table: Mapping[str, Any], root: Path) -> list[CaseSource]:
             case_id=f"{table['name']}/{seed}",
             image_id=f"{table['name']}/{seed}",
             structures=(),
-            identity={**described, "seed": seed},
+            identity={**settings, "seed": seed},
             load=partial(generator.sample, seed),
         )
         for seed in range(int(table["cases"]))
@@ -166,13 +166,14 @@ _KINDS: Final[dict[str, Callable[[Mapping[str, Any], Path], list[CaseSource]]]] 
 
 
 def _evenly(things: Sequence[str], count: int | None) -> list[str]:
+    """Return ``count`` of the texts, evenly spread from the first to the last; None for all."""
     if count is None or count >= len(things):
         return list(things)
     return [things[i] for i in np.linspace(0, len(things) - 1, count).round().astype(int)]
 
 
 def _stamp(path: Path) -> list[Any]:
-    """Return what changes if a file does: its path, size and time of change; of a folder, its files' too."""
+    """Return path, size and time of change of a file, or of the files of a folder, to detect changes."""
     if path.is_dir():
         return [str(path.absolute()), [_stamp(file) for file in sorted(path.iterdir()) if file.is_file()]]
     try:

@@ -15,16 +15,15 @@ SPLITS: Final = ("train", "validation", "test")
 def split_cases(case_ids: Iterable[str], fractions: Sequence[float], seed: int) -> dict[str, list[str]]:
     """Return the cases of each split, in alphabetical order; no case is in two.
 
-    The cases are put into an order that is drawn from the seed and cut by the fractions, each cut rounded to the
-    nearest case.
+    The cases are shuffled by the seed and cut by the fractions, each cut rounded to the nearest case.
 
     Args:
-        case_ids: of all cases; one that comes several times counts once.
+        case_ids: of all cases; repeated ids count once.
         fractions: of training, validation and test, 0 or more each, 1 together.
         seed: of the order, 0 or more.
 
     Raises:
-        InputError: fractions or a seed of another form.
+        InputError: the fractions or the seed are not as above.
 
     Example:
         >>> split_cases("abcdefgh", (0.5, 0.25, 0.25), seed=1)

@@ -49,14 +49,14 @@ def load_dicom_series(folder: FilePath, *, modality: str | None = None, case_id:
     root = Path(folder)
     if not os.path.isdir(root):
         raise InputError(f"{root}: no such folder; name the folder of a DICOM series")
-    files, found = _one_series(root)
+    files, series_modality = _one_series(root)
     image, order, affine = read_series(files)
     to_volume = AxisOrder.from_affine(affine @ _SWAP, image.shape)
     z, y, x = (float(mm) for mm in np.linalg.norm((affine @ _SWAP)[:3, :3], axis=0))
     return Volume(
         image=np.ascontiguousarray(to_volume.to_volume(image)),
         spacing=to_volume.lengths_to_volume((z, y, x)),
-        modality=modality or _MODALITIES.get(found, "other"),
+        modality=modality or _MODALITIES.get(series_modality, "other"),
         case_id=case_id or root.resolve().name,
         affine=to_volume.affine_of_volume(affine @ _SWAP, image.shape),
         metadata={
@@ -68,7 +68,7 @@ def load_dicom_series(folder: FilePath, *, modality: str | None = None, case_id:
 
 
 def series_order(volume: Volume) -> tuple[AxisOrder, tuple[int, ...]]:
-    """Return how the series' array (slice, row, column) is turned to a volume, and the array's shape."""
+    """Return the order that converts the series' array (slice, row, column) to a volume, and the array's shape."""
     affine = np.array(volume.metadata[_AFFINE]) @ _SWAP
     # A swap of axes keeps the set of lengths: the inverse of the order gives the array's shape.
     for order in AxisOrder.every():
@@ -86,7 +86,7 @@ def save_dicom_seg(mask: NDArray, volume: Volume, path: FilePath, *, structure: 
 
     Args:
         mask: (D, H, W), axes (z, y, x), the grid of ``volume``; non-zero is inside.
-        volume: what ``load_dicom_series`` returned.
+        volume: from ``load_dicom_series``.
         path: ends in .dcm; its folder must exist.
         structure: the segment's label.
 
@@ -105,7 +105,13 @@ def save_dicom_seg(mask: NDArray, volume: Volume, path: FilePath, *, structure: 
         raise InputError(f"{target}: a DICOM SEG file's name ends in .dcm")
     try:
         segmentation = _segmentation(mask, volume, structure)
-    except (AttributeError, KeyError, OSError, TypeError, ValueError) as error:  # highdicom's, for a missing attribute
+    except (
+        AttributeError,
+        KeyError,
+        OSError,
+        TypeError,
+        ValueError,
+    ) as error:  # an attribute is missing
         reason = " ".join(str(error).split())
         raise InputError(f"{target}: the series lacks what DICOM SEG copies ({reason}); save NIfTI instead") from None
     try:
@@ -116,6 +122,7 @@ def save_dicom_seg(mask: NDArray, volume: Volume, path: FilePath, *, structure: 
 
 
 def _segmentation(mask: NDArray, volume: Volume, structure: str) -> Any:
+    """Return highdicom's segmentation of one binary segment on the slices of the series."""
     from importlib import metadata
 
     pydicom, highdicom = _packages()
@@ -149,7 +156,7 @@ def _segmentation(mask: NDArray, volume: Volume, structure: str) -> Any:
         manufacturer_model_name="synthfm_env",
         software_versions=version,
         device_serial_number="0",
-        omit_empty_frames=False,  # readers that take the frames for a volume need all of them
+        omit_empty_frames=False,  # some readers stack the frames to a volume, so all must be there
     )
 
 

@@ -1,4 +1,4 @@
-"""Resamples cases of a data set to one grid without use of the label, and scores masks on their own grid."""
+"""Resamples cases to one grid without use of the label, and scores masks on the native grid."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,9 +17,9 @@ Shape = tuple[int, int, int]
 
 @dataclass(frozen=True, slots=True)
 class FixedGrid:
-    """A grid of one spacing and shape, whose centre is laid on the centre of every image.
+    """A grid of one spacing and shape, centred on every image.
 
-    What is outside the grid is cropped; what the image does not reach is 0.
+    Voxels of the image outside the grid are cropped; voxels of the grid outside the image are 0.
 
     Args:
         spacing: voxel size (z, y, x) in mm.
@@ -51,8 +51,8 @@ class FixedGrid:
     def resample_image(self, image: NDArray[np.uint8], spacing: Vector) -> NDArray[np.uint8]:
         """Return an image on this grid, by linear interpolation after smoothing along axes that become coarser.
 
-        The smoothing is Gaussian, its deviation half of how many voxels more than one go into a voxel of the grid, as
-        in scikit-image's ``resize(anti_aliasing=True)``.
+        The smoothing is Gaussian with a standard deviation of (f - 1) / 2 voxels, f being the number of voxels along a
+        voxel of the grid, as in scikit-image's ``resize(anti_aliasing=True)``.
 
         Args:
             image: uint8, on any grid, axes (z, y, x).
@@ -80,13 +80,13 @@ class FixedGrid:
 
     def targets(self, shape: Sequence[int], spacing: Vector) -> list[NDArray[np.int64]]:
         """Return, for each axis, the index on this grid of each native voxel; -1 for those outside."""
-        found = []
+        indices = []
         for axis in range(3):
             n, mm = shape[axis], spacing[axis]
             middle = (np.arange(n) - (n - 1) / 2) * mm / self.spacing[axis] + (self.shape[axis] - 1) / 2
             index = np.floor(middle + 0.5).astype(np.int64)
-            found.append(np.where((index >= 0) & (index < self.shape[axis]), index, -1))
-        return found
+            indices.append(np.where((index >= 0) & (index < self.shape[axis]), index, -1))
+        return indices
 
     def _position(self, axis: int, index: int, n: int, mm: float) -> float:
         """Return where a voxel of this grid is, in voxels of a native axis of ``n`` voxels of ``mm``."""
@@ -99,6 +99,7 @@ class FixedGrid:
         return np.where((index >= 0) & (index < n), index, -1)
 
     def _inside(self, shape: Sequence[int], spacing: Vector) -> NDArray[np.bool_]:
+        """Return the voxels of the grid whose centres are in the image, bool (D, H, W)."""
         z, y, x = (self._sources(axis, shape[axis], spacing[axis]) >= 0 for axis in range(3))
         return np.asarray(z[:, None, None] & y[:, None] & x)
 
@@ -115,7 +116,7 @@ class NativeTruth:
         counts: unsigned integers, how many native voxels of the structure are nearest to each voxel of a part of the
             grid; 0 elsewhere.
         voxels: for each axis of the grid, how many native voxels are nearest to each index.
-        total: native voxels of the structure, those outside the grid too.
+        total: native voxels of the structure, including those outside the grid.
     """
 
     corner: Shape

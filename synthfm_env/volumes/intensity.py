@@ -10,21 +10,20 @@ from synthfm_env.errors import InputError
 from synthfm_env.volumes.volume import MODALITIES
 
 CT_WINDOW_HU = (-160.0, 240.0)
-PERCENTILES = (0.5, 99.5)
-SAMPLE_SIZE = 1_000_000
+PERCENTILES = (0.5, 99.5)  # of other images, which become 0 and 255
+SAMPLE_SIZE = 1_000_000  # voxels from which the percentiles are computed, about
 LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # grey of RGB, ITU-R BT.601
 
 
 def to_uint8(image: NDArray, modality: str) -> NDArray[np.uint8]:
     """Scale an image to 0..255, as MedSAM's preprocessing does (``pre_CT_MR.py``, Ma et al. 2024).
 
-    - uint8 input is returned as it is for every modality: it has been windowed already.
+    - uint8 input is returned unchanged for every modality: it counts as windowed already.
     - CT: Hounsfield units, window level 40 and width 400, so -160..240 HU become 0..255. A CT without a
-      single negative voxel is not in Hounsfield units (it was windowed or shifted before) and is
-      treated as below.
+      negative voxel is not in Hounsfield units (it was windowed or shifted before) and is treated as below.
     - All others: the 0.5 to 99.5 percentile of the voxels that are not exactly zero become 0..255. The
       zeros are left out because they are mostly an erased background; they still become 0 if all
-      intensities are positive. Where both percentiles coincide, the full range takes their place.
+      intensities are positive. If both percentiles coincide, the full range is used instead.
 
     Values beyond the window are clipped, and the result is rounded. The percentiles come from all voxels of
     an image of up to a million values, and from a fixed, evenly spread million of a larger one: the same
@@ -79,7 +78,7 @@ def check_intensities(image: NDArray, what: str) -> None:
 def spread_sample(image: NDArray) -> NDArray:
     """Return at most about a million voxels, evenly spread over the image and always the same ones."""
     step = max(1, image.size // SAMPLE_SIZE)
-    # A step that shares a factor with a row or a slice would visit the same columns again and again.
+    # A step that shares a factor with the length of a row or slice would visit the same columns in each.
     while math.gcd(step, image.size) > 1:
         step += 1
     return image.reshape(-1)[::step]
@@ -108,7 +107,7 @@ def _percentile_window(image: NDArray) -> tuple[float, float]:
 def _scale(image: NDArray, low: float, high: float) -> NDArray[np.uint8]:
     out = np.zeros(image.shape, dtype=np.uint8)
     if low < high:
-        for part, target in zip(image, out, strict=True):  # by slice: no float copy of a volume
+        for part, target in zip(image, out, strict=True):  # slice by slice, to avoid a float copy of a volume
             scaled = np.subtract(part, low, dtype=np.float64)
             scaled *= 255 / (high - low)
             target[...] = np.rint(scaled.clip(0, 255))

@@ -2,25 +2,22 @@
 
 import base64
 import gzip
-import math
 import os
-import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import nibabel as nib
 import numpy as np
 from nibabel.arrayproxy import ArrayProxy
-from nibabel.orientations import io_orientation
 from numpy.typing import NDArray
 
 from synthfm_env.arguments import check_array, check_name
 from synthfm_env.errors import InputError
 from synthfm_env.files import atomic_write
-from synthfm_env.memory_limit import MemoryLimitError, check_memory
+from synthfm_env.memory_limit import MemoryLimitError
 from synthfm_env.printable import printable, shown
+from synthfm_env.volumes import nifti_header
 from synthfm_env.volumes.intensity import check_intensities, guess_modality
 from synthfm_env.volumes.orientation import (
     affine_mm,
@@ -36,9 +33,7 @@ FilePath = str | os.PathLike[str]
 
 HEADER_KEY = "nifti_header"
 FREE_TEXT = ("descrip", "aux_file", "intent_name", "db_name")  # may name a patient; NIfTI-2 has no db_name
-_SMALLEST_MM, _LARGEST_MM = 1e-9, 1e6  # limits of a voxel's sides, before the header's unit is applied
 _MOST_ID = np.iinfo(np.int32).max
-_MOST_BESIDE = 64 << 20  # bytes of extensions before the voxels, and of padding behind them
 # If an image has one of these names, its folder's name is the case's.
 FOLDER_NAMES_THE_CASE = ("image", "imaging", "img", "ct", "mr", "mri", "us", "volume")
 
@@ -253,110 +248,29 @@ def _quiet_nibabel() -> Iterator[None]:
 
 
 def _read_nifti(path: Path) -> tuple[nib.Nifti1Header, NDArray]:
-    _check_head(path)
+    """Return the header and the voxels of an existing file; check its header first, and the checksum of a gzip file."""
+    nifti_header.check_before_reading(path)
     file = nib.load(path, mmap=False)
     if not isinstance(file, nib.Nifti1Pair):
         raise InputError(f"{path}: holds {type(file).__name__}; convert it to NIfTI (.nii.gz) first")
-    _check_header(file.header, path)
+    nifti_header.check_header(file.header, path)
     if path.suffix != ".gz" or not isinstance(file, nib.Nifti1Image):
         return file.header, _voxels(file)
     with gzip.open(path) as stream:
         voxels = _voxels(type(file).from_stream(stream))
-        beside = 0
+        extra = 0
         while part := stream.read(1 << 20):  # gzip compares its checksum at the end of the file
-            beside += len(part)
-            if beside > _MOST_BESIDE:
+            extra += len(part)
+            if extra > nifti_header.MOST_EXTRA_BYTES:
                 raise InputError(
-                    f"{path}: goes on for more than {_MOST_BESIDE} bytes after its voxels; its header is wrong, or the "
-                    "file is not what it seems: save it again"
+                    f"{path}: goes on for more than {nifti_header.MOST_EXTRA_BYTES} bytes after its voxels; its header "
+                    "is wrong, or the file is not what it seems: save it again"
                 )
     return file.header, voxels
 
 
-def _check_header(header: nib.Nifti1Header, path: Path) -> None:
-    shape = header.get_data_shape()
-    if math.prod(shape[3:]) > 1:
-        raise InputError(
-            f"{path}: holds {math.prod(shape[3:])} volumes (shape {shape}), expected one; "
-            "split the file first, for example with nibabel.four_to_three, and give one of them"
-        )
-    if len(shape) < 2 or math.prod(shape) == 0:
-        raise InputError(f"{path}: has shape {shape}, expected a volume or a 2D image with voxels")
-    try:
-        header.get_xyzt_units()
-    except KeyError as error:
-        raise InputError(f"{path}: unit {error} of its header is unknown; fix the header first") from None
-    size = header.get_data_dtype().itemsize + 4  # as stored, and as float32 beside it
-    check_memory(math.prod(map(int, shape)) * size, f"{path}: its header promises shape {shape}, which")
-    affine = header.get_best_affine()
-    if not np.isfinite(affine).all() or abs(np.linalg.det(affine)) == 0:
-        raise InputError(f"{path}: its affine {affine.tolist()} gives voxels no size; fix the header first")
-    sides = np.linalg.norm(affine[:3, :3], axis=0)
-    if not ((sides >= _SMALLEST_MM) & (sides <= _LARGEST_MM)).all():
-        raise InputError(
-            f"{path}: its affine gives voxels of {sides.tolist()} mm, expected {_SMALLEST_MM:g} to {_LARGEST_MM:g}; "
-            "fix the header first"
-        )
-    if np.isnan(io_orientation(affine)).any():
-        raise InputError(f"{path}: two axes of its affine {affine.tolist()} coincide; fix the header first")
-
-
-def _check_head(path: Path) -> None:
-    """Refuse a head that makes nibabel read without bound, and an infinite scaling, which nibabel ignores.
-
-    A file that is no NIfTI passes; ``nib.load`` names what it is.
-    """
-    kind = nib.Nifti1Pair if path.name.endswith((".img", ".hdr", ".img.gz", ".hdr.gz")) else nib.Nifti1Image
-    file_map = kind.filespec_to_file_map(path)
-    with file_map.get("header", file_map["image"]).get_prepare_fileobj("rb") as stream:
-        raw = _raw_header(stream)
-        if raw is None:
-            return
-        _check_scaling(raw, path)
-        beside: float = _MOST_BESIDE  # a pair's extensions reach to the end of its header file
-        if kind is nib.Nifti1Image:
-            beside = float(raw["vox_offset"])
-            if not 0 <= beside <= _MOST_BESIDE:
-                raise InputError(
-                    f"{path}: voxels begin at byte {beside:g}, expected at most {_MOST_BESIDE}; fix the header first"
-                )
-        _check_extensions(stream, beside - stream.tell(), raw.endianness, path)
-
-
-def _raw_header(stream: Any) -> nib.Nifti1Header | None:
-    """Read the fixed part of a NIfTI header, unchecked; None if the file is of another format."""
-    start = stream.read(4)
-    for kind in (nib.Nifti1Header, nib.Nifti2Header):
-        for order in ("<", ">"):
-            if start == struct.pack(f"{order}i", kind.sizeof_hdr):
-                block = start + stream.read(kind.sizeof_hdr - 4)
-                return kind(block, order, check=False) if len(block) == kind.sizeof_hdr else None
-    return None
-
-
-def _check_extensions(stream: Any, left: float, order: str, path: Path) -> None:
-    """Refuse an extension of the header that is larger than ``_MOST_BESIDE``, or of no size."""
-    if stream.read(4)[:1] in (b"", b"\0"):
-        return
-    while left >= 16 and len(size := stream.read(4)) == 4:
-        (length,) = struct.unpack(f"{order}i", size)
-        if not 8 <= length <= _MOST_BESIDE:
-            raise InputError(
-                f"{path}: an extension of its header has {length} bytes, expected 8 to {_MOST_BESIDE}; "
-                "save the file again without extensions"
-            )
-        stream.read(length - 4)
-        left -= length
-
-
-def _check_scaling(raw: nib.Nifti1Header, path: Path) -> None:
-    slope, inter = float(raw["scl_slope"]), float(raw["scl_inter"])
-    scaled = math.isfinite(slope) and slope != 0
-    if math.isinf(slope) or (scaled and not math.isfinite(inter)):
-        raise InputError(f"{path}: intensities are scaled by slope {slope:g} and intercept {inter:g}; fix the header")
-
-
 def _voxels(file: nib.Nifti1Pair) -> NDArray:
+    """Return the voxels with three axes, scaled to float32 if the header has a slope or an intercept."""
     proxy = file.dataobj
     scaled = isinstance(proxy, ArrayProxy) and (proxy.slope, proxy.inter) != (1, 0)
     if scaled and file.get_data_dtype().kind in "iuf":
@@ -367,6 +281,7 @@ def _voxels(file: nib.Nifti1Pair) -> NDArray:
 
 
 def _intensities(voxels: NDArray, path: Path) -> NDArray:
+    """Return finite intensities; RGB becomes grey."""
     if voxels.dtype.fields is not None:
         return np.asarray(0.299 * voxels["R"] + 0.587 * voxels["G"] + 0.114 * voxels["B"])
     if voxels.dtype.kind == "f":
@@ -379,6 +294,7 @@ def _intensities(voxels: NDArray, path: Path) -> NDArray:
 def _load_label(
     path: Path, image_path: Path, shape: tuple[int, ...], affine: NDArray[np.float64]
 ) -> NDArray[np.integer]:
+    """Read a label map on the grid of an image: whole numbers from 0 up, with at least one structure."""
     header, voxels = _read(path)
     check_intensities(voxels, str(path))
     if voxels.dtype.kind == "f":
@@ -404,15 +320,15 @@ def _load_label(
 def _check_place(
     path: Path,
     header: nib.Nifti1Header,
-    found: tuple[int, ...],
+    grid: tuple[int, ...],
     image_path: str,
     shape: tuple[int, ...],
     affine: NDArray[np.float64] | None,
 ) -> None:
-    """Raise InputError unless a label map has its image's grid."""
-    if found != shape:
+    """Raise InputError unless a label map of ``grid`` has its image's grid, at the same place."""
+    if grid != shape:
         raise InputError(
-            f"{path}: label grid {found} is unlike {shape} of {image_path} (z, y, x); "
+            f"{path}: label grid {grid} is unlike {shape} of {image_path} (z, y, x); "
             "resample the label to the image's grid"
         )
     assert affine is not None, "a volume from a file has an affine"
@@ -425,6 +341,7 @@ def _check_place(
 
 
 def _compact(label: NDArray) -> NDArray[np.integer]:
+    """Return a label map as int16, or as int32 if its ids need it."""
     return label.astype(np.int16 if label.max() <= np.iinfo(np.int16).max else np.int32, copy=False)
 
 
@@ -441,6 +358,7 @@ def _case_id(path: Path) -> str:
 
 
 def _encode_header(header: nib.Nifti1Header) -> str:
+    """Return a header without its free text as text that JSON can hold."""
     kind = nib.Nifti2Header if isinstance(header, nib.Nifti2Header) else nib.Nifti1Header
     single = kind.from_header(header, check=False)
     for field in FREE_TEXT:
@@ -456,6 +374,7 @@ def _decode_header(text: str) -> nib.Nifti1Header:
 
 
 def _on_own_grid(array: NDArray, volume: Volume) -> nib.Nifti1Image:
+    """Return a (z, y, x) array as a NIfTI image with the volume's affine, or with its spacing alone."""
     affine = np.diag((*reversed(volume.spacing), 1.0)) if volume.affine is None else volume.affine
     file = nib.Nifti1Image(array.T, affine)
     file.set_sform(affine, code="scanner")

@@ -32,15 +32,15 @@ def to_zyx(voxels: NDArray, header: nib.Nifti1Header) -> NDArray:
 def from_zyx(array: NDArray, header: nib.Nifti1Header) -> NDArray:
     """Undo ``to_zyx``; the result has the file's shape, with trailing axes of length one."""
     stored, wanted = _axes(header)
-    turned = apply_orientation(array.T, ornt_transform(wanted, stored))
-    return np.asarray(turned).reshape(header.get_data_shape())
+    voxels = apply_orientation(array.T, ornt_transform(wanted, stored))
+    return np.asarray(voxels).reshape(header.get_data_shape())
 
 
 def affine_mm(header: nib.Nifti1Header) -> NDArray[np.float64]:
     """Return the affine from the (x, y, z) index of the reoriented array to RAS+ mm."""
     stored, wanted = _axes(header)
-    turn = inv_ornt_aff(ornt_transform(stored, wanted), spatial_shape(header))
-    affine = np.asarray(header.get_best_affine() @ turn)
+    to_stored = inv_ornt_aff(ornt_transform(stored, wanted), spatial_shape(header))
+    affine = np.asarray(header.get_best_affine() @ to_stored)
     affine[:3] *= MM_PER_UNIT.get(header.get_xyzt_units()[0], 1.0)
     return affine
 

@@ -36,7 +36,7 @@ _NUMBERED = re.compile(r"^(?!rib\b)(.*\S)[ _#]+\d+$")  # ribs have numbers of th
 
 
 def canonical_name(name: str) -> str:
-    """Return the project's name of a structure, or ``name`` itself if it is none that several data sets share.
+    """Return the project's name of a structure, or ``name`` itself if the structure is not in several data sets.
 
     Case and underscores do not matter; a side comes last, as in "kidney right".
 
@@ -48,7 +48,7 @@ def canonical_name(name: str) -> str:
 
 
 def structure_kind(name: str) -> str:
-    """Return what an instance is one of: the name without its number.
+    """Return the kind of structure that an instance belongs to: its name without the number.
 
     Example:
         >>> structure_kind("interphase 12"), structure_kind("rib left 3"), structure_kind("vertebrae L3")

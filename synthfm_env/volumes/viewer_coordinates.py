@@ -27,10 +27,11 @@ def clicks_in_volume(clicks: list[Click], path: Path, volume: Volume) -> list[Cl
     shape = np.array((*file.shape, 1, 1)[:3])
     for click in clicks:
         click.check_inside(tuple(shape[::-1].tolist()))
-    # Both affines have the same axes, so one in terms of the other is a permutation with signs, up to a factor.
+    # Both affines have the same axes, so the transform between them is a permutation with signs, up to a factor.
     assert volume.affine is not None, "a volume from a file has an affine"
-    turn = np.linalg.inv(volume.affine[:3, :3]) @ file.affine[:3, :3]
-    turn = np.where(np.abs(turn) == np.abs(turn).max(axis=0), np.sign(turn), 0).astype(int)
-    first = np.where(turn.sum(axis=1) < 0, np.abs(turn) @ (shape - 1), 0)
-    moved = [turn @ np.array(click.zyx[::-1]) + first for click in clicks]
+    transform = np.linalg.inv(volume.affine[:3, :3]) @ file.affine[:3, :3]
+    largest = np.abs(transform) == np.abs(transform).max(axis=0)
+    transform = np.where(largest, np.sign(transform), 0).astype(int)
+    first = np.where(transform.sum(axis=1) < 0, np.abs(transform) @ (shape - 1), 0)
+    moved = [transform @ np.array(click.zyx[::-1]) + first for click in clicks]
     return [Click((int(z), int(y), int(x)), click.positive) for click, (x, y, z) in zip(clicks, moved, strict=True)]

@@ -72,10 +72,10 @@ class Volume:
             raise InputError(
                 f"{self.case_id}: spacing {shown(self.spacing)} must be three positive lengths in mm (z, y, x)"
             )
-        self._check_names()
+        self._check_description()
 
-    def _check_names(self) -> None:
-        """Raise InputError unless structures, affine and metadata have the form that readers give them."""
+    def _check_description(self) -> None:
+        """Raise InputError unless structures, affine and metadata have the documented types."""
         ids = self.structures if isinstance(self.structures, dict) else {None: None}
         if not all(is_whole(key) and isinstance(name, str) for key, name in ids.items()):
             raise InputError(f'{self.case_id}: structures {shown(self.structures)}: expected a dict as {{1: "liver"}}')

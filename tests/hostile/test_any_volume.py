@@ -72,7 +72,7 @@ def test_the_memory_of_a_volume_counts_its_stored_voxels_and_the_image_made_of_t
 
 
 def test_a_stream_that_goes_on_after_its_voxels_is_refused(nifti, monkeypatch):
-    monkeypatch.setattr("synthfm_env.volumes.nifti._MOST_BESIDE", 1000)
+    monkeypatch.setattr("synthfm_env.volumes.nifti_header.MOST_EXTRA_BYTES", 1000)
     path = nifti.with_name("bomb.nii.gz")
     path.write_bytes(gzip.compress(nifti.read_bytes() + bytes(500)))
     assert load_volume(path).image.shape == (4, 5, 6)  # padding is harmless

@@ -5,7 +5,7 @@ from made_layouts import LPS, SHAPE, boxes, image_of
 
 from synthfm_env.errors import InputError
 from synthfm_env.volumes.datasets import get_layout, list_layouts, wanted_ids
-from synthfm_env.volumes.datasets.fetal import filled
+from synthfm_env.volumes.datasets.fetal import fill_ellipse
 from synthfm_env.volumes.structure_names import canonical_name, structure_kind
 from synthfm_env.volumes.volume import Volume
 
@@ -208,14 +208,14 @@ def test_hc18_outlines_are_filled_and_examinations_are_cases(tmp_path):
 @pytest.mark.parametrize("turn", [0.0, 0.5])
 def test_an_outline_that_the_edge_cuts_open_is_completed(middle, turn):
     inside, outline = made.ring((60, 80), middle, (18, 25), turn)
-    np.testing.assert_array_equal(filled(outline), inside | outline)
+    np.testing.assert_array_equal(fill_ellipse(outline), inside | outline)
 
 
 def test_an_outline_with_a_gap_is_refused():
     _, outline = made.ring((60, 80), (30, 40), (20, 25))
     outline[28:32] = False
     with pytest.raises(ValueError, match="is open and encloses nothing"):
-        filled(outline)
+        fill_ellipse(outline)
 
 
 def test_hc18_pixel_sizes_must_be_known(tmp_path):

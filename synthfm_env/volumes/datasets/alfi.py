@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synthfm_env.errors import InputError
-from synthfm_env.volumes.datasets.base import Item, Layout, missing_of, whole
+from synthfm_env.volumes.datasets.base import Item, Layout, complete_pairs, missing_halves
 from synthfm_env.volumes.datasets.readers import read_picture
 from synthfm_env.volumes.volume import Volume
 
 GREYS = {"interphase": 128, "mitotic": 255}
-LEAST_PIXELS = 200  # the masks hold specks at the border that are no cells
+LEAST_PIXELS = 200  # of a cell; smaller regions of a mask are specks at its border
 
 
 class Alfi(Layout):
@@ -37,11 +37,11 @@ class Alfi(Layout):
 
     def find(self, root: Path, part: str) -> list[Item]:
         """Return the frames with a mask."""
-        return whole(self._pairs(root, part))
+        return complete_pairs(self._pairs(root, part))
 
     def unpaired(self, root: Path, part: str) -> list[Path]:
         """Return the missing halves of pairs; see ``Layout.unpaired``."""
-        return missing_of(self._pairs(root, part))
+        return missing_halves(self._pairs(root, part))
 
     def _pairs(self, root: Path, part: str) -> list[Item]:
         """Return each image of a sequence with its mask."""

@@ -101,13 +101,13 @@ class Layout(ABC):
             raise InputError(f"layout {self.name!r} has no parts; leave out part = {part!r}")
         if not os.path.isdir(root):
             above = root.parent
-            there = f"; found in {above}: {_contents(above)}" if os.path.isdir(above) else ""
-            raise InputError(f"{root}: there is no such folder; {self.expectation(root, part)}{there}")
-        found = self.find(root, part or "")
-        if not found:
+            neighbours = f"; found in {above}: {_contents(above)}" if os.path.isdir(above) else ""
+            raise InputError(f"{root}: there is no such folder; {self.expectation(root, part)}{neighbours}")
+        items = self.find(root, part or "")
+        if not items:
             expected = self.expectation(root, part)
             raise InputError(f"{root}: holds no image with a label; {expected}; found there: {_contents(root)}")
-        return found
+        return items
 
     def expected_files(self, part: str) -> Sequence[str]:
         """Return typical files of a part below the data set's folder, for messages; ``expected`` if it has no parts."""
@@ -127,12 +127,12 @@ def _contents(root: Path) -> str:
     return printable(", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")) or "nothing"
 
 
-def whole(items: Iterable[Item]) -> list[Item]:
+def complete_pairs(items: Iterable[Item]) -> list[Item]:
     """Return the items whose image and truth both exist."""
     return [item for item in items if item.image.exists() and item.label.exists()]
 
 
-def missing_of(items: Iterable[Item]) -> list[Path]:
+def missing_halves(items: Iterable[Item]) -> list[Path]:
     """Return the missing file of each item of which only the image or only the truth exists."""
     halves = [item for item in items if item.image.exists() != item.label.exists()]
     return [item.label if item.image.exists() else item.image for item in halves]

@@ -9,7 +9,7 @@ import numpy as np
 
 from synthfm_env.errors import InputError
 from synthfm_env.volumes.datasets.base import Item, Layout
-from synthfm_env.volumes.datasets.nnunet import named
+from synthfm_env.volumes.datasets.nnunet import with_names
 from synthfm_env.volumes.datasets.readers import read_itk
 from synthfm_env.volumes.nifti import load_volume
 from synthfm_env.volumes.volume import Volume
@@ -83,10 +83,10 @@ class Camus(Layout):
             volume = _from_mhd(item)
         else:
             volume = load_volume(item.image, item.label, modality="US", case_id=item.case_id)
-        if item.part.endswith("sequence"):  # its third spacing is one of time
+        if item.part.endswith("sequence"):  # the third spacing is a time
             _, y, x = volume.spacing
             volume = Volume(volume.image, volume.label, (1.0, y, x), "US", item.case_id, metadata=volume.metadata)
-        return named(volume, self.structures)
+        return with_names(volume, self.structures)
 
 
 def _from_mhd(item: Item) -> Volume:

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synthfm_env.errors import InputError
-from synthfm_env.volumes.datasets.base import Item, Layout, missing_of, whole
-from synthfm_env.volumes.datasets.readers import read_picture, read_series, turned
+from synthfm_env.volumes.datasets.base import Item, Layout, complete_pairs, missing_halves
+from synthfm_env.volumes.datasets.readers import in_canonical_axes, read_picture, read_series
 from synthfm_env.volumes.volume import Volume
 
 IMAGES = {
@@ -18,13 +18,19 @@ IMAGES = {
     "T1-out": ("MR", "T1DUAL/DICOM_anon/OutPhase", "T1DUAL/Ground"),
     "T2": ("MR", "T2SPIR/DICOM_anon", "T2SPIR/Ground"),
 }
-GREYS_OF_MR = {1: (55, 70), 2: (110, 135), 3: (175, 200), 4: (240, 255)}  # as the challenge gives them
+# Lowest and highest grey level of each label id, from the challenge.
+GREYS_OF_MR = {
+    1: (55, 70),
+    2: (110, 135),
+    3: (175, 200),
+    4: (240, 255),
+}
 
 
 class Chaos(Layout):
     """CHAOS: liver in CT; liver, kidneys and spleen in MR. The training sets, which have a truth.
 
-    A mask belongs to the slice whose file has its name; where the names differ, as in CT, the first mask by name
+    A mask belongs to the slice whose file has its name; if the names differ, as in CT, the first mask by name
     belongs to the first slice by name, and so on. Then slices are put in order by their positions: file names may run
     against the body's axis.
     """
@@ -51,11 +57,11 @@ class Chaos(Layout):
 
     def find(self, root: Path, part: str) -> list[Item]:
         """Return the patients of a modality."""
-        return whole(self._pairs(root, part))
+        return complete_pairs(self._pairs(root, part))
 
     def unpaired(self, root: Path, part: str) -> list[Path]:
         """Return the missing halves of pairs; see ``Layout.unpaired``."""
-        return missing_of(self._pairs(root, part))
+        return missing_halves(self._pairs(root, part))
 
     def _pairs(self, root: Path, part: str) -> list[Item]:
         """Return each patient's series with its folder of label pictures."""
@@ -86,7 +92,7 @@ class Chaos(Layout):
         modality = IMAGES[item.part][0]
         names = {1: self.structures[1]} if modality == "CT" else dict(self.structures)
         about = {"modality": modality, "case_id": item.case_id, "structures": names}
-        return turned(image, label, affine, metadata={"source": str(item.image)}, **about)
+        return in_canonical_axes(image, label, affine, metadata={"source": str(item.image)}, **about)
 
 
 def _ids(greys: NDArray[np.integer], part: str) -> NDArray[np.int16]:

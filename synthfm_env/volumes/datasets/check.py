@@ -67,19 +67,19 @@ def check(root: Path, layout_name: str, console: Console) -> list[Checked]:
 
 def report_lines(checked: list[Checked], shown: int = 10) -> Iterator[str]:
     """Yield the lines of the report."""
-    for one in checked:
-        name = f"{one.part}: " if one.part else ""
-        yield f"{name}{plural(one.images, 'image')} of {plural(one.patients, 'patient')} can be played"
-        for structure, images in sorted(one.structures.items(), key=lambda pair: (-pair[1], pair[0])):
+    for result in checked:
+        name = f"{result.part}: " if result.part else ""
+        yield f"{name}{plural(result.images, 'image')} of {plural(result.patients, 'patient')} can be played"
+        for structure, images in sorted(result.structures.items(), key=lambda pair: (-pair[1], pair[0])):
             yield f"  {structure}: in {images}"
-        if one.broken:
-            yield f"{name}{plural(len(one.broken), 'image')} cannot be read, and would be left out:"
-            yield from _first(one.broken, shown)
-        if one.missing:
-            yield f"{name}{plural(len(one.missing), 'image')} would be left out, a file is missing:"
-            yield from _first([str(path) for path in one.missing], shown)
-        for structure, reasons in sorted(one.unread.items()):
-            if one.structures[structure]:  # a structure that no image has is one that the host does not ship
+        if result.broken:
+            yield f"{name}{plural(len(result.broken), 'image')} cannot be read, and would be left out:"
+            yield from _first(result.broken, shown)
+        if result.missing:
+            yield f"{name}{plural(len(result.missing), 'image')} would be left out, a file is missing:"
+            yield from _first([str(path) for path in result.missing], shown)
+        for structure, reasons in sorted(result.unread.items()):
+            if result.structures[structure]:  # a structure that no image has is one that the host does not ship
                 yield f"{name}{structure} of {plural(len(reasons), 'image')} cannot be read, and would be left out:"
                 yield from _first(reasons, shown)
 
@@ -91,22 +91,22 @@ def _first(reasons: Sequence[str], shown: int) -> Iterator[str]:
         yield f"  ... and {len(reasons) - shown} more"
 
 
-def _check_part(layout: Layout, items: list[Item], console: Console, found: Checked) -> Checked:
-    """Read the images of a part and complete what was found of it."""
+def _check_part(layout: Layout, items: list[Item], console: Console, result: Checked) -> Checked:
+    """Read the images of a part and complete its result."""
     patients: dict[str, int] = defaultdict(int)
-    for item in track(items, f"{layout.name} {found.part}".strip(), console=console, disable=not console.is_terminal):
+    for item in track(items, f"{layout.name} {result.part}".strip(), console=console, disable=not console.is_terminal):
         try:
             volume = layout.load(item)
         except InputError as error:
             if isinstance(error.__cause__, ImportError):
                 raise
-            found.broken.append(str(error))
+            result.broken.append(str(error))
             continue
         assert volume.label is not None, "layouts read the truth too"
-        found.images += 1
+        result.images += 1
         patients[item.case_id] += 1
         for structure, reason in volume.metadata.get("left_out", {}).items():
-            found.unread[structure].append(reason)
-        found.structures.update(volume.structures.get(int(i), str(i)) for i in np.unique(volume.label) if i)
-    found.patients = len(patients)
-    return found
+            result.unread[structure].append(reason)
+        result.structures.update(volume.structures.get(int(i), str(i)) for i in np.unique(volume.label) if i)
+    result.patients = len(patients)
+    return result

@@ -30,13 +30,13 @@ class Cvpr25(Layout):
     expected: ClassVar[tuple[str, ...]] = ("3D_val_npz/CT_case.npz", "3D_val_gt/CT_case.npz")
 
     def find(self, root: Path, part: str) -> list[Item]:
-        """Return the files that have a truth, in themselves or beside them."""
+        """Return the files, each with the file of its truth."""
         home = root / "3D_val_npz" if (root / "3D_val_npz").is_dir() else root
-        found = []
+        items = []
         for path in sorted(home.glob("*.npz")):
             truth = root / "3D_val_gt" / path.name
-            found.append(Item(path.stem, path.stem, path, truth if truth.is_file() else path))
-        return found
+            items.append(Item(path.stem, path.stem, path, truth if truth.is_file() else path))
+        return items
 
     def load(self, item: Item, structures: Sequence[int | str] = ()) -> Volume:
         """Read one case."""

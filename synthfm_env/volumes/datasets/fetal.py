@@ -13,19 +13,19 @@ from skimage import measure
 from skimage.measure import regionprops
 
 from synthfm_env.errors import InputError
-from synthfm_env.volumes.datasets.base import Item, Layout, missing_of, whole
+from synthfm_env.volumes.datasets.base import Item, Layout, complete_pairs, missing_halves
 from synthfm_env.volumes.datasets.readers import read_itk, read_picture
 from synthfm_env.volumes.intensity import LUMA
 from synthfm_env.volumes.volume import Volume
 
 SIZES = "training_set_pixel_size_and_HC.csv"
-LEAST_INSIDE = 2.0  # times the outline: a smaller area means that the outline was open
+LEAST_INSIDE = 2.0  # area of the filled ellipse, in areas of its outline; less means that the outline was open
 
 
 class HC18(Layout):
     """HC18: the fetal head in 999 ultrasound images of 806 examinations.
 
-    The truth is the outline of an ellipse, which is filled here, also where the image's edge cuts it off. Images of one
+    The truth is the outline of an ellipse, which is filled here, also if the image's edge cuts it off. Images of one
     examination (``010_HC``, ``010_2HC``) count as one case. Pixel sizes come from the csv.
     The test set has no truth.
     """
@@ -38,11 +38,11 @@ class HC18(Layout):
 
     def find(self, root: Path, part: str) -> list[Item]:
         """Return the images with an outline."""
-        return whole(self._pairs(root))
+        return complete_pairs(self._pairs(root))
 
     def unpaired(self, root: Path, part: str) -> list[Path]:
         """Return the missing halves of pairs; see ``Layout.unpaired``."""
-        return missing_of(self._pairs(root))
+        return missing_halves(self._pairs(root))
 
     def _pairs(self, root: Path) -> list[Item]:
         """Return each image with its label."""
@@ -59,7 +59,7 @@ class HC18(Layout):
             raise InputError(f"{item.label}: is {outline.shape} pixels, {item.image} is {image.shape}")
         size = _pixel_size(item.image)
         try:
-            head = filled(outline)
+            head = fill_ellipse(outline)
         except ValueError as error:
             raise InputError(f"{item.label}: {error}") from None
         return Volume(
@@ -87,11 +87,11 @@ class FhPsAop(Layout):
 
     def find(self, root: Path, part: str) -> list[Item]:
         """Return the pairs of equal names."""
-        return whole(self._pairs(root))
+        return complete_pairs(self._pairs(root))
 
     def unpaired(self, root: Path, part: str) -> list[Path]:
         """Return the missing halves of pairs; see ``Layout.unpaired``."""
-        return missing_of(self._pairs(root))
+        return missing_halves(self._pairs(root))
 
     def _pairs(self, root: Path) -> list[Item]:
         """Return each image with its label."""
@@ -120,10 +120,10 @@ class FhPsAop(Layout):
         )
 
 
-def filled(outline: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def fill_ellipse(outline: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Return the inside of an ellipse's outline, bool (H, W), with the outline itself.
 
-    Where the image's edge cuts the ellipse off, its inside is the side of the outline that is convex.
+    If the image's edge cuts the ellipse off, its inside is the convex side of the outline.
 
     Raises:
         ValueError: the outline encloses nothing.

@@ -1,4 +1,4 @@
-"""Folders in nnU-Net's manner, those of the Medical Segmentation Decathlon and AMOS, and plain ones."""
+"""Reads folders in nnU-Net's form, among them the Medical Segmentation Decathlon, AMOS and OAI-ZIB, and plain ones."""
 
 import re
 from collections.abc import Container, Iterator, Mapping, Sequence
@@ -40,17 +40,17 @@ class Folder(Layout):
 
     def find(self, root: Path, part: str) -> list[Item]:
         """Return the pairs of all three forms; an image without a label is passed over."""
-        return [*_in_two_folders(root), *_a_folder_a_case(root)]
+        return [*_in_two_folders(root), *_in_case_folders(root)]
 
     def unpaired(self, root: Path, part: str) -> list[Path]:
         """Return the missing halves of pairs; images whose folder of labels does not exist lack none."""
-        lone = [path for images, labels in PAIRS for path in _lone(root / images, root / labels)]
-        return lone + _lone_of_folders(root)
+        lone = [path for images, labels in PAIRS for path in _missing_files(root / images, root / labels)]
+        return lone + _missing_in_case_folders(root)
 
     def load(self, item: Item, structures: Sequence[int | str] = ()) -> Volume:
-        """Read a pair; structures are named as ``dataset.json`` or ``meta.json`` has them."""
-        names, modality = _described(item)
-        return named(load_volume(item.image, item.label, modality=modality, case_id=item.case_id), names)
+        """Read a pair; ``dataset.json`` or ``meta.json`` names the structures."""
+        names, modality = _names_and_modality(item)
+        return with_names(load_volume(item.image, item.label, modality=modality, case_id=item.case_id), names)
 
 
 class Decathlon(Folder):
@@ -67,7 +67,7 @@ class Decathlon(Folder):
 
     def unpaired(self, root: Path, part: str) -> list[Path]:
         """Return the missing halves of training pairs."""
-        return _lone(root / "imagesTr", root / "labelsTr")
+        return _missing_files(root / "imagesTr", root / "labelsTr")
 
 
 class Amos(Folder):
@@ -119,13 +119,15 @@ class Amos(Folder):
 
     def unpaired(self, root: Path, part: str) -> list[Path]:
         """Return the missing halves of training and validation pairs of one modality."""
-        lone = [path for which in ("Tr", "Va") for path in _lone(root / f"images{which}", root / f"labels{which}")]
+        lone = [
+            path for which in ("Tr", "Va") for path in _missing_files(root / f"images{which}", root / f"labels{which}")
+        ]
         return [path for path in lone if self._modality(stem(path)) == part]
 
     def load(self, item: Item, structures: Sequence[int | str] = ()) -> Volume:
         """Read a pair."""
         modality = self._modality(item.image_id)
-        return named(load_volume(item.image, item.label, modality=modality, case_id=item.case_id), self.structures)
+        return with_names(load_volume(item.image, item.label, modality=modality, case_id=item.case_id), self.structures)
 
     def _modality(self, image_id: str) -> str:
         """Return the modality of an image by its number, as AMOS counts."""
@@ -166,11 +168,11 @@ class OaiZib(Folder):
 
     def unpaired(self, root: Path, part: str) -> list[Path]:
         """Return the missing halves of pairs."""
-        return _lone(*self._folders(root, part))
+        return _missing_files(*self._folders(root, part))
 
     def load(self, item: Item, structures: Sequence[int | str] = ()) -> Volume:
         """Read a pair."""
-        return named(load_volume(item.image, item.label, modality="MR", case_id=item.case_id), self.structures)
+        return with_names(load_volume(item.image, item.label, modality="MR", case_id=item.case_id), self.structures)
 
     def _folders(self, root: Path, part: str) -> tuple[Path, Path]:
         """Return the folders of images and of labels of a part."""
@@ -178,8 +180,8 @@ class OaiZib(Folder):
         return root / f"images{end}", root / f"labels{end}"
 
 
-def named(volume: Volume, names: Mapping[int, str]) -> Volume:
-    """Return the volume with the names of its structures, see ``canonical_name``; an id without one has none."""
+def with_names(volume: Volume, names: Mapping[int, str]) -> Volume:
+    """Add the names of structures to a volume, see ``canonical_name``, and return it."""
     volume.structures.update({key: canonical_name(name) for key, name in names.items()})
     return volume
 
@@ -212,12 +214,12 @@ def _case_of(image: Path, truths: Container[str]) -> str:
     if name in truths:
         return name
     base = _OTHER_CHANNEL.sub("", name)
-    # amos_0007 is a number and no channel: it has no first channel beside it.
+    # The number of amos_0007 is no channel: there is no first channel amos_0000.
     first = image.with_name(image.name.replace(name, f"{base}_0000", 1))
     return "" if base != name and (base in truths or first.exists()) else _CHANNEL.sub("", name)
 
 
-def _lone(images: Path, labels: Path) -> list[Path]:
+def _missing_files(images: Path, labels: Path) -> list[Path]:
     """Return the files that are missing in one of two folders."""
     if not images.is_dir() or not labels.is_dir():
         return []
@@ -230,7 +232,7 @@ def _lone(images: Path, labels: Path) -> list[Path]:
     ]
 
 
-def _a_folder_a_case(root: Path) -> Iterator[Item]:
+def _in_case_folders(root: Path) -> Iterator[Item]:
     """Yield the cases of folders that hold an image and a label each."""
     for folder in sorted(path for path in root.iterdir() if path.is_dir()):
         image, label = (_first(folder, name) for name in ("image", "label"))
@@ -238,7 +240,7 @@ def _a_folder_a_case(root: Path) -> Iterator[Item]:
             yield Item(folder.name, folder.name, image, label)
 
 
-def _lone_of_folders(root: Path) -> list[Path]:
+def _missing_in_case_folders(root: Path) -> list[Path]:
     """Return the missing image or label of each folder that has only the other one."""
     missing = []
     for folder in sorted(path for path in root.iterdir() if path.is_dir()):
@@ -255,11 +257,11 @@ def _first(folder: Path, name: str) -> Path | None:
 
 def _niftis(folder: Path) -> list[Path]:
     """Return the NIfTI files of a folder."""
-    # macOS leaves files of its own, ._CASE.nii.gz, which are no images.
+    # macOS adds files such as ._CASE.nii.gz, which are no images.
     return sorted(path for path in folder.iterdir() if path.name.endswith(ENDINGS) and not path.name.startswith("."))
 
 
-def _described(item: Item) -> tuple[dict[int, str], str | None]:
+def _names_and_modality(item: Item) -> tuple[dict[int, str], str | None]:
     """Return the names of label ids and the modality from a file beside the images, if there is one."""
     dataset, meta = item.image.parent.parent / "dataset.json", item.image.parent / "meta.json"
     if item.image.name.startswith("image.") and meta.is_file():
@@ -276,7 +278,7 @@ def _described(item: Item) -> tuple[dict[int, str], str | None]:
 
 
 def _names(labels: Any, path: Path) -> dict[int, str]:
-    """Read ``{"1": "liver"}``, as version 1 of the format has it, or ``{"liver": 1}``, as version 2 has it."""
+    """Return name by id, from ``{"1": "liver"}`` (version 1 of the format) or ``{"liver": 1}`` (version 2)."""
     if not isinstance(labels, Mapping):
         raise InputError(f"{path}: labels: expected a table of ids and names, got {shown(labels)}")
     names = {}
@@ -289,7 +291,7 @@ def _names(labels: Any, path: Path) -> dict[int, str]:
 
 
 def _modality(text: str) -> str | None:
-    """Return the project's name of a modality, None if the text is none; then it is guessed."""
+    """Return the project's name of a modality, or None for other texts; the modality is then guessed."""
     low = text.lower()
     if low.startswith(("us", "ultrasound")):
         return "US"

@@ -89,29 +89,31 @@ def read_picture(path: Path) -> NDArray[Any]:
 def read_series(files: Sequence[Path]) -> tuple[NDArray[np.float32], list[int], NDArray[np.float64]]:
     """Read the slices of a DICOM series, each a file of its own.
 
-    The series may lack what ties it together, as anonymised ones do: slices are put in order by their positions.
+    Slices are put in order by their positions, because anonymised series may lack other attributes.
 
     Args:
         files: at least one slice.
 
     Returns:
-        The image (D, H, W) from foot to head, back to front and left to right as ``load_volume`` has it; for each
-        slice, which of ``files`` it came from; and the affine from (x, y, z) indices to RAS+ mm.
+        The image (D, H, W) in the series' own axes; for each slice the index of its file in ``files``; and the affine
+        from (x, y, z) indices to RAS+ mm.
 
     Raises:
-        InputError: a slice that is broken, without its place in mm, of another size, spacing or orientation than the
-            first, or at another's place; a slice that is missing between two others.
+        InputError: a slice is broken, lacks its position in mm, differs from the first one in size, spacing or
+            orientation, or has the position of another one; a slice between two others is missing.
     """
+    # Slices in the order of their positions along the normal.
     itk = simple_itk()
     slices = [_slice(itk, path, len(files)) for path in files]
     _check_same_grid(slices, files)
     row, column = np.array(slices[0].direction[:3]), np.array(slices[0].direction[3:])
     normal = np.cross(row, column)
-    places = np.array([float(np.dot(one.origin, normal)) for one in slices])
+    places = np.array([float(np.dot(each.origin, normal)) for each in slices])
     order = np.argsort(places, kind="stable").tolist()
     _check_even(places[order], [files[i] for i in order])
     gaps = np.diff(places[order])
     step = float(np.median(gaps)) if gaps.size else slices[0].spacing[2]
+    # Affine from the first slice and the median distance.
     affine = np.eye(4)
     first = slices[order[0]]
     affine[:3, :3] = np.column_stack((row * first.spacing[0], column * first.spacing[1], normal * step))
@@ -120,25 +122,25 @@ def read_series(files: Sequence[Path]) -> tuple[NDArray[np.float32], list[int], 
     return np.stack([slices[i].pixels for i in order]), order, affine
 
 
-def turned(
+def in_canonical_axes(
     image: NDArray[np.float32], label: NDArray[np.integer], affine: NDArray[np.float64], **fields: Any
 ) -> Volume:
     """Return a volume in the axes of ``load_volume``: z from foot to head, y from back to front, x from left to right.
 
     Args:
         image: (D, H, W) in the file's own axes.
-        label: the same grid.
+        label: on the same grid.
         affine: from (x, y, z) indices to RAS+ mm.
-        fields: of the volume.
+        fields: other fields of the ``Volume``.
     """
     from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation
 
     from synthfm_env.volumes.orientation import spacing_zyx
 
-    turn = io_orientation(affine)
-    moved = affine @ inv_ornt_aff(turn, image.shape[::-1])
-    pictures = [np.ascontiguousarray(apply_orientation(array.T, turn).T) for array in (image, label)]
-    return Volume(pictures[0], pictures[1], spacing=spacing_zyx(moved), affine=moved, **fields)
+    orientation = io_orientation(affine)
+    reoriented = affine @ inv_ornt_aff(orientation, image.shape[::-1])
+    arrays = [np.ascontiguousarray(apply_orientation(array.T, orientation).T) for array in (image, label)]
+    return Volume(arrays[0], arrays[1], spacing=spacing_zyx(reoriented), affine=reoriented, **fields)
 
 
 class _Slice:
@@ -155,13 +157,13 @@ class _Slice:
 def _check_same_grid(slices: Sequence[_Slice], files: Sequence[Path]) -> None:
     """Check that all slices have the rows and columns, the spacing and the orientation of the first one."""
     first = slices[0]
-    for one, path in zip(slices, files, strict=True):
+    for each, path in zip(slices, files, strict=True):
         differs = [
             f"{name} {tuple(np.round(theirs, 3).tolist())} and {tuple(np.round(ours, 3).tolist())}"
             for name, theirs, ours in (
-                ("rows and columns", first.pixels.shape, one.pixels.shape),
-                ("spacing (x, y)", first.spacing[:2], one.spacing[:2]),
-                ("orientation", first.direction, one.direction),
+                ("rows and columns", first.pixels.shape, each.pixels.shape),
+                ("spacing (x, y)", first.spacing[:2], each.spacing[:2]),
+                ("orientation", first.direction, each.direction),
             )
             if not np.allclose(theirs, ours, atol=1e-3)
         ]
@@ -226,7 +228,7 @@ def _slice(itk: Any, path: Path, count: int) -> _Slice:
         size = reader.GetSize()
         check_memory(
             math.prod(size) * count * _BYTES_PER_VOXEL,
-            f"{path}: its header promises {size} voxels (x, y, z), and a series of {count} such slices",
+            f"{path}: its header states {size} voxels (x, y, z), and a series of {count} such slices",
         )
         if math.prod(size[2:]) != 1:
             raise InputError(
@@ -235,7 +237,7 @@ def _slice(itk: Any, path: Path, count: int) -> _Slice:
         _check_place(reader, path)
         image = reader.Execute()
     except RuntimeError as error:
-        reason = str(error).strip().splitlines()[-1].rpartition("): ")[2]  # behind ITK's class and address
+        reason = str(error).strip().splitlines()[-1].rpartition("): ")[2]  # after ITK's class and address
         raise InputError(f"{path}: cannot be read as DICOM ({reason}); check that the file is complete") from None
     pixels = np.asarray(itk.GetArrayFromImage(image), dtype=np.float32)
     if pixels.ndim != 3 or pixels.shape[0] != 1:

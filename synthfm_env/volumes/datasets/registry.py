@@ -1,4 +1,4 @@
-"""Layouts by name."""
+"""Returns data-set layouts by name."""
 
 import inspect
 
@@ -19,7 +19,7 @@ _LAYOUTS: dict[str, type[Layout]] = {
 
 
 def list_layouts() -> dict[str, str]:
-    """Return the name of each layout with one line on what it holds."""
+    """Return the name of each layout with one line on its content."""
     return {name: (inspect.getdoc(kind) or "").splitlines()[0] for name, kind in _LAYOUTS.items()}
 
 

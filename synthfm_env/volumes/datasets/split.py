@@ -8,14 +8,14 @@ from synthfm_env.volumes.datasets.base import Item
 
 
 def train_test_split(items: Sequence[Item], train: float, seed: int) -> tuple[list[Item], list[Item]]:
-    """Return the images of the patients that train, and those of the patients that test; the same on every machine.
+    """Return the images of training patients and those of test patients, the same on every machine.
 
     Patients in the order of their names are shuffled by ``numpy.random.default_rng(seed)``. The first ``train`` share
-    of them, rounded, trains.
+    of them, rounded, is for training.
 
     Args:
-        items: images, of some patients several.
-        train: share of the patients that trains.
+        items: images; a patient may have several.
+        train: share of the patients for training.
         seed: of the shuffle.
 
     Example:
@@ -26,5 +26,7 @@ def train_test_split(items: Sequence[Item], train: float, seed: int) -> tuple[li
     """
     patients = sorted({item.case_id for item in items})
     order = np.random.default_rng(seed).permutation(len(patients))
-    trains = {patients[i] for i in order[: round(train * len(patients))]}
-    return [item for item in items if item.case_id in trains], [item for item in items if item.case_id not in trains]
+    training = {patients[i] for i in order[: round(train * len(patients))]}
+    return [item for item in items if item.case_id in training], [
+        item for item in items if item.case_id not in training
+    ]

@@ -7,7 +7,7 @@ from typing import ClassVar
 import numpy as np
 
 from synthfm_env.errors import InputError
-from synthfm_env.volumes.datasets.base import Item, Layout, missing_of, wanted_ids, whole
+from synthfm_env.volumes.datasets.base import Item, Layout, complete_pairs, missing_halves, wanted_ids
 from synthfm_env.volumes.nifti import load_mask, load_volume
 from synthfm_env.volumes.volume import Volume
 
@@ -66,7 +66,7 @@ class TotalSegmentator(Layout):
     Ids are those of the program's task "total". A file of a structure that is not among them, as some of the MR set, is
     passed over. A voxel that two files claim belongs to the later id. Its masks were drawn by a model and corrected by
     people. A structure whose file is missing or broken is left out of the label, the others are read;
-    ``metadata["left_out"]`` has the name of each such structure and the reason.
+    ``metadata["left_out"]`` contains each such structure with the reason.
     """
 
     name: ClassVar[str] = "totalsegmentator"
@@ -82,13 +82,13 @@ class TotalSegmentator(Layout):
 
     def find(self, root: Path, part: str) -> list[Item]:
         """Return the folders with an image of that modality."""
-        return whole(self._pairs(root, part))
+        return complete_pairs(self._pairs(root, part))
 
     def unpaired(self, root: Path, part: str) -> list[Path]:
         """Return the missing images and folders of masks; a folder with the image of the other modality lacks none."""
         others = [name for key, name in self.parts.items() if key != part]
         lone = [item for item in self._pairs(root, part) if not any((item.label.parent / o).exists() for o in others)]
-        return missing_of(lone)
+        return missing_halves(lone)
 
     def _pairs(self, root: Path, part: str) -> list[Item]:
         """Return each patient's image with the folder of its structures."""
