@@ -112,7 +112,7 @@ class EpisodeSpec:
 class Job:
     """Episodes that share an image and a segmenter, so that the image is encoded once."""
 
-    tasks: tuple[EpisodeSpec, ...]
+    specs: tuple[EpisodeSpec, ...]
 
 
 def derive_seed(*parts: int | str) -> int:
@@ -206,9 +206,9 @@ class Plan:
     broken: Mapping[tuple[Who, str], Broken] = field(default_factory=dict)
 
     @property
-    def tasks(self) -> list[EpisodeSpec]:
+    def specs(self) -> list[EpisodeSpec]:
         """All episodes."""
-        return [task for job in self.jobs for task in job.tasks]
+        return [spec for job in self.jobs for spec in job.specs]
 
     def without(self, played: Iterable[str]) -> "Plan":
         """Return the plan without episodes that were played.
@@ -217,14 +217,14 @@ class Plan:
             InputError: an id is not in the plan.
         """
         done = set(played)
-        unknown = sorted(done - {task.episode_id for task in self.tasks})
+        unknown = sorted(done - {spec.episode_id for spec in self.specs})
         if unknown:
             raise InputError(
                 f"the run holds {len(unknown)} episodes that its suite no longer contains, for example {unknown[0]}: "
                 "its data or this program changed since; start a new run"
             )
-        jobs = (Job(tuple(task for task in job.tasks if task.episode_id not in done)) for job in self.jobs)
-        return replace(self, jobs=tuple(job for job in jobs if job.tasks))
+        jobs = (Job(tuple(spec for spec in job.specs if spec.episode_id not in done)) for job in self.jobs)
+        return replace(self, jobs=tuple(job for job in jobs if job.specs))
 
 
 @dataclass(slots=True)
@@ -269,7 +269,7 @@ def make_plan(suite: Suite, reading: Reading = lambda name: None) -> Plan:
     for (who, label), why in broken.items():
         found.notes.append(f"{who} {label} could not be built, so all its episodes fail: {why.error}")
     jobs = tuple(_jobs(suite, found.cases))
-    twice = [one for one, times in Counter(task.episode_id for job in jobs for task in job.tasks).items() if times > 1]
+    twice = [one for one, times in Counter(spec.episode_id for job in jobs for spec in job.specs).items() if times > 1]
     if twice:
         raise InputError(
             f"suite {suite.name}: two episodes have the id {twice[0]}; give groups, images, segmenters and clickers "
@@ -327,8 +327,8 @@ def _jobs(suite: Suite, cases: Sequence[Case]) -> Iterator[Job]:
 def _synthetic(suite: Suite, data: Data, found: _Found, segmenter: Segmenter, reading: Reading) -> None:
     """Add the cases of a synthetic group to the plan, by their seeds."""
     assert isinstance(data, SyntheticData)
-    spec = env_spec(suite, data)
-    gym.make(spec["id"], segmenter=segmenter, **spec["kwargs"]).close()
+    registered = env_spec(suite, data)
+    gym.make(registered["id"], segmenter=segmenter, **registered["kwargs"]).close()
     for index in range(data.cases):
         seed = derive_seed(suite.seed, data.name, index)
         found.cases.append(Case(data, f"seed-{seed}", f"seed-{seed}", seed, (None,)))

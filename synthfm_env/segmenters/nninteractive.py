@@ -89,7 +89,7 @@ class NnInteractive(Segmenter):
             self._free.append(client)
 
     @contextmanager
-    def talking(self) -> Iterator[None]:
+    def translated_errors(self) -> Iterator[None]:
         """Raise this package's errors instead of the client's in the block."""
         httpx = import_extra("httpx", "nninteractive", "nninteractive")
         remote = import_extra(_CLIENT, "nninteractive", "nninteractive")

@@ -7,7 +7,7 @@ from episode_records import episode
 from rich.console import Console
 
 from synthfm_bench.analysis.aggregate import LeaderboardRow, make_board, ranks, select
-from synthfm_bench.analysis.columns import NAUC, dice_figures
+from synthfm_bench.analysis.columns import NAUC, dice_columns
 from synthfm_bench.report.console import print_board
 from synthfm_bench.report.csv_board import csv_board
 from synthfm_bench.report.markdown import markdown_board
@@ -21,11 +21,11 @@ def board(records: list[StepRecord]) -> list[LeaderboardRow]:
 
 
 def dice_at(row: LeaderboardRow) -> dict[int, float]:
-    return {int(figure.key[5:]): row.estimate(figure).mean for figure in dice_figures(row.budget)}
+    return {int(column.key[5:]): row.estimate(column).mean for column in dice_columns(row.budget)}
 
 
-def figure(row: LeaderboardRow, key: str) -> float | None:
-    found = row.estimate(next(figure for figure in row.figures if figure.key == key))
+def column_mean(row: LeaderboardRow, key: str) -> float | None:
+    found = row.estimate(next(column for column in row.columns if column.key == key))
     return None if found is None else found.mean
 
 
@@ -127,7 +127,7 @@ def test_csv_has_full_precision_and_intervals():
     dices = [0.1234567, 0.5, 0.7, 0.9]
     rows = board([step for i, d in enumerate(dices) for step in episode([d], budget=1, case_id=str(i))])
     (line,) = csv.DictReader(io.StringIO(csv_board(rows)))
-    found = rows[0].estimate(dice_figures(1)[0])
+    found = rows[0].estimate(dice_columns(1)[0])
     assert float(line["dice@1"]) == np.mean(dices)
     assert (float(line["dice@1_low"]), float(line["dice@1_high"])) == (found.low, found.high)
     assert (line["cases"], line["noc85_median"], line["noc85_reached"]) == ("4", "", "0.25")
@@ -177,11 +177,11 @@ def test_figures_other_than_dice_equal_those_by_hand():
         *episode([0.1, 0.2], budget=3, nsd=0.2, hd95_mm=None, complied=False, case_id="b", outcome="stopped"),
     ]
     (row,) = board(records)
-    assert figure(row, "nsd") == pytest.approx(0.3)
-    assert figure(row, "hd95_mm") == pytest.approx(3.0)  # the one case that has it
-    assert figure(row, "worst_drop") == pytest.approx(0.2)
-    assert figure(row, "compliance") == pytest.approx(0.5)
-    assert next(f.name for f in row.figures if f.key == "nsd") == "NSD@2mm"
+    assert column_mean(row, "nsd") == pytest.approx(0.3)
+    assert column_mean(row, "hd95_mm") == pytest.approx(3.0)  # the one case that has it
+    assert column_mean(row, "worst_drop") == pytest.approx(0.2)
+    assert column_mean(row, "compliance") == pytest.approx(0.5)
+    assert next(f.name for f in row.columns if f.key == "nsd") == "NSD@2mm"
 
 
 def test_clicks_to_a_target_keep_never_reached_apart():

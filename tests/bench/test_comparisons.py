@@ -97,7 +97,7 @@ def test_less_is_better_for_some_figures():
         for step in episode([0.5], budget=1, model=model, case_id=str(case), hd95_mm=mm + 0.1 * case)
     ]
     rows = make_board(episodes_of(records))
-    (comparison,) = compare_group(rows, next(f for f in rows[0].figures if f.key == "hd95_mm"))
+    (comparison,) = compare_group(rows, next(f for f in rows[0].columns if f.key == "hd95_mm"))
     text = sentence(comparison)
     assert text.startswith("near leads far by 8.0 HD95 mm [8.0, 8.0], better in 6 of 6 cases, p = 0.031")
 
@@ -112,7 +112,7 @@ def test_failures_are_named():
 def test_the_csv_holds_every_pair_in_every_figure():
     rows = group(a=spread(0.7, 9), b=spread(0.6, 9, seed=1), c=spread(0.5, 9, seed=2))
     table = list(csv.DictReader(io.StringIO(csv_pairs(rows))))
-    assert len(table) == 3 * len([f for f in rows[0].figures if rows[0].estimate(f)])
+    assert len(table) == 3 * len([f for f in rows[0].columns if rows[0].estimate(f)])
     line = next(t for t in table if t["figure"] == "dice@5" and {t["better"], t["worse"]} == {"a", "b"})
     values = {row.segmenter: list(row.case_values(row.primary).values()) for row in rows}
     expected = stats.wilcoxon(values[line["better"]], values[line["worse"]])

@@ -60,20 +60,20 @@ def test_a_broken_file_among_good_ones_is_counted_and_the_run_goes_on(own, tmp_p
 
 def test_structures_are_chosen_by_name_and_may_be_missing_in_a_case(own):
     plan = make_plan(suite(own, structures=("spleen",)))
-    assert [(task.case.case_id, task.structure) for task in plan.tasks] == [("case1", 2), ("case2", 2), ("case4", 2)]
+    assert [(spec.case.case_id, spec.structure) for spec in plan.specs] == [("case1", 2), ("case2", 2), ("case4", 2)]
     assert "own: spleen is not in 1 image, which count without it" in plan.notes
     with pytest.raises(InputError, match="own: unknown structure 'lever': did you mean liver"):
         make_plan(suite(own, structures=("lever",)))
 
 
 def test_cases_are_chosen_evenly(own):
-    assert [job.tasks[0].case.case_id for job in make_plan(suite(own, cases=3)).jobs] == ["case0", "case2", "case4"]
+    assert [job.specs[0].case.case_id for job in make_plan(suite(own, cases=3)).jobs] == ["case0", "case2", "case4"]
 
 
 def test_the_packaged_suite_plays_a_folder_that_is_named(own):
     played = with_choices(load_suite("folder"), segmenters=("toys:Ball",), clickers=("random",), root=own, cases=1)
     (job,) = make_plan(played).jobs
-    assert job.tasks[0].case.case_id == "case0"
+    assert job.specs[0].case.case_id == "case0"
     assert played.data[0].path == own.absolute()
 
 
@@ -114,7 +114,7 @@ def test_one_group_of_several_may_be_missing(own, tmp_path):
     there, missing = (suite(own).data[0], DatasetData(kind="dataset", name="gone", layout="hc18", path=tmp_path / "no"))
     played = suite(own).model_copy(update={"data": (there, missing)})
     plan = make_plan(played)
-    assert {task.case.data.name for task in plan.tasks} == {"own"}
+    assert {spec.case.data.name for spec in plan.specs} == {"own"}
     assert any(note.startswith("gone is left out: ") and "training_set/000_HC.png" in note for note in plan.notes)
 
 

@@ -148,7 +148,7 @@ def test_slices_that_count_have_the_pixels_and_the_grey_levels_of_their_volume(d
     found = {}
     for rule in ("each", "largest", "middle"):
         plan = make_plan(suite.model_copy(update={"data": (group.model_copy(update={"slices": rule}),)}))
-        found[rule] = sorted({(task.case.z, task.structure) for task in plan.tasks})
+        found[rule] = sorted({(spec.case.z, spec.structure) for spec in plan.specs})
     layout = get_layout("amos")
     truth = layout.load(layout.items(data / "amos22", "CT")[0]).label
     areas = {key: [int((level == key).sum()) for level in truth] for key in (1, 2)}
@@ -186,7 +186,7 @@ def test_clips_cover_the_slices_with_the_structure_and_can_be_made_again(data, t
 
 def test_the_recipes_of_sam2_3dmed_train_on_the_side_that_its_suite_does_not_play(data):
     suite = with_choices(load_suite("sam2-3dmed"), segmenters=("toys:Ball",), root=data)
-    played = {(task.case.data.name, task.case.case_id) for task in make_plan(suite).tasks}
+    played = {(spec.case.data.name, spec.case.case_id) for spec in make_plan(suite).specs}
     for name, group in (("spleen", "spleen"), ("pancreas", "pancreas"), ("lung", "lung tumour")):
         recipe = load_recipe(f"sam2-3dmed-{name}", (f"data.root='{data}'",))
         sides = {}
@@ -229,7 +229,7 @@ def test_a_split_is_seeded_and_its_sides_share_no_patient(data):
     for side in ("train", "test"):
         groups = [g.model_copy(update={"split": g.split.model_copy(update={"side": side})}) for g in suite.data]
         plan = make_plan(suite.model_copy(update={"data": tuple(groups)}))
-        sides[side] = {task.case.case_id for task in plan.tasks if task.case.data.name == "spleen"}
+        sides[side] = {spec.case.case_id for spec in plan.specs if spec.case.data.name == "spleen"}
     assert not sides["train"] & sides["test"]
     assert (len(sides["train"]), len(sides["test"])) == (8, 2)
 

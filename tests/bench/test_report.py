@@ -119,9 +119,9 @@ def test_headings_stand_over_their_figures(played):
     for row, cells in zip(group, table.rows, strict=True):
         found = {heading: cell for (heading, _), cell in zip(table.headings, cells, strict=True)}
         assert found["segmenter"].text == row.segmenter
-        for figure in row.figures:
-            estimate = row.estimate(figure)
-            assert found[figure.name].value == (None if estimate is None else estimate.mean)
+        for column in row.columns:
+            estimate = row.estimate(column)
+            assert found[column.name].value == (None if estimate is None else estimate.mean)
         assert found["rank"].text in ("1", "2")
         assert found["failed"].value == sum(row.failures.values())
 

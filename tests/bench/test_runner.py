@@ -64,8 +64,8 @@ def test_results_do_not_depend_on_the_number_of_workers(tmp_path, own):
 
 def test_another_seed_draws_other_cases_and_other_clicks(tmp_path):
     first, other = (make_plan(suite(seed=seed)) for seed in (0, 1))
-    assert not {task.case.seed for task in first.tasks} & {task.case.seed for task in other.tasks}
-    seeds = {task.clicker_seed(suite(seed=seed)) for seed in (0, 1) for task in first.tasks}
+    assert not {spec.case.seed for spec in first.specs} & {spec.case.seed for spec in other.specs}
+    seeds = {spec.clicker_seed(suite(seed=seed)) for seed in (0, 1) for spec in first.specs}
     assert len(seeds) == 8  # two cases and two clickers under two seeds, the same for both segmenters
 
 
@@ -119,9 +119,9 @@ def test_a_suite_may_begin_episodes_with_a_click(tmp_path, own):
 
 def test_every_structure_is_played_unless_some_are_named(tmp_path, own):
     every = make_plan(with_choices(suite(), data=own))
-    assert [(task.case.case_id, task.structure) for task in every.tasks[:4:2]] == [("scan", 1), ("scan", 4)]
+    assert [(spec.case.case_id, spec.structure) for spec in every.specs[:4:2]] == [("scan", 1), ("scan", 4)]
     some = make_plan(with_choices(suite(), data=own.model_copy(update={"structures": ("4", 4)})))
-    assert {task.structure for task in some.tasks} == {4}
+    assert {spec.structure for spec in some.specs} == {4}
 
 
 def interrupt_after(episodes, monkeypatch, error=KeyboardInterrupt):
@@ -200,7 +200,7 @@ def test_a_resumed_run_plays_only_what_is_missing(tmp_path, monkeypatch):
     play = Pool.play
 
     def listen(self, jobs, advance):
-        asked.extend(task.episode_id for job in jobs for task in job.tasks)
+        asked.extend(spec.episode_id for job in jobs for spec in job.specs)
         yield from play(self, jobs, advance)
 
     monkeypatch.setattr(Pool, "play", listen)
@@ -355,7 +355,7 @@ def test_a_missing_package_leaves_a_group_out_with_a_note(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "nilearn", None)
     mni = BundledData(kind="bundled", name="mni152", volume="mni152")
     plan = make_plan(suite(mni))
-    assert {task.case.data.name for task in plan.tasks} == {"synthetic"}
+    assert {spec.case.data.name for spec in plan.specs} == {"synthetic"}
     (note,) = plan.notes
     assert note.startswith("mni152 is left out")
     assert "synthfm_env[real]" in note
@@ -366,9 +366,9 @@ def test_a_missing_package_leaves_a_group_out_with_a_note(monkeypatch):
 def test_quick_plays_the_mni152_head_and_six_synthetic_cases():
     pytest.importorskip("nilearn", reason="the MNI152 head comes with the extra `real`")
     plan = make_plan(with_choices(load_suite("quick"), segmenters=("toys:Ball",)))
-    synthetic = {task.case.seed for task in plan.tasks if task.case.data.name == "synthetic"}
+    synthetic = {spec.case.seed for spec in plan.specs if spec.case.data.name == "synthetic"}
     assert len(synthetic) == 6
-    assert [(task.case.case_id, task.structure) for task in plan.tasks[:4:2]] == [("mni152", 1), ("mni152", 2)]
+    assert [(spec.case.case_id, spec.structure) for spec in plan.specs[:4:2]] == [("mni152", 1), ("mni152", 2)]
     assert {name: about["oracle"] for name, about in plan.clickers.items()} == {"random": False, "synthfm-mm-v1": True}
 
 

@@ -45,8 +45,8 @@ class HerePool:
     def play(self, jobs, advance):
         player = Player(SUITE, "run")
         for job in jobs:
-            for task in job.tasks:
-                yield tuple(player.play(task, Watch()))
+            for spec in job.specs:
+                yield tuple(player.play(spec, Watch()))
 
     def close(self):
         pass

@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from synthfm_bench.analysis.columns import NAUC, TARGETS, Column, dice_figures, other_figures, primary_figure
+from synthfm_bench.analysis.columns import NAUC, TARGETS, Column, dice_columns, other_columns, primary_column
 from synthfm_bench.analysis.statistics import Estimate, estimate, rank_intervals
 from synthfm_bench.results.episode_result import EpisodeResult
 from synthfm_env.errors import InputError
@@ -45,15 +45,15 @@ class LeaderboardRow:
         return self.episodes[0].max_clicks
 
     @property
-    def figures(self) -> list[Column]:
+    def columns(self) -> list[Column]:
         """Return the columns: Dice after some clicks, nAUC, and the rest."""
         tolerances = {step.tol_mm for episode in self.episodes for step in episode.steps[:1]}
-        return [*dice_figures(self.budget), NAUC, *other_figures(tolerances.pop() if len(tolerances) == 1 else None)]
+        return [*dice_columns(self.budget), NAUC, *other_columns(tolerances.pop() if len(tolerances) == 1 else None)]
 
     @property
     def primary(self) -> Column:
         """The figure that rows are ranked by."""
-        return primary_figure(self.budget)
+        return primary_column(self.budget)
 
     @cached_property
     def cases(self) -> dict[str, tuple[EpisodeResult, ...]]:
@@ -73,15 +73,15 @@ class LeaderboardRow:
         """Mean Dice over cases after click 1, 2, ... up to the budget, with intervals."""
         return [estimate(scores) for scores in np.array(list(self.case_curves.values())).T]
 
-    def case_values(self, figure: Column) -> dict[str, float]:
+    def case_values(self, column: Column) -> dict[str, float]:
         """Return a figure of each case: the mean over its episodes with a figure. Cases without one have no entry."""
-        values = {case: [figure.of(episode) for episode in episodes] for case, episodes in self.cases.items()}
+        values = {case: [column.of(episode) for episode in episodes] for case, episodes in self.cases.items()}
         known = {case: [value for value in found if value is not None] for case, found in values.items()}
         return {case: float(np.mean(found)) for case, found in known.items() if found}
 
-    def estimate(self, figure: Column) -> Estimate | None:
+    def estimate(self, column: Column) -> Estimate | None:
         """Return the mean over cases with its interval; None if no case has the figure."""
-        values = list(self.case_values(figure).values())
+        values = list(self.case_values(column).values())
         return estimate(values) if values else None
 
     def clicks_to(self, target: float) -> tuple[float, int | None]:

@@ -51,12 +51,12 @@ def dice_at(clicks: int) -> Column:
     )
 
 
-def dice_figures(budget: int) -> list[Column]:
+def dice_columns(budget: int) -> list[Column]:
     """Return Dice after the clicks of ``DICE_AT`` below the budget, and after the last one."""
     return [dice_at(clicks) for clicks in (*(n for n in DICE_AT if n < budget), budget)]
 
 
-def primary_figure(budget: int) -> Column:
+def primary_column(budget: int) -> Column:
     """Return the figure that boards are ranked and compared by, fixed before anything is played."""
     return dice_at(min(PRIMARY_AT, budget))
 
@@ -71,7 +71,7 @@ NAUC = Column(
 )
 
 
-def other_figures(tolerance_mm: float | None) -> list[Column]:
+def other_columns(tolerance_mm: float | None) -> list[Column]:
     """Return the figures beside Dice: of the surfaces, and of how a segmenter takes clicks.
 
     Args:

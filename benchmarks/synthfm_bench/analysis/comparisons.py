@@ -26,18 +26,18 @@ class Comparison:
         data_id: the group.
         held: what both share, for example "with ritm-3d-v1" or "of geodesic".
         of: "segmenters" or "clickers", what is compared.
-        figure: the figure that is compared.
+        column: the figure that is compared.
         pair: the statistics.
     """
 
     data_id: str
     held: str
     of: str
-    figure: Column
+    column: Column
     pair: Pair
 
 
-def compare_group(group: Sequence[LeaderboardRow], figure: Column) -> list[Comparison]:
+def compare_group(group: Sequence[LeaderboardRow], column: Column) -> list[Comparison]:
     """Compare all pairs of segmenters with the same clicker, and of clickers with the same segmenter.
 
     Cases that one of the two lacks are left out of a pair. Holm's correction is over all pairs of the group. A figure
@@ -50,10 +50,10 @@ def compare_group(group: Sequence[LeaderboardRow], figure: Column) -> list[Compa
         elif one.segmenter == other.segmenter:
             kinds.append((1, f"of {one.segmenter}", "clickers", one.clicker, other.clicker, one, other))
     kinds.sort(key=lambda kind: kind[0])
-    sign = 1 if figure.higher else -1
+    sign = 1 if column.higher else -1
     found, scores = [], []
     for _, held, of, first, second, one, other in kinds:
-        a, b = one.case_values(figure), other.case_values(figure)
+        a, b = one.case_values(column), other.case_values(column)
         shared = [case for case in a if case in b]
         if shared:
             found.append((held, of))
@@ -61,17 +61,17 @@ def compare_group(group: Sequence[LeaderboardRow], figure: Column) -> list[Compa
                 (first, sign * np.array([a[c] for c in shared]), second, sign * np.array([b[c] for c in shared]))
             )
     pairs = zip(found, compare(scores), strict=True)
-    return [Comparison(group[0].data_id, held, of, figure, pair) for (held, of), pair in pairs]
+    return [Comparison(group[0].data_id, held, of, column, pair) for (held, of), pair in pairs]
 
 
 def sentence(comparison: Comparison) -> str:
     """Describe a pair, for example "A leads B by 3.1 Dice points [1.2, 5.0], p = 0.003 (Holm)"."""
-    pair, figure = comparison.pair, comparison.figure
+    pair, column = comparison.pair, comparison.column
     scale, unit = {
-        "score": (100, f"{figure.name.partition('@')[0]} points"),
-        "share": (100, f"points of {figure.name}"),
-        "mm": (1, figure.name),
-    }[figure.unit]
+        "score": (100, f"{column.name.partition('@')[0]} points"),
+        "share": (100, f"points of {column.name}"),
+        "mm": (1, column.name),
+    }[column.unit]
     cases = pair.difference.cases
 
     def points(value: float) -> str:
@@ -104,26 +104,26 @@ def verdict(group: Sequence[LeaderboardRow], most: int | None = None) -> list[st
     """
     primary = group[0].primary
     comparisons = compare_group(group, primary)
-    said = [f"{comparison.held}: {sentence(comparison)}." for comparison in comparisons[:most]]
-    if len(comparisons) > len(said):
-        said.append(f"{len(comparisons) - len(said)} more pairs are in leaderboard.md.")
+    lines = [f"{comparison.held}: {sentence(comparison)}." for comparison in comparisons[:most]]
+    if most is not None and len(comparisons) > most:
+        lines.append(f"{len(comparisons) - most} more pairs are in leaderboard.md.")
     for row in group:
         if row.failures:
             failed = sum(row.failures.values())
-            said.append(f"{row.segmenter} failed in {failed} of {len(row.episodes)} episodes with {row.clicker}.")
+            lines.append(f"{row.segmenter} failed in {failed} of {len(row.episodes)} episodes with {row.clicker}.")
     if len(group[0].cases) == 1:
-        said.append("One case is an example, not a ranking.")
-    return said
+        lines.append("One case is an example, not a ranking.")
+    return lines
 
 
 def csv_pairs(rows: Iterable[LeaderboardRow]) -> str:
     """Return all pairs in all figures as CSV with full precision: better over worse, in the figure's own unit."""
     lines: list[Sequence[object]] = [_COLUMNS]
     for group in by_group(rows).values():
-        for figure in group[0].figures:
-            for comparison in compare_group(group, figure):
+        for column in group[0].columns:
+            for comparison in compare_group(group, column):
                 pair, mean = comparison.pair, comparison.pair.difference
-                names = [comparison.data_id, comparison.of, comparison.held, figure.key, pair.better, pair.worse]
+                names = [comparison.data_id, comparison.of, comparison.held, column.key, pair.better, pair.worse]
                 size = [mean.cases, mean.mean, mean.low, mean.high, pair.median, pair.wins, pair.losses]
                 tests = [pair.p_wilcoxon, pair.p_holm, pair.pairs, pair.p_t]
                 lines.append([*names, *size, *tests, pair.rank_biserial, pair.cohen_dz, pair.detectable])

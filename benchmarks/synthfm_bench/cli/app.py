@@ -81,10 +81,10 @@ def _run() -> int:
     except Exception as error:
         if os.environ.get(TRACEBACK):
             raise
-        return _failed(f"{_told(error)}; to see where, run it again with {TRACEBACK}=1 in front", 1)
+        return _failed(f"{_cause_of(error)}; to see where, run it again with {TRACEBACK}=1 in front", 1)
 
 
-def _told(error: Exception) -> str:
+def _cause_of(error: Exception) -> str:
     """Return what an error outside the program's control means, or what an unexpected one is."""
     if isinstance(error, MemoryError):
         return "out of memory: close other programs, take a smaller volume or fewer --workers"

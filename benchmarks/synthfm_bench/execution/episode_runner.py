@@ -15,9 +15,9 @@ from synthfm_bench.execution.foreign_calls import (
     Fields,
     ForeignCallError,
     Watch,
+    call_and_ignore_failure,
     foreign_call,
-    outcome_told,
-    quietly,
+    outcome_of_message,
 )
 from synthfm_bench.execution.peak_memory import PeakMemory
 from synthfm_bench.plan import Case, EpisodeSpec, env_spec, part_of, read_volume
@@ -62,19 +62,19 @@ class Player:
         self._volume: tuple[tuple[str, str], Volume] | None = None
         self._env: tuple[tuple[str, ...], gym.Env[Any, Any]] | None = None
 
-    def play(self, task: EpisodeSpec, watch: Watch) -> Iterator[StepRecord]:
+    def play(self, spec: EpisodeSpec, watch: Watch) -> Iterator[StepRecord]:
         """Play an episode, and yield each record when its step is done."""
-        fields = episode_fields(task, self._suite, self._run_id)
+        fields = episode_fields(spec, self._suite, self._run_id)
         try:
-            segmenter, clicker = self._build(task, watch, fields)
-            env = self._open_env(task.case, task.model, segmenter, watch)
+            segmenter, clicker = self._build(spec, watch, fields)
+            env = self._open_env(spec.case, spec.model, segmenter, watch)
         except ForeignCallError as failed:
             yield failure(fields, 1, failed.outcome, failed.error)
             return
         except MemoryLimitError as error:
             yield failure(fields, 1, "out_of_memory", str(error))
             return
-        for record in play_episode(env, clicker, fields, task.structure, watch):
+        for record in play_episode(env, clicker, fields, spec.structure, watch):
             yield record
             if record.outcome in FAILURES:
                 self.close(watch)  # session and env may be broken
@@ -83,25 +83,25 @@ class Player:
         """Close the env."""
         env, self._env = self._env, None
         if env is not None:
-            quietly(env[1].close, watch or Watch(), "segmenter")
+            call_and_ignore_failure(env[1].close, watch or Watch(), "segmenter")
 
-    def _build(self, task: EpisodeSpec, watch: Watch, fields: Fields) -> tuple[Segmenter, Clicker]:
+    def _build(self, spec: EpisodeSpec, watch: Watch, fields: Fields) -> tuple[Segmenter, Clicker]:
         """Return the segmenter and the clicker of an episode, built once, and add their descriptions to ``fields``."""
-        with foreign_call(watch, "segmenter", fields, 1, building=True, refuses=not own_code(task.model)):
-            if task.model.label not in self._segmenters:
+        with foreign_call(watch, "segmenter", fields, 1, building=True, refuses=not own_code(spec.model)):
+            if spec.model.label not in self._segmenters:
                 if len(self._segmenters) == _MOST_MODELS:
                     self._segmenters.clear()
                     self._clickers.clear()
-                segmenter = build_segmenter(task.model)
-                self._segmenters[task.model.label] = segmenter, describe_segmenter(task.model, segmenter)
-            segmenter, model = self._segmenters[task.model.label]
-        key = (task.clicker.label, task.model.label)
-        with foreign_call(watch, "clicker", fields, 1, building=True, refuses=not own_code(task.clicker)):
+                segmenter = build_segmenter(spec.model)
+                self._segmenters[spec.model.label] = segmenter, describe_segmenter(spec.model, segmenter)
+            segmenter, model = self._segmenters[spec.model.label]
+        key = (spec.clicker.label, spec.model.label)
+        with foreign_call(watch, "clicker", fields, 1, building=True, refuses=not own_code(spec.clicker)):
             if key not in self._clickers:
-                clicker = build_clicker(task.clicker, segmenter)
-                self._clickers[key] = clicker, describe_clicker(task.clicker, clicker)
+                clicker = build_clicker(spec.clicker, segmenter)
+                self._clickers[key] = clicker, describe_clicker(spec.clicker, clicker)
             clicker, rule = self._clickers[key]
-        fields |= about_players(model, rule)
+        fields |= player_fields(model, rule)
         try:
             self._start.check(segmenter)
         except InputError as error:
@@ -115,47 +115,47 @@ class Player:
         if self._env is not None and self._env[0] == key:
             return self._env[1]
         self.close(watch)
-        spec = env_spec(self._suite, case.data, case)
-        kwargs = spec["kwargs"]
+        registered = env_spec(self._suite, case.data, case)
+        kwargs = registered["kwargs"]
         if not synthetic:
             image = (case.data.name, case.whole_id)
             if self._volume is None or self._volume[0] != image:
                 self._volume = image, read_volume(case)
             kwargs = kwargs | {"image": part_of(self._volume[1], case)}
-        self._env = key, gym.make(spec["id"], disable_env_checker=True, segmenter=segmenter, **kwargs)
+        self._env = key, gym.make(registered["id"], disable_env_checker=True, segmenter=segmenter, **kwargs)
         return self._env[1]
 
 
-def episode_fields(task: EpisodeSpec, suite: Suite, run_id: str) -> Fields:
+def episode_fields(spec: EpisodeSpec, suite: Suite, run_id: str) -> Fields:
     """Return the fields of the records of an episode that are known before its segmenter and clicker are built."""
-    case = task.case
-    renamed = {"source": task.model.use} if task.model.name else {}
+    case = spec.case
+    renamed = {"source": spec.model.use} if spec.model.name else {}
     return {
         "run_id": run_id,
-        "episode_id": task.episode_id,
+        "episode_id": spec.episode_id,
         "env_id": env_spec(suite, case.data)["id"],
         "data_id": case.data.name,
         "case_id": case.case_id,
         "image_id": case.image_id,
-        "structure": str(task.structure or "unknown"),
+        "structure": str(spec.structure or "unknown"),
         "modality": "unknown",
         "seed": case.seed,
-        "clicker_seed": task.clicker_seed(suite),
+        "clicker_seed": spec.clicker_seed(suite),
         "max_clicks": suite.clicks,
-        "clicker": task.clicker.label,
-        "protocol": task.clicker.use,
+        "clicker": spec.clicker.label,
+        "protocol": spec.clicker.use,
         "protocol_hash": "",
-        "clicker_params": task.clicker.params,
+        "clicker_params": spec.clicker.params,
         "oracle": False,
-        "model": task.model.label,
-        "model_params": task.model.params | renamed,
+        "model": spec.model.label,
+        "model_params": spec.model.params | renamed,
         "model_hash": None,
         "tol_mm": tolerance_of(suite, case.data),
         "device": "unknown",
     }
 
 
-def about_players(model: Mapping[str, Any], rule: Mapping[str, Any]) -> Fields:
+def player_fields(model: Mapping[str, Any], rule: Mapping[str, Any]) -> Fields:
     """Return the records' fields on a segmenter and a clicker, from their descriptions (see ``players``)."""
     return {
         "model_hash": model["weights_sha256"],
@@ -225,7 +225,7 @@ def _steps(
             used = memory.since_last()
             if info["error"]:
                 click |= used
-                raise ForeignCallError(outcome_told(info["error"]), info["error"])
+                raise ForeignCallError(outcome_of_message(info["error"]), info["error"])
             answered = bool(click.get("prompt_zyxl")) if at_once else info["clicks_used"] == step
             answer = env.unwrapped.prediction if answered else None  # type: ignore[attr-defined]
             with foreign_call(watch, "segmenter", known, step):

@@ -34,7 +34,7 @@ class ForeignCallError(Exception):
 
 
 class Watch:
-    """Callbacks around code of segmenters and clickers; by them the pool enforces limits. This one does nothing."""
+    """Callbacks around code of segmenters and clickers, by which the pool limits their time. This one does nothing."""
 
     def attempt(self, fields: Fields, step: int, who: Who, building: bool = False) -> None:
         """Begin a call. If it never returns, ``failure(fields, step, ...)`` is the record.
@@ -84,8 +84,8 @@ def foreign_call(
         watch.answered()
 
 
-def quietly(call: Callable[[], _Answer], watch: Watch, who: Who) -> _Answer | None:
-    """Call code that frees something. What it raises costs nothing: the episode is over."""
+def call_and_ignore_failure(call: Callable[[], _Answer], watch: Watch, who: Who) -> _Answer | None:
+    """Call code that frees something. None if it raises, which costs nothing: the episode is over."""
     try:
         with foreign_call(watch, who, {}, 0):
             return call()
@@ -103,10 +103,10 @@ def outcome_of(error: BaseException, who: Who) -> str:
     return "timeout" if isinstance(error, SegmenterTimeoutError) else "model_error"
 
 
-def outcome_told(text: str) -> str:
-    """Return the outcome of a click at which a segmenter raised, from the error as ``described`` gives it.
+def outcome_of_message(text: str) -> str:
+    """Return the outcome of a click at which a segmenter raised, from its ``error_line``.
 
-    A model outside this process may have hung, and a segmenter refuses a click that it does not take by an InputError.
+    ``SegmenterTimeoutError``: a model outside this process hung. ``InputError``: the segmenter refused the click.
     """
     if lacks_memory(text):
         return "out_of_memory"
@@ -115,7 +115,7 @@ def outcome_told(text: str) -> str:
 
 
 def lacks_memory(text: str) -> bool:
-    """Tell whether an error, as ``described`` gives it, means that memory could not be allocated."""
+    """Tell whether an ``error_line`` means that memory could not be allocated."""
     kind, _, message = text.partition(": ")
     return kind in _OUT_OF_MEMORY or any(part in message.lower() for part in _NO_MEMORY_LEFT)
 

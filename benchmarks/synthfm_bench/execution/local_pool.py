@@ -1,4 +1,4 @@
-"""Jobs over worker processes, one torch thread each. One that hangs or dies costs its episode, not the run."""
+"""Plays jobs in worker processes of one torch thread; one that hangs or dies costs its episode, not the run."""
 
 import contextlib
 import os
@@ -24,7 +24,7 @@ MOST_WORKERS = 8
 """Most workers of a run by default; each holds a model of its own."""
 
 _LONGEST_WAIT_S = 1.0
-_TIME_TO_LEAVE_S = 5.0
+_TIME_TO_END_S = 5.0
 
 EpisodeSteps = tuple[StepRecord, ...]
 Advance = Callable[[StepRecord], None]
@@ -44,8 +44,8 @@ class Pool:
         suite: what is played.
         run_id: stands in every record.
         workers: processes.
-        busy_s: how long the workers worked, all together.
-        elapsed_s: how long that took, from the first job to the last.
+        busy_s: sum of the seconds that each worker worked.
+        elapsed_s: seconds of the newest ``play``, from the first job to the last.
     """
 
     suite: Suite
@@ -53,7 +53,7 @@ class Pool:
     workers: int
     busy_s: float = 0.0
     elapsed_s: float = 0.0
-    _crew: list["_Worker"] = field(default_factory=list)
+    _running: list["_Worker"] = field(default_factory=list)
     _deaths: Counter[str] = field(default_factory=Counter)
 
     def play(self, jobs: Sequence[Job], advance: Advance = lambda record: None) -> Generator[EpisodeSteps]:
@@ -70,52 +70,52 @@ class Pool:
         waiting = deque(jobs)
         began: float | None = None
         try:
-            while waiting or any(worker.tasks for worker in self._crew):
+            while waiting or any(worker.specs for worker in self._running):
                 self._hand_out(waiting)
                 began = began or time.monotonic()
-                for worker in self._with_news():
-                    yield from self._hear(worker, advance)
-                for worker in list(self._crew):
+                for worker in self._workers_with_messages():
+                    yield from self._read_message(worker, advance)
+                for worker in list(self._running):
                     limit = worker.limit(self.suite.time_limit_s)
                     if worker.late(limit):
-                        yield from self._gave_up(worker, "timeout", f"no answer within {limit:g} s")
+                        yield from self._fail_episode(worker, "timeout", f"no answer within {limit:g} s")
             self.elapsed_s = time.monotonic() - (began or time.monotonic())
         except BaseException:
             self._end()
             raise
 
     def close(self) -> None:
-        """Let the workers go."""
-        for worker in self._crew:
-            worker.dismiss()
+        """End the workers, once each has freed what it holds."""
+        for worker in self._running:
+            worker.ask_to_end()
         self._end()
 
     def _hand_out(self, waiting: deque[Job]) -> None:
-        """Give jobs to free workers, and hire others up to the number of workers."""
-        free = [worker for worker in self._crew if not worker.tasks]
-        while waiting and (free or len(self._crew) < self.workers):
-            worker = free.pop() if free else self._hire()
-            worker.take(waiting.popleft().tasks)
+        """Give jobs to free workers, and start others up to the number of workers."""
+        free = [worker for worker in self._running if not worker.specs]
+        while waiting and (free or len(self._running) < self.workers):
+            worker = free.pop() if free else self._start_worker()
+            worker.take(waiting.popleft().specs)
 
-    def _hire(self) -> "_Worker":
-        """Start a worker and add it to the crew."""
+    def _start_worker(self) -> "_Worker":
+        """Start a worker and add it to those that run."""
         worker = _Worker.start(self.suite, self.run_id)
-        self._crew.append(worker)
+        self._running.append(worker)
         return worker
 
-    def _with_news(self) -> list["_Worker"]:
+    def _workers_with_messages(self) -> list["_Worker"]:
         """Return the workers that sent a message; wait until one does, or until a time limit is due."""
-        busy = {worker.connection: worker for worker in self._crew if worker.tasks}
+        busy = {worker.connection: worker for worker in self._running if worker.specs}
         limits = [worker.seconds_left(worker.limit(self.suite.time_limit_s)) for worker in busy.values()]
         ready = wait(list(busy), timeout=max(0.0, min([_LONGEST_WAIT_S, *limits])))
         return [busy[connection] for connection in ready if isinstance(connection, Connection)]
 
-    def _hear(self, worker: "_Worker", advance: Advance) -> Generator[EpisodeSteps]:
+    def _read_message(self, worker: "_Worker", advance: Advance) -> Generator[EpisodeSteps]:
         """Read one message of a worker, and yield the episode that it ends, if it ends one."""
         try:
             kind, content = worker.connection.recv()
         except Exception:  # it has died, or code in it wrote into the pipe
-            yield from self._died(worker)
+            yield from self._play_again(worker)
             return
         match kind:
             case "attempt":
@@ -129,8 +129,8 @@ class Pool:
             case "ended":
                 episode = worker.end_episode()
                 yield episode
-                if not worker.tasks:
-                    self.busy_s += worker.rest()
+                if not worker.specs:
+                    self.busy_s += worker.seconds_worked()
                 elif episode[-1].outcome == "out_of_memory":
                     worker.kill()  # it may still hold what it allocated
                     self._replace(worker)
@@ -139,21 +139,23 @@ class Pool:
             case "broken":
                 raise RuntimeError(f"a worker process failed:\n{content}")
 
-    def _died(self, worker: "_Worker") -> Generator[EpisodeSteps]:
-        """Play the episode again in a new worker; one that ends two of them is a failure."""
-        task, code = worker.tasks[0], worker.kill()
+    def _play_again(self, worker: "_Worker") -> Generator[EpisodeSteps]:
+        """Play the episode of a dead worker again in a new one; an episode that ends two workers fails."""
+        spec, code = worker.specs[0], worker.kill()
         if worker.attempt is None and not worker.records:
             raise RuntimeError(f"a worker process died as it started (exit code {code}), possibly out of memory")
-        self._deaths[task.episode_id] += 1
-        if self._deaths[task.episode_id] < 2:
+        self._deaths[spec.episode_id] += 1
+        if self._deaths[spec.episode_id] < 2:
             self._replace(worker)
         elif worker.killed_by_system():
-            yield from self._gave_up(worker, "out_of_memory", f"the system ended its process twice (exit code {code})")
+            yield from self._fail_episode(
+                worker, "out_of_memory", f"the system ended its process twice (exit code {code})"
+            )
         else:
             kind = "clicker_error" if worker.attempt and worker.attempt.who == "clicker" else "model_error"
-            yield from self._gave_up(worker, kind, f"its process died twice (exit code {code})")
+            yield from self._fail_episode(worker, kind, f"its process died twice (exit code {code})")
 
-    def _gave_up(self, worker: "_Worker", kind: str, error: str) -> Generator[EpisodeSteps]:
+    def _fail_episode(self, worker: "_Worker", kind: str, error: str) -> Generator[EpisodeSteps]:
         """End a worker, record its episode as a failure, and give the rest of its job to another worker."""
         worker.kill()
         if worker.attempt is not None and worker.attempt.fields:
@@ -163,17 +165,17 @@ class Pool:
         self._replace(worker)
 
     def _replace(self, worker: "_Worker") -> None:
-        """Take a worker that has ended out of the crew, and give what it had still to play to a new one."""
-        self._crew.remove(worker)
-        self.busy_s += worker.rest()
-        if worker.tasks:
-            self._hire().take(tuple(worker.tasks))
+        """Forget a worker that has ended, and give what it had still to play to a new one."""
+        self._running.remove(worker)
+        self.busy_s += worker.seconds_worked()
+        if worker.specs:
+            self._start_worker().take(tuple(worker.specs))
 
     def _end(self) -> None:
         """End all workers at once."""
-        for worker in self._crew:
+        for worker in self._running:
             worker.kill()
-        self._crew.clear()
+        self._running.clear()
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,15 +193,19 @@ class _Worker:
     """A worker process as its parent sees it.
 
     Attributes:
-        tasks: what it has still to play; the first one is being played.
+        process: the process.
+        connection: the parent's end of the pipe to it.
+        specs: what it has still to play; the first one is being played.
         attempt: the newest ``Watch.attempt``.
-        since: when that began, None where it has been answered.
+        since: monotonic time at which that began; None where it has been answered.
         records: those of the episode being played.
+        began: monotonic time at which it took its job.
+        kills_before: processes that the system had ended for lack of memory when this one started.
     """
 
     process: Any
     connection: Connection
-    tasks: deque[EpisodeSpec] = field(default_factory=deque)
+    specs: deque[EpisodeSpec] = field(default_factory=deque)
     attempt: _Attempt | None = None
     since: float | None = None
     records: list[StepRecord] = field(default_factory=list)
@@ -214,14 +220,14 @@ class _Worker:
         there.close()
         return cls(process, here, kills_before=_kills_by_system())
 
-    def take(self, tasks: Sequence[EpisodeSpec]) -> None:
+    def take(self, specs: Sequence[EpisodeSpec]) -> None:
         """Send episodes to play."""
-        self.tasks.extend(tasks)
+        self.specs.extend(specs)
         self.began = time.monotonic()
-        self.connection.send(tuple(tasks))
+        self.connection.send(tuple(specs))
 
     def limit(self, limit_s: float) -> float:
-        """Return the time limit of what it is doing."""
+        """Return the time limit of its present call, in seconds; building may take longer than ``limit_s``."""
         return max(limit_s, BUILDING_S) if self.attempt is not None and self.attempt.building else limit_s
 
     def killed_by_system(self) -> bool:
@@ -238,13 +244,13 @@ class _Worker:
         return _LONGEST_WAIT_S if self.since is None else limit_s - (time.monotonic() - self.since)
 
     def end_episode(self) -> EpisodeSteps:
-        """Return the records of the episode that ended, and forget it."""
-        self.tasks.popleft()
+        """Return the records of the episode that ended, and go on to the next."""
+        self.specs.popleft()
         records, self.records, self.attempt, self.since = tuple(self.records), [], None, None
         return records
 
-    def rest(self) -> float:
-        """Return how long it has worked since it took a job."""
+    def seconds_worked(self) -> float:
+        """Return the seconds since it took its job."""
         return time.monotonic() - self.began
 
     def kill(self) -> int | None:
@@ -255,15 +261,15 @@ class _Worker:
         code: int | None = self.process.exitcode
         return code
 
-    def dismiss(self) -> None:
-        """Let it go; the caller kills one that does not leave."""
+    def ask_to_end(self) -> None:
+        """Ask it to free what it holds and to end, and wait; the caller kills one that does not end."""
         with contextlib.suppress(OSError, ValueError):  # it has gone already
             self.connection.send(None)
-        self.process.join(_TIME_TO_LEAVE_S)
+        self.process.join(_TIME_TO_END_S)
 
 
-class _Messages(Watch):
-    """Tells the parent."""
+class _SendingWatch(Watch):
+    """Sends the begin and the end of each call of foreign code to the parent."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -285,11 +291,11 @@ def _work(connection: Connection, suite: Suite, run_id: str) -> None:
 
     torch.set_num_threads(1)  # workers share the cores, and sums depend on how they are split
     limit_memory(suite.memory_limit_mib)
-    player, watch = Player(suite, run_id), _Messages(connection)
+    player, watch = Player(suite, run_id), _SendingWatch(connection)
     try:
-        while (tasks := connection.recv()) is not None:
-            for task in tasks:
-                for record in player.play(task, watch):
+        while (specs := connection.recv()) is not None:
+            for spec in specs:
+                for record in player.play(spec, watch):
                     connection.send(("record", record))
                 connection.send(("ended", None))
     except InputError as error:
@@ -302,6 +308,7 @@ def _work(connection: Connection, suite: Suite, run_id: str) -> None:
 
 
 def _send(connection: Connection, message: tuple[str, str]) -> None:
+    """Send a last message to the parent, if it still runs."""
     with contextlib.suppress(OSError):
         connection.send(message)
 

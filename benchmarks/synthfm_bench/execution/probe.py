@@ -1,7 +1,7 @@
 """Builds a segmenter or clicker of the user's own in a process of its own, to describe it.
 
-Importing a module and building an object run code that may raise, hang, exit or allocate without bound. The command's
-own process never does either.
+Importing its module and building it run code that may raise, hang, exit or allocate without bound, so the command's
+own process does neither.
 """
 
 import contextlib
@@ -54,9 +54,9 @@ def probe(who: Who, choice: Choice, time_limit_s: float, memory_limit_mib: int |
     process = start_worker(_describe, there, who, choice, memory_limit_mib)
     there.close()
     try:
-        if _heard(here, _STARTING_S) != ("ready", None):
+        if _receive(here, _STARTING_S) != ("ready", None):
             raise RuntimeError(f"a process for {who} {choice.label} could not be started")
-        answer = _heard(here, limit)
+        answer = _receive(here, limit)
         if answer is None:
             process.join(_ENDING_S)  # a pipe that is closed precedes the end of its process
             if process.is_alive():
@@ -74,8 +74,8 @@ def probe(who: Who, choice: Choice, time_limit_s: float, memory_limit_mib: int |
     return Broken(*content) if kind == "failed" else content
 
 
-def _heard(connection: Connection, limit_s: float) -> Any:
-    """Return the next message, None if the process ended or the time is up."""
+def _receive(connection: Connection, limit_s: float) -> Any:
+    """Return the next message; None if the process ended or ``limit_s`` passed."""
     with contextlib.suppress(EOFError, OSError):
         if connection.poll(limit_s):
             return connection.recv()

@@ -1,4 +1,4 @@
-"""Jobs over the machines of a Ray cluster that is running already. What a lost node was playing is played elsewhere."""
+"""Plays jobs on the machines of a running Ray cluster; what a lost machine was playing is played again."""
 
 import logging
 import os
@@ -17,7 +17,7 @@ MOST_LOSSES = 5
 
 
 class RayPool:
-    """Plays the jobs of a suite on a cluster; the twin of ``Pool``, with the same records.
+    """Plays the jobs of a suite on a cluster, with the interface of ``Pool`` and the same records.
 
     Each worker is an actor on one core, which plays through a ``Pool`` of one process: a segmenter that hangs or dies
     is dealt with there, as on one machine. Data and weights must lie at the same paths on all machines, with the same
@@ -53,11 +53,11 @@ class RayPool:
             RuntimeError: a job lost its machine too often, or a worker met a mistake of this program.
         """
         ray, waiting = self._ray, deque(jobs)
-        actor_of: dict[Any, Any] = {}  # by the reference to what it is doing
+        actor_of: dict[Any, Any] = {}  # by the reference to the answer that it owes
         job_of: dict[Any, Job] = {}
         began = time.monotonic()
         for _ in range(min(self.workers, len(jobs))):
-            self._hire(actor_of)
+            self._start_actor(actor_of)
         try:
             while waiting or job_of:
                 (done, *_), _ = ray.wait(list(actor_of), num_returns=1)
@@ -68,7 +68,7 @@ class RayPool:
                     if job is not None:
                         self._count_loss(job, error)
                         waiting.appendleft(job)
-                    self._hire(actor_of)
+                    self._start_actor(actor_of)
                     continue
                 except ray.exceptions.RayTaskError as error:
                     raise _as_local(error) from None
@@ -78,7 +78,7 @@ class RayPool:
                         advance(record)
                     yield episode
                 if waiting:
-                    reference = actor.play.remote(waiting[0].tasks)
+                    reference = actor.play.remote(waiting[0].specs)
                     actor_of[reference], job_of[reference] = actor, waiting.popleft()
             self.elapsed_s = time.monotonic() - began
         finally:
@@ -89,13 +89,13 @@ class RayPool:
         """Leave the cluster, which goes on running."""
         self._ray.shutdown()
 
-    def _hire(self, actor_of: dict[Any, Any]) -> None:
-        """Ask for an actor; it gets a job once it is there, and waits for a core without holding one up."""
+    def _start_actor(self, actor_of: dict[Any, Any]) -> None:
+        """Ask for an actor, without waiting for it; it gets a job as soon as a core is free and it is ready."""
         actor = self._ray.remote(num_cpus=1, max_restarts=0)(_Host).remote(self._suite, self._run_id)
         actor_of[actor.ready.remote()] = actor
 
     def _count_loss(self, job: Job, error: Exception) -> None:
-        first = job.tasks[0].episode_id
+        first = job.specs[0].episode_id
         self._losses[first] += 1
         if self._losses[first] >= MOST_LOSSES:
             raise RuntimeError(f"{first}: lost its machine {MOST_LOSSES} times ({' '.join(str(error).split())[:300]})")
@@ -109,13 +109,13 @@ class _Host:
         self._pool = Pool(suite, run_id, 1)
 
     def ready(self) -> tuple[float, list[EpisodeSteps]]:
-        """Say that it is there."""
+        """Return no episodes; the answer shows that the actor runs."""
         return 0.0, []
 
-    def play(self, tasks: tuple[Any, ...]) -> tuple[float, list[EpisodeSteps]]:
-        """Play the tasks of a job, and return the seconds they took and their episodes."""
+    def play(self, specs: tuple[Any, ...]) -> tuple[float, list[EpisodeSteps]]:
+        """Play the episodes of a job, and return the seconds that they took and their records."""
         began = time.monotonic()
-        episodes = list(self._pool.play([Job(tasks)]))
+        episodes = list(self._pool.play([Job(specs)]))
         return time.monotonic() - began, episodes
 
 

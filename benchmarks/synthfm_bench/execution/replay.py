@@ -169,15 +169,15 @@ class Replayer:
         if self._env is not None:
             self._env[1].close()
             self._env = None
-        spec = env_spec(self._suite, case.data, case)
-        kwargs = spec["kwargs"]
+        registered = env_spec(self._suite, case.data, case)
+        kwargs = registered["kwargs"]
         anterior_up = False
         if not synthetic:
             volume = open_volume(case)
             anterior_up = volume.affine is not None
             kwargs = kwargs | {"image": volume}
         segmenter = self._build(segmenter_of(self._suite, episode))
-        env = gym.make(spec["id"], disable_env_checker=True, segmenter=segmenter, **kwargs)
+        env = gym.make(registered["id"], disable_env_checker=True, segmenter=segmenter, **kwargs)
         self._env = key, env, anterior_up
         return env, anterior_up
 

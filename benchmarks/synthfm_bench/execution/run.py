@@ -14,7 +14,7 @@ from rich.console import Console
 
 from synthfm_agents.person import is_person
 from synthfm_bench.analysis.aggregate import LeaderboardRow, make_board
-from synthfm_bench.execution.episode_runner import about_players, episode_fields, failure
+from synthfm_bench.execution.episode_runner import episode_fields, failure, player_fields
 from synthfm_bench.execution.local_pool import Pool, default_workers
 from synthfm_bench.execution.progress import Advance, progress
 from synthfm_bench.execution.resume import ChangedError, changed_since, check_same, check_unchanged
@@ -111,7 +111,7 @@ def _play(
 ) -> Finished:
     """Play what a run lacks, then write its tables, and note in ``run.json`` how it ended."""
     command = resume_command(suite, folder)
-    with _ends_clearly(folder, about, len(plan.tasks), command), _opened(folder) as file:
+    with _note_how_it_ended(folder, about, len(plan.specs), command), _steps_file(folder) as file:
         for bad in file.bad_lines[:SHOWN]:
             console.print(
                 f"note: {bad}; taken out, its episode is played again", markup=False, highlight=False, soft_wrap=True
@@ -120,7 +120,7 @@ def _play(
         pool = _pool(suite, about["run_id"], workers, executor, len(left.jobs))
         with (
             closing(pool),
-            progress(len(left.tasks), suite.clicks, console) as advance,
+            progress(len(left.specs), suite.clicks, console) as advance,
             closing(play_plan(left, suite, about["run_id"], pool, advance)) as ended,
         ):
             for episode in ended:
@@ -145,17 +145,17 @@ def play_plan(
     """Yield each episode of a plan when it ends; those of broken segmenters and clickers fail without being played."""
     playable = []
     for job in plan.jobs:
-        tasks = []
-        for task in job.tasks:
-            why = plan.broken.get(("segmenter", task.model.label)) or plan.broken.get(("clicker", task.clicker.label))
+        specs = []
+        for spec in job.specs:
+            why = plan.broken.get(("segmenter", spec.model.label)) or plan.broken.get(("clicker", spec.clicker.label))
             if why is None:
-                tasks.append(task)
+                specs.append(spec)
                 continue
-            players = about_players(plan.models[task.model.label], plan.clickers[task.clicker.label])
-            record = failure(episode_fields(task, suite, run_id) | players, 1, why.outcome, why.error)
+            players = player_fields(plan.models[spec.model.label], plan.clickers[spec.clicker.label])
+            record = failure(episode_fields(spec, suite, run_id) | players, 1, why.outcome, why.error)
             advance(record)
             yield (record,)
-        playable += [Job(tuple(tasks))] if tasks else []
+        playable += [Job(tuple(specs))] if specs else []
     yield from pool.play(playable, advance)
 
 
@@ -166,7 +166,7 @@ def resume_command(suite: Suite, folder: Path) -> str:
 
 
 @contextmanager
-def _opened(folder: Path) -> Iterator[StepsFile]:
+def _steps_file(folder: Path) -> Iterator[StepsFile]:
     with _writing():
         file = StepsFile(folder / "steps.jsonl")
     with file:
@@ -229,7 +229,7 @@ def _pace(pool: "Pool | RayPool") -> str:
 
 
 @contextmanager
-def _ends_clearly(folder: Path, about: dict[str, Any], episodes: int, command: str) -> Iterator[None]:
+def _note_how_it_ended(folder: Path, about: dict[str, Any], episodes: int, command: str) -> Iterator[None]:
     """Note in ``run.json`` how a run ended that did not finish, and tell what was kept and how to go on."""
     try:
         yield
@@ -254,13 +254,13 @@ def _ends_clearly(folder: Path, about: dict[str, Any], episodes: int, command: s
 
 def about_run(suite: Suite, plan: Plan, started: datetime, workers: int | None) -> dict[str, Any]:
     """Return what ``run.json`` holds when a run begins."""
-    first = {task.case.data.name: task.case for task in reversed(plan.tasks)}
+    first = {spec.case.data.name: spec.case for spec in reversed(plan.specs)}
     return {
         "schema": SCHEMA,
         "run_id": f"{suite.name}-{started:%Y%m%dT%H%M%SZ}",
         "status": "running",
         "started": started.isoformat(timespec="seconds"),
-        "episodes": len(plan.tasks),
+        "episodes": len(plan.specs),
         "suite": suite.model_dump(mode="json"),
         "notes": list(plan.notes),
         "left_out": list(plan.left_out),

@@ -1,4 +1,4 @@
-"""Plays a run's episodes again and compares every record, but for what ``records.NOT_RESULTS`` leaves out."""
+"""Plays a run's episodes again and compares every field of their records, but for ``step_record.NOT_RESULTS``."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import closing
@@ -92,20 +92,21 @@ def verify(folder: Path, *, episodes: int | None, workers: int, console: Console
         )
     plan = make_plan(run.suite)
     chosen = evenly(run.episodes, episodes)
-    known = {task.episode_id for task in plan.tasks}
-    gone = [one.episode_id for one in chosen if one.episode_id not in known]
-    if gone:
+    known = {spec.episode_id for spec in plan.specs}
+    unknown = [episode.episode_id for episode in chosen if episode.episode_id not in known]
+    if unknown:
         raise InputError(
-            f"{folder}: {len(gone)} of its episodes cannot be played here, for example {gone[0]}: {_why(plan)}"
+            f"{folder}: {len(unknown)} of its episodes cannot be played here, for example {unknown[0]}: {_why(plan)}"
         )
     suite, run_id = run.suite, str(run.about.get("run_id", ""))
-    again = replay_people(suite, run_id, plan, chosen)
-    left = plan.without(known - {one.episode_id for one in chosen} | again.keys())
+    replayed = replay_people(suite, run_id, plan, chosen)
+    left = plan.without(known - {episode.episode_id for episode in chosen} | replayed.keys())
     pool = Pool(suite, run_id, min(workers, max(1, len(left.jobs))))
-    with closing(pool), progress(len(left.tasks), suite.clicks, console) as advance:
+    with closing(pool), progress(len(left.specs), suite.clicks, console) as advance:
         played = play_plan(left, suite, run_id, pool, advance)
-        again |= {records[0].episode_id: EpisodeResult(tuple(map(checked, records))) for records in played}
-    differences = [found for one in chosen if (found := _compare(one, again[one.episode_id])) is not None]
+        replayed |= {records[0].episode_id: EpisodeResult(tuple(map(checked, records))) for records in played}
+    compared = [_compare(episode, replayed[episode.episode_id]) for episode in chosen]
+    differences = [difference for difference in compared if difference is not None]
     return Verdict(len(chosen), len(run.episodes), tuple(differences), _tampered(run), tuple(_changed(run, plan)))
 
 
@@ -115,8 +116,8 @@ def report_lines(verdict: Verdict, shown: int = 5) -> Iterator[str]:
     which = (
         f"{verdict.replayed} of {verdict.episodes} episodes replayed" if verdict.replayed < verdict.episodes else "all"
     )
-    found = "equal" if verdict.equal else "NOT equal"
-    yield f"{found}: {same} of {verdict.replayed} episodes came out the same ({which})"
+    result = "equal" if verdict.equal else "NOT equal"
+    yield f"{result}: {same} of {verdict.replayed} episodes came out the same ({which})"
     if verdict.tampered is not None:
         yield f"the records do not give the results hash in run.json ({verdict.tampered}): they were changed since"
     yield from map(str, verdict.differences[:shown])
@@ -127,6 +128,7 @@ def report_lines(verdict: Verdict, shown: int = 5) -> Iterator[str]:
 
 
 def _compare(before: EpisodeResult, after: EpisodeResult) -> Difference | None:
+    """Return the first difference between an episode and its replay."""
     for index in range(max(len(before.steps), len(after.steps))):
         old, new = _fields(before.steps, index), _fields(after.steps, index)
         differ = {name: (old.get(name), new.get(name)) for name in (old or new) if old.get(name) != new.get(name)}
@@ -144,25 +146,28 @@ def _fields(steps: Sequence[StepRecord], index: int) -> dict[str, Any]:
 
 
 def _tampered(run: Run) -> str | None:
+    """Return the recorded results hash if the records give another one."""
     noted = run.about.get("results_hash")
     return None if noted in (None, results_hash(run.records)) else str(noted)
 
 
 def _changed(run: Run, plan: Plan) -> Iterator[str]:
+    """Yield the versions, weights and protocols that differ from the run's."""
     before: dict[str, Any] = run.about.get("versions", {})
     now = versions()
     for name in sorted({*before, *now}):
         if before.get(name) != now.get(name):
             yield f"{name} {before.get(name)} -> {now.get(name)}"
-    for kind, found, key in (
+    for kind, planned, key in (
         ("segmenters", plan.models, "weights_sha256"),
         ("clickers", plan.clickers, "protocol_hash"),
     ):
-        for name, about in found.items():
+        for name, about in planned.items():
             recorded = run.about.get(kind, {}).get(name, {}).get(key)
             if recorded != about[key]:
                 yield f"{name}: {key} {recorded} -> {about[key]}"
 
 
 def _why(plan: Plan) -> str:
+    """Return why a plan lacks episodes that the run has."""
     return "; ".join(plan.notes) or "its suite gives other ones now"

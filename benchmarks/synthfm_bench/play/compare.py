@@ -104,9 +104,9 @@ def replay_beside(folder: Path, rules: Sequence[str], *, trusted: bool = False) 
         check_trusted(suite, folder, "this study")
     with closing(PersonPlayer(suite, "")) as player:
         return [
-            _replayed(player, task, recorded[task.episode_id], clickers)
-            for task in make_plan(suite).tasks
-            if task.episode_id in recorded
+            _replayed(player, spec, recorded[spec.episode_id], clickers)
+            for spec in make_plan(suite).specs
+            if spec.episode_id in recorded
         ]
 
 
@@ -139,10 +139,10 @@ def agreement(replayed: Sequence[Replayed]) -> dict[tuple[str, str], list[float]
 
 
 def _replayed(
-    player: PersonPlayer, task: EpisodeSpec, recorded: EpisodeResult, rules: dict[str, ClickProtocol]
+    player: PersonPlayer, spec: EpisodeSpec, recorded: EpisodeResult, rules: dict[str, ClickProtocol]
 ) -> Replayed:
     """Play a person's recorded clicks again, and the protocols' clicks on the same masks."""
-    episode = player.open(task)
+    episode = player.open(spec)
     pairs: list[Pair] = []
     clicks: list[Click] = []
     for step in recorded.steps:

@@ -1,4 +1,7 @@
-"""Implements the games of the page: the recorded tasks of a suite, or one image without a truth."""
+"""Implements the games of the page: the recorded tasks of a suite, or one image without a truth.
+
+A task is an episode of the suite that a person plays.
+"""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -124,7 +127,7 @@ class SuiteGame(Game):
     def __init__(self, run: PersonRun) -> None:
         self._run = run
         self._player = PersonPlayer(run.suite, run.about["run_id"])
-        self._tasks: Sequence[EpisodeSpec] = run.plan.tasks
+        self._specs: Sequence[EpisodeSpec] = run.plan.specs
         self._done = run.episodes
         self._now: tuple[EpisodeSpec, PersonEpisode] | None = None
         self._curves: dict[str, list[float]] | None = None
@@ -147,29 +150,29 @@ class SuiteGame(Game):
             "dicom": False,
             "tasks": [
                 {
-                    "name": "" if task.structure is None else str(task.structure),
-                    "case": task.case.image_id,
-                    "done": task.episode_id in self._done,
+                    "name": "" if spec.structure is None else str(spec.structure),
+                    "case": spec.case.image_id,
+                    "done": spec.episode_id in self._done,
                 }
-                for task in self._tasks
+                for spec in self._specs
             ],
         }
 
     def open(self, index: int) -> dict[str, Any]:
         """Begin a task; an unfinished one begins again."""
-        if not 0 <= index < len(self._tasks):
-            raise InputError(f"task {index}: expected 0 to {len(self._tasks) - 1}")
-        task = self._tasks[index]
-        if task.episode_id in self._done:
+        if not 0 <= index < len(self._specs):
+            raise InputError(f"task {index}: expected 0 to {len(self._specs) - 1}")
+        spec = self._specs[index]
+        if spec.episode_id in self._done:
             raise InputError(f"task {index} was finished before; take another")
-        episode = self._player.open(task)
-        self._now, self._curves = (task, episode), None
+        episode = self._player.open(spec)
+        self._now, self._curves = (spec, episode), None
         self.volume = self._player.volume(episode)
         self.structure, self.mask = episode.structure, episode.mask
         return {
             "task": index,
             "structure": self.structure,
-            "case": task.case.image_id,
+            "case": spec.case.image_id,
             "modality": self.volume.modality,
             "shape": list(self.mask.shape),
             "spacing": list(self.volume.spacing),
@@ -212,14 +215,14 @@ class SuiteGame(Game):
 
     def curves(self) -> dict[str, list[float]]:
         """Return the Dice of the person, and of click protocols on the same case with the same segmenter."""
-        task, episode = self._opened()
+        spec, episode = self._opened()
         if not episode.ended:
             raise InputError("curves are shown once the structure is finished")
         if self._curves is None:
             own = EpisodeResult(tuple(episode.records)).dice.tolist()
             env = self._player.env
             self._curves = {self._run.suite.clickers[0].label: own} | {
-                name: _curve(env, name, episode.records[0].seed, task) for name in COMPARED_WITH
+                name: _curve(env, name, episode.records[0].seed, spec) for name in COMPARED_WITH
             }
         return self._curves
 
@@ -228,7 +231,7 @@ class SuiteGame(Game):
         if not self._done:
             raise InputError("no structure was finished, and a board needs one; finish one first")
         finished = self._run.finish()
-        left = len(self._tasks) - len(self._done)
+        left = len(self._specs) - len(self._done)
         return {
             "folder": str(finished.folder),
             "results_hash": finished.results_hash,
@@ -244,10 +247,10 @@ class SuiteGame(Game):
         """Return the answer to the newest record, and save the episode if it ended."""
         record = episode.records[-1]
         if record.ended:
-            task, _ = self._opened()
+            spec, _ = self._opened()
             whole = EpisodeResult(tuple(episode.records))
             self._run.append(whole)
-            self._done[task.episode_id] = whole
+            self._done[spec.episode_id] = whole
         shows_dice = self._target == "outline" or record.ended
         facts = {
             "step": record.step,
@@ -388,10 +391,10 @@ class FreeGame(Game):
         return self._show(mask, facts)
 
 
-def _curve(env: gym.Env[Any, Any], name: str, seed: int, task: EpisodeSpec) -> list[float]:
-    """Play a protocol on the open task and return its Dice after each click."""
+def _curve(env: gym.Env[Any, Any], name: str, seed: int, spec: EpisodeSpec) -> list[float]:
+    """Play a protocol on the structure of an open task and return its Dice after each click."""
     clicker = make_clicker(name)
-    options = None if task.structure is None else {"structure": task.structure}
+    options = None if spec.structure is None else {"structure": spec.structure}
     observation, info = env.reset(seed=seed, options=options)
     clicker.reset(seed)
     dice: list[float] = []

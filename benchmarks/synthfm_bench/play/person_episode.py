@@ -39,7 +39,7 @@ class Thought:
 
 
 class PersonEpisode:
-    """Plays a task with clicks that come from outside, one record a step.
+    """Plays one episode with clicks that come from outside, one record a step.
 
     Args:
         env: reveals the truth.
@@ -166,7 +166,7 @@ class PersonEpisode:
 
 
 class PersonPlayer:
-    """Opens tasks of a suite for people; the volume and the env of the last one are kept for the next.
+    """Opens episodes of a suite for people; the volume and the env of the last one are kept for the next.
 
     Args:
         suite: what is played.
@@ -180,26 +180,26 @@ class PersonPlayer:
         self._segmenters = {} if segmenter is None else {suite.segmenters[0].label: segmenter}
         self._env: tuple[tuple[str, str, str], gym.Env[Any, Any]] | None = None
 
-    def open(self, task: EpisodeSpec) -> PersonEpisode:
-        """Begin a task.
+    def open(self, spec: EpisodeSpec) -> PersonEpisode:
+        """Begin an episode.
 
         Raises:
             InputError: its volume cannot be read, or its segmenter not be built.
         """
-        segmenter = self.segmenter(task)
-        return PersonEpisode(self._open_env(task, segmenter), self._fields(task, segmenter), task.structure)
+        segmenter = self.segmenter(spec)
+        return PersonEpisode(self._open_env(spec, segmenter), self._fields(spec, segmenter), spec.structure)
 
-    def segmenter(self, task: EpisodeSpec) -> Segmenter:
-        """Return the segmenter of a task."""
-        label = task.model.label
+    def segmenter(self, spec: EpisodeSpec) -> Segmenter:
+        """Return the segmenter of an episode."""
+        label = spec.model.label
         if label not in self._segmenters:
-            self._segmenters[label] = build_segmenter(task.model)
+            self._segmenters[label] = build_segmenter(spec.model)
         return self._segmenters[label]
 
     @property
     def env(self) -> gym.Env[Any, Any]:
-        """The env of the task opened last."""
-        assert self._env is not None, "a task was opened"
+        """The env of the episode opened last."""
+        assert self._env is not None, "an episode was opened"
         return self._env[1]
 
     def volume(self, episode: PersonEpisode) -> Volume:
@@ -209,9 +209,9 @@ class PersonPlayer:
             return env.volume
         return Volume(episode.image.astype(np.float32), spacing=episode.spacing)
 
-    def replay(self, task: EpisodeSpec, recorded: EpisodeResult) -> EpisodeResult:
+    def replay(self, spec: EpisodeSpec, recorded: EpisodeResult) -> EpisodeResult:
         """Play a person's recorded steps again, and return what came of them now."""
-        episode = self.open(task)
+        episode = self.open(spec)
         for step in recorded.steps:
             thought = Thought(step.t_click_s or 0.0, step.t_pause_s or 0.0)
             if step.undone:
@@ -230,42 +230,42 @@ class PersonPlayer:
             self._env[1].close()
             self._env = None
 
-    def _open_env(self, task: EpisodeSpec, segmenter: Segmenter) -> gym.Env[Any, Any]:
-        case = task.case
+    def _open_env(self, spec: EpisodeSpec, segmenter: Segmenter) -> gym.Env[Any, Any]:
+        case = spec.case
         synthetic = isinstance(case.data, SyntheticData)
-        key = (case.data.name, "" if synthetic else case.image_id, task.model.label)
+        key = (case.data.name, "" if synthetic else case.image_id, spec.model.label)
         if self._env is not None and self._env[0] == key:
             return self._env[1]
         self.close()
-        spec = env_spec(self._suite, case.data, case)
-        kwargs = spec["kwargs"]
+        registered = env_spec(self._suite, case.data, case)
+        kwargs = registered["kwargs"]
         if not synthetic:
             kwargs = kwargs | {"image": open_volume(case)}
-        self._env = key, gym.make(spec["id"], disable_env_checker=True, segmenter=segmenter, **kwargs)
+        self._env = key, gym.make(registered["id"], disable_env_checker=True, segmenter=segmenter, **kwargs)
         return self._env[1]
 
-    def _fields(self, task: EpisodeSpec, segmenter: Segmenter) -> dict[str, Any]:
+    def _fields(self, spec: EpisodeSpec, segmenter: Segmenter) -> dict[str, Any]:
         """Return the fields that all records of an episode share."""
-        case, clicker = task.case, task.clicker
+        case, clicker = spec.case, spec.clicker
         person = make_clicker(clicker.use, **clicker.params)
         return {
             "run_id": self._run_id,
-            "episode_id": task.episode_id,
+            "episode_id": spec.episode_id,
             "env_id": env_spec(self._suite, case.data)["id"],
             "data_id": case.data.name,
             "case_id": case.case_id,
             "image_id": case.image_id,
             "seed": case.seed,
-            "clicker_seed": task.clicker_seed(self._suite),
+            "clicker_seed": spec.clicker_seed(self._suite),
             "max_clicks": self._suite.clicks,
             "clicker": clicker.label,
             "protocol": clicker.use,
             "protocol_hash": protocol_hash(person, clicker.use, clicker.params),
             "clicker_params": clicker.params,
             "oracle": person.oracle,
-            "model": task.model.label,
-            "model_params": task.model.params | ({"source": task.model.use} if task.model.name else {}),
-            "model_hash": weights_sha256(segmenter) or answers_sha256(segmenter, task.model.use),
+            "model": spec.model.label,
+            "model_params": spec.model.params | ({"source": spec.model.use} if spec.model.name else {}),
+            "model_hash": weights_sha256(segmenter) or answers_sha256(segmenter, spec.model.use),
             "tol_mm": tolerance_of(self._suite, case.data),
             "device": device_of(segmenter),
         }

@@ -42,7 +42,7 @@ class PersonRun:
 
     Attributes:
         suite: what is played.
-        plan: its tasks, each an episode.
+        plan: its episodes.
         folder: of the records.
         about: ``run.json``.
     """
@@ -91,7 +91,7 @@ class PersonRun:
         digest = results_hash(run.records)
         write_tables(self.folder, self.suite.name, digest, rows)
         write_text(self.folder / "results_hash", digest + "\n")
-        status = "finished" if len(run.episodes) == len(self.plan.tasks) else "stopped"
+        status = "finished" if len(run.episodes) == len(self.plan.specs) else "stopped"
         end = end_of_run(status, len(run.episodes))
         write_json(self.folder / "run.json", self.about | end | {"results_hash": digest})
         return Finished(self.folder, rows, digest, "", failures_of(run.episodes), len(run.episodes))

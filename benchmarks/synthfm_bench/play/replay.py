@@ -16,7 +16,7 @@ def replay_people(suite: Suite, run_id: str, plan: Plan, episodes: Sequence[Epis
     Args:
         suite: of the run.
         run_id: stands in every record.
-        plan: holds the tasks of the episodes.
+        plan: holds the episodes.
         episodes: those of other clickers are passed over.
 
     Returns:
@@ -25,7 +25,7 @@ def replay_people(suite: Suite, run_id: str, plan: Plan, episodes: Sequence[Epis
     recorded = {one.episode_id: one for one in episodes if is_person(one.steps[0].protocol)}
     with closing(PersonPlayer(suite, run_id)) as player:
         return {
-            task.episode_id: player.replay(task, recorded[task.episode_id])
-            for task in plan.tasks
-            if task.episode_id in recorded
+            spec.episode_id: player.replay(spec, recorded[spec.episode_id])
+            for spec in plan.specs
+            if spec.episode_id in recorded
         }

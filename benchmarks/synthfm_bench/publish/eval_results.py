@@ -55,8 +55,8 @@ def write_eval_results(
     yaml = import_extra("yaml", "hub", "--eval-results")
     entries: dict[str, list[Any]] = defaultdict(list)
     for row in rows:
-        for figure in dict.fromkeys((row.primary.key, f"dice@{row.budget}", NAUC.key)):
-            entry = _entry(hub, row, _figure(row, figure), dataset_id, results_hash, date)
+        for key in dict.fromkeys((row.primary.key, f"dice@{row.budget}", NAUC.key)):
+            entry = _entry(hub, row, _column_of_key(row, key), dataset_id, results_hash, date)
             entries[row.segmenter] += [] if entry is None else [entry]
     paths = []
     for segmenter, found in sorted(entries.items()):
@@ -97,13 +97,13 @@ def model_card(segmenter: str, suite: str, entries: Sequence[Any]) -> str:
     return f"{card}\n# {segmenter}\n\nPlayed with synthfm_env on the suite `{suite}`:\n\n{table}\n"
 
 
-def _figure(row: LeaderboardRow, key: str) -> Column:
+def _column_of_key(row: LeaderboardRow, key: str) -> Column:
     return NAUC if key == NAUC.key else dice_at(int(key.partition("@")[2]))
 
 
-def _entry(hub: Any, row: LeaderboardRow, figure: Column, dataset_id: str, results_hash: str, date: str) -> Any | None:
+def _entry(hub: Any, row: LeaderboardRow, column: Column, dataset_id: str, results_hash: str, date: str) -> Any | None:
     """Return the entry of one figure of a row; None if no case has it."""
-    estimate = row.estimate(figure)
+    estimate = row.estimate(column)
     if estimate is None:
         return None
     protocol = row.episodes[0].steps[0].protocol_hash[:12]
@@ -111,7 +111,7 @@ def _entry(hub: Any, row: LeaderboardRow, figure: Column, dataset_id: str, resul
     notes = f"{row.clicker} [{protocol}], {len(row.cases)} cases, {interval}results {results_hash[:12]}"
     return hub.EvalResultEntry(
         dataset_id=dataset_id,
-        task_id=_slug(f"{row.data_id}-{row.clicker}-{figure.key}"),
+        task_id=_slug(f"{row.data_id}-{row.clicker}-{column.key}"),
         value=round(estimate.mean, 6),
         date=date or None,
         notes=notes,

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from synthfm_bench.analysis.aggregate import LeaderboardRow
-from synthfm_bench.analysis.columns import NAUC, Column, dice_figures
+from synthfm_bench.analysis.columns import NAUC, Column, dice_columns
 from synthfm_bench.analysis.statistics import Estimate
 from synthfm_env.plural import plural
 
@@ -22,12 +22,12 @@ def clicker_label(row: LeaderboardRow) -> str:
     return f"{row.clicker} ({'oracle' if row.oracle else 'blind'})"
 
 
-def with_interval(row: LeaderboardRow, figure: Column) -> str:
+def with_interval(row: LeaderboardRow, column: Column) -> str:
     """Return a mean over cases and its interval, as "0.712 [0.650, 0.770]"."""
-    found = row.estimate(figure)
+    found = row.estimate(column)
     if found is None or found.low is None:
-        return figure.show(mean_of(found))
-    return f"{figure.show(found.mean)} [{figure.show(found.low)}, {figure.show(found.high)}]"
+        return column.show(mean_of(found))
+    return f"{column.show(found.mean)} [{column.show(found.low)}, {column.show(found.high)}]"
 
 
 def show_rank(rank: tuple[int, int, int] | None) -> str:
@@ -59,9 +59,9 @@ def failures(row: LeaderboardRow) -> str:
     return ", ".join(f"{count} {kind}" for kind, count in row.failures.items()) or "0"
 
 
-def board_figures(group: Sequence[LeaderboardRow]) -> list[Column]:
+def board_columns(group: Sequence[LeaderboardRow]) -> list[Column]:
     """Return the figures of the short board: Dice after n clicks and nAUC."""
-    return [*dice_figures(group[0].budget), NAUC]
+    return [*dice_columns(group[0].budget), NAUC]
 
 
 def mean_of(found: Estimate | None) -> float | None:

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from synthfm_bench.analysis.aggregate import LeaderboardRow, by_group
 from synthfm_bench.analysis.comparisons import verdict
-from synthfm_bench.report.cells import board_figures, clicker_label, failures, mean_of, price, seconds, title
+from synthfm_bench.report.cells import board_columns, clicker_label, failures, mean_of, price, seconds, title
 from synthfm_env.printable import printable
 
 EXPLAINED = (
@@ -29,6 +29,7 @@ def print_board(rows: Iterable[LeaderboardRow], console: Console) -> None:
         of_clickers = len({row.clicker for row in group}) > 1 and len({row.segmenter for row in group}) == 1
         if of_clickers:
             group = sorted(group, key=lambda row: (row.oracle, -(mean_of(row.estimate(row.primary)) or 0.0)))
+        # The table's headings
         failed = any(row.failures for row in group)
         table = Table(
             title=Text(printable(title(name, group))),
@@ -37,24 +38,25 @@ def print_board(rows: Iterable[LeaderboardRow], console: Console) -> None:
             box=SIMPLE_HEAD,
             pad_edge=False,
         )
-        headings = ["segmenter", "clicker", *(f.name for f in board_figures(group)), "s/click"]
+        headings = ["segmenter", "clicker", *(f.name for f in board_columns(group)), "s/click"]
         headings += ["price of a click"] * of_clickers + ["failed"] * failed
         for index, heading in enumerate(headings):
             table.add_column(heading, justify="left" if index < 2 else "right", no_wrap=index >= 2)
+        # Its rows, in sections by clicker, or by kind of clicker
         last = None
         for row in group:
             part = row.oracle if of_clickers else row.clicker
             if last not in (None, part):
                 table.add_section()
             best = last != part and (of_clickers or len({other.segmenter for other in group}) > 1)
-            means = [figure.show(mean_of(row.estimate(figure))) for figure in board_figures(group)]
+            means = [column.show(mean_of(row.estimate(column))) for column in board_columns(group)]
             cells = [row.segmenter, clicker_label(row), *means, seconds(row.seconds_per_click)]
             cells += [price(row)] * of_clickers + [failures(row)] * failed
             # A name is text, never console markup.
             table.add_row(*(Text(printable(cell)) for cell in cells), style="bold" if best else None)
             last = part
         console.print(table)
-        for said in verdict(group, _MOST_SENTENCES):
-            console.print(printable(said), highlight=False, markup=False)
+        for sentence in verdict(group, _MOST_SENTENCES):
+            console.print(printable(sentence), highlight=False, markup=False)
         console.print()
     console.print(EXPLAINED, style="dim", highlight=False)

@@ -8,15 +8,15 @@ from synthfm_bench.results.csv_text import csv_text
 
 def csv_board(rows: Sequence[LeaderboardRow]) -> str:
     """Return the board as CSV with full precision, one line for each row; a cell without a figure is empty."""
-    figures = {figure.key: figure for row in rows for figure in row.figures}
-    names = sorted(figures, key=lambda key: (not key.startswith("dice@"), int(key[5:]) if key[:5] == "dice@" else 0))
-    columns = [column for name in names for column in (name, f"{name}_low", f"{name}_high")]
+    columns = {column.key: column for row in rows for column in row.columns}
+    names = sorted(columns, key=lambda key: (not key.startswith("dice@"), int(key[5:]) if key[:5] == "dice@" else 0))
+    headings = [heading for name in names for heading in (name, f"{name}_low", f"{name}_high")]
     targets = rows[0].targets if rows else ()
     clicks = [f"noc{100 * target:g}_{part}" for target in targets for part in ("median", "reached")]
     lines: list[list[object]] = [
         [
             *("data", "segmenter", "clicker", "clicker_kind", "protocol_hash", "cases", "episodes"),
-            *columns,
+            *headings,
             *("rank", "rank_low", "rank_high"),
             *clicks,
             *(
@@ -32,7 +32,7 @@ def csv_board(rows: Sequence[LeaderboardRow]) -> str:
     ]
     for group in by_group(rows).values():
         for row, rank in zip(group, ranks(group), strict=True):
-            own = {figure.key: row.estimate(figure) for figure in row.figures}
+            own = {column.key: row.estimate(column) for column in row.columns}
             cells: list[object] = [row.data_id, row.segmenter, row.clicker, "oracle" if row.oracle else "blind"]
             cells += [row.episodes[0].protocol_hash, len(row.cases), len(row.episodes)]
             for name in names:

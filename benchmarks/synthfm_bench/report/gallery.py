@@ -163,14 +163,14 @@ def _draw_here(connection: Connection, suite: Suite, episode: EpisodeResult, cli
     torch.set_num_threads(1)
     limit_memory(suite.memory_limit_mib)
 
-    def told(answers: Iterable[ReplayedAnswer]) -> Iterator[ReplayedAnswer]:
+    def reported(answers: Iterable[ReplayedAnswer]) -> Iterator[ReplayedAnswer]:
         for answer in answers:
             connection.send(("answered", None))
             yield answer
 
     try:
         case, answers = Replayer(suite).replay(episode)
-        connection.send(("drawn", draw_film(case, clicks, told(answers))))
+        connection.send(("drawn", draw_film(case, clicks, reported(answers))))
     except BaseException as error:
         connection.send(("failed", str(error) if isinstance(error, InputError) else error_line(error)))
 

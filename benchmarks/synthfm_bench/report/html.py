@@ -162,7 +162,7 @@ def _content(joined: MergedRuns, rows: Sequence[LeaderboardRow], cards: Sequence
     groups = [
         {
             "title": title(name, group),
-            "said": verdict(group),
+            "verdict": verdict(group),
             "board": board_table(group),
             "pairs": pairs_table(group),
             "primary": group[0].primary.name,

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from synthfm_bench.analysis.aggregate import LeaderboardRow, by_group, ranks, select
-from synthfm_bench.analysis.columns import Column, dice_at, dice_figures
+from synthfm_bench.analysis.columns import Column, dice_at, dice_columns
 from synthfm_bench.analysis.comparisons import compare_group
 from synthfm_bench.report.cells import clicker_label, failures, seconds, show_clicks, show_rank
 from synthfm_bench.results.episode_result import EpisodeResult
@@ -44,11 +44,12 @@ class Table:
 
 def board_table(group: Sequence[LeaderboardRow]) -> Table:
     """Return the board of one group with every column."""
-    figures = group[0].figures
+    columns = group[0].columns
+    # Headings: names, figures with the rank after Dice and nAUC, clicks to a target, costs.
     headings = [("segmenter", ""), ("clicker", "oracle: sees the truth; blind: does not")]
-    headings += [(figure.name, figure.meaning) for figure in figures]
+    headings += [(column.name, column.meaning) for column in columns]
     ranked = f"By {group[0].primary.name} among rows with the same clicker, with its 95 % interval."
-    headings.insert(2 + _main_figures(group), ("rank", ranked))
+    headings.insert(2 + _count_of_dice_columns(group), ("rank", ranked))
     headings += [
         (
             f"NoC@{100 * target:g}",
@@ -64,12 +65,13 @@ def board_table(group: Sequence[LeaderboardRow]) -> Table:
         ("MiB", "Most memory that the process held."),
         ("failed", "Episodes that failed, by kind; they score 0 from the failed click on."),
     ]
+    # Cells of each row, in the same order.
     rows = []
     for row, rank in zip(group, ranks(group), strict=True):
         cells = [Cell(row.segmenter, row.segmenter), Cell(clicker_label(row), row.clicker)]
         text, _, interval = show_rank(rank).partition(" ")
-        cells += [figure_cell(row, figure) for figure in figures]
-        cells.insert(2 + _main_figures(group), Cell(text, None if rank is None else rank[0], interval))
+        cells += [column_cell(row, column) for column in columns]
+        cells.insert(2 + _count_of_dice_columns(group), Cell(text, None if rank is None else rank[0], interval))
         for target in row.targets:
             text, _, share = show_clicks(row, target).rpartition(" (")
             reached, median = row.clicks_to(target)
@@ -140,9 +142,9 @@ def split_table(rows: Sequence[LeaderboardRow], heading: str, part: Callable[[Ep
             for row in select(group, lambda episode, value=value: part(episode) == value):  # type: ignore[misc]
                 cells = [Cell(name, name), Cell(value, value), Cell(row.segmenter, row.segmenter)]
                 cells += [Cell(clicker_label(row), row.clicker), Cell(str(len(row.cases)), len(row.cases))]
-                by_key = {figure.key: figure for figure in row.figures}
+                by_key = {column.key: column for column in row.columns}
                 shown = (dice_at(1), row.primary, dice_at(row.budget), by_key["nauc"], by_key["nsd"])
-                lines.append([*cells, *(figure_cell(row, figure) for figure in shown)])
+                lines.append([*cells, *(column_cell(row, column) for column in shown)])
     if len({value for _, value in kinds}) < 2 or len(kinds) > _MOST_STRUCTURES:
         return None
     scores = ["Dice@1", rows[0].primary.name, f"Dice@{budget}", "nAUC", "NSD"]
@@ -168,18 +170,18 @@ def kind_of_structure(episode: EpisodeResult) -> str:
     return structure_kind(episode.structure)
 
 
-def figure_cell(row: LeaderboardRow, figure: Column) -> Cell:
+def column_cell(row: LeaderboardRow, column: Column) -> Cell:
     """Return a row's mean of a figure, with its interval."""
-    found = row.estimate(figure)
+    found = row.estimate(column)
     if found is None:
         return Cell("-", None)
-    interval = "" if found.low is None else f"[{figure.show(found.low)}, {figure.show(found.high)}]"
-    return Cell(figure.show(found.mean), found.mean, interval)
+    interval = "" if found.low is None else f"[{column.show(found.low)}, {column.show(found.high)}]"
+    return Cell(column.show(found.mean), found.mean, interval)
 
 
-def _main_figures(group: Sequence[LeaderboardRow]) -> int:
+def _count_of_dice_columns(group: Sequence[LeaderboardRow]) -> int:
     """Return how many columns come before the rank: Dice, and the area under its curve."""
-    return len(dice_figures(group[0].budget)) + 1
+    return len(dice_columns(group[0].budget)) + 1
 
 
 def _p(value: float | None) -> Cell:

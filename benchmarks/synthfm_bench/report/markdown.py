@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from synthfm_bench.analysis.aggregate import LeaderboardRow, by_group, ranks
 from synthfm_bench.analysis.comparisons import verdict
 from synthfm_bench.report.cells import (
-    board_figures,
+    board_columns,
     clicker_label,
     failures,
     price,
@@ -43,13 +43,13 @@ def markdown_board(rows: Iterable[LeaderboardRow], heading: str) -> str:
             [
                 row.segmenter,
                 clicker_label(row),
-                *(with_interval(row, f) for f in board_figures(group)),
+                *(with_interval(row, f) for f in board_columns(group)),
                 show_rank(rank),
             ]
             for row, rank in zip(group, placed, strict=True)
         ]
-        parts.append(table(["segmenter", "clicker", *(f.name for f in board_figures(group)), "rank"], dice))
-        others = group[0].figures[len(board_figures(group)) :]
+        parts.append(table(["segmenter", "clicker", *(f.name for f in board_columns(group)), "rank"], dice))
+        others = group[0].columns[len(board_columns(group)) :]
         noc = [f"NoC@{100 * target:g} (reached)" for target in group[0].targets]
         headings = [
             "segmenter",
@@ -65,7 +65,7 @@ def markdown_board(rows: Iterable[LeaderboardRow], heading: str) -> str:
             [
                 row.segmenter,
                 clicker_label(row),
-                *(with_interval(row, figure) for figure in others),
+                *(with_interval(row, column) for column in others),
                 *(show_clicks(row, target) for target in row.targets),
                 price(row),
                 seconds(row.seconds_per_click),
@@ -75,7 +75,7 @@ def markdown_board(rows: Iterable[LeaderboardRow], heading: str) -> str:
             for row in group
         ]
         parts.append(table(headings, rest))
-        parts.append(f"{group[0].primary.name}:\n\n" + "\n".join(f"- {escaped(said)}" for said in verdict(group)))
+        parts.append(f"{group[0].primary.name}:\n\n" + "\n".join(f"- {escaped(line)}" for line in verdict(group)))
         primaries[group[0].primary.name] = None
     parts.append(METHODS.format(primary=" or ".join(primaries)))
     return "\n\n".join(parts) + "\n"

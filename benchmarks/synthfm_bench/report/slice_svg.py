@@ -20,9 +20,9 @@ SIDE = 320
 """Longest side of a drawing, in its own units."""
 
 _MOST_PIXELS = 384
-_LEAST_HEIGHT = 24  # of a plane that shows anything
-_TOLERANCE = 0.3  # of a pixel, by which a contour may be simplified
-_RADIUS = 8.0
+_LEAST_HEIGHT = 24  # drawing units, below which a plane is not drawn
+_TOLERANCE = 0.3  # pixels by which a contour may be simplified
+_RADIUS = 8.0  # of a click, in drawing units
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class _Plane:
 
     Attributes:
         axis: across which it is cut.
-        index: where.
+        index: of the slice along that axis.
         flipped: whether its rows grow upwards.
         rows: which of them are shown, counted as they are drawn.
         columns: which of them are shown.
@@ -113,6 +113,7 @@ def draw_film(case: ReplayedCase, clicks: Sequence[Click], answers: Iterable[Rep
 
 
 def _plane(case: ReplayedCase, axis: int, clicks: Sequence[Click]) -> _Plane:
+    """Return the slice across an axis in which the structure is largest, cut to the structure and the clicks."""
     index = int(case.truth.sum(axis=_rows_and_columns((0, 1, 2), axis)).argmax())
     flipped = axis > 0 or case.anterior_up
     truth = case.truth.any(axis=axis)
@@ -152,6 +153,7 @@ def _rows_and_columns(values: Sequence[_T], axis: int) -> tuple[_T, _T]:
 
 
 def _svg(case: ReplayedCase, plane: _Plane, layers: str, marks: str) -> str:
+    """Return the SVG of a plane: image, outline of the truth, outlines of the masks, clicks."""
     grey = plane.cut(case.image)
     height, width = (n * scale for n, scale in zip(grey.shape, plane.scale, strict=True))
     name = "zyx"[plane.axis]
@@ -167,6 +169,7 @@ def _svg(case: ReplayedCase, plane: _Plane, layers: str, marks: str) -> str:
 
 
 def _data_url(grey: NDArray[np.uint8]) -> str:
+    """Return an image as a JPEG in a ``data:`` URL, at most ``_MOST_PIXELS`` a side."""
     image = Image.fromarray(np.ascontiguousarray(grey))
     image.thumbnail((_MOST_PIXELS, _MOST_PIXELS))
     file = io.BytesIO()
@@ -185,13 +188,14 @@ def _outline(plane: _Plane, mask: NDArray[np.bool_], kind: str) -> str:
 
 
 def _disc(plane: _Plane, number: int, answer: ReplayedAnswer) -> str:
+    """Return the numbered disc of a click, with a tooltip."""
     right, down = plane.place(answer.click, answer.mask.shape[1 if plane.axis == 0 else 0])
     sign = "positive" if answer.click.positive else "negative"
     elsewhere = "" if answer.click.zyx[plane.axis] == plane.index else " elsewhere"
     z, y, x = answer.click.zyx
-    told = f"click {number}, {sign}, z {z}, y {y}, x {x}: Dice {answer.step.dice:.3f}"
+    described = f"click {number}, {sign}, z {z}, y {y}, x {x}: Dice {answer.step.dice:.3f}"
     return (
-        f'<g class="click {sign}{elsewhere}" data-step="{number}"><title>{told}</title>'
+        f'<g class="click {sign}{elsewhere}" data-step="{number}"><title>{described}</title>'
         f'<circle cx="{right:.1f}" cy="{down:.1f}" r="{plane.radius:.1f}"/>'
         f'<text x="{right:.1f}" y="{down + 0.44 * plane.radius:.1f}" font-size="{1.25 * plane.radius:.1f}">'
         f"{number}</text></g>"

@@ -90,6 +90,7 @@ _TESTS = ("cases", "p (t)", "p (W)")
 def _line(
     rows: Sequence[LeaderboardRow], printed: PrintedRow, of: PrintedTable, prompt: str, segmenters: Sequence[str]
 ) -> list[str]:
+    """Return the cells of one row of a paper's table: names, this run's Dice and tests, printed Dice."""
     values = [f"{printed.values[method, prompt]:.2f}" for method in of.methods]
     if printed.structures:
         figures = _figures(as_printed(rows, printed), segmenters)
@@ -121,18 +122,21 @@ def _figures(group: Sequence[LeaderboardRow], segmenters: Sequence[str]) -> list
 
 
 def _pair(group: Sequence[LeaderboardRow], best: Sequence[LeaderboardRow]) -> Comparison | None:
+    """Return the comparison of the two best segmenters; None if they share no case."""
     names = {row.segmenter for row in best}
     found = compare_group(group, dice_at(group[0].budget))
     return next((c for c in found if c.of == "segmenters" and {c.pair.better, c.pair.worse} == names), None)
 
 
 def _p(value: float | None) -> str:
+    """Return a p-value as the tables show it."""
     if value is None:
         return "-"
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def _order(group: Sequence[LeaderboardRow]) -> tuple[int, str]:
+    """Return the sort key of a group: CT, MR and ultrasound first, then other modalities."""
     modality = group[0].episodes[0].modality
     order = ("CT", "MR", "US")
     return order.index(modality) if modality in order else len(order), group[0].data_id

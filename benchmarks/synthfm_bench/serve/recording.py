@@ -61,7 +61,7 @@ class Recorder:
         self._clock = clock
         self._lock = threading.Lock()
         self._taken = set(run.episodes)
-        cases = {(task.case.data.name, task.case.image_id): task.case for task in run.plan.tasks}
+        cases = {(spec.case.data.name, spec.case.image_id): spec.case for spec in run.plan.specs}
         real = [case for case in cases.values() if not isinstance(case.data, SyntheticData)]
         if not real:
             raise InputError(f"--record: suite {run.suite.name} has no image file that a viewer could open")
@@ -79,27 +79,27 @@ class Recorder:
         return None
 
     def take(self, case: Case, volume: Volume, click: Click) -> EpisodeSpec | None:
-        """Reserve and return the task of the structure under a first click; None if there is no such task."""
+        """Reserve and return the episode of the structure under a first click; None if the suite has none left."""
         assert volume.label is not None, "a case has a label"
         inside = int(volume.label[click.zyx]) if click.positive else 0
         with self._lock:
-            for task in self._run.plan.tasks:
-                same = task.case.data.name == case.data.name and task.case.image_id == case.image_id
-                if same and task.structure == inside and inside and task.episode_id not in self._taken:
-                    self._taken.add(task.episode_id)
-                    return task
+            for spec in self._run.plan.specs:
+                same = spec.case.data.name == case.data.name and spec.case.image_id == case.image_id
+                if same and spec.structure == inside and inside and spec.episode_id not in self._taken:
+                    self._taken.add(spec.episode_id)
+                    return spec
         return None
 
-    def give(self, task: EpisodeSpec, episode: PersonEpisode) -> None:
+    def give(self, spec: EpisodeSpec, episode: PersonEpisode) -> None:
         """Record a finished episode."""
         with self._lock:
             self._run.append(EpisodeResult(tuple(episode.records)))
             self._run.finish()
 
-    def give_back(self, task: EpisodeSpec) -> None:
-        """Free a task that was not played."""
+    def give_back(self, spec: EpisodeSpec) -> None:
+        """Free an episode that was not played."""
         with self._lock:
-            self._taken.discard(task.episode_id)
+            self._taken.discard(spec.episode_id)
 
     def _open(self, case: Case) -> Session:
         volume = open_volume(case)
@@ -181,9 +181,9 @@ class RecordedSession(Session):
         self._player.close()
 
     def _begin(self, click: Click) -> None:
-        task = self._recorder.take(self._case, self._volume, click)
-        if task is not None:
-            self._now = task, self._player.open(task)
+        spec = self._recorder.take(self._case, self._volume, click)
+        if spec is not None:
+            self._now = spec, self._player.open(spec)
             self._clicks = []
 
     def _answer(self, episode: PersonEpisode) -> Prediction:
@@ -198,13 +198,13 @@ class RecordedSession(Session):
         """Finish the recorded episode. With ``go_on`` its clicks stay in force in the unrecorded session."""
         if self._now is None:
             return
-        (task, episode), self._now = self._now, None
+        (spec, episode), self._now = self._now, None
         if not episode.records:
-            self._recorder.give_back(task)
+            self._recorder.give_back(spec)
             return
         if not episode.ended:
             episode.stop(self._thought())
-        self._recorder.give(task, episode)
+        self._recorder.give(spec, episode)
         if go_on and self._clicks:
             for click in self._clicks:
                 self._plain.add(click)
