@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from synthfm_train.sam2.clip_dataset import _exposed, _pick, _random_slices, _random_windows
+from synthfm_train.sam2.clip_dataset import _exposed, _pick_targets, _random_slices, _random_windows
 
 LABEL = np.zeros((4, 64, 80), np.int16)
 LABEL[0, 10:20, 30:50] = 3  # rows 10 to 25 and columns 30 to 55 over all slices
@@ -60,8 +60,8 @@ def test_exposure_keeps_the_order_of_grey_levels() -> None:
 def test_the_object_in_focus_is_the_first_to_segment() -> None:
     for seed in range(20):
         rng = np.random.default_rng(seed)
-        assert _pick(np.array([2, 5, 9, 11]), 3, 9, rng)[0] == 9
-        picked = _pick(np.array([2, 5]), 4, 0, rng)
+        assert _pick_targets(np.array([2, 5, 9, 11]), 3, 9, rng)[0] == 9
+        picked = _pick_targets(np.array([2, 5]), 4, 0, rng)
         assert sorted(set(picked.tolist())) == [2, 5]
         assert len(picked) == 4
 

@@ -7,7 +7,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from synthfm_train.sam2.losses import contrastive_loss, mask_loss
+from synthfm_train.sam2.contrastive import contrastive_loss
+from synthfm_train.sam2.losses import mask_loss
 
 
 def test_mask_loss_of_a_flat_guess_is_the_hand_computed_one():

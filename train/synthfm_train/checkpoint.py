@@ -22,7 +22,7 @@ def save_checkpoint(state: dict[str, Any], path: Path) -> None:
             torch.save(state, file)
             file.flush()
             os.fsync(file.fileno())
-    except RuntimeError as error:  # torch hides what its writer met
+    except RuntimeError as error:  # torch raises this for any error of the file
         raise OSError(errno.EIO, f"no complete checkpoint could be written: {error}", str(path)) from error
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(path)) from error
@@ -36,11 +36,13 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch warns of what it then refuses
+            warnings.simplefilter("ignore")  # torch warns before it refuses a file, and the error below says enough
             state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise InputError(f"no checkpoint {str(path)!r} to resume from; start without --resume") from None
-    except Exception:  # torch raises all kinds at a broken file, and its message is about a switch that is not ours
+    except (
+        Exception
+    ):  # a broken file raises errors of many types, and torch's message names an option that users do not have
         raise InputError(
             f"checkpoint {str(path)!r} is damaged, or holds more than tensors and plain data; nothing of it was run: "
             "start again in a new folder"

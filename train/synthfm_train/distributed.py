@@ -34,11 +34,12 @@ class Processes:
         """Replace each tensor by its mean over all processes, with one all-reduce."""
         if self._fabric is None:
             return
-        flat = torch.cat([one.flatten() for one in gradients])
+        flat = torch.cat([gradient.flatten() for gradient in gradients])
         mean = self._fabric.all_reduce(flat, reduce_op="mean")
         assert isinstance(mean, Tensor)
-        for one, part in zip(gradients, mean.split([one.numel() for one in gradients]), strict=True):
-            one.copy_(part.view_as(one))
+        parts = mean.split([gradient.numel() for gradient in gradients])
+        for gradient, part in zip(gradients, parts, strict=True):
+            gradient.copy_(part.view_as(gradient))
 
     def any(self, flag: bool) -> bool:
         """Return True if the flag is set in any process."""
@@ -48,9 +49,9 @@ class Processes:
         """Return the numbers of all processes, in the order of ranks. Each process gives the same count of numbers."""
         if self._fabric is None:
             return numbers
-        together = self._fabric.all_gather(torch.tensor(numbers, dtype=torch.int64, device=self.device))
-        assert isinstance(together, Tensor)
-        return together.flatten().tolist()
+        gathered = self._fabric.all_gather(torch.tensor(numbers, dtype=torch.int64, device=self.device))
+        assert isinstance(gathered, Tensor)
+        return gathered.flatten().tolist()
 
     def finish(self) -> None:
         """Wait for all processes. All but the first then exit with status 0."""

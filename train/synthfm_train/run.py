@@ -10,7 +10,7 @@ import torch
 from rich.console import Console
 
 from synthfm_env.errors import InputError, UserFacingError
-from synthfm_train.distributed import start_processes
+from synthfm_train.distributed import Processes, start_processes
 from synthfm_train.loop import LoopSettings, TrainingLoop
 from synthfm_train.recipe_io import read_fields
 from synthfm_train.refiner.objective import refiner_loop
@@ -52,6 +52,7 @@ def train(
         UserFacingError: the disk is full; the message states what is kept and how to continue.
         KeyboardInterrupt: Ctrl-C; the message gives the command to continue.
     """
+    # Check what the user asks for.
     kind = kind_of(recipe, overrides)
     chosen = load_any_recipe(recipe, overrides)
     has_checkpoint = os.path.isfile(out / "checkpoint.pt")
@@ -61,36 +62,53 @@ def train(
         raise InputError(f"{str(out)!r} holds a run already; add --resume to go on with it, or give another --out")
     if kind != "sam2" and devices > 1:
         raise InputError(f"recipe {recipe!r} trains a {kind} on one device; leave out --devices {devices}")
+    # Build the model and its loop, or restore them.
     processes = start_processes(device, devices)
     torch.set_num_threads(1)
     if workers is None:
         workers = max(1, min(8, (os.cpu_count() or 1) // devices - 1))
-    if isinstance(chosen, NetworkRecipe):
-        objective = NetworkObjective(chosen, processes.device, workers)
-        settings = LoopSettings(chosen.clip_norm, chosen.ema, chosen.evaluate_every, chosen.checkpoint_every)
-        loop = TrainingLoop(objective, RunFolder(out), settings, resume=resume)
-    elif isinstance(chosen, RefinerRecipe):
-        loop = refiner_loop(chosen, out, processes.device, resume=resume, workers=workers)
-    else:
-        loop = sam2_loop(chosen, out, processes, resume=resume, workers=workers)
+    loop = _make_loop(chosen, out, processes, resume=resume, workers=workers)
     if processes.rank == 0:
         changed = RunFolder(out).write_recipe(chosen)
         if changed and resume:
             Console(stderr=True).print(f"note: the recipe differs from the folder's in {', '.join(changed)}")
+    # Train; if that is stopped, tell what is kept and how to resume.
     try:
         weights = loop.run()
     except KeyboardInterrupt as stop:
         processes.finish()
-        again = _how_to_go_on(recipe, out, overrides, device, devices)
-        kept = f"stopped and saved; go on with: {again}" if again else "stopped before the first step; nothing was kept"
+        command = _resume_command(recipe, out, overrides, device, devices)
+        kept = (
+            f"stopped and saved; go on with: {command}"
+            if command
+            else "stopped before the first step; nothing was kept"
+        )
         raise type(stop)(kept) from None
     except OSError as error:
-        again = _how_to_go_on(recipe, out, overrides, device, devices)
+        command = _resume_command(recipe, out, overrides, device, devices)
         where = error.filename or out
-        kept = f"its checkpoint is kept; make room, then go on with: {again}" if again else "nothing was kept"
+        kept = f"its checkpoint is kept; make room, then go on with: {command}" if command else "nothing was kept"
         raise UserFacingError(f"{where}: cannot be written ({error.strerror or error}): {kept}") from error
     processes.finish()
     return weights
+
+
+def _make_loop(
+    recipe: TrainingRecipe | RefinerRecipe | NetworkRecipe,
+    out: Path,
+    processes: Processes,
+    *,
+    resume: bool,
+    workers: int,
+) -> TrainingLoop:
+    """Return the loop of a recipe of any kind."""
+    if isinstance(recipe, RefinerRecipe):
+        return refiner_loop(recipe, out, processes.device, resume=resume, workers=workers)
+    if isinstance(recipe, TrainingRecipe):
+        return sam2_loop(recipe, out, processes, resume=resume, workers=workers)
+    objective = NetworkObjective(recipe, processes.device, workers)
+    settings = LoopSettings(recipe.clip_norm, recipe.ema, recipe.evaluate_every, recipe.checkpoint_every)
+    return TrainingLoop(objective, RunFolder(out), settings, resume=resume)
 
 
 def kind_of(recipe: str, overrides: tuple[str, ...] = ()) -> Kind:
@@ -111,7 +129,7 @@ def load_any_recipe(recipe: str, overrides: tuple[str, ...] = ()) -> TrainingRec
     return load[kind_of(recipe, overrides)](recipe, overrides)
 
 
-def _how_to_go_on(recipe: str, out: Path, overrides: tuple[str, ...], device: str, devices: int) -> str:
+def _resume_command(recipe: str, out: Path, overrides: tuple[str, ...], device: str, devices: int) -> str:
     """Return the command that resumes from the checkpoint, quoted for a shell; empty without a checkpoint."""
     if not (out / "checkpoint.pt").exists():
         return ""

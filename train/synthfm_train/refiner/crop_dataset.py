@@ -49,16 +49,20 @@ class Crops(Dataset[Crop]):
         return self._count
 
     def __getitem__(self, index: int) -> Crop:
+        # A recorded input: channels, logits and truth as one tensor, so that all are cut and turned alike.
         rng = np.random.default_rng((self._seed, self._first + index, 0xC207))
         inputs, truth = load_input(self._paths[int(rng.integers(len(self._paths)))])
         whole = torch.cat((inputs.channels(), inputs.logits[None], truth[None]))
+        # A random crop of it.
         sides = [min(n, int(rng.integers(self._sides[0], self._sides[1] + 1))) for n in truth.shape]
         starts = [int(rng.integers(0, n - side + 1)) for n, side in zip(truth.shape, sides, strict=True)]
         part = whole[:, *(slice(start, start + side) for start, side in zip(starts, sides, strict=True))]
+        # Mirrored, with axes exchanged.
         mirrored = [axis for axis in (1, 2, 3) if rng.random() < 0.5]
         # SAM 2 tracks a crop of few slices along z alone, so z is not exchanged with y or x.
         order = rng.permutation(3) if truth.shape[0] >= FEWEST_SLICES else np.array([0, *(1 + rng.permutation(2))])
         part = part.flip(mirrored).permute(0, *(int(axis) + 1 for axis in order))
+        # The image inverted.
         channels, logits, truth = part[:-2].contiguous(), part[-2].contiguous(), part[-1].contiguous()
         if rng.random() < _INVERTED:
             channels[-IMAGE_CHANNELS:] *= -1

@@ -58,11 +58,11 @@ def load_input(path: Path) -> RecordedInput:
     with np.load(path) as kept:
         values = {name: torch.from_numpy(kept[name]) for name in ("views", "evidence", "grey", "truth")}
         clicks, box = kept["clicks"].tolist(), kept["box"].tolist()
-    views, evidence, truth = (values[name].float() / _STEPS for name in ("views", "evidence", "truth"))
+    views, prior, truth = (values[name].float() / _STEPS for name in ("views", "evidence", "truth"))
     z, y, x = (slice(*side) for side in box)
     placed = [Click((int(k), int(j), int(i)), bool(positive)) for k, j, i, positive in clicks]
     return RecordedInput(
-        RefinerInput((z, y, x), views * CERTAIN_LOGIT, ClickPrior(*evidence), values["grey"].float(), placed), truth
+        RefinerInput((z, y, x), views * CERTAIN_LOGIT, ClickPrior(*prior), values["grey"].float(), placed), truth
     )
 
 
@@ -141,12 +141,15 @@ class RecordedVolumes(Dataset[int]):
         return index
 
     def _play_volume(self, seed: int, folder: Path) -> None:
+        """Play structures of a volume, and keep a random share of the recorded inputs as files."""
+        # Segmenter and refiner, once in each worker.
         if self._engine is None:
             recorder = _Recorder(None if self._refiner is None else load_refiner(self._refiner))
             model, device = load_weights(self._recipe.segmenter), torch.device("cpu")
             name = self._recipe.segmenter
             engine = SAM2Segmenter(name, model, device, options=FULL, refiner=recorder)
             self._engine = engine, recorder
+        # Structures that are large enough, each with the next clicker.
         rng = np.random.default_rng((seed, 0xD2AF))
         volume = self._generators[seed % len(self._generators)].sample(seed)
         assert volume.label is not None

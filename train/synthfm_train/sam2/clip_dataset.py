@@ -15,11 +15,14 @@ from synthfm_train.data_worker import start_worker
 from synthfm_train.sam2.real_volumes import Side
 from synthfm_train.sam2.recipe import Data, Phase
 
-_FAR = 10**12  # distance to the seeds of replacement volumes
+_REPLACEMENT_STRIDE = 10**12  # between the seeds of a volume and of those that replace it
 # Slices of a clip are up to 3 apart, or a sixteenth of the volume, as in an overview.
 _NEAR, _OVERVIEW = 3, 16
-_AROUND, _ABOUT = 0.4, 0.25  # shares of windows around one object, and of windows around one of its pixels
-_LEAST = 8  # fewest pixels along a window's side
+_SHARE_AROUND_OBJECT, _SHARE_WITH_PIXEL = (
+    0.4,
+    0.25,
+)  # shares of windows around one object, and of windows around one of its pixels
+_LEAST_SIDE = 8  # fewest pixels along a window's side
 _GAMMA, _GAIN = 0.3, (0.4, 1.3)  # deviation of log gamma; lowest and highest contrast
 
 
@@ -89,16 +92,16 @@ class ClipDataset(Dataset[Clips]):
         seed = self.first + index
         rng = np.random.default_rng((seed, 0xC11B))
         for attempt in range(8):
-            # A volume may have no slice with an object that is large enough; volumes of far seeds replace it.
-            stand_in = seed + attempt * _FAR
-            volume = self._generators[seed % len(self._generators)].sample(stand_in)
+            # A volume may have no slice with an object that is large enough; other volumes replace it.
+            volume_seed = seed + attempt * _REPLACEMENT_STRIDE
+            volume = self._generators[seed % len(self._generators)].sample(volume_seed)
             assert volume.label is not None
             image = to_uint8(volume.image, volume.modality)
             tries = (self._cut(image, volume.label, rng) for _ in range(4 * self.phase.cuts))
             good = list(islice((cut for cut in tries if cut is not None), self.phase.cuts))
             if len(good) == self.phase.cuts:
                 frames, labels, targets = (torch.from_numpy(np.stack(part)) for part in zip(*good, strict=True))
-                return Clips(frames, labels, targets, stand_in)
+                return Clips(frames, labels, targets, volume_seed)
         raise RuntimeError(f"no clips with objects of {self.data.min_pixels} pixels from seed {seed}")
 
     def _cut(self, image: NDArray, label: NDArray, rng: np.random.Generator) -> tuple[NDArray, NDArray, NDArray] | None:
@@ -108,10 +111,10 @@ class ClipDataset(Dataset[Clips]):
         targets = ids[(ids > 0) & (counts >= self.data.min_pixels)]
         if not len(targets):
             return None
-        return _exposed(frames, rng), labels, _pick(targets, self.phase.objects, focus, rng)
+        return _exposed(frames, rng), labels, _pick_targets(targets, self.phase.objects, focus, rng)
 
 
-def _pick(targets: NDArray, count: int, focus: int, rng: np.random.Generator) -> NDArray:
+def _pick_targets(targets: NDArray, count: int, focus: int, rng: np.random.Generator) -> NDArray:
     """Return ``count`` ids, ``focus`` first. If there are too few, ids repeat, so that all clips have one shape."""
     shuffled = rng.permutation(targets)
     return np.resize(shuffled[np.argsort(shuffled != focus, kind="stable")], count)
@@ -120,14 +123,24 @@ def _pick(targets: NDArray, count: int, focus: int, rng: np.random.Generator) ->
 def _random_stack(
     image: NDArray, label: NDArray, slices: int, data: Data, rng: np.random.Generator
 ) -> tuple[NDArray, NDArray, int]:
-    """Cut slices along a random plane, with a random stride, direction, window and flips; and name the object in focus.
+    """Cut a stack of slices from a volume: random plane, stride, direction, window and flips.
 
-    0 is none.
+    Args:
+        image: uint8 (D, H, W).
+        label: int16 (D, H, W).
+        slices: number of slices T.
+        data: settings of the clips.
+        rng: makes the choices.
+
+    Returns:
+        Image and label, both (T, h, w), and the label of the object that the window is for, 0 for none.
     """
+    # Slices along a random axis.
     axis = int(rng.choice(3, p=(0.5, 0.25, 0.25))) if image.shape[0] > 1 and data.planes == "all" else 0
     image, label = np.moveaxis(image, axis, 0), np.moveaxis(label, axis, 0)
     picked = _random_slices(label, slices, data.direction, rng)
     rows, columns, focus = _random_windows(label[picked], data.zoom, rng)
+    # Flips and a transpose within the slices.
     flips = tuple(slice(None, None, -1 if rng.random() < 0.5 else 1) for _ in range(2))
     image, label = image[picked, rows, columns][:, *flips], label[picked, rows, columns][:, *flips]
     if rng.random() < 0.5:
@@ -144,12 +157,14 @@ def _random_slices(
     Two thirds of the clips are placed so that a structure ends within them, because tracking must also learn the end of
     objects.
     """
+    # Distance between slices: logarithmically uniform, as far as the volume allows.
     depth = label.shape[0]
     farthest = max(_NEAR, depth // _OVERVIEW)
     stride = int(np.exp(rng.uniform(0, np.log(farthest + 1))))
     if count > 1:
         stride = max(1, min(stride, (depth - 1) // (count - 1)))
     span = (count - 1) * stride
+    # Place of the first slice, anywhere or so that the end of a random structure is inside.
     up = rng.random() < 0.5 or direction == "up"
     start = int(rng.integers(0, max(1, depth - span)))
     ids = np.unique(label[::4])
@@ -164,7 +179,7 @@ def _random_slices(
 
 
 def _random_windows(label: NDArray, zoom: tuple[float, float], rng: np.random.Generator) -> tuple[slice, slice, int]:
-    """Return rows and columns of a window, and the object in focus, 0 for none.
+    """Return rows and columns of a window, and the label of the object that it is for, 0 for none.
 
     Some windows are around one object, as the engine's crops are. Some contain one pixel of an object and may cut it,
     as a crop that is too small; the mask must then reach the window's sides, so that the engine takes a larger crop.
@@ -173,20 +188,20 @@ def _random_windows(label: NDArray, zoom: tuple[float, float], rng: np.random.Ge
     ids = np.unique(label[0])
     ids = ids[ids > 0]
     kind = rng.random() if len(ids) else 1.0
-    if kind < _AROUND:
+    if kind < _SHARE_AROUND_OBJECT:
         focus = int(rng.choice(ids))
         inside = (label == focus).any(0)
-        return _around(inside.any(1), rng), _around(inside.any(0), rng), focus
-    if kind < _AROUND + _ABOUT:
+        return _window_around_object(inside.any(1), rng), _window_around_object(inside.any(0), rng), focus
+    if kind < _SHARE_AROUND_OBJECT + _SHARE_WITH_PIXEL:
         focus = int(rng.choice(ids))
         y, x = rng.choice(np.argwhere(label[0] == focus))
-        return _about(label.shape[1], int(y), rng), _about(label.shape[2], int(x), rng), focus
+        return _window_with_pixel(label.shape[1], int(y), rng), _window_with_pixel(label.shape[2], int(x), rng), focus
     share = rng.uniform(*zoom) if rng.random() < 0.6 else 1.0
     rows, columns = (_random_window(n, share, rng) for n in label.shape[1:])
     return rows, columns, 0
 
 
-def _around(covered: NDArray[np.bool_], rng: np.random.Generator) -> slice:
+def _window_around_object(covered: NDArray[np.bool_], rng: np.random.Generator) -> slice:
     """Return the extent of True with a random margin on either side. A tenth of the sides cut a part of it off."""
     extent = np.flatnonzero(covered)
     low, high = int(extent[0]), int(extent[-1]) + 1
@@ -196,14 +211,15 @@ def _around(covered: NDArray[np.bool_], rng: np.random.Generator) -> slice:
     return slice(max(0, low - int(margins[0])), min(len(covered), high + int(margins[1])))
 
 
-def _about(length: int, place: int, rng: np.random.Generator) -> slice:
+def _window_with_pixel(length: int, place: int, rng: np.random.Generator) -> slice:
     """Return a window of random size that contains a pixel."""
-    side = max(min(length, _LEAST), round(length * np.exp(rng.uniform(np.log(0.08), np.log(0.8)))))
+    side = max(min(length, _LEAST_SIDE), round(length * np.exp(rng.uniform(np.log(0.08), np.log(0.8)))))
     low = int(np.clip(place - int(rng.integers(side)), 0, length - side))
     return slice(low, low + side)
 
 
 def _random_window(length: int, share: float, rng: np.random.Generator) -> slice:
+    """Return a window of a share of a side, anywhere."""
     side = max(min(length, 16), round(length * share))
     low = int(rng.integers(0, length - side + 1))
     return slice(low, low + side)
@@ -222,6 +238,7 @@ def _exposed(frames: NDArray, rng: np.random.Generator) -> NDArray:
 
 
 def _resize(image: NDArray, label: NDArray, size: int) -> tuple[NDArray, NDArray]:
+    """Resize slices (T, h, w) of image and label to (T, size, size); labels by their nearest pixel."""
     frames = F.interpolate(torch.from_numpy(image)[:, None].float(), size=(size, size), mode="bilinear", antialias=True)
     labels = F.interpolate(
         torch.from_numpy(label.astype(np.int16))[:, None].float(), size=(size, size), mode="nearest-exact"

@@ -1,4 +1,4 @@
-"""Computes losses on ungated mask logits, and a contrastive loss on pixel embeddings.
+"""Computes the loss of predicted masks from ungated logits.
 
 SAM 2 sets the logits of a slice to -1024 if its object score is not positive. A loss on these gated logits gives no
 gradient to the mask while the score of a random model is negative, and the model learns to predict nothing. So the loss
@@ -57,6 +57,7 @@ def mask_loss(
         balance: of ``"synthfm3d"``: 0 gives every pixel the same weight, 1 inside and outside the same total weight;
             values between interpolate geometrically.
     """
+    # Loss of each candidate mask.
     target = truth[:, None].float()
     present = truth.flatten(1).any(1).float()
     probability = logits.sigmoid()
@@ -67,21 +68,25 @@ def mask_loss(
     else:
         masks = _balanced_entropy(logits, target, balance)
         masks = masks + torch.where(present[:, None] > 0, _soft_dice(probability, target), _spurious(probability))
+    # Of the candidates the best one counts; the predicted IoU of all, and the object score.
     best = masks.gather(1, masks.detach().argmin(1, keepdim=True))[:, 0]
-    real_iou, dice = _measured(logits.detach() > 0, truth[:, None])
+    real_iou, dice = _iou_and_dice(logits.detach() > 0, truth[:, None])
     guess = (iou - real_iou).abs().mean(1) * present
     appears = F.binary_cross_entropy_with_logits(score, present, reduction="none")
+    # Dice of the candidate that inference would use.
     used = dice.gather(1, iou.detach().argmax(1, keepdim=True))[:, 0]
     hard = (used * present).sum() / present.sum().clamp(min=1)
     return MaskLoss(best + _IOU[name] * guess + appears, hard)
 
 
 def _soft_dice(probability: Tensor, target: Tensor) -> Tensor:
+    """Return one minus soft Dice, (N, M), with one pixel added to both sides."""
     overlap = (probability * target).sum((2, 3))
     return 1 - (2 * overlap + 1) / (probability.sum((2, 3)) + target.sum((2, 3)) + 1)
 
 
 def _focal(logits: Tensor, probability: Tensor, target: Tensor) -> Tensor:
+    """Return the focal loss, (N, M)."""
     entropy = F.binary_cross_entropy_with_logits(logits, target.expand_as(logits), reduction="none")
     right = probability * target + (1 - probability) * (1 - target)
     side = _ALPHA * target + (1 - _ALPHA) * (1 - target)
@@ -89,6 +94,7 @@ def _focal(logits: Tensor, probability: Tensor, target: Tensor) -> Tensor:
 
 
 def _balanced_entropy(logits: Tensor, target: Tensor, balance: float) -> Tensor:
+    """Return the cross-entropy, (N, M), with weights of inside and outside; see ``mask_loss``."""
     share = target.mean((2, 3), keepdim=True).clamp(1e-4, 1 - 1e-4)
     weight = torch.where(target > 0, share, 1 - share) ** -balance
     entropy = F.binary_cross_entropy_with_logits(logits, target.expand_as(logits), reduction="none")
@@ -96,33 +102,16 @@ def _balanced_entropy(logits: Tensor, target: Tensor, balance: float) -> Tensor:
 
 
 def _spurious(probability: Tensor) -> Tensor:
-    # With an empty truth Dice is 0 for every prediction. Dice against a hundredth of the slice depends on the area.
+    """Return the loss (N, M) of masks with an empty truth, for which Dice is 0 whatever is predicted.
+
+    It is one minus a hundredth of the slice over that and the predicted area.
+    """
     covered = probability.mean((2, 3))
     return covered / (covered + 0.01)
 
 
-def _measured(hard: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
+def _iou_and_dice(hard: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
     """Return the IoU and the Dice, (N, M), of bool masks."""
     both = (hard & truth).sum((2, 3)).float()
     sizes = (hard.sum((2, 3)) + truth.sum((2, 3))).float()
     return both / (sizes - both).clamp(min=1), 2 * both / sizes.clamp(min=1)
-
-
-def contrastive_loss(embeddings: Tensor, labels: Tensor, temperature: float = 0.1) -> Tensor:
-    """Compute the supervised contrastive loss among the pixels of each image (``L_out`` of Khosla et al. 2020).
-
-    Args:
-        embeddings: float32 (B, P, C), unit length.
-        labels: integer (B, P).
-        temperature: of the softmax over the other pixels of the image.
-    """
-    # bfloat16 is too coarse for similarities of up to 1 / temperature.
-    with torch.autocast(embeddings.device.type, enabled=False):
-        similarity = embeddings.float() @ embeddings.float().transpose(1, 2) / temperature
-    itself = torch.eye(similarity.shape[1], dtype=torch.bool, device=similarity.device)
-    similarity = similarity.masked_fill(itself, -1e9)
-    same = (labels[:, :, None] == labels[:, None, :]) & ~itself
-    log_share = similarity.log_softmax(-1)
-    pairs = same.sum(-1)
-    per_pixel = -(log_share * same).sum(-1) / pairs.clamp(min=1)
-    return per_pixel[pairs > 0].mean()

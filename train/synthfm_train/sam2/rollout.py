@@ -18,8 +18,8 @@ from synthfm_train.sam2.losses import LossName, mask_loss
 from synthfm_train.sam2.prompt_sampling import correction, noisy_box
 from synthfm_train.sam2.recipe import Phase
 
-# Number of slices that SAM 2 is told. It scales the distances of object pointers, and a clip is a part of a volume.
-_VOLUME = 64
+# Number of slices that SAM 2 scales the distances of object pointers by: that of a volume, of which a clip is a part.
+_SLICES_OF_VOLUME = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +81,11 @@ class Rollout:
         self._with_memory: list[tuple[int, Tensor]] = []
 
     def _level(self, level: int, t: int) -> Tensor:
+        """Return a map of slice ``t`` for each of the N objects, (N, C, h, w)."""
         return self.maps[level][:, t][self._owner]
 
     def _conditioned(self, t: int, initial: bool, reverse: bool) -> Tensor:
+        """Return the features of slice ``t`` after memory attention, (N, C, h, w); without memories if ``initial``."""
         top = self._level(-1, t)
         features: Tensor = self.model._prepare_memory_conditioned_features(
             frame_idx=t,
@@ -92,7 +94,7 @@ class Rollout:
             current_vision_pos_embeds=[self._position],
             feat_sizes=[tuple(top.shape[-2:])],
             output_dict=self._memory,
-            num_frames=_VOLUME,
+            num_frames=_SLICES_OF_VOLUME,
             track_in_reverse=reverse,
         )
         if not initial:
@@ -101,6 +103,7 @@ class Rollout:
 
     def _decode(self, t: int, features: Tensor, points: tuple[Tensor, Tensor] | None, logits: Tensor | None) -> Tensor:
         """Run prompt encoder and mask decoder, add the loss of the masks, and return their hard Dice."""
+        # Prompts as SAM 2's inference gives them.
         model, n = self.model, len(self._owner)
         device = features.device
         several = model._use_multimask(
@@ -109,6 +112,7 @@ class Rollout:
         )
         if points is None:
             points = torch.zeros(n, 1, 2, device=device), -torch.ones(n, 1, dtype=torch.int32, device=device)
+        # Prompt encoder and mask decoder.
         sparse, dense = model.sam_prompt_encoder(points=points, boxes=None, masks=logits)
         ungated, iou, tokens, score = model.sam_mask_decoder(
             image_embeddings=features,
@@ -120,6 +124,7 @@ class Rollout:
             high_res_features=[self._level(0, t), self._level(1, t)],
         )
         ungated, iou, score = ungated.float(), iou.float(), score.float()
+        # Loss at the truth's resolution.
         full = F.interpolate(ungated, size=self.truth.shape[-2:], mode="bilinear", align_corners=False)
         scored = mask_loss(full, self.truth[:, t], iou, score[:, 0], self._loss_name, self._balance)
         self._losses.append(scored.total)
@@ -167,6 +172,7 @@ class Rollout:
         return self._prompt(t, noisy_box(self.truth[:, t], self.generator), reverse=False)
 
     def _prompt(self, t: int, prompt: tuple[Tensor, Tensor], reverse: bool) -> Tensor:
+        """Predict slice ``t`` from all its prompts, this one added, and return the Dice."""
         before, previous = self.points.get(t), self._latest.get(t)
         if before is not None:
             prompt = torch.cat((before[0], prompt[0]), 1), torch.cat((before[1], prompt[1]), 1)
@@ -214,14 +220,16 @@ class Rollout:
             self.remember(0, clicked=True)
             values["tracked"] = torch.stack([self.track(t) for t in range(1, self.length)]).mean()
             for _ in range(phase.corrections):
-                r, j = self._worst_and_another()
-                self.click(r, reverse=bool(j < r))
-                self.remember(r, clicked=True)
-                if j not in self._memory["cond_frame_outputs"]:
-                    self.track(j, reverse=bool(j < r))
+                corrected, tracked = self._worst_and_another()
+                reverse = tracked < corrected
+                self.click(corrected, reverse=reverse)
+                self.remember(corrected, clicked=True)
+                if tracked not in self._memory["cond_frame_outputs"]:
+                    self.track(tracked, reverse=reverse)
         return values
 
     def _first_slice(self, phase: Phase) -> dict[str, Tensor]:
+        """Prompt the first slice as often as is drawn, and return its hard Dice; see ``play``."""
         # A single image also gets the clicks that a clip has for corrections.
         most = phase.clicks + (phase.corrections if self.length == 1 else 0)
         clicks = 1 + int(torch.randint(most, (1,), generator=self.generator))
@@ -244,7 +252,7 @@ class Rollout:
 
     def loss(self) -> Tensor:
         """Return the mean loss of all predictions so far."""
-        return torch.stack([one.mean() for one in self._losses]).mean()
+        return torch.stack([loss.mean() for loss in self._losses]).mean()
 
     def boundary_loss(self, head: BoundaryHead) -> Tensor:
         """Return the mean boundary loss of all predictions so far that had a memory; there must be one."""

@@ -21,10 +21,10 @@ class Validation:
     """Dice of a model on clips it never sees in training: one click, tracking from it, and five clicks."""
 
     def __init__(self, data: Data, volumes: int, size: int, device: torch.device) -> None:
-        task = Phase(
+        phase = Phase(
             steps=1, volumes=_VOLUMES, cuts=1, slices=min(_SLICES, *(shape[0] for shape in data.shape)), objects=2
         )
-        dataset = ClipDataset(data, task, size, _FIRST_SEED, volumes, "validation")
+        dataset = ClipDataset(data, phase, size, _FIRST_SEED, volumes, "validation")
         self._clips = [dataset[i] for i in range(len(dataset))]
         self._device = device
 
@@ -54,6 +54,7 @@ class Validation:
     def _play(
         self, model: SAM2Base, batch: Clips, generator: torch.Generator
     ) -> tuple[dict[str, float], list[ClipPicture]]:
+        """Return scores and pictures of a batch: one click, tracking from it, further clicks."""
         frames = normalise(batch.frames[:, 0, :, None].to(self._device))
         truth = masks_of(batch.labels[:, 0], batch.targets[:, 0])
         rollout = Rollout(model, frames, truth.to(self._device), generator)
