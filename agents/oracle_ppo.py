@@ -55,11 +55,11 @@ class AreaReward(gym.vector.VectorRewardWrapper):
         self.used = np.zeros(self.num_envs)
         return self.env.reset(**kwargs)
 
-    def action_mshared(self) -> Any:
+    def action_masks(self) -> Any:
         """Return which actions exist, bool (num_envs, k + 1): the last, to stop, only if there is no candidate."""
-        mshared = self.env.action_mshared()  # type: ignore[attr-defined]
-        mshared[:, -1] = ~mshared[:, :-1].any(axis=1)
-        return mshared
+        masks = self.env.action_masks()  # type: ignore[attr-defined]
+        masks[:, -1] = ~masks[:, :-1].any(axis=1)
+        return masks
 
 
 def train(settings: Settings, init: Path | None, out: Path) -> Path:

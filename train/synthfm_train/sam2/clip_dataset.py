@@ -18,10 +18,8 @@ from synthfm_train.sam2.recipe import Data, Phase
 _REPLACEMENT_STRIDE = 10**12  # between the seeds of a volume and of those that replace it
 # Slices of a clip are up to 3 apart, or a sixteenth of the volume, as in an overview.
 _NEAR, _OVERVIEW = 3, 16
-_SHARE_AROUND_OBJECT, _SHARE_WITH_PIXEL = (
-    0.4,
-    0.25,
-)  # shares of windows around one object, and of windows around one of its pixels
+_SHARE_AROUND_OBJECT = 0.4  # of windows
+_SHARE_WITH_PIXEL = 0.25  # of windows around one pixel of an object
 _LEAST_SIDE = 8  # fewest pixels along a window's side
 _GAMMA, _GAIN = 0.3, (0.4, 1.3)  # deviation of log gamma; lowest and highest contrast
 
