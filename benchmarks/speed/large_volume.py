@@ -72,14 +72,14 @@ def main() -> None:
     parser.add_argument("--shape", default="600,512,512", help="z,y,x")
     parser.add_argument("--clicks", type=int, default=3)
     parser.add_argument("--command", action="store_true", help="measure synthfm segment")
-    chosen = parser.parse_args()
-    depth, height, width = (int(n) for n in chosen.shape.split(","))
+    args = parser.parse_args()
+    depth, height, width = (int(n) for n in args.shape.split(","))
     shape = depth, height, width
-    if chosen.command:
-        line = measure_command(chosen.segmenter, shape)
+    if args.command:
+        line = measure_command(args.segmenter, shape)
     else:
-        line = measure_session(chosen.segmenter, shape, chosen.clicks)
-    print(f"{chosen.segmenter} on {chosen.shape}: {line}")
+        line = measure_session(args.segmenter, shape, args.clicks)
+    print(f"{args.segmenter} on {args.shape}: {line}")
 
 
 if __name__ == "__main__":

@@ -58,19 +58,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shape", default="64,128,128", help="D,H,W")
     parser.add_argument("--runs", type=int, default=7, help="pairs of masks of each size")
-    given = parser.parse_args()
-    shape = tuple(int(n) for n in given.shape.split(","))
+    args = parser.parse_args()
+    shape = tuple(int(n) for n in args.shape.split(","))
     warnings.simplefilter("ignore", DeprecationWarning)  # the package asks for scipy's old module names
     own(*pair(shape, 0.3, 0))
     for name, radius in (("large organ", 0.35), ("small organ", 0.1)):
         times, worst = [], 0.0
-        for seed in range(given.runs):
+        for seed in range(args.runs):
             a, b = pair(shape, radius, seed)
             times.append((milliseconds(own, a, b), milliseconds(deepmind, a, b)))
             worst = max(worst, float(np.abs(np.subtract(own(a, b), deepmind(a, b))).max()))
         mine, theirs = np.median(times, axis=0)
         print(
-            f"{name}, {given.shape}: {mine:.1f} ms, surface-distance {theirs:.1f} ms, ratio {theirs / mine:.1f}x; "
+            f"{name}, {args.shape}: {mine:.1f} ms, surface-distance {theirs:.1f} ms, ratio {theirs / mine:.1f}x; "
             f"largest difference of a score {worst:.1e}"
         )
 

@@ -89,15 +89,15 @@ def main() -> None:
     parser.add_argument("--clicks", type=int, default=8)
     parser.add_argument("--pixels", default="1280,800", help="width,height of the window")
     parser.add_argument("--picture", help="a PNG of the page after the last click")
-    chosen = parser.parse_args()
-    depth, height, width = (int(n) for n in chosen.shape.split(","))
-    across, down = (int(n) for n in chosen.pixels.split(","))
+    args = parser.parse_args()
+    depth, height, width = (int(n) for n in args.shape.split(","))
+    across, down = (int(n) for n in args.pixels.split(","))
     browser_path = next((path for name in CHROMIUM if (path := shutil.which(name))), None)
     if browser_path is None:
         sys.exit("no Chromium: apt install chromium")
     with tempfile.TemporaryDirectory() as folder:
         suite = Path(folder) / "timed.toml"
-        text = SUITE.format(segmenter=chosen.segmenter, clicks=chosen.clicks + 1, shape=chosen.shape)
+        text = SUITE.format(segmenter=args.segmenter, clicks=args.clicks + 1, shape=args.shape)
         suite.write_text(text, encoding="utf-8")
         command = [sys.executable, "-m", "synthfm_bench.cli", "play", str(suite), "--port", "0", "--practice"]
         server = subprocess.Popen([*command, "--out", f"{folder}/run"], stdout=subprocess.PIPE, text=True)
@@ -112,12 +112,10 @@ def main() -> None:
                 until(page, "window.synthfm")
                 page.click("#curtain-button")
                 until(page, "document.getElementById('curtain').hidden && !window.synthfm.busy()")
-                print(
-                    f"{chosen.segmenter} on {chosen.shape}, window {chosen.pixels}, drawn by {page.evaluate(RENDERER)}"
-                )
+                print(f"{args.segmenter} on {args.shape}, window {args.pixels}, drawn by {page.evaluate(RENDERER)}")
                 rows, used = [], {"server": 0.0, "browser and driver": 0.0}
                 target = np.frombuffer(page.request.get(f"{address}api/target").body(), np.uint8)
-                for number, zyx in enumerate(places(target.reshape(depth, height, width), chosen.clicks)):
+                for number, zyx in enumerate(places(target.reshape(depth, height, width), args.clicks)):
                     before = processor_seconds(server.pid), processor_seconds(os.getpid())
                     spent = click(page, zyx, number + 1)
                     served = processor_seconds(server.pid) - before[0]
@@ -128,9 +126,9 @@ def main() -> None:
                     print(f"click {number + 1}: {shown} ms", flush=True)
                 medians = zip(PARTS, np.median(rows, axis=0), strict=True)
                 print("median: " + ", ".join(f"{part} {value:.0f}" for part, value in medians) + " ms")
-                if chosen.picture:
-                    page.screenshot(path=chosen.picture)
-                means = (f"{name} {1000 * seconds / chosen.clicks:.0f}" for name, seconds in used.items())
+                if args.picture:
+                    page.screenshot(path=args.picture)
+                means = (f"{name} {1000 * seconds / args.clicks:.0f}" for name, seconds in used.items())
                 print("processor time a click: " + ", ".join(means) + " ms, the crosshair's frame before it included")
                 browser.close()
         finally:

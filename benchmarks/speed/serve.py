@@ -19,7 +19,7 @@ from nnInteractive.inference.remote.serialization import pack_array
 
 SHAPE = (16, 48, 48)
 CLIENTS = 50
-VANISHES = 10  # every so manieth client
+VANISHES = 10  # one client of so many vanishes
 
 
 def resident_mib(process: int) -> float:
@@ -52,11 +52,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=600)
     parser.add_argument("--segmenter", default="geodesic")
-    arguments = parser.parse_args()
+    args = parser.parse_args()
     grid = np.ogrid[tuple(slice(n) for n in SHAPE)]
     ball = sum((axis - n / 2) ** 2 for axis, n in zip(grid, SHAPE, strict=True)) < 50
     image = pack_array(np.where(ball, 180, 20).astype(np.int16)[None])
-    command = ["serve", "--segmenter", arguments.segmenter, "--port", "0", "--sessions", "8"]
+    command = ["serve", "--segmenter", args.segmenter, "--port", "0", "--sessions", "8"]
     server = subprocess.Popen(
         [sys.executable, "-m", "synthfm_bench.cli", *command], stdout=subprocess.PIPE, text=True, bufsize=1
     )
@@ -73,7 +73,7 @@ def main() -> None:
                 except httpx.HTTPError:
                     time.sleep(0.2)
             print(f"before the first client: {resident_mib(server.pid):.0f} MiB", flush=True)
-            while time.monotonic() - began < arguments.seconds:
+            while time.monotonic() - began < args.seconds:
                 requests += one_client(http, image, vanishes=served % VANISHES == VANISHES - 1)
                 served += 1
                 if served % CLIENTS == 0:

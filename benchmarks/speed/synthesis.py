@@ -30,7 +30,7 @@ STAGES: dict[str, tuple[Any, str]] = {
     "cover": (Body, "cover"),
     "organs": (generator, "populate"),
     "more organs": (generator, "top_up"),
-    "components": (generator, "tidy"),
+    "components": (generator, "relabel_components"),
     "visibility": (generator, "border_contrast"),
     "texture": (generator, "_textured"),
     "device": (Scanner, "image"),
@@ -120,30 +120,30 @@ def main() -> None:
     parser.add_argument("--shape", default="64,128,128", help="D,H,W")
     parser.add_argument("--recipe", default="any")
     parser.add_argument("--runs", type=int, default=21, help="volumes; TorchIO gets a third of them")
-    given = parser.parse_args()
-    shape = tuple(int(n) for n in given.shape.split(","))
+    args = parser.parse_args()
+    shape = tuple(int(n) for n in args.shape.split(","))
     torch.set_num_threads(1)
-    maker = SynthFM3D(shape, given.recipe)
-    own = cpu_times(maker.sample, given.runs, 20)
+    maker = SynthFM3D(shape, args.recipe)
+    own = cpu_times(maker.sample, args.runs, 20)
     low, middle, high = np.percentile(own, [10, 50, 90])
-    print(f"SynthFM-3D  {given.shape}  recipe {given.recipe}: {middle:.1f} ms  (10-90 %: {low:.1f}-{high:.1f}),"
+    print(f"SynthFM-3D  {args.shape}  recipe {args.recipe}: {middle:.1f} ms  (10-90 %: {low:.1f}-{high:.1f}),"
           f" {1e3 / np.mean(own):.1f} volumes/s a core")  # fmt: skip
     with stage_clock() as spent:
-        for seed in range(given.runs):
+        for seed in range(args.runs):
             maker.sample(seed)
     for stage in STAGES:
-        print(f"    {stage:12} {spent[stage] / given.runs:6.1f} ms")
-    print(f"    {'rest':12} {max(0.0, np.mean(own) - sum(spent.values()) / given.runs):6.1f} ms")
+        print(f"    {stage:12} {spent[stage] / args.runs:6.1f} ms")
+    print(f"    {'rest':12} {max(0.0, np.mean(own) - sum(spent.values()) / args.runs):6.1f} ms")
     chain = torchio_chain()
     if chain is None:
         print("TorchIO is not installed; `pip install torchio` to compare")
         return
-    runs = max(3, given.runs // 3)
+    runs = max(3, args.runs // 3)
     labels = naive_labels(shape, 0)
     alone = float(np.median(cpu_times(lambda seed: chain(labels), runs, 1)))
     maps = float(np.median(cpu_times(lambda seed: naive_labels(shape, seed), runs, 1)))
-    again = float(np.median(cpu_times(maker.sample, given.runs, 0)))
-    print(f"TorchIO     {given.shape}: {alone:.0f} ms from a ready label map, {maps:.0f} ms for the map")
+    again = float(np.median(cpu_times(maker.sample, args.runs, 0)))
+    print(f"TorchIO     {args.shape}: {alone:.0f} ms from a ready label map, {maps:.0f} ms for the map")
     print(f"ratio: {(alone + maps) / again:.1f}x with the map, {alone / again:.1f}x without"
           f" (SynthFM-3D measured again after it: {again:.1f} ms)")  # fmt: skip
 

@@ -54,17 +54,12 @@ def large() -> None:
     session = segmenter.start(image, (0.8, 0.8, 0.8))
     opened = time.perf_counter() - started
     seconds = []
-    for place, positive in (
-        ((310, 240, 220), True),
-        ((310, 240, 60), False),
-        ((400, 250, 225), True),
-        ((20, 20, 20), False),
-    ):
+    for place, positive in PLACES:
         started = time.perf_counter()
         session.add(Click(place, positive))
         seconds.append(time.perf_counter() - started)
     memory = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
-    clicks = ", ".join(f"{1000 * one:.0f}" for one in seconds)
+    clicks = ", ".join(f"{1000 * each:.0f}" for each in seconds)
     print(f"512 x 512 x 600: start {opened:.2f} s, clicks {clicks} ms, {memory:.0f} MiB beside the volume")
 
 

@@ -53,8 +53,8 @@ def trained(variant: str, seed: int, out: Path, changes: tuple[str, ...]) -> Pat
 def held_out(changes: tuple[str, ...]) -> list[Clips]:
     """Return the clips to be played, in batches."""
     recipe = load_recipe(RECIPE, changes)
-    task = Phase(steps=1, cuts=1, slices=_SLICES, objects=1)
-    dataset = ClipDataset(recipe.data, task, recipe.phases[0].image_size or 64, _FIRST_SEED, _CLIPS)
+    phase = Phase(steps=1, cuts=1, slices=_SLICES, objects=1)
+    dataset = ClipDataset(recipe.data, phase, recipe.phases[0].image_size or 64, _FIRST_SEED, _CLIPS)
     clips = [dataset[i] for i in range(_CLIPS)]
     return [default_collate(clips[start : start + _BATCH]) for start in range(0, _CLIPS, _BATCH)]
 
@@ -119,6 +119,7 @@ def table_of(results: dict[tuple[str, int], Scores]) -> str:
 
 
 def _cell(values: list[float]) -> str:
+    """Return the mean of seeds with their range."""
     return f"{np.mean(values):.3f} ({min(values):.3f} to {max(values):.3f})" if values else "-"
 
 

@@ -37,7 +37,7 @@ STATISTICS = {
 }
 MODALITIES = ("CT", "MR", "US", "other")
 SIDE = 256
-RING = 6
+RING = 6  # pixels on either side of a border
 MOST_PER_CASE = 15
 FEWEST_VOXELS, FEWEST_SLICES = 64, 3  # for a surface to be told from its voxels
 PREFIXES = {"ct": "CT", "mr": "MR", "us": "US", "mi": "other"}
@@ -46,6 +46,7 @@ _LAPLACE = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], np.float32)
 
 def measure(image: NDArray[np.uint8], mask: NDArray[np.bool_]) -> dict[str, float] | None:
     """Return the statistics of one structure on one slice, None if it is too small or fills the slice."""
+    # Slice of at most 256 pixels a side.
     scale = SIDE / max(image.shape)
     if scale < 1:
         size = tuple(max(1, round(n * scale)) for n in image.shape)
@@ -55,6 +56,7 @@ def measure(image: NDArray[np.uint8], mask: NDArray[np.bool_]) -> dict[str, floa
     if area < 7 or area > 0.8 * mask.size:
         return None
     x: NDArray[np.float32] = image.astype(np.float32) / np.float32(255)
+    # Pixels on both sides of the border, by their signed distance to it.
     distance = ndimage.distance_transform_edt(mask) - ndimage.distance_transform_edt(~mask)
     ring = (distance < 0) & (distance >= -RING)
     inside = mask & (distance <= max(RING, 2))
@@ -62,6 +64,7 @@ def measure(image: NDArray[np.uint8], mask: NDArray[np.bool_]) -> dict[str, floa
         return None
     step = abs(float(x[inside].mean() - x[ring].mean()))
     spread = float(np.sqrt((x[inside].var() + x[ring].var()) / 2))
+    # Mean profile across the border; its steepest slope gives the edge's width.
     edges = np.arange(-RING - 0.5, RING + 1)
     which = np.digitize(distance, edges)
     profile = np.array([x[which == i].mean() for i in range(1, len(edges)) if (which == i).any()])
@@ -94,6 +97,7 @@ def sphericity(mask: NDArray[np.bool_], spacing: tuple[float, float, float]) -> 
 
 
 def _slope(x: NDArray[np.float32]) -> float:
+    """Return the slope of log power over log frequency of a slice, from its largest central square."""
     side = min(x.shape)
     top, left = (x.shape[0] - side) // 2, (x.shape[1] - side) // 2
     window = np.hanning(side)
@@ -195,8 +199,8 @@ def main() -> None:
     parser.add_argument("--real", type=Path, required=True, help="folder of cases")
     parser.add_argument("--count", type=int, default=60, help="synthetic volumes of each style")
     parser.add_argument("--out", type=Path, help="where to write the plot, a PNG")
-    given = parser.parse_args()
-    real, synthetic = collect(real_volumes(given.real)), collect(synthetic_volumes(given.count))
+    args = parser.parse_args()
+    real, synthetic = collect(real_volumes(args.real)), collect(synthetic_volumes(args.count))
     print(f"{'':14}" + "".join(f"{m:>38}" for m in MODALITIES if m in real))
     for statistic in STATISTICS:
         cells = []
@@ -205,8 +209,8 @@ def main() -> None:
             q = [*np.percentile(r, [5, 50, 95]), *np.percentile(s, [5, 50, 95])]
             cells.append(f"  {q[0]:5.2f}{q[1]:6.2f}{q[2]:6.2f} |{q[3]:6.2f}{q[4]:6.2f}{q[5]:6.2f}{coverage(r, s):6.0%}")
         print(f"{statistic:14}" + "".join(f"{c:>38}" for c in cells))
-    if given.out:
-        draw(real, synthetic, given.out)
+    if args.out:
+        draw(real, synthetic, args.out)
 
 
 if __name__ == "__main__":

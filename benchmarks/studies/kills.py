@@ -123,24 +123,24 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=100)
     parser.add_argument("--most-kills", type=int, default=3, help="of one run")
     parser.add_argument("--seed", type=int, default=0)
-    chosen = parser.parse_args()
+    args = parser.parse_args()
     for name in LATE:
         importlib.import_module(name)
-    rng = np.random.default_rng(chosen.seed)
+    rng = np.random.default_rng(args.seed)
     equal = kills = 0
     with tempfile.TemporaryDirectory() as place:
         (Path(place) / "killed.toml").write_text(SUITE, encoding="utf-8")
         expected, seconds = undisturbed(Path(place) / "undisturbed")
-        for number in range(chosen.runs):
+        for number in range(args.runs):
             folder = Path(place) / f"run-{number}"
-            times = killed_and_resumed(folder, rng, seconds, chosen.most_kills)
+            times = killed_and_resumed(folder, rng, seconds, args.most_kills)
             found = (folder / "results_hash").read_text(encoding="utf-8")
             equal += found == expected
             kills += times
             hidden = [path.name for path in folder.iterdir() if path.name.startswith(".")]
             print(f"run {number}: {times} kills, hash {found[:12]}, left behind: {hidden or 'nothing'}", flush=True)
             shutil.rmtree(folder)
-    print(f"{equal} of {chosen.runs} runs reached the hash of the undisturbed run, with {kills} kills in all")
+    print(f"{equal} of {args.runs} runs reached the hash of the undisturbed run, with {kills} kills in all")
 
 
 if __name__ == "__main__":

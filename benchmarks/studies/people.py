@@ -22,13 +22,12 @@ def main() -> None:
     parser.add_argument("runs", nargs="+", type=Path)
     parser.add_argument("--against", action="append", metavar="PROTOCOL", help="again for more; five by default")
     parser.add_argument("--trust-plugins", action="store_true", help="open files and code that the runs name")
-    arguments = parser.parse_args()
-    rules = arguments.against or list(RULES)
+    args = parser.parse_args()
+    rules = args.against or list(RULES)
     if "ritm-3d-v1" not in rules:
         rules.append("ritm-3d-v1")  # which the noise is fitted beside
-    replayed = [
-        one for folder in arguments.runs for one in replay_beside(folder, rules, trusted=arguments.trust_plugins)
-    ]
+    replayed = [one for folder in args.runs for one in replay_beside(folder, rules, trusted=args.trust_plugins)]
+    # How far people click from the protocols
     pairs = [pair for one in replayed for pair in one.pairs]
 
     print("| person | protocol | clicks | distance in mm: median (quartiles) | same sign |")
@@ -41,6 +40,7 @@ def main() -> None:
         sign = np.mean([pair.same_sign for pair in group])
         print(f"| {person} | {rule} | {len(group)} | {middle:.1f} ({low:.1f} to {high:.1f}) | {sign:.0%} |")
 
+    # What people reach
     print("\n| person | structures | Dice@1 | Dice@3 | Dice@5 | undos | seconds of thought a click |")
     print("|---|---|---|---|---|---|---|")
     for person in sorted({one.episode.clicker for one in replayed}):
@@ -53,6 +53,7 @@ def main() -> None:
         shown = " | ".join(f"{score:.3f}" for score in scores)
         print(f"| {person} | {len(episodes)} | {shown} | {undos} | {thought:.1f} |")
 
+    # How much people agree
     print("\n| person | person | structures of both | Dice between their last masks |")
     print("|---|---|---|---|")
     for (one, two), values in sorted(agreement(replayed).items()):

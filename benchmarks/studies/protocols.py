@@ -124,13 +124,13 @@ def main() -> None:
     parser.add_argument("--maps", type=int, default=100, help="error maps (100)")
     parser.add_argument("--cases", type=int, default=24, help="synthetic cases (24)")
     parser.add_argument("--clicks", type=int, default=5, help="clicks of a case (5)")
-    arguments = parser.parse_args()
-    starts = [dice(*error_map(seed)) for seed in range(arguments.maps)]
-    positive = np.mean([a[3] == POSITIVE for a in first_clicks(make_clicker(REFERENCE), arguments.maps)])
-    print(f"{arguments.maps} error maps, mean Dice {np.mean(starts):.2f}; {REFERENCE} is positive on {positive:.0%}\n")
-    print("\n".join(agreement_table(arguments.maps)))
-    print(f"\n{arguments.cases} synthetic cases {CASE_SHAPE}, {SEGMENTER}, {arguments.clicks} clicks\n")
-    print("\n".join(score_table(arguments.cases, arguments.clicks)))
+    args = parser.parse_args()
+    starts = [dice(*error_map(seed)) for seed in range(args.maps)]
+    positive = np.mean([a[3] == POSITIVE for a in first_clicks(make_clicker(REFERENCE), args.maps)])
+    print(f"{args.maps} error maps, mean Dice {np.mean(starts):.2f}; {REFERENCE} is positive on {positive:.0%}\n")
+    print("\n".join(agreement_table(args.maps)))
+    print(f"\n{args.cases} synthetic cases {CASE_SHAPE}, {SEGMENTER}, {args.clicks} clicks\n")
+    print("\n".join(score_table(args.cases, args.clicks)))
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch warns before it refuses a file, and the error below says enough
+            warnings.simplefilter("ignore")  # the error below tells what is wrong
             state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise InputError(f"no checkpoint {str(path)!r} to resume from; start without --resume") from None
