@@ -1,5 +1,6 @@
 """Aggregates episodes to one row for each data group, segmenter and clicker."""
 
+import warnings
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -46,9 +47,15 @@ class LeaderboardRow:
 
     @property
     def columns(self) -> list[Column]:
-        """Return the columns: Dice after some clicks, nAUC, and the rest."""
+        """The columns: Dice after some clicks, nAUC, and the rest."""
         tolerances = {step.tol_mm for episode in self.episodes for step in episode.steps[:1]}
         return [*dice_columns(self.budget), NAUC, *other_columns(tolerances.pop() if len(tolerances) == 1 else None)]
+
+    @property
+    def figures(self) -> list[Column]:
+        """``columns`` by their earlier name."""
+        warnings.warn("LeaderboardRow.figures is now columns", DeprecationWarning, stacklevel=2)
+        return self.columns
 
     @property
     def primary(self) -> Column:

@@ -1,5 +1,6 @@
 """Compares all pairs of a board's rows: one sentence and one line of CSV for each."""
 
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -35,6 +36,12 @@ class Comparison:
     of: str
     column: Column
     pair: Pair
+
+    @property
+    def figure(self) -> Column:
+        """``column`` by its earlier name."""
+        warnings.warn("Comparison.figure is now column", DeprecationWarning, stacklevel=2)
+        return self.column
 
 
 def compare_group(group: Sequence[LeaderboardRow], column: Column) -> list[Comparison]:
