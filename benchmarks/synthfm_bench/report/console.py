@@ -1,6 +1,6 @@
 """Prints the board on a terminal."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -29,34 +29,45 @@ def print_board(rows: Iterable[LeaderboardRow], console: Console) -> None:
         of_clickers = len({row.clicker for row in group}) > 1 and len({row.segmenter for row in group}) == 1
         if of_clickers:
             group = sorted(group, key=lambda row: (row.oracle, -(mean_of(row.estimate(row.primary)) or 0.0)))
-        # The table's headings
-        failed = any(row.failures for row in group)
-        table = Table(
-            title=Text(printable(title(name, group))),
-            title_justify="left",
-            title_style="bold",
-            box=SIMPLE_HEAD,
-            pad_edge=False,
-        )
-        headings = ["segmenter", "clicker", *(f.name for f in board_columns(group)), "s/click"]
-        headings += ["price of a click"] * of_clickers + ["failed"] * failed
-        for index, heading in enumerate(headings):
-            table.add_column(heading, justify="left" if index < 2 else "right", no_wrap=index >= 2)
-        # Its rows, in sections by clicker, or by kind of clicker
-        last = None
-        for row in group:
-            part = row.oracle if of_clickers else row.clicker
-            if last not in (None, part):
-                table.add_section()
-            best = last != part and (of_clickers or len({other.segmenter for other in group}) > 1)
-            means = [column.show(mean_of(row.estimate(column))) for column in board_columns(group)]
-            cells = [row.segmenter, clicker_label(row), *means, seconds(row.seconds_per_click)]
-            cells += [price(row)] * of_clickers + [failures(row)] * failed
-            # A name is text, never console markup.
-            table.add_row(*(Text(printable(cell)) for cell in cells), style="bold" if best else None)
-            last = part
-        console.print(table)
+        console.print(_board_table(name, group, of_clickers))
         for sentence in verdict(group, _MOST_SENTENCES):
             console.print(printable(sentence), highlight=False, markup=False)
         console.print()
     console.print(EXPLAINED, style="dim", highlight=False)
+
+
+def _board_table(name: str, group: Sequence[LeaderboardRow], of_clickers: bool) -> Table:
+    """Return the table of one data group, or a board of clickers; see ``print_board``."""
+    columns = board_columns(group)
+
+    # Headings, with optional columns.
+    headings = ["segmenter", "clicker", *(column.name for column in columns), "s/click"]
+    optional: dict[str, Callable[[LeaderboardRow], str]] = {}
+    if of_clickers:
+        optional["price of a click"] = price
+    if any(row.failures for row in group):
+        optional["failed"] = failures
+    table = Table(
+        title=Text(printable(title(name, group))),
+        title_justify="left",
+        title_style="bold",
+        box=SIMPLE_HEAD,
+        pad_edge=False,
+    )
+    for index, heading in enumerate([*headings, *optional]):
+        table.add_column(heading, justify="left" if index < 2 else "right", no_wrap=index >= 2)
+
+    # Rows, in sections by clicker, or by kind of clicker; the first of a section is the best.
+    last = None
+    for row in group:
+        section = row.oracle if of_clickers else row.clicker
+        if last not in (None, section):
+            table.add_section()
+        best = last != section and (of_clickers or len({other.segmenter for other in group}) > 1)
+        cells = [row.segmenter, clicker_label(row)]
+        cells += [column.show(mean_of(row.estimate(column))) for column in columns]
+        cells += [seconds(row.seconds_per_click), *(cell(row) for cell in optional.values())]
+        # A name is text, never console markup.
+        table.add_row(*(Text(printable(cell)) for cell in cells), style="bold" if best else None)
+        last = section
+    return table
