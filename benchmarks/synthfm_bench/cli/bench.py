@@ -134,7 +134,7 @@ def bench(
 
 
 def _refuse_choices(**given: object) -> None:
-    """Raise InputError if something was chosen for a run that goes on with what it was started with."""
+    """Raise InputError if options would change a run that is resumed, which keeps those it was started with."""
     for name, value in given.items():
         if value not in (None, []):
             raise InputError(

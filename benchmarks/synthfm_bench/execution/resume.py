@@ -1,4 +1,4 @@
-"""Finds the run to resume, and checks that it would go on as it began."""
+"""Finds the run to resume, and checks that nothing that its results depend on has changed."""
 
 import json
 import os
@@ -15,7 +15,7 @@ from synthfm_env.errors import InputError
 
 
 def find_unfinished(suite: str, out: Path | None) -> Path:
-    """Return the folder of the run to go on with: ``out``, or the newest one of that suite that has not finished.
+    """Return the folder of the run to resume: ``out``, or the newest one of that suite that has not finished.
 
     Raises:
         InputError: there is none, or no such suite.
@@ -61,7 +61,7 @@ class ChangedError(InputError):
 
 
 def check_same(folder: Path, suite: Suite, plan: Plan) -> dict[str, Any]:
-    """Return ``run.json``, if the run would go on as it began.
+    """Return ``run.json`` of a run that nothing forbids to resume.
 
     Raises:
         InputError: weights, click rules, versions or the suite differ from those it began with.
@@ -94,7 +94,7 @@ def _first_difference(before: Any, now: Any, name: str = "") -> str:
 
 
 def check_unchanged(folder: Path, about: dict[str, Any]) -> None:
-    """Refuse to go on with a finished run whose records were edited.
+    """Refuse to resume a finished run whose records were edited.
 
     A run with bad lines or missing episodes passes: it is repaired, and its hash is compared at the end.
 

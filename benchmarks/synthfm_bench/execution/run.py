@@ -160,7 +160,7 @@ def play_plan(
 
 
 def resume_command(suite: Suite, folder: Path) -> str:
-    """Return the command that goes on with a run, quoted for a shell."""
+    """Return the command that resumes a run, quoted for a shell."""
     trust = ["--trust-plugins"] if code_of(suite) else []
     return shlex.join(["synthfm", "bench", suite.name, "--resume", "--out", str(folder), *trust])
 
@@ -230,7 +230,7 @@ def _pace(pool: "Pool | RayPool") -> str:
 
 @contextmanager
 def _note_how_it_ended(folder: Path, about: dict[str, Any], episodes: int, command: str) -> Iterator[None]:
-    """Note in ``run.json`` how a run ended that did not finish, and tell what was kept and how to go on."""
+    """If a run does not finish, note that in ``run.json``, and raise what tells the user what is kept and how to resume."""
     try:
         yield
     except ChangedError:

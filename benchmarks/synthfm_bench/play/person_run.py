@@ -54,7 +54,7 @@ class PersonRun:
 
     @classmethod
     def open(cls, suite: Suite, out: Path | None) -> "PersonRun":
-        """Begin a run in a new folder, or go on with the run that ``out`` holds.
+        """Begin a run in a new folder, or resume the run that ``out`` holds.
 
         Raises:
             InputError: the folder holds another run or other files, or a volume cannot be read.

@@ -12,7 +12,7 @@ from synthfm_env.files import write_text
 
 
 class StepsFile:
-    """``steps.jsonl`` as a run writes it: whole episodes, so that a run that is killed can go on.
+    """``steps.jsonl`` as a run writes it: whole episodes, so that a killed run can be resumed.
 
     Opening the file for writing repairs it: bad lines, and the lines of episodes without an end, are taken out. An
     append writes one episode. If a full disk cuts it off, none of it counts.
