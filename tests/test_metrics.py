@@ -15,7 +15,7 @@ from synthfm_env.metrics import Surfaces, clicks_to_target, dice, hd95, iou, nor
 masks = hnp.arrays(bool, (2, 3, 4))
 
 
-def test_values_by_hand() -> None:
+def test_dice_and_iou_equal_values_by_hand() -> None:
     a = np.array([[[1, 1, 1, 0]]], bool)
     b = np.array([[[0, 1, 1, 1]]], bool)
     assert dice(a, b) == pytest.approx(2 / 3)
@@ -46,7 +46,7 @@ def test_different_shapes_are_refused() -> None:
             score(np.ones((2, 2, 2)), np.ones((2, 2)))
 
 
-def test_area_by_hand() -> None:
+def test_the_area_equals_values_by_hand() -> None:
     assert normalised_auc([0.0, 1.0]) == 0.5
     assert normalised_auc([0.2, 0.6, 0.8]) == pytest.approx((0.1 + 0.6 + 0.4) / 2)
     assert normalised_auc([0.7]) == 0.7

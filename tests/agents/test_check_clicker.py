@@ -133,7 +133,7 @@ class Nothing(Good):
         (Nothing, "returned no action"),
     ],
 )
-def test_mistakes_are_named(kind, message):
+def test_a_mistake_of_a_clicker_is_named(kind, message):
     check_clicker(Good())
     with pytest.raises(InputError, match=message):
         check_clicker(kind())

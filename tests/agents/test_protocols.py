@@ -6,7 +6,7 @@ import reference_rules
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from scipy import ndimage
+from made_shapes import blob, mistaken
 
 from synthfm_agents import list_protocols, make_clicker
 from synthfm_env import InputError
@@ -68,17 +68,6 @@ def fits(found, truth, allowed):
     if STOP in (kind, right):
         return kind == right
     return zyx in voxels and kind == (int(truth[zyx]) if right is None else right)
-
-
-def blob(seed, shape=(12, 15, 17), sigma=2.0):
-    """A smooth random region of about a third of the volume."""
-    field = ndimage.gaussian_filter(np.random.default_rng(seed).standard_normal(shape), sigma)
-    return field > np.quantile(field, 0.67)
-
-
-def mistaken(truth, seed):
-    """A mask that leaks here and misses there."""
-    return truth ^ blob(seed + 1000, truth.shape, sigma=1.5)
 
 
 @pytest.mark.parametrize("name", ALL)

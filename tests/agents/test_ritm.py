@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from made_shapes import blob, mistaken
 from reference_rules import depth
-from scipy import ndimage
 
 from synthfm_agents import make_clicker
 from synthfm_env import Click
@@ -29,17 +29,6 @@ def act(truth, mask, clicks=()):
     }
     *zyx, kind = RITM.act(observation, {"truth": truth}).tolist()
     return tuple(zyx), kind
-
-
-def blob(seed, shape=(14, 17, 19), sigma=2.0):
-    """A smooth random region of about a third of the volume."""
-    field = ndimage.gaussian_filter(np.random.default_rng(seed).standard_normal(shape), sigma)
-    return field > np.quantile(field, 0.67)
-
-
-def mistaken(truth, seed):
-    """A mask that leaks here and misses there."""
-    return truth ^ blob(seed + 1000, truth.shape, sigma=1.5)
 
 
 seeds = st.integers(0, 10_000)

@@ -100,7 +100,7 @@ def test_noise_needs_truth_and_voxels(volume):
         NoisyClicks(FlatAction(boxes(volume)))
 
 
-def test_effort_by_hand(volume):
+def test_effort_is_the_sum_of_clicks_slices_and_millimetres(volume):
     env = EffortCost(UndoAction(boxes(volume)), per_click=1.0, per_slice=10.0, per_mm=100.0)
     plain = UndoAction(boxes(volume))
     efforts = []

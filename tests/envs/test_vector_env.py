@@ -188,7 +188,7 @@ def test_closing_frees_every_session(volume):
     assert not any(session.open for session in sessions)
 
 
-def test_pictures_of_all(volume):
+def test_render_gives_a_picture_of_each_environment(volume):
     vector = boxes(volume, render_mode="rgb_array")
     vector.reset(seed=0)
     vector.step([[5, 10, 9, 1], [1, 4, 4, 1], [8, 4, 4, 0]])

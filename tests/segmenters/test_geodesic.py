@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made_shapes import middle_ball
 
 from synthfm_env.metrics import dice
 from synthfm_env.prompts import Click
@@ -22,11 +23,6 @@ def segment(image: np.ndarray, clicks: list[Click], spacing: tuple[float, float,
     return mask
 
 
-def ball(shape: tuple[int, int, int], radius: float, spacing: tuple[float, float, float] = MM) -> np.ndarray:
-    away = [(i - (n - 1) / 2) * s for i, n, s in zip(np.indices(shape), shape, spacing, strict=True)]
-    return np.asarray(sum(a**2 for a in away) <= radius**2)
-
-
 def noisy(truth: np.ndarray, noise: float = 8.0) -> np.ndarray:
     rng = np.random.default_rng(0)
     return np.clip(80 + 70 * truth + rng.normal(0, noise, truth.shape), 0, 255).astype(np.uint8)
@@ -34,7 +30,7 @@ def noisy(truth: np.ndarray, noise: float = 8.0) -> np.ndarray:
 
 @pytest.mark.parametrize(("shape", "spacing"), [((1, 61, 61), MM), ((31, 41, 41), MM), ((11, 61, 61), (5.0, 1.0, 1.0))])
 def test_one_click_finds_a_noisy_ball(shape: tuple[int, int, int], spacing: tuple[float, float, float]) -> None:
-    truth = ball(shape, 12, spacing)
+    truth = middle_ball(shape, 12, spacing)
     centre = Click(tuple(n // 2 for n in shape))  # type: ignore[arg-type]
     assert dice(segment(noisy(truth), [centre], spacing), truth) > 0.95
 
@@ -54,7 +50,7 @@ def test_on_a_flat_image_the_region_reaches_half_way_to_the_border(
 
 
 def test_a_thin_stack_is_not_cut_off_at_its_ends() -> None:
-    truth = np.repeat(ball((1, 41, 41), 10), 3, axis=0)
+    truth = np.repeat(middle_ball((1, 41, 41), 10), 3, axis=0)
     assert dice(segment(noisy(truth), [Click((1, 20, 20))]), truth) > 0.95
 
 
@@ -69,7 +65,7 @@ def test_clicks_of_both_signs_meet_at_the_edge_between_them() -> None:
 
 
 def test_a_negative_click_takes_a_leak_away() -> None:
-    truth = ball((1, 61, 61), 8)
+    truth = middle_ball((1, 61, 61), 8)
     image = noisy(truth | np.roll(truth, 17, axis=2))
     image[0, 29:32, 30:47] = 150  # a bridge between two discs
     first, second = Click((0, 30, 30)), Click((0, 30, 47), False)
@@ -88,11 +84,11 @@ def test_clicked_voxels_are_obeyed_and_the_newer_click_wins() -> None:
 
 
 def test_nothing_is_inside_without_a_positive_click() -> None:
-    assert not segment(noisy(ball((9, 21, 21), 6)), [Click((4, 10, 10), False)]).any()
+    assert not segment(noisy(middle_ball((9, 21, 21), 6)), [Click((4, 10, 10), False)]).any()
 
 
 def test_units_and_gain_do_not_matter() -> None:
-    truth = ball((9, 31, 31), 8, (2.0, 1.0, 1.0))
+    truth = middle_ball((9, 31, 31), 8, (2.0, 1.0, 1.0))
     image = noisy(truth)
     clicks = [Click((4, 15, 15)), Click((4, 15, 27), False)]
     expected = segment(image, clicks, (2.0, 1.0, 1.0))
@@ -104,7 +100,7 @@ def test_units_and_gain_do_not_matter() -> None:
 
 
 def test_the_thickness_of_a_single_slice_does_not_matter() -> None:
-    image = noisy(ball((1, 31, 31), 8))
+    image = noisy(middle_ball((1, 31, 31), 8))
     thin, thick = (segment(image, [Click((0, 15, 15))], (z, 1.0, 1.0)) for z in (0.01, 50.0))
     assert np.array_equal(thin, thick)
 
@@ -128,7 +124,7 @@ def test_order_of_clicks_and_mirrored_axes_do_not_matter(data: st.DataObject) ->
 
 
 def test_a_large_volume_is_worked_on_coarsely_and_clicks_still_hold(monkeypatch: pytest.MonkeyPatch) -> None:
-    truth = ball((31, 61, 61), 13)
+    truth = middle_ball((31, 61, 61), 13)
     image = noisy(truth)
     centre, outside = Click((15, 30, 30)), Click((15, 30, 44), False)
     fine = segment(image, [centre])
@@ -147,7 +143,7 @@ def test_a_large_volume_is_worked_on_coarsely_and_clicks_still_hold(monkeypatch:
 
 
 def test_encoding_is_charged_to_the_first_answer_alone() -> None:
-    with Geodesic().start(noisy(ball((1, 21, 21), 6)), MM) as session:
+    with Geodesic().start(noisy(middle_ball((1, 21, 21), 6)), MM) as session:
         assert session.add(Click((0, 10, 10))).seconds.encode > 0
         assert session.add(Click((0, 1, 1), False)).seconds.encode == 0
         session.reset()

@@ -4,11 +4,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
+from made_shapes import ball_at
 
 from synthfm_env.prompts import Box, Click, Prompt
 from synthfm_env.segmenters.sam2.multiview.focus import MultiViewFocus
 
 VOLUME, IMAGE = (40, 120, 120), (1, 160, 160)
+MIDDLE = (20, 60, 60)  # of VOLUME
 
 
 @dataclass
@@ -41,20 +43,16 @@ def whole(shape):
     return tuple(slice(0, n) for n in shape)
 
 
-def ball(shape, centre, radius):
-    return sum((i - c) ** 2 for i, c in zip(np.indices(shape), centre, strict=True)) < radius**2
-
-
 def clicks(*signs, shape=VOLUME):
     middle = tuple(n // 2 for n in shape)
     return tuple(Prompt((Click(middle, sign),)) for sign in signs)
 
 
 def test_a_small_object_gets_a_crop_of_its_own_with_a_margin():
-    mask = ball(VOLUME, (20, 60, 60), 6)
+    mask = ball_at(VOLUME, MIDDLE, 6)
     proposal = MultiViewFocus(VOLUME).refit(Seen(clicks(True), whole(VOLUME), mask))
     assert not proposal.overview
-    for side, middle in zip(proposal.crop, (20, 60, 60), strict=True):
+    for side, middle in zip(proposal.crop, MIDDLE, strict=True):
         assert side.start <= middle - 5 - 4
         assert side.stop >= middle + 6 + 4
         assert side.stop - side.start < 24
@@ -72,13 +70,13 @@ def test_an_object_that_meets_a_side_gets_a_larger_crop(axis):
 
 
 def test_an_object_that_fits_its_crop_keeps_it():
-    mask = ball(VOLUME, (20, 60, 60), 10)
+    mask = ball_at(VOLUME, MIDDLE, 10)
     crop = (slice(4, 36), slice(44, 76), slice(44, 76))
     assert MultiViewFocus(VOLUME).refit(Seen(clicks(True), crop, mask)) is None
 
 
 def test_an_overview_is_always_followed_by_a_full_view():
-    mask = ball(VOLUME, (20, 60, 60), 30)
+    mask = ball_at(VOLUME, MIDDLE, 30)
     seen = Seen(clicks(True), whole(VOLUME), mask, sparse=True)
     assert MultiViewFocus(VOLUME).refit(seen) is not None
 
@@ -89,7 +87,7 @@ def test_an_overview_is_always_followed_by_a_full_view():
     ids=["click", "box"],
 )
 def test_every_positive_prompt_is_inside_the_crop(prompt):
-    seen = Seen((*clicks(True), prompt), whole(VOLUME), ball(VOLUME, (20, 60, 60), 5))
+    seen = Seen((*clicks(True), prompt), whole(VOLUME), ball_at(VOLUME, MIDDLE, 5))
     crop = MultiViewFocus(VOLUME).refit(seen).crop
     assert all(side.start <= at < side.stop for side, at in zip(crop, (30, 100, 100), strict=True))
 
@@ -98,7 +96,7 @@ def test_every_positive_prompt_is_inside_the_crop(prompt):
     "seen",
     [
         Seen(clicks(True), whole(VOLUME), np.zeros(VOLUME, bool)),
-        Seen(clicks(False), whole(VOLUME), ball(VOLUME, (20, 60, 60), 5)),
+        Seen(clicks(False), whole(VOLUME), ball_at(VOLUME, MIDDLE, 5)),
     ],
 )
 def test_without_a_mask_or_a_positive_prompt_nothing_is_proposed(seen):
@@ -106,14 +104,14 @@ def test_without_a_mask_or_a_positive_prompt_nothing_is_proposed(seen):
 
 
 def test_a_crop_on_which_the_object_is_lost_is_refused():
-    seen = Seen(clicks(True), whole(VOLUME), ball(VOLUME, (20, 60, 60), 6))
+    seen = Seen(clicks(True), whole(VOLUME), ball_at(VOLUME, MIDDLE, 6))
     proposal = MultiViewFocus(VOLUME).refit(seen)
     assert not proposal.accepts(Seen(seen.prompts, proposal.crop, np.zeros(VOLUME, bool)))
-    assert proposal.accepts(Seen(seen.prompts, proposal.crop, ball(VOLUME, (20, 60, 60), 2)))
+    assert proposal.accepts(Seen(seen.prompts, proposal.crop, ball_at(VOLUME, MIDDLE, 2)))
 
 
 def test_in_an_image_a_piece_of_the_object_is_refused_unless_distances_side_with_it():
-    large, small = ball(IMAGE, (0, 80, 80), 20), ball(IMAGE, (0, 80, 80), 6)
+    large, small = ball_at(IMAGE, (0, 80, 80), 20), ball_at(IMAGE, (0, 80, 80), 6)
     seen = Seen(clicks(True, shape=IMAGE), whole(IMAGE), large)
     proposal = MultiViewFocus(IMAGE).refit(seen)
     assert not proposal.accepts(Seen(seen.prompts, proposal.crop, small))
@@ -124,35 +122,45 @@ def test_in_an_image_a_piece_of_the_object_is_refused_unless_distances_side_with
 @pytest.mark.parametrize("signs", [(True, True), (True, True, False), (True, False, True), (True, False, False)])
 def test_an_image_is_seen_whole_after_two_more_positive_clicks_only(signs):
     crop = (slice(0, 1), slice(60, 100), slice(60, 100))
-    seen = Seen(clicks(*signs, shape=IMAGE), crop, ball(IMAGE, (0, 80, 80), 4))
+    seen = Seen(clicks(*signs, shape=IMAGE), crop, ball_at(IMAGE, (0, 80, 80), 4))
     assert MultiViewFocus(IMAGE).after_streak(seen) is None
 
 
 def test_the_whole_image_is_accepted_if_its_mask_is_much_larger():
     crop = (slice(0, 1), slice(60, 100), slice(60, 100))
-    seen = Seen(clicks(True, True, True, shape=IMAGE), crop, ball(IMAGE, (0, 80, 80), 12))
+    seen = Seen(clicks(True, True, True, shape=IMAGE), crop, ball_at(IMAGE, (0, 80, 80), 12))
     proposal = MultiViewFocus(IMAGE).after_streak(seen)
     assert (proposal.crop, proposal.overview) == (whole(IMAGE), True)
-    assert proposal.accepts(Seen(seen.prompts, proposal.crop, ball(IMAGE, (0, 80, 80), 20)))
-    assert not proposal.accepts(Seen(seen.prompts, proposal.crop, ball(IMAGE, (0, 80, 80), 14)))
+    assert proposal.accepts(Seen(seen.prompts, proposal.crop, ball_at(IMAGE, (0, 80, 80), 20)))
+    assert not proposal.accepts(Seen(seen.prompts, proposal.crop, ball_at(IMAGE, (0, 80, 80), 14)))
 
 
 def test_after_two_negative_clicks_a_volume_is_cropped_to_what_distances_agree_on():
-    large, small = ball(VOLUME, (20, 60, 60), 18), ball(VOLUME, (20, 60, 60), 5)
+    large, small = ball_at(VOLUME, MIDDLE, 18), ball_at(VOLUME, MIDDLE, 5)
     seen = Seen(clicks(True, False, False), whole(VOLUME), large, nearer=small)
     proposal = MultiViewFocus(VOLUME).after_streak(seen)
     assert all(side.stop - side.start < 24 for side in proposal.crop)
     assert proposal.accepts(Seen(seen.prompts, proposal.crop, small))
-    assert not proposal.accepts(Seen(seen.prompts, proposal.crop, ball(VOLUME, (20, 60, 70), 5)))
+    assert not proposal.accepts(Seen(seen.prompts, proposal.crop, ball_at(VOLUME, (20, 60, 70), 5)))
 
 
 @pytest.mark.parametrize(
     "seen",
     [
-        Seen(clicks(True, False, False), whole(VOLUME), ball(VOLUME, (20, 60, 60), 18)),
-        Seen(clicks(True, True, False), whole(VOLUME), ball(VOLUME, (20, 60, 60), 18), ball(VOLUME, (20, 60, 60), 5)),
-        Seen(clicks(True, False, False), whole(VOLUME), ball(VOLUME, (20, 60, 60), 5), np.zeros(VOLUME, bool)),
-        Seen(clicks(True, False, False), whole(VOLUME), ball(VOLUME, (20, 60, 60), 60), ball(VOLUME, (20, 60, 60), 60)),
+        Seen(clicks(True, False, False), whole(VOLUME), ball_at(VOLUME, MIDDLE, 18)),
+        Seen(
+            clicks(True, True, False),
+            whole(VOLUME),
+            ball_at(VOLUME, MIDDLE, 18),
+            ball_at(VOLUME, MIDDLE, 5),
+        ),
+        Seen(clicks(True, False, False), whole(VOLUME), ball_at(VOLUME, MIDDLE, 5), np.zeros(VOLUME, bool)),
+        Seen(
+            clicks(True, False, False),
+            whole(VOLUME),
+            ball_at(VOLUME, MIDDLE, 60),
+            ball_at(VOLUME, MIDDLE, 60),
+        ),
     ],
     ids=["without distances", "a positive click between", "nothing agreed", "hardly smaller"],
 )

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
+from made_shapes import ball_at
 
 from synthfm_env.geometry import Crop
 from synthfm_env.prompts import Click, Prompt
@@ -28,10 +29,6 @@ def ball(shape: tuple[int, int, int], centre: tuple[int, int, int], radius: floa
     away = sum((i - c) ** 2 for i, c in zip(np.indices(shape), centre, strict=True))
     image = np.where(away < radius**2, 180.0, 60.0)
     return np.clip(image + np.random.default_rng(3).normal(0, 5, shape), 0, 255).astype(np.uint8)
-
-
-def inside(shape: tuple[int, int, int], centre: tuple[int, int, int], radius: float) -> np.ndarray:
-    return sum((i - c) ** 2 for i, c in zip(np.indices(shape), centre, strict=True)) < radius**2
 
 
 @pytest.fixture(scope="module")
@@ -228,7 +225,7 @@ def is_whole(seen: FakeView) -> bool:
 
 def test_a_piece_of_a_2d_object_is_not_taken_for_the_whole() -> None:
     shape = (1, 96, 96)
-    large, piece = inside(shape, (0, 40, 40), 9), inside(shape, (0, 40, 40), 2)
+    large, piece = ball_at(shape, (0, 40, 40), 9), ball_at(shape, (0, 40, 40), 2)
     opened = faked(shape, lambda seen, _: large if is_whole(seen) else piece)
     assert int(opened.add(Click((0, 40, 40))).mask.sum()) == int(large.sum())
 
@@ -237,8 +234,8 @@ def test_a_cell_answered_as_its_cluster_is_answered_alone_if_distances_side_with
     """The overview answers with both discs; the crop with the one that was clicked."""
     shape, cell, other = (1, 160, 160), (0, 40, 30), (0, 40, 60)
     image = np.maximum(ball(shape, cell, 9), ball(shape, other, 9))
-    alone = inside(shape, cell, 9)
-    both = alone | inside(shape, other, 20)
+    alone = ball_at(shape, cell, 9)
+    both = alone | ball_at(shape, other, 20)
     mask = faked(shape, lambda seen, _: both if is_whole(seen) else alone, image).add(Click(cell)).mask
     assert mask[cell]
     assert not mask[0, 30:50, 55:].any()
@@ -247,7 +244,7 @@ def test_a_cell_answered_as_its_cluster_is_answered_alone_if_distances_side_with
 def test_an_object_lost_on_its_crop_is_found_on_the_whole_image_after_two_more_positive_clicks() -> None:
     """The crop answers with a speck, the whole image with the disc, once it is given three clicks."""
     shape, centre = (1, 160, 160), (0, 80, 80)
-    disc, speck = inside(shape, centre, 40), inside(shape, centre, 4)
+    disc, speck = ball_at(shape, centre, 40), ball_at(shape, centre, 4)
     opened = faked(shape, lambda seen, given: disc if is_whole(seen) and given > 2 else speck)
     sums = [int(opened.add(Click((0, 80, x))).mask.sum()) for x in (80, 82, 84)]
     assert sums[1] < 1000
@@ -262,8 +259,8 @@ def test_an_object_lost_on_its_crop_is_found_on_the_whole_image_after_two_more_p
 def test_an_object_found_on_the_whole_image_is_not_lost_on_a_crop_again(depth: int) -> None:
     """The disc is small enough for a crop of its own, which answers with a speck each time."""
     shape, middle = (depth, 160, 160), depth // 2
-    rows = inside((1, 160, 160), (0, 80, 80), 20).repeat(depth, 0)
-    speck = inside((1, 160, 160), (0, 80, 80), 4).repeat(depth, 0)
+    rows = ball_at((1, 160, 160), (0, 80, 80), 20).repeat(depth, 0)
+    speck = ball_at((1, 160, 160), (0, 80, 80), 4).repeat(depth, 0)
     opened = faked(shape, lambda seen, given: rows if is_whole(seen) and given > 2 else speck)
     sums = [int(opened.add(Click((middle, 80, x))).mask.sum()) for x in (80, 82, 84)]
     assert sums[1] < 300 * depth
@@ -275,8 +272,8 @@ def test_an_object_found_on_the_whole_image_is_not_lost_on_a_crop_again(depth: i
 def test_the_crop_of_a_volume_is_tightened_after_two_negative_clicks(on_the_crop: str) -> None:
     """A wide crop answers with a large ball whatever is clicked, a tight one with the small one, or beside it."""
     shape, centre = (40, 120, 120), (20, 60, 60)
-    large = inside(shape, centre, 18)
-    small = inside(shape, centre if on_the_crop == "found" else (20, 60, 44), 6)
+    large = ball_at(shape, centre, 18)
+    small = ball_at(shape, centre if on_the_crop == "found" else (20, 60, 44), 6)
 
     def rule(seen: FakeView, _: int) -> np.ndarray:
         return large if seen.crop[2].stop - seen.crop[2].start > 50 else small
@@ -303,7 +300,7 @@ def test_a_failure_on_a_proposed_crop_leaves_the_session_as_it_was() -> None:
         if broken:
             raise broken[0]
 
-    opened = faked(shape, lambda seen, given: inside(shape, centre, 6 + 6 * (given > 1)), refuse=refuse)
+    opened = faked(shape, lambda seen, given: ball_at(shape, centre, 6 + 6 * (given > 1)), refuse=refuse)
     first = opened.add(Click(centre))
     broken.append(MemoryError("injected"))
     with pytest.raises(MemoryError):

@@ -4,6 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
+from made_shapes import middle_ball
 
 from synthfm_env.metrics import dice
 from synthfm_env.prompts import Click
@@ -12,11 +13,6 @@ from synthfm_env.segmenters.random_walker import RandomWalker
 from synthfm_env.testing import check_segmenter
 
 MM = (1.0, 1.0, 1.0)
-
-
-def ball(shape: tuple[int, int, int], radius: float, spacing: tuple[float, float, float] = MM) -> np.ndarray:
-    away = [(i - (n - 1) / 2) * s for i, n, s in zip(np.indices(shape), shape, spacing, strict=True)]
-    return np.asarray(sum(a**2 for a in away) <= radius**2)
 
 
 def noisy(truth: np.ndarray) -> np.ndarray:
@@ -34,7 +30,7 @@ def test_the_contract_is_kept() -> None:
 
 @pytest.mark.parametrize(("shape", "spacing"), [((1, 61, 61), MM), ((31, 41, 41), MM), ((11, 61, 61), (5.0, 1.0, 1.0))])
 def test_one_click_finds_a_noisy_ball(shape: tuple[int, int, int], spacing: tuple[float, float, float]) -> None:
-    truth = ball(shape, 12, spacing)
+    truth = middle_ball(shape, 12, spacing)
     centre = Click(tuple(n // 2 for n in shape))  # type: ignore[arg-type]
     assert dice(segment(noisy(truth), [centre], spacing), truth) > 0.9
 
@@ -48,7 +44,7 @@ def test_clicked_voxels_get_their_label_and_without_a_positive_click_nothing_is_
 
 
 def test_the_unit_of_spacing_and_mirrored_axes_do_not_matter() -> None:
-    truth = ball((9, 31, 31), 8, (2.0, 1.0, 1.0))
+    truth = middle_ball((9, 31, 31), 8, (2.0, 1.0, 1.0))
     image = noisy(truth)
     clicks = [Click((4, 15, 15)), Click((4, 15, 27), False)]
     expected = segment(image, clicks, (2.0, 1.0, 1.0))
@@ -70,7 +66,7 @@ def test_tiny_images_are_answered(shape: tuple[int, int, int]) -> None:
 
 
 def test_a_large_volume_is_solved_on_a_bounded_grid(monkeypatch: pytest.MonkeyPatch) -> None:
-    truth = ball((31, 61, 61), 13)
+    truth = middle_ball((31, 61, 61), 13)
     monkeypatch.setattr(module, "MAX_VOXELS", 8000)
     sizes = []
     solve = module.random_walker

@@ -271,7 +271,7 @@ def test_a_folder_of_something_else_says_what_was_expected(tmp_path, name, part)
         layout.items(tmp_path / "nowhere", part)
 
 
-def test_parts_are_checked(tmp_path):
+def test_a_layout_accepts_only_its_parts(tmp_path):
     with pytest.raises(InputError, match="unknown part of layout 'amos' 'C': did you mean CT"):
         get_layout("amos").items(tmp_path, "C")
     with pytest.raises(InputError, match="layout 'hc18' has no parts"):

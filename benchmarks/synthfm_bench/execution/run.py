@@ -230,7 +230,7 @@ def _pace(pool: "Pool | RayPool") -> str:
 
 @contextmanager
 def _note_how_it_ended(folder: Path, about: dict[str, Any], episodes: int, command: str) -> Iterator[None]:
-    """If a run does not finish, note that in ``run.json``, and raise what tells the user what is kept and how to resume."""
+    """Note in ``run.json`` that a run did not finish, and tell the user what is kept and how to resume."""
     try:
         yield
     except ChangedError:
