@@ -64,6 +64,7 @@ class AreaReward(gym.vector.VectorRewardWrapper):
 
 def train(settings: Settings, init: Path | None, out: Path) -> Path:
     """Train a policy; writes weights.safetensors, settings.json and curve.jsonl, returns the path of the weights."""
+    # Environments and policy
     torch.manual_seed(settings.seed)
     rng = np.random.default_rng(settings.seed)
     envs = AreaReward(
@@ -82,6 +83,7 @@ def train(settings: Settings, init: Path | None, out: Path) -> Path:
     if init is not None:
         net.load_state_dict(load_file(init))
     optimizer = torch.optim.Adam(net.parameters(), lr=settings.learning_rate, eps=1e-5)
+    # PPO: collect whole rollouts, improve, write a line of the curve
     out.mkdir(parents=True, exist_ok=True)
     (out / "settings.json").write_text(json.dumps({**asdict(settings), "init": str(init)}, indent=2) + "\n")
     updates = settings.steps // (settings.envs * settings.rollout)

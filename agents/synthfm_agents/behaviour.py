@@ -54,11 +54,13 @@ def source_hash(kind: type, about: Mapping[str, Any]) -> str:
 
 def _clicks(clicker: Clicker, shape: tuple[int, int, int]) -> Iterator[list[int] | str]:
     """Yield the actions on one grid, ``[z, y, x, kind]`` each, up to a stop or an error."""
+    # Image and masks, the same for every clicker
     truth, masks = _error_maps(shape)
     places = np.indices(shape)
     image = np.where(truth, 150, 60) + (7 * places[0] + 13 * places[1] + 29 * places[2]) % 31
     rows = np.full((_CLICKS, 4), -1, dtype=np.int32)
     spacing = np.array(_SPACINGS[shape], dtype=np.float32)
+    # Let the clicker act on one mask after another, whatever it clicked before.
     try:
         clicker.reset(_SEED)
         for step in range(_CLICKS):

@@ -76,12 +76,14 @@ def _problems_of_play(clicker: Clicker, shape: tuple[int, int, int]) -> list[str
 def _play(clicker: Clicker, shape: tuple[int, int, int]) -> tuple[list[list[int]], list[str]]:
     """Return the actions of one episode, and its faults."""
     actions: list[list[int]] = []
+    # Reset
     try:
         clicker.reset(SEED)
     except Exception as error:
         return actions, [f"reset(seed) raised {error_line(error)}"]
     if not hasattr(clicker, "rng"):
         return actions, ["after reset(seed) there is no self.rng: let reset call super().reset(seed)"]
+    # Act on copies, as far as the clicker may see
     observation, info = _first_state(shape)
     for step in range(CLICKS):
         kept = _copy(observation), _copy(info)

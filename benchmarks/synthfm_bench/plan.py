@@ -358,6 +358,7 @@ def _one_volume(suite: Suite, data: Data, found: _Found, segmenter: Segmenter, r
 def _dataset(suite: Suite, data: Data, found: _Found, segmenter: Segmenter, reading: Reading) -> None:
     """Add the cases of a data set to the plan, and count the images that are left out."""
     assert isinstance(data, DatasetData)
+    # Names in the suite must be the layout's.
     layout = get_layout(data.layout)
     if layout.structures:
         wanted_ids(data.structures, layout.structures)
@@ -368,9 +369,11 @@ def _dataset(suite: Suite, data: Data, found: _Found, segmenter: Segmenter, read
     except InputError as error:
         found.notes.append(f"{data.name} is left out: {error}")
         return
+    # Images without their files.
     tally = _Tally(data, missing=layout.unpaired(data.path, data.part or ""))
     for path in tally.missing:
         found.left_out.append({"data": data.name, "image": path.name, "why": f"{path}: no such file"})
+    # Read every image that the suite chooses; note those that cannot be played.
     before = len(found.cases)
     for item in _some(_of_split(items, data.split), data.cases, data.images):
         reading(f"{data.name} {item.image_id}")

@@ -104,12 +104,14 @@ class Surroundings:
             region: bool, in this box: the error component that the candidate is in, or the mask.
             part: share of the region among all errors of its sign.
         """
+        # Nearest voxel in this box, its grey level, and its distance to all voxels
         state, radius = self._state, self._state.radius
         place = np.clip(np.subtract(voxel, self._corner), 0, np.subtract(self.structure.shape, 1))
         at = tuple(place.tolist())
         grey = float(self._smooth[at])
         axes = np.ogrid[tuple(slice(n) for n in self.structure.shape)]
         squares = sum(((axis - i) * mm) ** 2 for axis, i, mm in zip(axes, at, state.spacing, strict=True))
+        # Voxels of similar grey, those of them in reach, and voxels near the candidate
         similar = np.abs(self._smooth - grey) < _SIMILAR * self._deviation
         in_reach = similar & (squares < (_REACH * radius) ** 2)
         nearby = squares < max((_NEARBY * radius) ** 2, min(state.spacing) ** 2)

@@ -72,12 +72,14 @@ def contact_sheet(volumes: Sequence[Volume], path: str | Path, columns: int = 2)
 
     if not volumes:
         raise InputError(f"preview {target}: no volumes to draw")
+    # A grid of cells: for each plane of each volume one without and one with contours.
     planes = 1 if all(v.image.shape[0] == 1 for v in volumes) else 3
     rows = -(-len(volumes) // columns)
     figure = Figure(figsize=(columns * planes * 2 * 1.5, rows * 1.65), layout="constrained")
     axes = np.atleast_2d(figure.subplots(rows, columns * planes * 2, squeeze=False))
     for axis in axes.ravel():
         axis.axis("off")
+    # Fill the cells of each volume.
     colours = matplotlib.colormaps["tab20"]
     for k, volume in enumerate(volumes):
         row, start = divmod(k, columns)

@@ -94,6 +94,7 @@ def save_dicom_seg(mask: NDArray, volume: Volume, path: FilePath, *, structure: 
         InputError: the volume is no DICOM series, the series lacks an attribute that DICOM SEG copies, the mask is
             empty or on another grid, highdicom is missing, or the file cannot be written.
     """
+    # Check what the user gave.
     target = Path(path)
     if DICOM_SERIES not in volume.metadata:
         raise InputError(f"{target}: DICOM SEG refers to a DICOM series, {volume.case_id} is none; save NIfTI instead")
@@ -103,6 +104,7 @@ def save_dicom_seg(mask: NDArray, volume: Volume, path: FilePath, *, structure: 
         raise InputError(f"{target}: the mask is empty, and DICOM SEG holds no empty segment")
     if target.suffix != ".dcm":
         raise InputError(f"{target}: a DICOM SEG file's name ends in .dcm")
+    # Make the file in memory, then write it.
     try:
         segmentation = _segmentation(mask, volume, structure)
     except (
@@ -128,10 +130,12 @@ def _segmentation(mask: NDArray, volume: Volume, structure: str) -> Any:
     pydicom, highdicom = _packages()
     from pydicom.sr.codedict import codes
 
+    # Slices of the series, and the mask in their order
     series = [pydicom.dcmread(file) for file in volume.metadata[DICOM_SERIES]]
     order, _ = series_order(volume)
     frames = np.ascontiguousarray(order.from_volume(mask) != 0).astype(np.uint8)
     version = metadata.version("synthfm_env")
+    # What the one segment is, and what drew it
     algorithm = highdicom.AlgorithmIdentificationSequence(
         name="synthfm_env", version=version, family=codes.DCM.ArtificialIntelligence
     )

@@ -76,6 +76,7 @@ def _check_scaling(raw: nib.Nifti1Header, path: Path) -> None:
 
 def check_header(header: nib.Nifti1Header, path: Path) -> None:
     """Refuse a header of several volumes, without voxels, beyond the memory limit, or without usable voxel sizes."""
+    # Shape: one volume with voxels, within the memory limit
     shape = header.get_data_shape()
     if math.prod(shape[3:]) > 1:
         raise InputError(
@@ -90,6 +91,7 @@ def check_header(header: nib.Nifti1Header, path: Path) -> None:
         raise InputError(f"{path}: unit {error} of its header is unknown; fix the header first") from None
     size = header.get_data_dtype().itemsize + 4  # as stored, and as float32
     check_memory(math.prod(map(int, shape)) * size, f"{path}: its header promises shape {shape}, which")
+    # Affine: finite, invertible, of usable voxel sizes, and axes that differ
     affine = header.get_best_affine()
     if not np.isfinite(affine).all() or abs(np.linalg.det(affine)) == 0:
         raise InputError(f"{path}: its affine {affine.tolist()} gives voxels no size; fix the header first")

@@ -84,6 +84,7 @@ def sentence(comparison: Comparison) -> str:
     def points(value: float) -> str:
         return f"{scale * value:.1f}".replace("-0.0", "0.0")
 
+    # Who leads, by how much, in how many cases
     if abs(pair.difference.mean) < _LEVEL:
         text = f"{pair.better} and {pair.worse} are equal"
     else:
@@ -92,6 +93,7 @@ def sentence(comparison: Comparison) -> str:
         text += f" [{points(pair.difference.low)}, {points(pair.difference.high)}]"
     if cases > 1:
         text += f", better in {pair.wins} of {cases} cases"
+    # Whether that is significant
     if pair.p_holm is None:
         return f"{text}; {cases} case{'s are' if cases > 1 else ' is'} too few for a test"
     text += f", p {_p(pair.p_holm)} (Holm)"

@@ -197,6 +197,7 @@ def _steps(
     env: gym.Env[Any, Any], clicker: Clicker, known: Fields, structure: int | None, watch: Watch
 ) -> Iterator[StepRecord]:
     """Play an episode and yield its records; see ``play_episode``."""
+    # Begin: the environment draws the case, the clicker its random numbers.
     memory = PeakMemory(known["device"])
     try:
         options = None if structure is None else {"structure": structure}
@@ -212,6 +213,7 @@ def _steps(
     for step in range(1, known["max_clicks"] + 1):
         click: Fields = {}
         try:
+            # Click: the clicker chooses, the segmenter answers.
             if at_once:
                 prompt, price = _ask_for_all(clicker, known, observation, info, watch)
                 click |= {**price, "prompt_zyxl": tuple((*c.zyx, int(c.positive)) for c in prompt) or None}
@@ -222,6 +224,7 @@ def _steps(
                 click |= {**price, **_place(action, observation["image"].shape, observation["spacing"])}
                 with foreign_call(watch, "segmenter", known, step):
                     observation, reward, terminated, truncated, info = env.step(action)
+            # Answer: memory, failure that the environment caught, seconds.
             used = memory.since_last()
             if info["error"]:
                 click |= used
@@ -233,6 +236,7 @@ def _steps(
         except ForeignCallError as failed:
             yield failure(known | click, step, failed.outcome, failed.error)
             return
+        # Record of all that, with the scores.
         yield StepRecord(
             **known,
             **click,

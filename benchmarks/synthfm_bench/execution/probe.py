@@ -53,6 +53,7 @@ def probe(who: Who, choice: Choice, time_limit_s: float, memory_limit_mib: int |
     here, there = worker_context().Pipe()
     process = start_worker(_describe, there, who, choice, memory_limit_mib)
     there.close()
+    # Wait until it has started, then until it has been built.
     try:
         if _receive(here, _STARTING_S) != ("ready", None):
             raise RuntimeError(f"a process for {who} {choice.label} could not be started")
@@ -65,6 +66,7 @@ def probe(who: Who, choice: Choice, time_limit_s: float, memory_limit_mib: int |
         process.kill()
         process.join()
         here.close()
+    # Turn the answer into a description or a failure.
     if answer is None:
         kind = "clicker_error" if who == "clicker" else "model_error"
         return Broken(kind, f"its process died as it was built (exit code {process.exitcode})")

@@ -88,12 +88,14 @@ def write_bundle(path: Path, suite: str, seed: int, image: str) -> None:
     Raises:
         InputError: an unknown suite, one that plays data anyone can have, or its public seed.
     """
+    # Only volumes that nobody can have beforehand.
     played = load_suite(suite)
     open_data = [group.name for group in played.data if group.kind != "synthetic"]
     if open_data:
         raise InputError(f"suite {suite}: {', '.join(open_data)} is public data; choose a synthetic suite")
     if seed == played.seed:
         raise InputError(f"seed {seed} is the suite's own and public; choose another")
+    # Files by their path in the archive.
     described = {
         "title": f"synthfm {suite}",
         "image": image,

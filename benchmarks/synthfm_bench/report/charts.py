@@ -25,6 +25,7 @@ def curves(group: Sequence[LeaderboardRow], colour: dict[str, str]) -> dict[str,
     dashes = dict(zip(dict.fromkeys(row.clicker for row in group), cycle(_DASHES), strict=False))
     traces: list[dict[str, Any]] = []
     for row in group:
+        # The line of a row, behind it the band of its interval
         points = row.curve
         clicks = list(range(1, len(points) + 1))
         name = f"{row.segmenter}, {row.clicker}"

@@ -8,6 +8,7 @@ from synthfm_bench.results.csv_text import csv_text
 
 def csv_board(rows: Sequence[LeaderboardRow]) -> str:
     """Return the board as CSV with full precision, one line for each row; a cell without a figure is empty."""
+    # Headings: the columns of all rows, because budgets of clicks differ between groups.
     columns = {column.key: column for row in rows for column in row.columns}
     names = sorted(columns, key=lambda key: (not key.startswith("dice@"), int(key[5:]) if key[:5] == "dice@" else 0))
     headings = [heading for name in names for heading in (name, f"{name}_low", f"{name}_high")]
@@ -30,6 +31,7 @@ def csv_board(rows: Sequence[LeaderboardRow]) -> str:
             ),
         ]
     ]
+    # Lines, a row each.
     for group in by_group(rows).values():
         for row, rank in zip(group, ranks(group), strict=True):
             own = {column.key: row.estimate(column) for column in row.columns}

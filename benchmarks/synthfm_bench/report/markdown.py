@@ -38,6 +38,7 @@ def markdown_board(rows: Iterable[LeaderboardRow], heading: str) -> str:
     primaries: dict[str, None] = {}
     for name, group in by_group(rows).items():
         parts.append(f"## {escaped(title(name, group))}")
+        # First table: Dice and rank.
         placed = ranks(group)
         dice = [
             [
@@ -49,6 +50,7 @@ def markdown_board(rows: Iterable[LeaderboardRow], heading: str) -> str:
             for row, rank in zip(group, placed, strict=True)
         ]
         parts.append(table(["segmenter", "clicker", *(f.name for f in board_columns(group)), "rank"], dice))
+        # Second table: all other figures, and what a click costs.
         others = group[0].columns[len(board_columns(group)) :]
         noc = [f"NoC@{100 * target:g} (reached)" for target in group[0].targets]
         headings = [
@@ -75,6 +77,7 @@ def markdown_board(rows: Iterable[LeaderboardRow], heading: str) -> str:
             for row in group
         ]
         parts.append(table(headings, rest))
+        # Pairs in sentences.
         parts.append(f"{group[0].primary.name}:\n\n" + "\n".join(f"- {escaped(line)}" for line in verdict(group)))
         primaries[group[0].primary.name] = None
     parts.append(METHODS.format(primary=" or ".join(primaries)))

@@ -46,6 +46,7 @@ def join_runs(folders: Sequence[Path]) -> MergedRuns:
         InputError: a folder holds no run; runs differ in their suite, budget, seed or data, in the hash of a click
             rule of the same name, in an image, or in the results of the same episode.
     """
+    # Runs must agree in whatever makes their figures comparable.
     runs = [_read(folder) for folder in {folder.resolve(): folder for folder in folders}.values()]
     _check_suites(runs)
     _check_budgets(runs)
@@ -53,6 +54,7 @@ def join_runs(folders: Sequence[Path]) -> MergedRuns:
     _check_one_value(
         runs, "the image", lambda step: (step.data_id, step.image_id or step.case_id), lambda step: step.image_sha256
     )
+    # Episodes of all runs, each once.
     renamed = _distinct_segmenters(runs)
     notes = [f"{run.folder.name} is not finished: {_progress(run)}." for run in runs if _progress(run)]
     episodes: dict[str, tuple[Run, EpisodeResult]] = {}
@@ -86,6 +88,7 @@ def _read(folder: Path) -> Run:
     with StepsFile(path, read_only=True) as file:
         run = Run(folder, about, tuple(file.episodes.values()))
         bad, incomplete = file.bad_lines, file.incomplete
+    # What is wrong with the records, a line each.
     damage = [f"{line}; it is left out" for line in bad[:_SHOWN]]
     if len(bad) > _SHOWN:
         damage.append(f"{path}: {len(bad) - _SHOWN} more lines are no step records")

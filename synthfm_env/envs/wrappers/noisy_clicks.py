@@ -45,6 +45,7 @@ class NoisyClicks(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructorAr
     def __init__(
         self, env: gym.Env[Any, Any], jitter_mm: float = 0.0, wrong_sign: float = 0.0, missed_mm3: float = 0.0
     ) -> None:
+        # Check what the user gave.
         gym.utils.RecordConstructorArgs.__init__(
             self, jitter_mm=jitter_mm, wrong_sign=wrong_sign, missed_mm3=missed_mm3
         )
@@ -65,6 +66,7 @@ class NoisyClicks(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructorAr
             )
         if missed_mm3 > 0 and not inner.reveal_truth:
             raise InputError("NoisyClicks: missed_mm3 needs the truth: make the environment with reveal_truth=True")
+        # Start without noise drawn; ``reset`` seeds the generator.
         self.jitter_mm, self.wrong_sign, self.missed_mm3 = jitter_mm, wrong_sign, missed_mm3
         depth, height, width, _ = inner.action_space.nvec.tolist()
         self._shape = (depth, height, width)

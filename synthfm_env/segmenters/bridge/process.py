@@ -86,6 +86,7 @@ class BridgeProcess:
             SegmenterTimeoutError: no answer came in time.
         """
         with self._lock:
+            # Ask, and end a process whose answer cannot be trusted.
             running = self._running
             if running is None:
                 raise SegmenterError(f"{self.label}: its process has ended; open another session")
@@ -104,6 +105,7 @@ class BridgeProcess:
             except SegmenterError:
                 self._stop()
                 raise
+        # Turn the model's own error into one of this package.
         if "error" in answer:
             text = " ".join(str(answer.get("message", "no message")).split())
             raise InputError(text) if answer["error"] == "input" else SegmenterError(f"{self.label}: {text}")

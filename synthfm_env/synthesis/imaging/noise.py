@@ -69,6 +69,7 @@ def perlin(image: Tensor, strength: float, size: float, generator: torch.Generat
 
 def _gradient_noise(shape: Sequence[int], size: float, dz: float, generator: torch.Generator) -> Tensor:
     """Return one octave of Perlin's noise, (D, H, W); in the plane alone if there is one slice."""
+    # For each axis: cell of the lattice, place in the cell from 0 to 1, and the fade that blends its two ends.
     device = generator.device
     axes = [axis for axis, n in enumerate(shape) if n > 1 or axis > 0]
     cells, parts, fades = [], [], []
@@ -80,9 +81,11 @@ def _gradient_noise(shape: Sequence[int], size: float, dz: float, generator: tor
         cells.append(cell.view(view))
         parts.append(part.view(view))
         fades.append((part**3 * (part * (6 * part - 15) + 10)).view(view))
+    # A random unit vector at each point of the lattice.
     lattice = [int(cell.max()) + 2 for cell in cells]
     gradients = torch.randn((len(axes), *lattice), generator=generator, device=device)
     gradients = gradients / gradients.norm(dim=0).clamp(min=1e-6)
+    # Sum over the corners of a cell: gradient times offset, weighted by the fades.
     out = torch.zeros(tuple(shape), device=device)
     for corner in product((0, 1), repeat=len(axes)):
         at = tuple(cell + step for cell, step in zip(cells, corner, strict=True))
