@@ -136,6 +136,6 @@ def test_a_header_that_promises_too_much_memory_is_refused(tmp_path, monkeypatch
         header.Rows = header.Columns = 65535
         header.save_as(path)
     with pytest.raises(
-        MemoryLimitError, match=r"promises \(65535, 65535, 1\) voxels .* of 5 such slices needs 160.0 GiB"
+        MemoryLimitError, match=r"states \(65535, 65535, 1\) voxels .* of 5 such slices needs 160.0 GiB"
     ):
         load_dicom_series(tmp_path)
