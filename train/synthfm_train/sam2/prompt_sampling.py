@@ -37,16 +37,16 @@ def correction(predicted: Tensor, truth: Tensor, generator: torch.Generator) -> 
     n, _, w = truth.shape
     width = _WIDTHS[int(torch.randint(len(_WIDTHS), (1,), generator=generator))]
     chance = torch.rand((n, 3), generator=generator).to(truth.device)
-    missed, wrong = truth & ~predicted, predicted & ~truth
-    no_error = ~(missed | wrong).flatten(1).any(1)
+    missed, false = truth & ~predicted, predicted & ~truth
+    no_error = ~(missed | false).flatten(1).any(1)
     from_truth = no_error | (chance[:, 0] < _FROM_TRUTH)
     has_truth = truth.flatten(1).any(1)
     missed = torch.where((from_truth & has_truth)[:, None, None], truth, missed)
-    wrong = torch.where((from_truth & has_truth)[:, None, None], torch.zeros_like(wrong), wrong)
+    false = torch.where((from_truth & has_truth)[:, None, None], torch.zeros_like(false), false)
     background = (no_error & ~has_truth)[:, None, None]
-    wrong = torch.where(background, torch.ones_like(wrong), wrong)
+    false = torch.where(background, torch.ones_like(false), false)
     # Depth of each pixel, and the sign with the deeper one.
-    sides = torch.stack((missed, wrong), 1).float()
+    sides = torch.stack((missed, false), 1).float()
     columns = F.avg_pool2d(sides, (width, 1), stride=1, padding=(width // 2, 0))
     depth = F.avg_pool2d(columns, (1, width), stride=1, padding=(0, width // 2)) * sides
     deepest = depth.flatten(2).amax(2)
