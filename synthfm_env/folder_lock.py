@@ -68,6 +68,7 @@ def is_left_over(name: str) -> bool:
 
 
 def _acquire(path: Path) -> int:
+    """Return an open, locked file; raise InputError if another process holds the lock."""
     while True:
         try:
             file = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o644)

@@ -54,6 +54,7 @@ def free_memory() -> int | None:
 
 
 def _limit() -> tuple[int | None, str]:
+    """Return the limit in bytes, None for none, and where it comes from."""
     text = os.environ.get(VARIABLE)
     if text is not None:
         if not text.isdecimal() or int(text) == 0:
@@ -64,6 +65,7 @@ def _limit() -> tuple[int | None, str]:
 
 
 def _system() -> int | None:
+    """Return the bytes that the system has left; None if it does not tell."""
     with contextlib.suppress(OSError, ValueError, IndexError):
         for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
             if line.startswith("MemAvailable:"):
@@ -74,6 +76,7 @@ def _system() -> int | None:
 
 
 def _control_group() -> int | None:
+    """Return the bytes that the control group (Linux) has left; None without a limit."""
     with contextlib.suppress(OSError, ValueError, IndexError):
         group = Path("/proc/self/cgroup").read_text(encoding="utf-8").splitlines()[-1].partition("::")[2]
         folder = Path("/sys/fs/cgroup") / group.strip("/")
@@ -83,6 +86,7 @@ def _control_group() -> int | None:
 
 
 def _resource_limit() -> int | None:
+    """Return the bytes that this process may still take by its resource limits (Linux); None without one."""
     if sys.platform != "linux":
         return None
     import resource

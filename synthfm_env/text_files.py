@@ -56,6 +56,7 @@ def read_json_table(path: Path, what: str) -> dict[str, Any]:
 
 
 def _read(path: Path, what: str, form: str, parse: Callable[[str], Any]) -> Any:
+    """Read and parse a text file of at most ``_MOST_BYTES``; every failure is an InputError of one line."""
     name = printable(what)
     try:
         if os.path.exists(path) and not os.path.isfile(path):

@@ -46,6 +46,7 @@ def check_clicker(clicker: Clicker) -> None:
 
 
 def _problems_of_class(clicker: Any) -> list[str]:
+    """Return the faults of a clicker's class: its type, name, oracle and docstring."""
     if not isinstance(clicker, Clicker):
         return [f"expected an instance of a subclass of synthfm_agents.Clicker, got {clicker!r}"]
     problems = []
@@ -61,6 +62,7 @@ def _problems_of_class(clicker: Any) -> list[str]:
 
 
 def _problems_of_play(clicker: Clicker, shape: tuple[int, int, int]) -> list[str]:
+    """Return the faults of a clicker in two equal episodes on a grid."""
     before = global_random_state()
     first, problems = _play(clicker, shape)
     second, _ = _play(clicker, shape)

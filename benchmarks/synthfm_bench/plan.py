@@ -313,6 +313,7 @@ def _clickers(suite: Suite, segmenter: Segmenter, broken: dict[tuple[Who, str], 
 
 
 def _jobs(suite: Suite, cases: Sequence[Case]) -> Iterator[Job]:
+    """Yield the jobs: by data group, then by segmenter, then by case."""
     for data in suite.data:
         for model in suite.segmenters:
             for case in cases:

@@ -130,6 +130,7 @@ class Episode:
         self._end_if_due()
 
     def _score(self, prediction: Prediction) -> None:
+        """Keep a prediction, its Dice and the gain over the mask before; raise TypeError if its mask is malformed."""
         mask = prediction.mask
         if not isinstance(mask, np.ndarray):
             raise TypeError(f"the mask must be a numpy array, got {type(mask).__name__}")

@@ -560,6 +560,7 @@ def _take_answer(episode: Episode, ask: Callable[[], Prediction]) -> None:
 
 
 def _picture(episode: Episode) -> NDArray[np.uint8]:
+    """Return the picture of an episode, uint8 (H, W, 3)."""
     volume = episode.task.volume
     return draw_frame(
         episode.image,
@@ -573,6 +574,7 @@ def _picture(episode: Episode) -> NDArray[np.uint8]:
 
 
 def _observation_space(shape: tuple[int, int, int], max_clicks: int, start: Start, goals: int) -> spaces.Dict:
+    """Return the space of observations; ``goals`` is 0 without a goal."""
     last = np.array([*(n - 1 for n in shape), 1], dtype=np.int32)
     rows = max_clicks + (start.kind == "click")
     return spaces.Dict(

@@ -150,6 +150,7 @@ def _limit(time_limit_s: float | None) -> dict[str, Any]:
 
 
 def _sam(size: str, filename: str) -> Adapter:
+    """Return the adapter of one size of Meta's SAM."""
     return Adapter(
         f"Meta's SAM, ViT-{size}, slice by slice: clicks and boxes",
         _segment_anything,

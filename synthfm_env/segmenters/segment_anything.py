@@ -250,6 +250,7 @@ class SliceSession(PromptHistorySession):
         return sorted(slices)
 
     def _encode(self, z: int) -> EncodedSlice:
+        """Return a slice as the model encoded it; the slices used last are kept."""
         if z not in self._encoded:
             with self._encoding():
                 grey_or_rgb = self._image[z]

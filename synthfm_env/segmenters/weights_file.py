@@ -75,6 +75,7 @@ def fill(model: _Model, state: dict[str, Tensor], path: Path) -> _Model:
 
 
 def _differences(expected: dict[str, tuple[int, ...]], found: dict[str, tuple[int, ...]]) -> str:
+    """Name the tensors that are missing, unexpected or of another shape; empty if none is."""
     missing = sorted(expected.keys() - found.keys())
     unexpected = sorted(found.keys() - expected.keys())
     shapes = [

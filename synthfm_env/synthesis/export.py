@@ -129,6 +129,7 @@ def _paths(out: Path, case_id: str) -> tuple[Path, Path]:
 
 
 def _settings(maker: SynthFM3D, seed: int) -> dict[str, Any]:
+    """Return what the volumes of a folder follow from, with their seeds."""
     return {
         "name": "SynthFM-3D",
         "version": GENERATOR_VERSION,
@@ -139,6 +140,7 @@ def _settings(maker: SynthFM3D, seed: int) -> dict[str, Any]:
 
 
 def _make_folders(out: Path) -> None:
+    """Make the folders of a data set; raise InputError if the place holds other files."""
     try:
         if (
             out.is_dir()
@@ -213,6 +215,7 @@ def _flat(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def _write_dataset(out: Path, recipe: GeneratorRecipe, settings: dict[str, Any], count: int) -> None:
+    """Write nnU-Net's ``dataset.json``."""
     styles = [style for style, weight in recipe.styles.items() if weight]
     labels = {"background": 0} | {f"structure {i}": i for i in range(1, recipe.targets[1] + 1)}
     try:

@@ -159,6 +159,7 @@ def load_recipe(source: "str | Path | dict[str, Any] | GeneratorRecipe") -> Gene
 
 
 def _validated(fields: dict[str, Any], where: str) -> GeneratorRecipe:
+    """Return a recipe of checked fields; ``where`` begins the message of an error."""
     for key in fields:
         if not isinstance(key, str):
             raise InputError(f"{where}: {unknown_name('key', key, GeneratorRecipe.model_fields)}")

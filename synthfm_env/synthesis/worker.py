@@ -69,6 +69,7 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
 
 
 def _read_volume(stream: IO[bytes]) -> Volume:
+    """Read a volume that ``_write_volume`` wrote; raise EOFError at the end of the stream."""
     line = stream.readline()
     if not line:
         raise EOFError("the process that draws volumes ended")
@@ -87,6 +88,7 @@ def _read_volume(stream: IO[bytes]) -> Volume:
 
 
 def _write_volume(stream: IO[bytes], volume: Volume) -> None:
+    """Write a volume: a line of JSON, then image and label as .npy."""
     about = {
         "spacing": volume.spacing,
         "modality": volume.modality,

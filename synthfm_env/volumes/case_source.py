@@ -78,6 +78,7 @@ def case_sources(data: str | Path | Sequence[Mapping[str, Any]], layout: str, pa
 
 
 def _tables(path: Path) -> list[Mapping[str, Any]]:
+    """Return the ``[[data]]`` tables of a TOML file."""
     try:
         tables = tomllib.loads(path.read_text(encoding="utf-8")).get("data", [])
     except OSError as error:
@@ -90,6 +91,7 @@ def _tables(path: Path) -> list[Mapping[str, Any]]:
 
 
 def _dataset(table: Mapping[str, Any], root: Path) -> list[CaseSource]:
+    """Return the images of a data set in a layout, of all patients or of ``cases`` evenly chosen ones."""
     layout, folder = get_layout(table["layout"]), root / table.get("path", ".")
     structures = tuple(table.get("structures", ()))
     items = layout.items(folder, table.get("part"))
@@ -116,6 +118,7 @@ def _dataset(table: Mapping[str, Any], root: Path) -> list[CaseSource]:
 
 
 def _files(table: Mapping[str, Any], root: Path) -> list[CaseSource]:
+    """Return the one case of an image file and a label file."""
     image, label, modality = root / table["image"], root / table["label"], table.get("modality")
     return [
         CaseSource(
@@ -135,6 +138,7 @@ def _bundled(table: Mapping[str, Any], root: Path) -> list[CaseSource]:
 
 
 def _synthetic(table: Mapping[str, Any], root: Path) -> list[CaseSource]:
+    """Return the cases of a generator, by their seeds."""
     # Imported here, because the generator needs torch and readers of files do not.
     from synthfm_env.synthesis import SynthFM3D
     from synthfm_env.synthesis.generator import GENERATOR_VERSION

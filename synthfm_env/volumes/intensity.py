@@ -95,6 +95,7 @@ def guess_modality(image: NDArray) -> str:
 
 
 def _percentile_window(image: NDArray) -> tuple[float, float]:
+    """Return the 0.5 and 99.5 percentile of voxels that are not zero; if these are equal, least and greatest voxel."""
     sample = spread_sample(image)
     nonzero = sample[sample != 0]
     if nonzero.size:
@@ -105,6 +106,7 @@ def _percentile_window(image: NDArray) -> tuple[float, float]:
 
 
 def _scale(image: NDArray, low: float, high: float) -> NDArray[np.uint8]:
+    """Map ``low`` to 0 and ``high`` to 255, as uint8; all zeros if they are equal."""
     out = np.zeros(image.shape, dtype=np.uint8)
     if low < high:
         for part, target in zip(image, out, strict=True):  # slice by slice, to avoid a float copy of a volume

@@ -388,6 +388,7 @@ def _check_name(path: Path) -> None:
 
 
 def _write(file: nib.Nifti1Image, path: Path) -> None:
+    """Write a file completely or not at all; equal voxels give equal bytes."""
     _check_name(path)
     try:
         with atomic_write(path) as raw:

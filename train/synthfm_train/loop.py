@@ -199,6 +199,7 @@ class TrainingLoop:
         return self.folder.weights
 
     def _run_phase(self, index: int, interrupted: Callable[[], bool]) -> None:
+        """Run the steps of a phase that are left, recording its data first if the objective does."""
         phase = self.objective.phases[index]
         if self.objective.records:
             self.save()  # recording takes long, and --resume needs a checkpoint
@@ -220,6 +221,7 @@ class TrainingLoop:
                     raise KeyboardInterrupt
 
     def _step(self, index: int, phase: LrSchedule) -> BatchLoss:
+        """Train one step: learning rates, loss, gradients, update, moving average."""
         share = schedule(phase, self.at.step)
         for optimizer, rates in zip(self._optimizers, self._full_rates, strict=True):
             for group, rate in zip(optimizer.param_groups, rates, strict=True):
@@ -258,6 +260,7 @@ class TrainingLoop:
         )
 
     def _after_step(self, phase: LrSchedule, values: dict[str, float], display: Display) -> None:
+        """Log, validate and save where it is due."""
         if not self._leads:
             return
         done = self.at.step == phase.steps
@@ -305,6 +308,7 @@ class TrainingLoop:
         save_checkpoint(state, self.folder.checkpoint)
 
     def _restore(self) -> None:
+        """Restore the state of the checkpoint; raise InputError if it is of another model."""
         path = self.folder.checkpoint
         state = load_checkpoint(path)
         try:

@@ -125,6 +125,7 @@ def _check_keys(
 
 
 def _apply(data: dict[str, Any], override: str) -> None:
+    """Change a recipe's fields by one ``key=value``, for example ``phases.0.steps=20``."""
     key, sign, value = override.partition("=")
     if not sign:
         raise InputError(f"--set {override!r} is not of the form key=value")

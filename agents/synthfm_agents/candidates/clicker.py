@@ -180,6 +180,11 @@ def _state(
 
 @cache
 def _network(path: str) -> "CandidateNet":
+    """Return the policy in a weights file, read once.
+
+    Raises:
+        InputError: the file is missing or holds no policy over candidates.
+    """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 

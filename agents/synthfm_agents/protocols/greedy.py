@@ -68,6 +68,7 @@ class Greedy(Clicker):
     def _draw(
         self, truth: NDArray[np.bool_], mask: NDArray[np.bool_], clicked: list[tuple[int, int, int]]
     ) -> list[Click]:
+        """Return the clicks to try: that of ``ritm-3d-v1``, then voxels drawn from the error."""
         first = deeper_of(deepest_voxel(truth & ~mask, clicked), deepest_voxel(mask & ~truth, clicked))
         candidates = [] if first is None else [first]
         wrong = np.argwhere(truth != mask)

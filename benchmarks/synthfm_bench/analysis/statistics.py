@@ -286,6 +286,7 @@ def _ranks(means: NDArray) -> NDArray[np.int64]:
 
 @lru_cache(maxsize=4096)
 def _bca(values: bytes) -> tuple[float, float]:
+    """Return the BCa interval of the mean of float64 values, given as bytes so that it is computed once."""
     cases = np.frombuffer(values)
     if np.ptp(cases) < _SAME:
         return float(cases.mean()), float(cases.mean())

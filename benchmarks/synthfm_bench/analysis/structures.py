@@ -58,6 +58,7 @@ def printed_tables() -> dict[str, PrintedTable]:
 
 
 def _table(fields: dict[str, Any]) -> PrintedTable:
+    """Return a paper's table from its TOML form."""
     methods, prompts = tuple(fields["methods"]), tuple(fields["prompts"])
     columns = [(method, prompt) for method in methods for prompt in prompts]
     rows = [

@@ -62,6 +62,7 @@ def main() -> None:
 
 
 def _run() -> int:
+    """Run the command, print its error in one line, and return its exit status."""
     try:
         return app(sys.argv[1:] or ["--help"], prog_name="synthfm", standalone_mode=False) or 0
     except InputError as error:

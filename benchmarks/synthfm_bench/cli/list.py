@@ -78,6 +78,7 @@ def _protocols() -> dict[str, str]:
 
 
 def _envs() -> dict[str, str]:
+    """Return the first line of each environment's page, and its registered arguments."""
     import gymnasium as gym
     from gymnasium.envs.registration import load_env_creator
 

@@ -112,6 +112,7 @@ def _suite(
     data: Path | None,
     cases: int | None,
 ) -> "Suite":
+    """Return the suite to play: a packaged one or a file, or one of the user's own image and label."""
     from synthfm_bench.suite import FileData, load_suite, with_choices
 
     if image is None or label is None:

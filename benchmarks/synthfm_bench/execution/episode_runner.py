@@ -338,6 +338,7 @@ def failure(fields: Mapping[str, Any], step: int, kind: str, error: str) -> Step
 
 
 def _volume(observation: Mapping[str, NDArray[Any]], info: Mapping[str, Any]) -> Fields:
+    """Return the fields of records on the image and the structure."""
     return {
         "structure": info["structure"],
         "modality": info["modality"],
@@ -349,6 +350,7 @@ def _volume(observation: Mapping[str, NDArray[Any]], info: Mapping[str, Any]) ->
 
 
 def _scores(observation: Mapping[str, NDArray[Any]], info: Mapping[str, Any], tolerance: float) -> Fields:
+    """Return the scores of a mask as fields of a record; ``tolerance`` in mm."""
     mask, truth = observation["mask"].view(bool), info["truth"]
     z, y, x = observation["spacing"].tolist()
     surfaces = Surfaces.between(mask, truth, (z, y, x))

@@ -85,6 +85,7 @@ def record_suite(suite: Suite, namespace: str) -> Iterator[tuple[str, int]]:
 
 
 def _make(suite: Suite, data: Data, model: Choice) -> gym.Env[Any, Any]:
+    """Return the environment of a data group, which Minari can rebuild from its spec."""
     common: dict[str, Any] = {
         "max_clicks": suite.clicks,
         "reveal_truth": True,

@@ -187,6 +187,7 @@ class Replayer:
         return self._segmenter[1]
 
     def _case(self, episode: EpisodeResult) -> Case:
+        """Return the case that an episode was played on; raise InputError if its image is gone."""
         data, first = data_of(self._suite, episode), episode.steps[0]
         image_id = first.image_id or first.case_id
         sliced = SLICE_MARK.search(image_id) if getattr(data, "slices", None) else None

@@ -172,6 +172,7 @@ def _replayed(
 def _pairs(
     person: str, step: int, click: Click, context: ClickContext, rules: dict[str, ClickProtocol]
 ) -> Iterator[Pair]:
+    """Yield a person's click beside that of each protocol in the same state."""
     slipped = bool(context.truth[click.zyx]) != click.positive
     for name, rule in rules.items():
         rule.reset(step)

@@ -144,6 +144,7 @@ class PersonEpisode:
         return replace(record, nsd=surfaces.nsd(record.tol_mm), hd95_mm=hd95 if math.isfinite(hd95) else None)
 
     def _place(self, click: Click, observation: dict[str, Any], failed: bool) -> dict[str, Any]:
+        """Return the fields of a record on the newest click, and on which clicks the mask obeys."""
         clicks = observation["clicks"][observation["clicks"][:, 0] >= 0]
         obeyed = self.mask[tuple(clicks[:, :3].T)] == clicks[:, 3].astype(bool)
         return {
@@ -155,6 +156,7 @@ class PersonEpisode:
         }
 
     def _scores(self, dice: float) -> dict[str, Any]:
+        """Return the scores of the mask; those of surfaces are computed when the episode ends."""
         return {
             "dice": dice,
             "iou": float(iou(self.mask, self.truth)),
@@ -231,6 +233,7 @@ class PersonPlayer:
             self._env = None
 
     def _open_env(self, spec: EpisodeSpec, segmenter: Segmenter) -> gym.Env[Any, Any]:
+        """Return the env of an episode; the last one is kept."""
         case = spec.case
         synthetic = isinstance(case.data, SyntheticData)
         key = (case.data.name, "" if synthetic else case.image_id, spec.model.label)

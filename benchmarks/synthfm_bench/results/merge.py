@@ -109,6 +109,7 @@ def _read(folder: Path) -> Run:
 
 
 def _check_budgets(runs: Sequence[Run]) -> None:
+    """Raise InputError if an episode has another click budget than its suite."""
     for run in runs:
         for episode in run.episodes:
             if episode.max_clicks != run.suite.clicks:
@@ -119,6 +120,7 @@ def _check_budgets(runs: Sequence[Run]) -> None:
 
 
 def _check_suites(runs: Sequence[Run]) -> None:
+    """Raise InputError if runs differ in what their suites play."""
     first, *others = runs
     for other in others:
         one, two = _played(first), _played(other)

@@ -41,6 +41,7 @@ class Guard:
         await (refusal or self._app)(scope, receive, send)
 
     def _refusal(self, path: str, headers: Headers) -> PlainJson | None:
+        """Return the answer that refuses a request; None if it may pass."""
         host = headers.get("host", "")
         if self._token is None and not is_loopback(_name(host)):
             return PlainJson({"detail": f"host {host!a} is not this machine; use 127.0.0.1 or localhost"}, 403)

@@ -92,6 +92,7 @@ class CandidateProposer:
         return proposed, answers
 
     def _state(self, env: PromptEnv, observation: dict[str, Any]) -> PromptState:
+        """Return what candidates are computed from: with the truth for an oracle, else with the logits."""
         rows = observation["clicks"]
         clicks = tuple(Click((z, y, x), bool(sign)) for z, y, x, sign in rows.tolist() if z >= 0)
         mask = observation["mask"].view(bool)
@@ -107,6 +108,7 @@ class CandidateProposer:
         )
 
     def _candidates(self, state: PromptState) -> Candidates:
+        """Return at most ``k`` candidates, at least one for a blind agent."""
         if self._oracle:
             return oracle_candidates(state, self._k)
         proposed = blind_candidates(state, self._k)

@@ -43,6 +43,7 @@ def nesting_matrix(fine: int, cells: int, device: str) -> Tensor | None:
 
 
 def _spline_rows(t: NDArray[np.float64], cells: int) -> NDArray[np.float32]:
+    """Return the weights of cubic B-splines, (len(t), cells + 3), at places ``t`` in cells."""
     k = np.clip(t.astype(int), 0, cells - 1)
     u = t - k
     weights = ((1 - u) ** 3, 3 * u**3 - 6 * u**2 + 4, -3 * u**3 + 3 * u**2 + 3 * u + 1, u**3)

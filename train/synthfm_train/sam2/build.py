@@ -36,6 +36,7 @@ def architecture_of(recipe: TrainingRecipe) -> Architecture | str:
 
 
 def _stated_architecture(recipe: TrainingRecipe) -> Architecture | str:
+    """Return the architecture that the recipe or its weights state; see ``architecture_of``."""
     if recipe.architecture is not None:
         return recipe.architecture
     if recipe.weights == RANDOM:

@@ -103,6 +103,7 @@ class ClipDataset(Dataset[Clips]):
         raise RuntimeError(f"no clips with objects of {self.data.min_pixels} pixels from seed {seed}")
 
     def _cut(self, image: NDArray, label: NDArray, rng: np.random.Generator) -> tuple[NDArray, NDArray, NDArray] | None:
+        """Return frames, labels and targets of one random clip; None if its first slice has no object large enough."""
         image, label, focus = _random_stack(image, label, self.phase.slices, self.data, rng)
         frames, labels = _resize(image, label, self.size)
         ids, counts = np.unique(labels[0], return_counts=True)

@@ -67,6 +67,7 @@ class ClipLoss:
     def _clicks(
         self, phase: Phase, frames: Tensor, masks: Tensor, labels: Tensor, generator: torch.Generator
     ) -> ClipBatchLoss:
+        """Return the loss of prompted masks, and of auxiliary tasks beside it."""
         rollout = Rollout(self.model, frames, masks, generator, self.recipe.loss, phase.balance)
         scores = rollout.play(phase)
         loss = rollout.loss()
@@ -93,6 +94,7 @@ class ClipLoss:
 
     @contextmanager
     def _arithmetic(self) -> Iterator[None]:
+        """Compute in the recipe's precision inside the block."""
         if self.recipe.precision == "float32":
             yield
             return

@@ -45,6 +45,7 @@ def draw_rows(rows: Sequence[ClipPicture], path: Path) -> None:
 
 
 def _panels(row: ClipPicture) -> list[NDArray[np.uint8]]:
+    """Return the pictures of one clip, side by side in time."""
     clicks = [
         Click(zyx=(0, int(y), int(x)), positive=bool(label))
         for (x, y), label in zip(row.points, row.labels, strict=True)

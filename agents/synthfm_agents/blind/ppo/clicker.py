@@ -59,6 +59,7 @@ def action_of(number: int, voxels: NDArray[np.int64]) -> NDArray[np.int64]:
 
 @cache
 def _network() -> "ClickNet":
+    """Return the packaged network, read once."""
     from safetensors.torch import load
 
     from synthfm_agents.blind.ppo.network import ClickNet

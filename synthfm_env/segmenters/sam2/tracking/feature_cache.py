@@ -58,6 +58,7 @@ class FeatureCache:
         self._batches.clear()
 
     def _add(self, batch: int) -> None:
+        """Encode a batch of slices, and drop the batches used longest ago beyond the budget."""
         first, last = batch * _BATCH, min((batch + 1) * _BATCH, self.depth)
         with self._timer:
             if self._reach:
