@@ -20,7 +20,7 @@ from synthfm_bench.report import html as report
 from synthfm_bench.report.gallery import choose, make_gallery
 from synthfm_bench.report.html import write_report
 from synthfm_bench.report.html_tables import board_table
-from synthfm_bench.report.reproduction import recipe
+from synthfm_bench.report.reproduction import reproduction_steps
 from synthfm_bench.results.episode_result import episodes_of
 from synthfm_bench.results.merge import join_runs
 from synthfm_bench.results.run_directory import Run, read_run
@@ -128,7 +128,7 @@ def test_headings_stand_over_their_figures(played):
 
 def test_the_suite_in_the_report_plays_the_same_again(played):
     run = read_run(played.folder)
-    found = recipe(run)
+    found = reproduction_steps(run)
     assert parse_suite(tomllib.loads(found.suite), "again") == parse_suite(run.about["suite"], "played")
     assert found.commands == ("synthfm bench tiny.toml", f"synthfm verify {played.folder} --trust-plugins")
 
@@ -145,7 +145,7 @@ def test_the_suite_in_the_report_plays_the_same_again(played):
 )
 def test_the_command_names_a_packaged_suite(tmp_path, choices, command):
     suite = with_choices(load_suite("quick"), **choices)
-    found = recipe(Run(tmp_path, {"suite": suite.model_dump(mode="json")}, ()))
+    found = reproduction_steps(Run(tmp_path, {"suite": suite.model_dump(mode="json")}, ()))
     assert found.commands[0] == command
 
 

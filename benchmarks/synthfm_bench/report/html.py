@@ -25,7 +25,7 @@ from synthfm_bench.report.html_tables import (
     split_table,
 )
 from synthfm_bench.report.markdown import METHODS
-from synthfm_bench.report.reproduction import recipe
+from synthfm_bench.report.reproduction import reproduction_steps
 from synthfm_bench.results.merge import MergedRuns, join_runs
 from synthfm_bench.results.parquet import write_parquet
 from synthfm_bench.results.run_directory import new_folder
@@ -194,7 +194,7 @@ def _content(joined: MergedRuns, rows: Sequence[LeaderboardRow], cards: Sequence
         "episodes": len(joined.episodes),
         "cases": len({(e.data_id, e.case_id) for e in joined.episodes}),
         "methods": METHODS.format(primary=" or ".join(dict.fromkeys(row.primary.name for row in rows))),
-        "recipes": [recipe(run) for run in joined.runs],
+        "reproductions": [reproduction_steps(run) for run in joined.runs],
     }
 
 

@@ -29,7 +29,7 @@ class ReproductionSteps:
     suite: str
 
 
-def recipe(run: Run) -> ReproductionSteps:
+def reproduction_steps(run: Run) -> ReproductionSteps:
     """Return the commands and facts to make a run again."""
     about = run.about
     import tomli_w  # of the extra `report`
