@@ -1,10 +1,11 @@
 """Plays each paper's suite on small copies of its data sets, with a missing and a broken file in each."""
 
 import json
-import sys
+from functools import cache
 from pathlib import Path
 
 import gymnasium as gym
+import made_layouts as made
 import numpy as np
 import pytest
 from rich.console import Console
@@ -22,9 +23,6 @@ from synthfm_env.errors import InputError
 from synthfm_env.volumes.datasets import get_layout
 from synthfm_train.sam2.recipe import load_recipe
 
-sys.path.append(str(Path(__file__).parents[1] / "volumes"))
-import made_layouts as made
-
 QUIET = Console(stderr=True, quiet=True)
 PAPERS = (
     *("synthfm-table1", "synthfm-table1-3d", "synthfm-table2", "synthfm-table3"),
@@ -36,10 +34,10 @@ def breaks(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:60])
 
 
-@pytest.fixture
-def data(tmp_path) -> Path:
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
     """All data sets of the papers, small, with holes."""
-    root = tmp_path / "data"
+    root = tmp_path_factory.mktemp("papers") / "data"
     made.amos_cases(root / "amos22", ("0004", "0007", "0009", "0507", "0511"))
     (root / "amos22/labelsTr/amos_0007.nii.gz").unlink()
     breaks(root / "amos22/imagesTr/amos_0009.nii.gz")
@@ -76,9 +74,15 @@ def play(name: str, data: Path, out: Path, **changes):
     return suite, run_suite(suite, make_plan(suite), out=out, workers=1, console=QUIET)
 
 
+@pytest.fixture(scope="module")
+def played_once(data, tmp_path_factory):
+    """Return a function that plays a suite of a paper, each once for all tests."""
+    return cache(lambda name: play(name, data, tmp_path_factory.mktemp(name) / "run"))
+
+
 @pytest.mark.parametrize("name", PAPERS)
-def test_a_papers_suite_is_played_whatever_is_missing(data, tmp_path, name):
-    suite, done = play(name, data, tmp_path / "run")
+def test_a_papers_suite_is_played_whatever_is_missing(played_once, name):
+    suite, done = played_once(name)
     run = read_run(done.folder)
     assert run.episodes
     assert not [episode.failure for episode in run.episodes if episode.failure]
@@ -102,8 +106,8 @@ def made_ball():
     return toys.Ball()
 
 
-def test_a_missing_or_broken_structure_costs_its_row_of_its_case_alone(data, tmp_path):
-    _, done = play("synthfm-table1", data, tmp_path / "run")
+def test_a_missing_or_broken_structure_costs_its_row_of_its_case_alone(played_once):
+    _, done = played_once("synthfm-table1")
     run = read_run(done.folder)
     rows = {(e.case_id, e.structure) for e in run.episodes if e.data_id == "TotalSegmentator CT"}
     structures = {"aorta", "gallbladder", "kidney left", "kidney right", "liver", "pancreas", "prostate", "spleen"}
@@ -118,7 +122,7 @@ def test_a_missing_or_broken_structure_costs_its_row_of_its_case_alone(data, tmp
     assert "TotalSegmentator CT: liver of 1 image left out, not readable" in notes
 
 
-def test_an_image_whose_truth_is_missing_is_counted_and_named(data, tmp_path):
+def test_an_image_whose_truth_is_missing_is_counted_and_named(data):
     suite = with_choices(load_suite("synthfm-table1"), segmenters=("toys:Ball",), root=data)
     plan = make_plan(suite)
     lost = {(one["data"], one["image"]) for one in plan.left_out if "no such file" in one["why"]}
@@ -159,17 +163,17 @@ def test_slices_that_count_have_the_pixels_and_the_grey_levels_of_their_volume(d
     assert any("has 100 pixels in no slice of" in note for note in none.notes)
 
 
-def test_slices_of_an_image_are_refused_in_one_line(data):
-    suite = with_choices(load_suite("synthfm-table1"), segmenters=("toys:Ball",), root=data)
-    made.hc18(data / "HC18")
+def test_slices_of_an_image_are_refused_in_one_line(tmp_path):
+    suite = with_choices(load_suite("synthfm-table1"), segmenters=("toys:Ball",), root=tmp_path)
+    made.hc18(tmp_path / "HC18")
     hc18 = next(group for group in suite.data if group.name == "HC18")
     wrong = suite.model_copy(update={"data": (hc18.model_copy(update={"slices": "each"}),)})
     with pytest.raises(InputError, match=r'HC18: slices = "each" needs volumes, but .* is an image of one slice'):
         make_plan(wrong)
 
 
-def test_clips_cover_the_slices_with_the_structure_and_can_be_made_again(data, tmp_path):
-    suite, done = play("sam2-3dmed", data, tmp_path / "run")
+def test_clips_cover_the_slices_with_the_structure_and_can_be_made_again(played_once):
+    suite, done = played_once("sam2-3dmed")
     run = read_run(done.folder)
     played = {(e.data_id, e.steps[0].image_id.split("@")[1]) for e in run.episodes}
     assert played == {  # of 15 slices, of which the last one lacks the structure
