@@ -24,15 +24,15 @@ def truth_of(player):
 def test_the_viewer_holds_the_image_and_the_crosshair_names_its_voxel(player):
     shown = nib.load(player.view.volumes[0].path)
     assert np.array_equal(np.asarray(shown.dataobj).T, player._image)
-    player._moved({"vox": [30, 20, 5]})  # NiiVue tells (x, y, z)
+    player._move_crosshair({"vox": [30, 20, 5]})  # NiiVue tells (x, y, z)
     assert player.crosshair == (5, 20, 30)
-    player._moved({"vox": [99, -1, 5]})
+    player._move_crosshair({"vox": [99, -1, 5]})
     assert player.crosshair == (5, 0, 47)
 
 
 def test_buttons_place_clicks_and_show_the_mask(player):
     zyx = tuple(np.argwhere(truth_of(player))[0].tolist())
-    player._moved({"vox": list(zyx[::-1])})
+    player._move_crosshair({"vox": list(zyx[::-1])})
     player._buttons["inside"].click()
     assert player.mask[zyx]
     assert len(player.view.volumes) == 2
