@@ -126,6 +126,7 @@ def measure(row: Row, repeats: int, compiled: bool, real: Path | None = None) ->
         compiled: whether torch compiles the model first.
         real: the folder of a real case, instead of a synthetic volume.
     """
+    # Engines with the same weights, and clicks
     model = build(row)
     if compiled:
         model.image_encoder.compile()
@@ -138,6 +139,7 @@ def measure(row: Row, repeats: int, compiled: bool, real: Path | None = None) ->
         "exact": lambda: play_ours(exact, volume.image, placed),
         "fast": lambda: play_ours(fast, volume.image, placed),
     }
+    # In turns, so that other work on the machine disturbs all alike
     best = dict.fromkeys(engines, float("inf"))
     logits = {}
     for _ in range(repeats):

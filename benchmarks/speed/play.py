@@ -95,6 +95,7 @@ def main() -> None:
     browser_path = next((path for name in CHROMIUM if (path := shutil.which(name))), None)
     if browser_path is None:
         sys.exit("no Chromium: apt install chromium")
+    # A server with a suite of one volume
     with tempfile.TemporaryDirectory() as folder:
         suite = Path(folder) / "timed.toml"
         text = SUITE.format(segmenter=args.segmenter, clicks=args.clicks + 1, shape=args.shape)
@@ -104,6 +105,7 @@ def main() -> None:
         try:
             assert server.stdout is not None
             address = server.stdout.readline().split()[-1]
+            # A browser that opens the page and begins
             with sync_playwright() as driver:
                 sandbox = ["--no-sandbox"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
                 browser = driver.chromium.launch(executable_path=browser_path, args=[*sandbox, *SOFTWARE])
@@ -115,6 +117,7 @@ def main() -> None:
                 print(f"{args.segmenter} on {args.shape}, window {args.pixels}, drawn by {page.evaluate(RENDERER)}")
                 rows, used = [], {"server": 0.0, "browser and driver": 0.0}
                 target = np.frombuffer(page.request.get(f"{address}api/target").body(), np.uint8)
+                # Clicks, each with the processor time of both sides
                 for number, zyx in enumerate(places(target.reshape(depth, height, width), args.clicks)):
                     before = processor_seconds(server.pid), processor_seconds(os.getpid())
                     spent = click(page, zyx, number + 1)

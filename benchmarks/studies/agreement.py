@@ -83,6 +83,7 @@ def main(
     console = Console(width=120)
     table = Table("case", "slices", "clicks", "fast: agreement, mean and least of all clicks", "times exact's speed")
     totals: dict[str, list[tuple[float, float, float]]] = defaultdict(list)
+    # Exact mode decides the clicks; every engine answers them.
     for volume in track(cases, console=Console(stderr=True)):
         assert volume.label is not None
         structure = int(np.bincount(volume.label.ravel())[1:].argmax()) + 1
@@ -101,6 +102,7 @@ def main(
             f"{exact_seconds / played['fast'][0]:.2f}",
         )  # fmt: skip
     console.print(table)
+    # Means over volumes
     means = Table("engine", "agreement with exact", "Dice with the truth, mean of all clicks", "times exact's speed")
     for name, rows in totals.items():
         agreed, reached, speed = np.mean(rows, axis=0)

@@ -307,11 +307,13 @@ class PromptEnv(gym.Env[Observation, NDArray[np.integer]], ABC):
             InputError: an unknown option, or a structure that is not in the volume.
         """
         super().reset(seed=seed)
+        # Check the options.
         if not isinstance(options, dict | None):
             raise InputError(f"reset(options={shown(options)}): expected a dict, for example {{'structure': 1}}")
         options = options or {}
         for name in options.keys() - {"structure"}:
             raise unknown_name("reset option", name, ["structure"])
+        # Draw a structure and its start prompt, and open a session on its image.
         if self._episode is not None and self._episode.outcome is Outcome.MODEL_ERROR:
             self._close_session()  # a session that raised may be broken
         self._episode = None
@@ -320,6 +322,7 @@ class PromptEnv(gym.Env[Observation, NDArray[np.integer]], ABC):
         opened = self._open(task.volume)
         start = self.start.draw(truth, task.volume.spacing, self.np_random)
         episode = Episode(task, opened.image, self.max_clicks, self.target_dice, truth, start)
+        # Give the start prompt to the segmenter.
         try:
             answer = start.give(opened.session)
             if answer is not None:

@@ -78,6 +78,7 @@ def export_volumes(
         InputError: a value that cannot be used, a folder of other settings, or a full disk.
         UserFacingError: a worker died, for example because memory ran out.
     """
+    # Refuse what cannot work, before anything is written.
     if not 1 <= count <= MOST_VOLUMES and out is not None:
         raise InputError(f"generate: count={shown(count)}, expected 1 to {MOST_VOLUMES}")
     if workers < 1:
@@ -89,6 +90,7 @@ def export_volumes(
     if preview is not None:
         checked_sheet(preview)
     maker = SynthFM3D(shape, recipe)  # refuses a bad shape or recipe before anything is written
+    # Draw the volumes that the folder lacks.
     written = kept = 0
     if out is not None:
         settings = _settings(maker, seed)

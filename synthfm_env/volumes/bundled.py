@@ -35,6 +35,7 @@ def bundled_volume(name: str) -> Volume:
         raise InputError(
             f'volume {name!r} needs nilearn, which is not installed: pip install "synthfm_env[real]"'
         ) from error
+    # The head, and maps of the probability of two tissues
     template = datasets.load_mni152_template(resolution=RESOLUTION_MM)
     grey = datasets.load_mni152_gm_template(resolution=RESOLUTION_MM)
     white = datasets.load_mni152_wm_template(resolution=RESOLUTION_MM)

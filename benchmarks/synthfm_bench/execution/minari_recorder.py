@@ -50,9 +50,11 @@ def record_suite(suite: Suite, namespace: str) -> Iterator[tuple[str, int]]:
         for data in suite.data
         for c in clickers
     }
+    # Names must be free.
     taken = set(minari.list_local_datasets()) & set(names.values())
     if taken:
         raise InputError(f"Minari holds {min(taken)} already: give another name, or `minari delete {min(taken)}`")
+    # One data set for each group and clicker.
     model = suite.segmenters[0]
     segmenter = build_segmenter(model)
     for data in suite.data:

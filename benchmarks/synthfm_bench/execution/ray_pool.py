@@ -56,12 +56,14 @@ class RayPool:
         actor_of: dict[Any, Any] = {}  # by the reference to the answer that it owes
         job_of: dict[Any, Job] = {}
         began = time.monotonic()
+        # Ask for actors; each answers when it is ready, and later with the episodes of a job.
         for _ in range(min(self.workers, len(jobs))):
             self._start_actor(actor_of)
         try:
             while waiting or job_of:
                 (done, *_), _ = ray.wait(list(actor_of), num_returns=1)
                 actor, job = actor_of.pop(done), job_of.pop(done, None)
+                # A lost actor is replaced, and its job waits again.
                 try:
                     seconds, episodes = ray.get(done)
                 except (ray.exceptions.RayActorError, ray.exceptions.ObjectLostError) as error:

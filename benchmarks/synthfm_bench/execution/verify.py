@@ -83,6 +83,7 @@ def verify(folder: Path, *, episodes: int | None, workers: int, console: Console
         InputError: there is no complete run, it names code or files and is not trusted, or its data or models are not
             on this machine.
     """
+    # Read the run, and plan its suite on this machine.
     run = read_run(folder)
     if not trusted:
         check_trusted(run.suite, folder, "synthfm verify")
@@ -98,6 +99,7 @@ def verify(folder: Path, *, episodes: int | None, workers: int, console: Console
         raise InputError(
             f"{folder}: {len(unknown)} of its episodes cannot be played here, for example {unknown[0]}: {_why(plan)}"
         )
+    # Play the chosen episodes again, those of people from their clicks.
     suite, run_id = run.suite, str(run.about.get("run_id", ""))
     replayed = replay_people(suite, run_id, plan, chosen)
     left = plan.without(known - {episode.episode_id for episode in chosen} | replayed.keys())

@@ -145,6 +145,7 @@ def _replayed(
     episode = player.open(spec)
     pairs: list[Pair] = []
     clicks: list[Click] = []
+    # Each step again; before a click, the protocols are asked in the same state.
     for step in recorded.steps:
         if step.undone:
             episode.undo(Thought())

@@ -85,6 +85,7 @@ def make_app(
         liveness_s=limits.liveness_s,
         clock=clock,
     )
+    # A task that ends expired leases runs as long as the server.
     routes = _Routes(opener, leases, limits).routes()
 
     @contextlib.asynccontextmanager

@@ -141,6 +141,7 @@ class ViewerSession:
         Raises:
             InputError: the number of axes or channels is wrong, or the voxels are invalid.
         """
+        # Check the array, and turn it to the axes of volumes.
         if array.ndim != 4 or array.shape[0] != 1:
             raise InputError(f"image has shape {list(array.shape)}; expected one channel and three axes: [1, A, B, C]")
         grid = array[0]
@@ -153,8 +154,10 @@ class ViewerSession:
         with np.errstate(over="ignore"):  # values beyond float32 become infinite and are refused
             voxels = np.ascontiguousarray(order.to_volume(grid), dtype=np.float32)
         check_intensities(voxels, "image")
+        # Scale to 8 bits, unless the image is one of a suite.
         known = self._recognise(voxels)
         image = to_uint8(voxels, guess_modality(voxels)) if known is None else None
+        # Open a session in place of the one before.
         with self._own:
             self._check_open()
             self._drop_image()

@@ -55,6 +55,7 @@ class Validation:
         self, model: SAM2Base, batch: Clips, generator: torch.Generator
     ) -> tuple[dict[str, float], list[ClipPicture]]:
         """Return scores and pictures of a batch: one click, tracking from it, further clicks."""
+        # One click on the first slice, then tracking
         frames = normalise(batch.frames[:, 0, :, None].to(self._device))
         truth = masks_of(batch.labels[:, 0], batch.targets[:, 0])
         rollout = Rollout(model, frames, truth.to(self._device), generator)
@@ -65,9 +66,11 @@ class Validation:
         if others:
             scores["val_tracked"] = torch.stack([rollout.track(t) for t in others]).mean()
         tracked = [rollout.mask(t) for t in others]
+        # Further clicks on the first slice
         for _ in range(_CLICKS - 1):
             scores["val_dice5"] = rollout.click(0)
             rollout.remember(0, clicked=True)
+        # The first object of each clip as a picture
         masks = torch.stack([after_one, *tracked, rollout.mask(0)], 1)
         points, labels = rollout.points[0]
         objects = truth.shape[1]
