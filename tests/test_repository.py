@@ -35,3 +35,12 @@ def test_the_readme_has_one_small_animation_and_a_short_board():
     boards = [block for block in re.findall(r"^```\n(.*?)^```", README, re.M | re.S) if "Dice@5" in block]
     assert len(boards) == 1
     assert boards[0].count("\n") <= 15
+
+
+def test_no_source_has_a_file_name_that_readers_guessed_wrong():
+    wrong = {
+        *("recall", "imprint", "products", "chains", "refresh", "zoom", "planes", "turns", "evidence", "parts"),
+        *("start", "initial", "task", "drafts", "drawn", "own_session", "tidy", "normal", "pointing", "memory"),
+    }
+    folders = ("synthfm_env", "agents", "train", "benchmarks")
+    assert sorted(path for name in folders for path in (ROOT / name).rglob("*.py") if path.stem in wrong) == []
