@@ -25,7 +25,7 @@ from synthfm_env.segmenters.volume_network.weights import EMBEDDED, embedded_wei
 # A tight crop: on so few voxels, a wide margin would cost more at the border than it shows of the surroundings.
 VOLUME = Grids(scout=(24, 24, 24), full=(40, 40, 40), policy=FocusPolicy(margin=0.15))
 FLAT_VOLUME = Grids(scout=(8, 32, 32), full=(8, 56, 56), policy=FocusPolicy())  # for fewer slices than FLAT_SLICES
-IMAGE = Grids(scout=(1, 96, 96), full=(1, 96, 96), policy=FocusPolicy())
+IMAGE = Grids(scout=(1, 96, 96), full=(1, 96, 96), policy=FocusPolicy(), centred=True)
 FLAT_SLICES = 8
 _BATCH = 32  # looks in one forward pass, at most
 

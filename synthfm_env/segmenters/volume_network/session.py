@@ -15,6 +15,7 @@ from synthfm_env.errors import InputError
 from synthfm_env.prompts import Box, Click, Prompt
 from synthfm_env.segmenters.base import Prediction, Seconds, Session
 from synthfm_env.segmenters.focus import Crop, FocusPolicy, Shape, covered_extent, whole_crop
+from synthfm_env.segmenters.volume_network.first_crop import centrality, size_bonus
 from synthfm_env.segmenters.volume_network.image_pyramid import ImagePyramid
 from synthfm_env.segmenters.volume_network.network_input import GridPrompt
 from synthfm_env.segmenters.volume_network.resampling import along_axis, axis_weights, carry_over, resample
@@ -37,11 +38,13 @@ class Grids:
         scout: on which the crops for a first click are compared.
         full: on which a click is answered.
         policy: chooses the crops that they are laid over.
+        centred: whether a first click is taken to be near the middle of its structure.
     """
 
     scout: Shape
     full: Shape
     policy: FocusPolicy
+    centred: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -89,10 +92,10 @@ class AnswersPrompts(Protocol):
 class VolumeNetworkSession(Session):
     """One structure in one image.
 
-    A first click is answered on several crops of doubling size at once; the crop of the highest predicted Dice is kept
-    and fitted to its mask. Later clicks are answered on the current crop, with the previous logits as input; if the
-    predicted Dice is low, all clicks are answered afresh as well, and the better answer is kept. After each answer the
-    ``FocusPolicy`` may propose a better crop, which is kept if the predicted Dice does not fall.
+    A first click is answered on several crops of doubling size at once; the crop of the best answer is kept and fitted
+    to its mask (see ``first_crop``). Later clicks are answered on the current crop, with the previous logits as input;
+    if the predicted Dice is low, all clicks are answered afresh as well, and the better answer is kept. After each
+    answer the ``FocusPolicy`` may propose a better crop, which is kept if the predicted Dice does not fall.
 
     A history of answers on the network's small grid is all the state there is: masks on the image's grid are computed
     from them, also after ``undo``.
@@ -197,16 +200,24 @@ class VolumeNetworkSession(Session):
         return prediction
 
     def _scout(self, clicks: tuple[Click, ...]) -> Asking:
-        """Answer a first click on crops of doubling size, and return the best by predicted Dice."""
+        """Answer a first click on crops of doubling size, and return the best by predicted Dice and size."""
         shape = self._opened().shape
         first = next(click for click in clicks if click.positive)
         crops = self._policy.first_crops(first, shape, self._spacing)
         looks = [self._look(crop, clicks, None, self._grids.scout) for crop in crops]
         answers = yield looks
         found = [Answer(clicks, crop, *answer) for crop, answer in zip(crops, answers, strict=True)]
-        best = max(found, key=lambda answer: answer.quality)
+        best = max(found, key=self._rating)
         fitted = self._policy.proposal(best.crop, (best.logits > 0).numpy(), clicks, shape) or best.crop
         return (yield from self._answer_on(fitted, clicks, best))
+
+    def _rating(self, answer: Answer) -> float:
+        """Rate an answer to a first click by its predicted Dice, its crop's size and the click's place in the mask."""
+        rating = answer.quality
+        # The places of several clicks do not tell the middle.
+        if self._grids.centred and len(answer.clicks) == 1:
+            rating *= centrality((answer.logits > 0).numpy(), answer.crop, answer.clicks[0], self._spacing)
+        return rating + size_bonus(answer.crop, self._opened().shape)
 
     def _answer_on(self, crop: Crop, clicks: tuple[Click, ...], before: Answer) -> Asking:
         grid = self._grids.full

@@ -1,0 +1,46 @@
+"""Tests which of the answers to a first click is kept."""
+
+import numpy as np
+import pytest
+
+from synthfm_env import Click
+from synthfm_env.segmenters.focus import whole_crop
+from synthfm_env.segmenters.volume_network.first_crop import centrality, size_bonus
+
+MM = (1.0, 1.0, 1.0)
+
+
+def disc(radius, shape=(1, 41, 41)):
+    y, x = np.indices(shape[1:]) - 20
+    return np.broadcast_to(y**2 + x**2 <= radius**2, shape)
+
+
+def test_the_middle_is_as_central_as_can_be_and_the_rim_is_not():
+    mask, crop = disc(12), whole_crop((1, 41, 41))
+    assert centrality(mask, crop, Click((0, 20, 20)), MM) == 1
+    assert centrality(mask, crop, Click((0, 20, 31)), MM) < 0.2
+    assert centrality(mask, crop, Click((0, 20, 35)), MM) == 0
+    assert centrality(mask, crop, Click((0, 0, 0)), MM) == 0
+
+
+def test_an_empty_mask_has_no_middle():
+    assert centrality(np.zeros((1, 8, 8), bool), whole_crop((1, 8, 8)), Click((0, 4, 4)), MM) == 0
+
+
+def test_a_mask_on_another_grid_has_the_same_middle():
+    mask = disc(12)[:, ::2, ::4]
+    crop = (slice(0, 1), slice(100, 141), slice(200, 241))
+    assert centrality(mask, crop, Click((0, 120, 220)), MM) > 0.9
+    assert centrality(mask, crop, Click((0, 120, 231)), MM) < 0.3
+
+
+def test_depths_are_measured_in_mm():
+    mask, crop, click = disc(12), whole_crop((1, 41, 41)), Click((0, 29, 20))
+    assert centrality(mask, crop, click, (1.0, 5.0, 1.0)) > 2 * centrality(mask, crop, click, MM)
+
+
+@pytest.mark.parametrize("shape", [(1, 80, 80), (80, 80, 80), (1, 1, 80), (1, 1, 1)])
+def test_a_crop_of_half_the_sides_costs_the_same_in_any_number_of_dimensions(shape):
+    half = tuple(slice(0, max(1, n // 2)) for n in shape)
+    assert size_bonus(whole_crop(shape), shape) == 0
+    assert size_bonus(half, shape) == pytest.approx(-0.03 if max(shape) > 1 else 0)
