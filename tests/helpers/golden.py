@@ -1,10 +1,13 @@
-"""Computes the golden hashes; run as a script it writes them again, after GENERATOR_VERSION was raised."""
+"""Computes the golden hashes. Run as a script, it adds this kind of machine to the file.
+
+After GENERATOR_VERSION was raised, it starts the file anew: hashes of an earlier version cannot hold.
+"""
 
 import hashlib
 import json
 from pathlib import Path
 
-import torch
+from machine_kind import machine_kind
 
 from synthfm_env.synthesis import GENERATOR_VERSION, SynthFM3D, list_recipes
 from synthfm_env.volumes import Volume
@@ -12,15 +15,6 @@ from synthfm_env.volumes import Volume
 FILE = Path(__file__).parents[1] / "synthesis" / "golden.json"
 SHAPES = ((8, 48, 48), (1, 64, 80))
 SEEDS = (0, 1, 2, 9)  # "any" draws no clusters for seed 9: else its hash would be that of "both"
-
-
-def machine() -> dict[str, str]:
-    """Return what the bytes of floating point sums depend on."""
-    return {"torch": torch.__version__, "cpu": torch.backends.cpu.get_cpu_capability(), "blas": _blas()}
-
-
-def _blas() -> str:
-    return "mkl" if torch.backends.mkl.is_available() else "other"
 
 
 def digest(volume: Volume) -> str:
@@ -42,7 +36,14 @@ def hashes() -> dict[str, str]:
     return found
 
 
+def record() -> None:
+    """Write the hashes of this kind of machine beside those of others."""
+    golden = json.loads(FILE.read_text(encoding="utf-8"))
+    others = golden["machines"] if golden["version"] == GENERATOR_VERSION else []
+    machines = [entry for entry in others if entry["machine"] != machine_kind()]
+    machines.append({"machine": machine_kind(), "hashes": hashes()})
+    FILE.write_text(json.dumps({"version": GENERATOR_VERSION, "machines": machines}, indent=2) + "\n", encoding="utf-8")
+
+
 if __name__ == "__main__":
-    FILE.write_text(
-        json.dumps({"version": GENERATOR_VERSION, "machine": machine(), "hashes": hashes()}, indent=2) + "\n"
-    )
+    record()

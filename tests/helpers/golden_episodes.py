@@ -1,19 +1,21 @@
 """Records small episodes of the segmenters, or plays recorded ones again.
 
-Run it as ``python tests/helpers/golden_episodes.py`` to write ``episodes.npz`` anew. Only a change that is meant to
-change masks may do so, and the changelog has to name it.
+Run it as ``python tests/helpers/golden_episodes.py`` to write ``episodes.npz`` anew, with the kind of this machine in
+``machine.json``. Only a change that is meant to change masks may do so, and the changelog has to name it.
 """
 
+import json
 from functools import cache
 from pathlib import Path
 
 import numpy as np
+from machine_kind import machine_kind
 from scipy import ndimage
 
 from synthfm_env import Click, Segmenter, SynthFM3D, make_segmenter, to_uint8
 
 FILE = Path(__file__).parents[1] / "golden" / "episodes.npz"
-RECORDED_ON = "AVX512"  # the CPU's widest vectors, as torch names them
+MACHINE_FILE = FILE.with_name("machine.json")
 SHAPES = {"volume": (16, 56, 48), "thin": (5, 56, 64), "image": (1, 72, 64)}
 SEEDS = {"volume": 7, "thin": 7, "image": 3}
 SPACING = {"volume": (2.0, 1.0, 1.0), "thin": (5.0, 1.0, 1.0), "image": (1.0, 1.0, 1.0)}
@@ -95,3 +97,4 @@ def record() -> dict[str, np.ndarray]:
 
 if __name__ == "__main__":
     np.savez_compressed(FILE, **record())
+    MACHINE_FILE.write_text(json.dumps(machine_kind(), indent=2) + "\n", encoding="utf-8")

@@ -1,4 +1,8 @@
-"""Tests the engine against the stock SAM2VideoPredictor: the same clicks give the same logits."""
+"""Tests the engine against the stock SAM2VideoPredictor: the same clicks give the same logits.
+
+Stock encodes slices one by one, exact mode several at once. Some CPUs round a slice in a batch otherwise than alone; on
+those logits agree up to rounding only, unless exact mode encodes one by one, too.
+"""
 
 import numpy as np
 import pytest
@@ -9,7 +13,9 @@ from small_sam2 import make_model
 
 from synthfm_env.prompts import Box, Click
 from synthfm_env.segmenters.sam2 import EngineOptions, SAM2Segmenter
+from synthfm_env.segmenters.sam2.tracking import feature_cache
 
+ROUNDING = 1e-4  # of logits; on an Intel CPU with AMX they differed by up to 8e-6
 EPISODES = {
     "several slices": ((9, 30, 40), "4,15,20,+ 7,5,35,- 4,12,22,- 0,20,20,+ 8,1,1,+"),
     "one slice of many": ((6, 33, 20), "5,15,10,+ 5,1,1,- 5,30,12,+"),
@@ -17,14 +23,41 @@ EPISODES = {
 }
 
 
+def rounds_batches_alike(model, frames, batch):
+    """Tell whether the image encoder gives frames (D, 3, S, S) the same bytes in batches as one by one."""
+    with torch.inference_mode():
+        together = [model.forward_image(part)["backbone_fpn"] for part in frames.split(batch)]
+        alone = [model.forward_image(frame[None])["backbone_fpn"] for frame in frames]
+    levels = range(len(alone[0]))
+    return all(torch.equal(torch.cat([m[i] for m in together]), torch.cat([m[i] for m in alone])) for i in levels)
+
+
+def assert_logits_are_stocks(logits, reference, bit_for_bit):
+    """Compare logits of all slices (D, h, w)."""
+    np.testing.assert_allclose(logits, reference, rtol=0, atol=0 if bit_for_bit else ROUNDING)
+
+
+def assert_mask_is_stocks(mask, reference, bit_for_bit):
+    """Compare a mask (D, H, W) with the logits (D, h, w) of stock, except for voxels that rounding may flip."""
+    full = F.interpolate(torch.from_numpy(reference)[:, None], mask.shape[1:], mode="bilinear", align_corners=False)
+    full = full[:, 0].numpy()
+    sure = np.abs(full) > (-1 if bit_for_bit else ROUNDING)
+    assert sure.mean() > 0.99
+    np.testing.assert_array_equal(mask[sure], full[sure] > 0)
+
+
+@pytest.mark.parametrize("batch", [1, feature_cache._BATCH])
 @pytest.mark.parametrize("episode", EPISODES)
-def test_exact_mode_gives_the_stock_predictors_logits(episode, monkeypatch):
+def test_exact_mode_gives_the_stock_predictors_logits(episode, batch, monkeypatch):
+    monkeypatch.setattr(feature_cache, "_BATCH", batch)
     shape, text = EPISODES[episode]
     image = np.random.default_rng(1).integers(0, 256, shape, dtype=np.uint8)
     model = make_model()
     segmenter = SAM2Segmenter("small", model, torch.device("cpu"), exact=True)
     monkeypatch.setattr(stock, "tqdm", lambda order, **_: order)
     monkeypatch.setattr(stock, "load_video_frames", lambda **_: (segmenter.frames(image), *shape[1:]))
+    bit_for_bit = rounds_batches_alike(model, segmenter.frames(image), batch)
+    assert bit_for_bit or batch > 1
     state = model.init_state("unused")
     session = segmenter.start(image, (2.0, 1.0, 1.0))
     for click in map(Click.parse, text.split()):
@@ -47,9 +80,8 @@ def test_exact_mode_gives_the_stock_predictors_logits(episode, monkeypatch):
             every = outputs["non_cond_frame_outputs"] | outputs["cond_frame_outputs"]
         reference = torch.stack([every[t]["pred_masks"][0, 0] for t in range(shape[0])]).float().numpy()
         assert reference.std() > 0.01
-        np.testing.assert_array_equal(ours.logits, reference)
-        full = F.interpolate(torch.from_numpy(reference)[:, None], shape[1:], mode="bilinear", align_corners=False)
-        np.testing.assert_array_equal(ours.mask, full[:, 0].numpy() > 0)
+        assert_logits_are_stocks(ours.logits, reference, bit_for_bit)
+        assert_mask_is_stocks(ours.mask, reference, bit_for_bit)
 
 
 def test_features_beyond_the_budget_are_encoded_again_and_nothing_changes():
@@ -83,8 +115,10 @@ PROMPTS = {
 BOX, MASKED = Box((4, 6, 9), (5, 21, 33)), 4
 
 
+@pytest.mark.parametrize("batch", [1, feature_cache._BATCH])
 @pytest.mark.parametrize("episode", PROMPTS)
-def test_exact_mode_takes_prompts_as_the_stock_predictor_does(episode, monkeypatch):
+def test_exact_mode_takes_prompts_as_the_stock_predictor_does(episode, batch, monkeypatch):
+    monkeypatch.setattr(feature_cache, "_BATCH", batch)
     shape = (9, 30, 40)
     rng = np.random.default_rng(1)
     image = rng.integers(0, 256, shape, dtype=np.uint8)
@@ -94,6 +128,8 @@ def test_exact_mode_takes_prompts_as_the_stock_predictor_does(episode, monkeypat
     segmenter = SAM2Segmenter("small", model, torch.device("cpu"), exact=True)
     monkeypatch.setattr(stock, "tqdm", lambda order, **_: order)
     monkeypatch.setattr(stock, "load_video_frames", lambda **_: (segmenter.frames(image), *shape[1:]))
+    bit_for_bit = rounds_batches_alike(model, segmenter.frames(image), batch)
+    assert bit_for_bit or batch > 1
     state = model.init_state("unused")
     session = segmenter.start(image, (2.0, 1.0, 1.0))
     for text in PROMPTS[episode]:
@@ -119,4 +155,4 @@ def test_exact_mode_takes_prompts_as_the_stock_predictor_does(episode, monkeypat
         outputs = state["output_dict_per_obj"][0]
         every = outputs["non_cond_frame_outputs"] | outputs["cond_frame_outputs"]
         reference = torch.stack([every[t]["pred_masks"][0, 0] for t in range(shape[0])]).float().numpy()
-        np.testing.assert_array_equal(ours.logits, reference)
+        assert_logits_are_stocks(ours.logits, reference, bit_for_bit)

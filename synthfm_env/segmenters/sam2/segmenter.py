@@ -93,8 +93,8 @@ class SAM2Segmenter(Segmenter):
     def add_many(self, sessions: Sequence[Session], clicks: Sequence[Click]) -> list[Prediction]:
         """Add one click to each session. Sessions of one stack are tracked in batches. See ``Segmenter.add_many``.
 
-        With the preset "stock" the answers equal those of single clicks bit for bit. With "fast" logits differ by the
-        rounding of larger matrix products.
+        With the preset "stock" the answers equal those of single clicks bit for bit, because both encode the same
+        batches of slices. With "fast" logits differ by the rounding of larger matrix products.
         """
         alike = [session for session in sessions if isinstance(session, StackSession)]
         if len(alike) < len(sessions):
