@@ -22,6 +22,8 @@ from rich.table import Table
 
 from synthfm_agents import make_clicker
 from synthfm_env import InputError, Segmenter, Volume, VolumeEnv, load_volume, make_segmenter
+from synthfm_env.envs.episode import Outcome
+from synthfm_env.errors import UserFacingError
 from synthfm_env.metrics import nsd, worst_drop
 
 SHOWN = (1, 3, 5, 10, 20)
@@ -72,7 +74,11 @@ def picked_structures(volume: Volume, most: int) -> list[int]:
 
 
 def play(volume: Volume, segmenter: Segmenter, most: int, clicks: int = 10) -> list[Played]:
-    """Play up to ``most`` structures of a case."""
+    """Play up to ``most`` structures of a case.
+
+    Raises:
+        UserFacingError: the segmenter failed; a mean over the other cases would flatter it.
+    """
     env = VolumeEnv(image=volume, segmenter=segmenter, reveal_truth=True, max_clicks=clicks)
     clicker = make_clicker("ritm-3d-v1")
     group = f"{volume.modality} {'2D' if volume.image.shape[0] == 1 else '3D'}"
@@ -86,6 +92,11 @@ def play(volume: Volume, segmenter: Segmenter, most: int, clicks: int = 10) -> l
         while not ended:
             observation, _, terminated, truncated, info = env.step(clicker.act(observation, info))
             ended = terminated or truncated
+            if info["outcome"] == Outcome.MODEL_ERROR:
+                raise UserFacingError(
+                    f"{volume.case_id}, structure {structure}, click {info['clicks_used']}: {segmenter.name} "
+                    f"ended with {info['outcome']}: {info['error']}"
+                )
             dice.append(info["dice"])
             seconds.append(_seconds(env))
         dice += [dice[-1]] * (clicks - len(dice))
@@ -100,7 +111,7 @@ def _seconds(env: VolumeEnv) -> float:
 
 
 def _surface_dice(env: VolumeEnv, structure: int) -> float:
-    assert env.prediction is not None
+    assert env.prediction is not None  # an episode that failed does not get here
     assert env.volume.label is not None
     spacing = env.volume.spacing
     finest = min(step for step, n in zip(spacing, env.volume.image.shape, strict=True) if n > 1)

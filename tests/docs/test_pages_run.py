@@ -75,6 +75,7 @@ def test_every_command_that_a_page_shows_exists(page):
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 
 
+ARGUMENTS = {"ppo": ["1"]}  # one update instead of two
 RECORDED = "behavioural_cloning"  # takes a recorded data set: tests/bench/test_minari_recorder.py runs it
 
 
@@ -92,6 +93,6 @@ def test_these_are_all_examples():
 @pytest.mark.parametrize("path", [path for path in EXAMPLES if path.stem != RECORDED], ids=lambda path: path.stem)
 def test_an_example_runs(path, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", [path.name])
+    monkeypatch.setattr(sys, "argv", [path.name, *ARGUMENTS.get(path.stem, [])])
     runpy.run_path(str(path), run_name="__main__")
     assert capsys.readouterr().out

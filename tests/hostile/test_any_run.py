@@ -13,7 +13,7 @@ from synthfm_bench.analysis.aggregate import make_board
 from synthfm_bench.execution.resume import suite_of
 from synthfm_bench.execution.trust import check_trusted
 from synthfm_bench.report.markdown import markdown_board
-from synthfm_bench.report.reproduction import recipe
+from synthfm_bench.report.reproduction import reproduction_steps
 from synthfm_bench.results.merge import join_runs
 from synthfm_bench.results.step_record import as_lines, results_hash
 
@@ -68,7 +68,7 @@ def read(folder: Path) -> str:
     pytest.importorskip("tomli_w")
     joined = join_runs([folder])
     for run in joined.runs:
-        recipe(run)
+        reproduction_steps(run)
         suite_of(folder)
         result_or_refusal(check_trusted, run.suite, folder, "synthfm verify")
     return markdown_board(make_board(joined.episodes, joined.runs[0].suite.targets), "x")
