@@ -14,7 +14,7 @@ STUDIES = Path(__file__).parents[2] / "benchmarks" / "studies"
 @pytest.fixture(scope="module")
 def study():
     sys.path.insert(0, str(STUDIES))  # it imports its neighbours, as a script does
-    yield importlib.import_module("encoder_options")
+    yield importlib.import_module("encoder_dice")
     sys.path.remove(str(STUDIES))
 
 

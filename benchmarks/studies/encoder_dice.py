@@ -1,6 +1,6 @@
 """Compares options of SAM 2's image encoder at equal training, by SAM 2 alone.
 
-``python benchmarks/studies/encoder_options.py --real FOLDER`` continues the packaged weights on the same clips with
+``python benchmarks/studies/encoder_dice.py --real FOLDER`` continues the packaged weights on the same clips with
 each option (recipe ``ablation-encoder``). It trains the small SAM 2 from random weights with either trunk (recipe
 ``ablation-trunk``), because a convolutional trunk cannot start from Hiera's weights. Each is then played
 
@@ -181,7 +181,7 @@ def main(
         for name in chosen:
             if name != PACKAGED or not results[name]:
                 results[name].append(result_of(name, number, out, cases, tuple(changes or ())))
-    command = shlex.join(["python", "benchmarks/studies/encoder_options.py", *sys.argv[1:]])
+    command = shlex.join(["python", "benchmarks/studies/encoder_dice.py", *sys.argv[1:]])
     text = f"`{command}`, {date.today()}\n\n{CLIPS} clips\n\n{table_of_clips(results)}"
     for group, wanted in (("3D", False), ("2D", True)):
         names = [volume.case_id for volume in cases if (volume.image.shape[0] == 1) is wanted]
