@@ -48,15 +48,15 @@ test: $(VENV)/.installed-dev  ## install what is missing, then lint, types and t
 	"$(BIN)/ruff" format --check
 	"$(BIN)/codespell"
 	"$(BIN)/mypy"
-	OMP_NUM_THREADS=1 "$(BIN)/python" -m pytest -n 2 -m "not slow"
+	OMP_NUM_THREADS=1 "$(BIN)/python" -m pytest -n 3 -m "not slow"
 
 .PHONY: test-all
 test-all: $(VENV)/.installed-dev $(VENV)/.installed-ray  ## every test, the slow ones too
-	OMP_NUM_THREADS=1 "$(BIN)/python" -m pytest -n 2
+	OMP_NUM_THREADS=1 "$(BIN)/python" -m pytest -n 3
 
 .PHONY: coverage
 coverage: $(VENV)/.installed-dev  ## the tests of `make test` again, with the share of lines that they run
-	OMP_NUM_THREADS=1 "$(BIN)/python" -m pytest -n 2 -m "not slow" --cov --cov-report=term:skip-covered
+	OMP_NUM_THREADS=1 "$(BIN)/python" -m pytest -n 3 -m "not slow" --cov --cov-report=term:skip-covered
 
 .PHONY: docs
 docs: $(VENV)/.installed-docs  ## build the documentation site into site/; a broken link is an error
