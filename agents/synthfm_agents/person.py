@@ -12,7 +12,7 @@ from synthfm_env.errors import InputError
 
 PREFIX = "human:"
 Target = Literal["name", "glimpse", "outline"]
-"""How a person sees the target: its name alone, its outline until the first click, or its outline throughout."""
+"""Ways to show a person the target: its name alone, its outline until the first click, or its outline throughout."""
 
 
 class Person(Clicker):

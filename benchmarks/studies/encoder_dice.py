@@ -10,7 +10,7 @@ each option (recipe ``ablation-encoder``). It trains the small SAM 2 from random
 
 Frames have 128 x 128 pixels in training and in play, for the packaged weights too. ``--option`` chooses rows. Results
 are kept in the folder of each training, so options and seeds may run apart. The tables are written to
-``encoder_options.md``; seconds are processor time of one thread.
+``encoder_dice.md``; seconds are processor time of one thread.
 """
 
 import json
@@ -187,12 +187,12 @@ def main(
         names = [volume.case_id for volume in cases if (volume.image.shape[0] == 1) is wanted]
         if names:
             text += f"\n{group}, {len(names)} cases\n\n{table_of_cases(results, names, (PACKAGED, 'none'))}"
-    write_text(out / "encoder_options.md", text)
-    typer.echo(f"{text}\nwritten to {out / 'encoder_options.md'}")
+    write_text(out / "encoder_dice.md", text)
+    typer.echo(f"{text}\nwritten to {out / 'encoder_dice.md'}")
 
 
 if __name__ == "__main__":
     try:
         typer.run(main)
     except InputError as error:
-        sys.exit(f"encoder_options: {error}")
+        sys.exit(f"encoder_dice: {error}")

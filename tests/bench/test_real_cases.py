@@ -1,24 +1,18 @@
 """Tests the study that plays segmenters on a folder of real cases."""
 
-import importlib
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 import toys
+from study_import import imported_study
 
 from synthfm_env.errors import UserFacingError
 from synthfm_env.volumes import Volume
 
-STUDIES = Path(__file__).parents[2] / "benchmarks" / "studies"
-
 
 @pytest.fixture(scope="module")
 def study():
-    sys.path.insert(0, str(STUDIES))  # it imports its neighbours, as a script does
-    yield importlib.import_module("real_cases")
-    sys.path.remove(str(STUDIES))
+    with imported_study("real_cases") as module:
+        yield module
 
 
 @pytest.fixture

@@ -1,21 +1,15 @@
 """Tests the study that compares options of the image encoder: equal training, and tables of paired differences."""
 
-import importlib
-import sys
-from pathlib import Path
-
 import pytest
+from study_import import imported_study
 
 from synthfm_train.sam2.recipe import load_recipe
-
-STUDIES = Path(__file__).parents[2] / "benchmarks" / "studies"
 
 
 @pytest.fixture(scope="module")
 def study():
-    sys.path.insert(0, str(STUDIES))  # it imports its neighbours, as a script does
-    yield importlib.import_module("encoder_dice")
-    sys.path.remove(str(STUDIES))
+    with imported_study("encoder_dice") as module:
+        yield module
 
 
 def test_options_of_a_recipe_train_on_the_same_clips(study):
