@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from typer.main import get_command
 
 from synthfm_bench import cli
@@ -94,5 +95,6 @@ def test_these_are_all_examples():
 def test_an_example_runs(path, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", [path.name, *ARGUMENTS.get(path.stem, [])])
-    runpy.run_path(str(path), run_name="__main__")
+    with torch.random.fork_rng(devices=[]):  # a script may seed its own process, and here that is the tests'
+        runpy.run_path(str(path), run_name="__main__")
     assert capsys.readouterr().out
