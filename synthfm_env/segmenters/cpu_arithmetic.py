@@ -45,12 +45,13 @@ def bfloat16_autocast(device: torch.device) -> torch.autocast:
     With them convolutions take a third of the time of float32, or less. A CPU without them emulates bfloat16 and takes
     more than ten times as long, so it stays with float32.
     """
-    fast = device.type != "cpu" or _cpu_has_bfloat16()
+    fast = device.type != "cpu" or cpu_has_bfloat16()
     return torch.autocast(device.type, torch.bfloat16, enabled=fast)
 
 
 @cache
-def _cpu_has_bfloat16() -> bool:
+def cpu_has_bfloat16() -> bool:
+    """Return True if the CPU has instructions for products of bfloat16 matrices."""
     try:
         capabilities = torch.cpu.get_capabilities()
     except (AttributeError, RuntimeError):  # an older torch

@@ -37,20 +37,20 @@ def test_bfloat16_is_used_only_if_the_cpu_has_instructions_for_it(
     monkeypatch: pytest.MonkeyPatch, found: dict[str, bool], expected: torch.dtype
 ) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: found, raising=False)
-    cpu_arithmetic._cpu_has_bfloat16.cache_clear()
+    cpu_arithmetic.cpu_has_bfloat16.cache_clear()
     try:
         with bfloat16_autocast(CPU):
             assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == expected
     finally:
-        cpu_arithmetic._cpu_has_bfloat16.cache_clear()
+        cpu_arithmetic.cpu_has_bfloat16.cache_clear()
 
 
 def test_a_torch_without_capabilities_stays_with_float32(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
     monkeypatch.delattr(torch.cpu, "_is_avx512_bf16_supported", raising=False)
-    cpu_arithmetic._cpu_has_bfloat16.cache_clear()
+    cpu_arithmetic.cpu_has_bfloat16.cache_clear()
     try:
         with bfloat16_autocast(CPU):
             assert not torch.is_autocast_enabled("cpu")
     finally:
-        cpu_arithmetic._cpu_has_bfloat16.cache_clear()
+        cpu_arithmetic.cpu_has_bfloat16.cache_clear()

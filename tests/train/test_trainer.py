@@ -102,7 +102,7 @@ def test_prompts_of_every_kind_train(tmp_path, change, present, absent):
 
 
 def test_bfloat16_gives_nearly_the_gradient_of_float32(monkeypatch):
-    monkeypatch.setattr("synthfm_env.segmenters.cpu_arithmetic._cpu_has_bfloat16", lambda: True)
+    monkeypatch.setattr("synthfm_env.segmenters.cpu_arithmetic.cpu_has_bfloat16", lambda: True)
     gradients = []
     for precision in ("float32", "bfloat16"):
         objective = tiny_objective(IMAGES, f"precision={precision}")

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
-from synthfm_env.segmenters.cpu_arithmetic import bfloat16_autocast
+from synthfm_env.segmenters.cpu_arithmetic import bfloat16_autocast, cpu_has_bfloat16
 from synthfm_env.segmenters.focus import FocusPolicy
 from synthfm_env.segmenters.volume_network.network import VolumeNetwork
 from synthfm_env.segmenters.volume_network.network_input import network_input
@@ -23,6 +23,7 @@ from synthfm_train.data_worker import start_worker
 from synthfm_train.loop import BatchLoss, Objective
 from synthfm_train.volume_network.episodes import EpisodePool
 from synthfm_train.volume_network.losses import losses
+from synthfm_train.volume_network.muon import Float32Muon
 from synthfm_train.volume_network.recipe import NetworkRecipe, VolumeData
 from synthfm_train.volume_network.validation import NetworkValidation
 from synthfm_train.volume_network.volumes import TrainingVolume, TrainingVolumes
@@ -90,7 +91,8 @@ class NetworkObjective(Objective):
         adamw = torch.optim.AdamW(others, recipe.lr, weight_decay=recipe.weight_decay, betas=(0.9, 0.98))
         if not hidden:
             return [adamw]
-        muon = torch.optim.Muon(
+        slow = self._device.type == "cpu" and not cpu_has_bfloat16()
+        muon = (Float32Muon if slow else torch.optim.Muon)(
             hidden, recipe.muon_lr, recipe.weight_decay, momentum=0.95, adjust_lr_fn="match_rms_adamw"
         )
         return [muon, adamw]
