@@ -6,7 +6,7 @@ each option (recipe ``ablation-encoder``). It trains the small SAM 2 from random
 
 - on clips of volumes that no training saw: one click, the other slices tracked from it, and five clicks;
 - on real cases as ``views.py`` plays them (``ritm-3d-v1``, the largest structure of each), with planes, orientations
-  and zoom, and neither click prior nor refiner. ``--real`` left out: clips alone.
+  and zoom, without the volume network. ``--real`` left out: clips alone.
 
 Frames have 128 x 128 pixels in training and in play, for the packaged weights too. ``--option`` chooses rows. Results
 are kept in the folder of each training, so options and seeds may run apart. The tables are written to
@@ -43,7 +43,7 @@ from synthfm_train.sam2.validation import Validation
 COUNTS = (1, 3, 5, 10)
 CLIPS = 48
 SIZE = 128  # pixels along a side of the frames, as the recipes train
-ALONE = replace(FULL, distances=False, refine=False, image_size=SIZE)  # planes and crop alone
+ALONE = replace(FULL, ensemble=False, image_size=SIZE)  # planes and crop alone
 PACKAGED = "packaged"
 _FROZEN = "trains=memory+decoder"
 

@@ -1,4 +1,4 @@
-"""Compares views, zoom, click prior and refiner of SAM 2 on real cases with the same weights, and ``geodesic``.
+"""Compares views and zoom of SAM 2 and the volume network beside it on real cases, and ``geodesic``.
 
 ``python benchmarks/studies/views.py FOLDER`` reads cases as ``real_cases.py`` does and plays ``ritm-3d-v1`` on the
 largest structure of each, whole volumes on their native grid; ``--view`` chooses rows. One torch thread. Seconds a
@@ -30,9 +30,8 @@ _VIEWS = {
     "slices along z": FAST,
     "planes, orientations": replace(FAST, planes=3),
     "zoom": replace(FAST, zoom=True),
-    "planes, orientations, zoom": replace(FULL, distances=False, refine=False),
-    "those and distances": replace(FULL, refine=False),
-    "those and refiner": FULL,
+    "planes, orientations, zoom": replace(FULL, ensemble=False),
+    "those and the volume network": FULL,
 }
 _RIVAL = "geodesic"
 

@@ -78,8 +78,6 @@ def make_segmenter(
     mode: Literal["auto", "fast", "exact"] | None = None,
     planes: Literal[1, 3] | None = None,
     zoom: bool | None = None,
-    distances: bool | None = None,
-    refine: bool | str | None = None,
     time_limit_s: float | None = None,
 ) -> Segmenter:
     """Build a segmenter.
@@ -93,15 +91,13 @@ def make_segmenter(
             - your own class as ``"package.module:Class"``, which is called without arguments.
         device: ``"cpu"``, ``"cuda"``, or ``"auto"`` for CUDA if the machine has it.
         preset: of SAM 2. ``"stock"`` gives stock SAM 2's masks. ``"fast"`` gives nearly the same masks with less work.
-            ``"full"`` is fast mode with three planes, a crop that follows the object, a click prior and a refiner.
+            ``"full"`` is fast mode with three planes, a crop that follows the object, and the volume network.
             ``"auto"`` is full for weights that ``synthfm train`` wrote and fast for others.
         options: of SAM 2, instead of the preset's: ``EngineOptions``, or a dict of those that differ, for example
-            ``{"refine": False}``.
+            ``{"ensemble": False}``.
         mode: another name of ``preset``, with ``"exact"`` for ``"stock"``.
         planes: deprecated; use ``options``.
         zoom: deprecated; use ``options``.
-        distances: deprecated; use ``options``.
-        refine: deprecated; use ``options``.
         time_limit_s: longest time for one answer of a ``bridge:``, ``cvpr25:`` or ``nninteractive:`` segmenter.
 
     Raises:
@@ -112,7 +108,7 @@ def make_segmenter(
         >>> make_segmenter("geodesic").name
         'geodesic'
     """
-    options = _with_deprecated(options, planes=planes, zoom=zoom, distances=distances, refine=refine)
+    options = _with_deprecated(options, planes=planes, zoom=zoom)
     if mode is not None:
         preset = mode
     if not isinstance(name_or_path, str):
@@ -148,20 +144,19 @@ def make_segmenter(
 
 
 def _make_sam2(name_or_path: str, device: str, preset: str, options: Options) -> Segmenter:
-    """Build a SAM 2 with its refiner; see ``make_segmenter``."""
+    """Build a SAM 2, with the volume network if its options say so; see ``make_segmenter``."""
     from synthfm_env.segmenters.devices import pick_device
-    from synthfm_env.segmenters.sam2 import SAM2Segmenter, load_refiner, load_weights, set_image_size, trained_here
+    from synthfm_env.segmenters.sam2 import SAM2Segmenter, load_weights, set_image_size, trained_here
     from synthfm_env.segmenters.sam2.options import resolve_options
+    from synthfm_env.segmenters.volume_network.segmenter import load_volume_network
 
     exact, resolved = resolve_options(preset, options, trained_here=trained_here(name_or_path))
     on_device = pick_device(device)
-    refiner = None
-    if resolved.refine:
-        refiner = load_refiner(Path(resolved.refine) if isinstance(resolved.refine, str) else None).to(on_device)
+    network = load_volume_network("synthfm3d-unet", on_device) if resolved.ensemble else None
     model = load_weights(name_or_path)
     if resolved.image_size is not None:
         set_image_size(model, resolved.image_size)
-    return SAM2Segmenter(name_or_path, model, on_device, exact=exact, options=resolved, refiner=refiner)
+    return SAM2Segmenter(name_or_path, model, on_device, exact=exact, options=resolved, network=network)
 
 
 def _refuse_options(name: str, preset: str, options: Options) -> None:

@@ -23,8 +23,8 @@ def test_the_hash_of_weights_sees_values_names_shapes_and_types():
         segmenter(a=torch.tensor([1.0, 2.0], dtype=torch.bfloat16), count=torch.tensor(3)),
         segmenter(a=torch.tensor([1.0, 2.0]), count=torch.tensor(4)),
     ]
-    refined = [SimpleNamespace(model=base.model, refiner=one.model) for one in others[:2]]
-    assert len({weights_sha256(one) for one in [base, *others, *refined]}) == 8
+    ensembles = [SimpleNamespace(model=base.model, network=one) for one in others[:2]]
+    assert len({weights_sha256(one) for one in [base, *others, *ensembles]}) == 8
 
 
 def test_a_segmenter_without_a_model_has_no_hash_and_runs_on_the_cpu():

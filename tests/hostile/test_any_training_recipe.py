@@ -13,7 +13,6 @@ from synthfm_env.errors import InputError
 from synthfm_env.segmenters.sam2 import Architecture, build_model
 from synthfm_env.segmenters.volume_network.network import NetworkArchitecture, VolumeNetwork
 from synthfm_train.checkpoint import load_checkpoint
-from synthfm_train.refiner.recipe import RefinerRecipe, Round
 from synthfm_train.run import load_any_recipe
 from synthfm_train.sam2.build import architecture_of
 from synthfm_train.sam2.recipe import Data, Phase, TrainingRecipe, load_recipe
@@ -33,8 +32,6 @@ PLACES = [
     *(("synthfm3d-unet", key) for key in NetworkRecipe.model_fields),
     *(("synthfm3d-unet", f"data.{key}") for key in VolumeData.model_fields),
     *(("synthfm3d-unet", f"phases.0.{key}") for key in GridPhase.model_fields),
-    *(("synthfm3d-refiner", key) for key in RefinerRecipe.model_fields),
-    *(("synthfm3d-refiner", f"rounds.0.{key}") for key in Round.model_fields),
 ]
 
 
@@ -102,8 +99,6 @@ def test_sizes_that_do_not_fit_together_are_refused(override, message):
 @pytest.mark.parametrize(
     ("recipe", "override", "message"),
     [
-        ("synthfm3d-refiner", "crop=[64,36]", "crop"),
-        ("synthfm3d-refiner", "crop=[0,36]", "crop"),
         ("synthfm3d-unet", "widths=[0,0]", "widths"),
         ("synthfm3d-unet", "widths=[-8,8]", "widths"),
         ("synthfm3d-unet", "widths=[80000000,8]", "widths"),

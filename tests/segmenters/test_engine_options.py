@@ -26,15 +26,10 @@ def test_a_preset_decides_arithmetic_and_options(preset, trained_here, expected)
 
 
 def test_options_by_name_change_the_presets_and_complete_ones_replace_them():
-    assert resolve_options("auto", {"refine": False}, trained_here=True)[1] == EngineOptions(
-        planes=3, zoom=True, distances=True
-    )
+    alone = EngineOptions(planes=3, zoom=True)
+    assert resolve_options("auto", {"ensemble": False}, trained_here=True)[1] == alone
     own = EngineOptions(zoom=True)
     assert resolve_options("full", own, trained_here=True)[1] is own
-
-
-def test_without_distances_nothing_is_refined():
-    assert resolve_options("full", {"distances": False}, trained_here=True)[1].refine is False
 
 
 @pytest.mark.parametrize(
@@ -44,7 +39,8 @@ def test_without_distances_nothing_is_refined():
         ("auto", {"plans": 3}, "did you mean planes"),
         ("auto", {"planes": 2}, "planes=2"),
         ("auto", {"zoom": "yes"}, "zoom='yes'"),
-        ("auto", {"refine": 3}, "refine=3"),
+        ("auto", {"ensemble": 3}, "ensemble=3"),
+        ("auto", {"refine": True}, "unknown option of SAM 2 'refine'"),
         ("auto", {"feature_budget": 0}, "feature_budget=0"),
         ("auto", {"memory": "nearby"}, "did you mean nearest"),
         ("auto", {"image_size": 100}, r"image_size=100\): expected a multiple of 32 from 32 to 4096"),
@@ -52,8 +48,6 @@ def test_without_distances_nothing_is_refined():
         ("auto", {"image_size": True}, "image_size=True"),
         ("auto", {"image_size": "256"}, "image_size='256'"),
         ("stock", {"memory": "nearest"}, "needs fast arithmetic"),
-        ("fast", {"refine": True}, "needs distances=True"),
-        ("auto", {"distances": False, "refine": True}, "needs distances=True"),
     ],
 )
 def test_what_is_wrong_with_options_is_named(preset, options, message):
@@ -70,8 +64,8 @@ def test_a_segmenter_refuses_options_that_it_does_not_have(name, given):
 
 def test_arguments_of_the_version_before_warn_and_work():
     with pytest.warns(DeprecationWarning, match="give options="):
-        segmenter = make_segmenter("synthfm3d-nano", device="cpu", planes=1, refine=False)
-    assert segmenter.options == EngineOptions(zoom=True, distances=True)
+        segmenter = make_segmenter("synthfm3d-nano", device="cpu", planes=1)
+    assert segmenter.options == EngineOptions(zoom=True, ensemble=True)
     with (
         pytest.warns(DeprecationWarning, match="give options="),
         pytest.raises(InputError, match="in options, not as arguments as well"),

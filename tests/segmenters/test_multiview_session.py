@@ -1,4 +1,4 @@
-"""Tests views, prior and crops of the default session together; a fake view replaces SAM 2 if possible."""
+"""Tests views, ensemble and crops of the default session together; a fake view replaces SAM 2 if possible."""
 
 from collections.abc import Callable
 
@@ -8,9 +8,8 @@ import torch
 from made_shapes import ball_at
 
 from synthfm_env.geometry import Crop
-from synthfm_env.prompts import Click, Prompt
+from synthfm_env.prompts import Box, Click, Prompt
 from synthfm_env.segmenters import make_segmenter
-from synthfm_env.segmenters.click_distances import ClickDistances
 from synthfm_env.segmenters.sam2 import SAM2Segmenter
 from synthfm_env.segmenters.sam2.multiview.orientation import ALL_ORIENTATIONS, IDENTITY, Orientation
 from synthfm_env.segmenters.sam2.multiview.session import MultiViewSession
@@ -18,6 +17,7 @@ from synthfm_env.segmenters.sam2.multiview.view import MultiView
 from synthfm_env.segmenters.sam2.tracking.stack import Stack
 from synthfm_env.segmenters.sam2.tracking.stack_session import StackSession
 from synthfm_env.segmenters.stopwatch import Stopwatch
+from synthfm_env.segmenters.volume_network.segmenter import VolumeNetworkSegmenter
 
 MM = (1.0, 1.0, 1.0)
 SHAPE = (12, 64, 72)
@@ -40,8 +40,8 @@ def plain() -> SAM2Segmenter:
 
 @pytest.fixture(scope="module")
 def closely() -> SAM2Segmenter:
-    """The default without its refiner: what is tested here is where it looks."""
-    segmenter = make_segmenter("synthfm3d-nano", device="cpu", options={"refine": False})
+    """The default."""
+    segmenter = make_segmenter("synthfm3d-nano", device="cpu")
     assert isinstance(segmenter, SAM2Segmenter)
     return segmenter
 
@@ -217,91 +217,79 @@ class FakeView:
         pass
 
 
-def faked(shape, rule, image=None, refuse=lambda: None) -> MultiViewSession:
-    """Return a session over fake views, with click distances if there is an image."""
+def faked(shape, rule, refuse=lambda: None, network=None) -> MultiViewSession:
+    """Return a session over fake views."""
 
     def open_view(crop, overview):
         refuse()
         return FakeView(rule, crop, overview)
 
-    measure = None if image is None else lambda: ClickDistances(image, MM)
-    return MultiViewSession(open_view, shape, Stopwatch(), zoom=True, measure=measure, refine=None)  # type: ignore[arg-type,return-value]
+    return MultiViewSession(open_view, shape, MM, Stopwatch(), zoom=True, network=network)  # type: ignore[arg-type,return-value]
 
 
-def is_whole(seen: FakeView) -> bool:
-    return seen.overview
+def test_a_first_click_on_an_image_is_answered_on_the_crop_that_shows_it_best() -> None:
+    """Small crops answer with the disc that was clicked, large ones with nothing at the click."""
+    shape, cell = (1, 160, 160), (0, 40, 30)
+    disc, elsewhere = ball_at(shape, cell, 9), ball_at(shape, (0, 120, 120), 20)
+    opened = faked(shape, lambda seen, _: disc if seen.crop[1].stop - seen.crop[1].start < 100 else elsewhere)
+    np.testing.assert_array_equal(opened.add(Click(cell)).mask, disc)
 
 
-def test_a_piece_of_a_2d_object_is_not_taken_for_the_whole() -> None:
-    shape = (1, 96, 96)
-    large, piece = ball_at(shape, (0, 40, 40), 9), ball_at(shape, (0, 40, 40), 2)
-    opened = faked(shape, lambda seen, _: large if is_whole(seen) else piece)
-    assert int(opened.add(Click((0, 40, 40))).mask.sum()) == int(large.sum())
+def test_a_first_click_on_an_image_prefers_the_largest_of_crops_that_agree() -> None:
+    shape, centre = (1, 96, 96), (0, 40, 40)
+    opened = faked(shape, lambda seen, _: ball_at(shape, centre, 9))
+    opened.add(Click(centre))
+    assert opened._history[0].crop == (slice(0, 1), slice(0, 96), slice(0, 96))
 
 
-def test_a_cell_answered_as_its_cluster_is_answered_alone_if_distances_side_with_it() -> None:
-    """The overview answers with both discs; the crop with the one that was clicked."""
-    shape, cell, other = (1, 160, 160), (0, 40, 30), (0, 40, 60)
-    image = np.maximum(ball(shape, cell, 9), ball(shape, other, 9))
-    alone = ball_at(shape, cell, 9)
-    both = alone | ball_at(shape, other, 20)
-    mask = faked(shape, lambda seen, _: both if is_whole(seen) else alone, image).add(Click(cell)).mask
-    assert mask[cell]
-    assert not mask[0, 30:50, 55:].any()
+@pytest.fixture(scope="module")
+def network() -> VolumeNetworkSegmenter:
+    segmenter = make_segmenter("synthfm3d-unet", "cpu")
+    assert isinstance(segmenter, VolumeNetworkSegmenter)
+    return segmenter
 
 
-def test_an_object_lost_on_its_crop_is_found_on_the_whole_image_after_two_more_positive_clicks() -> None:
-    """The crop answers with a speck, the whole image with the disc, once it is given three clicks."""
-    shape, centre = (1, 160, 160), (0, 80, 80)
-    disc, speck = ball_at(shape, centre, 40), ball_at(shape, centre, 4)
-    opened = faked(shape, lambda seen, given: disc if is_whole(seen) and given > 2 else speck)
-    sums = [int(opened.add(Click((0, 80, x))).mask.sum()) for x in (80, 82, 84)]
-    assert sums[1] < 1000
-    assert sums[2] > 4000
-    assert int(opened.undo().mask.sum()) == sums[1]
-    # A negative click in between: then the speck may be meant.
-    opened.add(Click((0, 20, 20), False))
-    assert int(opened.add(Click((0, 80, 84))).mask.sum()) < 1000
+VOLUME, MIDDLE = (40, 120, 120), (20, 60, 60)
 
 
-@pytest.mark.parametrize("depth", [1, 3])
-def test_an_object_found_on_the_whole_image_is_not_lost_on_a_crop_again(depth: int) -> None:
-    """The disc is small enough for a crop of its own, which answers with a speck each time."""
-    shape, middle = (depth, 160, 160), depth // 2
-    rows = ball_at((1, 160, 160), (0, 80, 80), 20).repeat(depth, 0)
-    speck = ball_at((1, 160, 160), (0, 80, 80), 4).repeat(depth, 0)
-    opened = faked(shape, lambda seen, given: rows if is_whole(seen) and given > 2 else speck)
-    sums = [int(opened.add(Click((middle, 80, x))).mask.sum()) for x in (80, 82, 84)]
-    assert sums[1] < 300 * depth
-    assert sums[2] > 1000 * depth
-    assert int(opened.add(Click((middle, 20, 20), False)).mask.sum()) > 1000 * depth
+def test_the_volume_network_chooses_the_first_crop_and_its_logits_are_added(network) -> None:
+    inner = network.start(ball(VOLUME, MIDDLE, 9), MM)
+    opened = faked(VOLUME, lambda seen, _: np.zeros(VOLUME, bool), network=inner)
+    mask = opened.add(Click(MIDDLE)).mask
+    # The views say "outside, for certain" everywhere: the network alone cannot outvote them.
+    assert mask.sum() == 1
+    first = opened._history[0]
+    assert first.network is inner.answer
+    assert all(side.stop - side.start < 40 for side in first.crop)
+    assert all(side.start <= at < side.stop for side, at in zip(first.crop, MIDDLE, strict=True))
+    # The network says "inside, for certain" there: twice 8 is added to the views' -40.
+    assert float(first.logits.max()) == -40 + 2 * 8
 
 
-@pytest.mark.parametrize("on_the_crop", ["found", "lost"])
-def test_the_crop_of_a_volume_is_tightened_after_two_negative_clicks(on_the_crop: str) -> None:
-    """A wide crop answers with a large ball whatever is clicked, a tight one with the small one, or beside it."""
-    shape, centre = (40, 120, 120), (20, 60, 60)
-    large = ball_at(shape, centre, 18)
-    small = ball_at(shape, centre if on_the_crop == "found" else (20, 60, 44), 6)
-
-    def rule(seen: FakeView, _: int) -> np.ndarray:
-        return large if seen.crop[2].stop - seen.crop[2].start > 50 else small
-
-    opened = faked(shape, rule, ball(shape, centre, 6))
-    clicks = [Click(centre), Click((20, 60, 74), False), Click((20, 46, 60), False)]
-    masks = [opened.add(click).mask for click in clicks]
-    assert int(masks[1].sum()) > 10_000
-    if on_the_crop == "lost":
-        assert int(masks[2].sum()) > 10_000
-        return
-    assert int(masks[2].sum()) < 1000
-    np.testing.assert_array_equal(opened.undo().mask, masks[1])
-    # A positive click in between: then the large one may be meant.
-    opened.add(Click((20, 60, 50)))
-    assert int(opened.add(clicks[2]).mask.sum()) > 10_000
+def test_undo_takes_back_both_models_answers(network) -> None:
+    inner = network.start(ball(VOLUME, MIDDLE, 9), MM)
+    opened = faked(VOLUME, lambda seen, _: ball_at(VOLUME, MIDDLE, 9), network=inner)
+    first = opened.add(Click(MIDDLE))
+    opened.add(Click((20, 80, 80), False))
+    np.testing.assert_array_equal(opened.undo().logits, first.logits)
+    assert inner.clicks == (Click(MIDDLE),)
+    opened.undo()
+    assert inner.answer is None
 
 
-def test_a_failure_on_a_proposed_crop_leaves_the_session_as_it_was() -> None:
+def test_a_box_is_answered_by_sam_2_alone(network) -> None:
+    inner = network.start(ball(VOLUME, MIDDLE, 9), MM)
+    opened = faked(VOLUME, lambda seen, _: ball_at(VOLUME, MIDDLE, 9), network=inner)
+    opened.prompt(box=Box((12, 51, 51), (29, 70, 70)))
+    assert inner.answer is None
+    assert opened._history[0].network is None
+    opened.add(Click(MIDDLE))
+    opened.undo()
+    assert opened._history[-1].network is None
+    assert inner.answer is None
+
+
+def test_a_failure_on_a_proposed_crop_leaves_the_session_as_it_was(network) -> None:
     shape, centre = (40, 120, 120), (20, 60, 60)
     broken: list[Exception] = []
 
@@ -309,26 +297,27 @@ def test_a_failure_on_a_proposed_crop_leaves_the_session_as_it_was() -> None:
         if broken:
             raise broken[0]
 
-    opened = faked(shape, lambda seen, given: ball_at(shape, centre, 6 + 6 * (given > 1)), refuse=refuse)
+    inner = network.start(ball(shape, centre, 6), MM)
+    opened = faked(shape, lambda seen, given: ball_at(shape, centre, 6 + 9 * (given > 1)), refuse, inner)
     first = opened.add(Click(centre))
     broken.append(MemoryError("injected"))
     with pytest.raises(MemoryError):
         opened.add(Click((20, 70, 60)))
-    assert opened.clicks == (Click(centre),)
+    assert opened.clicks == inner.clicks == (Click(centre),)
     broken.clear()
     second = opened.add(Click((20, 70, 60)))
     np.testing.assert_array_equal(opened.undo().logits, first.logits)
     np.testing.assert_array_equal(opened.add(Click((20, 70, 60))).logits, second.logits)
 
 
-def test_without_distances_the_views_alone_answer() -> None:
+def test_without_the_ensemble_the_views_alone_answer() -> None:
     image = ball(SHAPE, CENTRE, 6)
-    alone = make_segmenter("synthfm3d-nano", "cpu", options={"distances": False}).start(image, MM)
+    alone = make_segmenter("synthfm3d-nano", "cpu", options={"ensemble": False}).start(image, MM)
     assert isinstance(alone, MultiViewSession)
     alone.add(Click(CENTRE))
     answered = alone._history[0]
     assert torch.equal(answered.logits, answered.view.logits(answered.states).mean(0))
-    assert answered.distances is None
+    assert answered.network is None
 
 
 def test_the_fast_preset_tracks_one_stack(plain: SAM2Segmenter) -> None:

@@ -1,4 +1,4 @@
-"""Tests Muon in float32: like torch's in bfloat16, and orthogonal as the paper says."""
+"""Tests Muon in float32: like torch's in bfloat16, and orthogonal as the paper states."""
 
 import pytest
 import torch

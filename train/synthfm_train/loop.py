@@ -51,25 +51,15 @@ class Objective(ABC):
         model: the loop trains its parameters and keeps a moving average of them.
         phases: phases of training, in order.
         fresh_optimizers: whether each phase starts with fresh optimisers.
-        records: whether each phase records its training data before it begins.
     """
 
     model: nn.Module
     phases: Sequence[LrSchedule]
     fresh_optimizers: bool = False
-    records: bool = False
 
     @abstractmethod
     def optimizers(self, phase: int) -> list[torch.optim.Optimizer]:
         """Return new optimisers. The ``lr`` of each group is the full rate, which the schedule multiplies."""
-
-    def record(self, phase: int, interrupted: Callable[[], bool]) -> None:
-        """Record a phase's training data as files; what is recorded already is kept. Called if ``records`` is set.
-
-        Raises:
-            KeyboardInterrupt: ``interrupted()`` was True after a recording.
-        """
-        raise NotImplementedError
 
     @abstractmethod
     def begin(self, phase: int, step: int, average: nn.Module) -> None:
@@ -199,11 +189,8 @@ class TrainingLoop:
         return self.folder.weights
 
     def _run_phase(self, index: int, interrupted: Callable[[], bool]) -> None:
-        """Run the steps of a phase that are left, recording its data first if the objective does."""
+        """Run the steps of a phase that are left."""
         phase = self.objective.phases[index]
-        if self.objective.records:
-            self.save()  # recording takes long, and --resume needs a checkpoint
-            self.objective.record(index, interrupted)
         self.objective.begin(index, self.at.step, self.average.module)
         title = f"phase {index + 1}/{len(self.objective.phases)} {self.objective.describe(index)}".rstrip()
         with Display(title, phase.steps, self.at.step, silent=not self._leads) as display:

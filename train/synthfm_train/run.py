@@ -2,7 +2,6 @@
 
 import os
 import shlex
-from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
@@ -13,15 +12,13 @@ from synthfm_env.errors import InputError, UserFacingError
 from synthfm_train.distributed import Processes, start_processes
 from synthfm_train.loop import LoopSettings, TrainingLoop
 from synthfm_train.recipe_io import read_fields
-from synthfm_train.refiner.objective import refiner_loop
-from synthfm_train.refiner.recipe import RefinerRecipe, load_refiner_recipe
 from synthfm_train.run_directory import RunFolder
 from synthfm_train.sam2.objective import sam2_loop
 from synthfm_train.sam2.recipe import TrainingRecipe, load_recipe
 from synthfm_train.volume_network.objective import NetworkObjective
 from synthfm_train.volume_network.recipe import NetworkRecipe, load_network_recipe
 
-Kind = Literal["sam2", "refiner", "volume-network"]
+Kind = Literal["sam2", "volume-network"]
 
 
 def train(
@@ -94,7 +91,7 @@ def train(
 
 
 def _make_loop(
-    recipe: TrainingRecipe | RefinerRecipe | NetworkRecipe,
+    recipe: TrainingRecipe | NetworkRecipe,
     out: Path,
     processes: Processes,
     *,
@@ -102,8 +99,6 @@ def _make_loop(
     workers: int,
 ) -> TrainingLoop:
     """Return the loop of a recipe of any kind."""
-    if isinstance(recipe, RefinerRecipe):
-        return refiner_loop(recipe, out, processes.device, resume=resume, workers=workers)
     if isinstance(recipe, TrainingRecipe):
         return sam2_loop(recipe, out, processes, resume=resume, workers=workers)
     objective = NetworkObjective(recipe, processes.device, workers)
@@ -113,20 +108,13 @@ def _make_loop(
 
 def kind_of(recipe: str, overrides: tuple[str, ...] = ()) -> Kind:
     """Return the kind of network that a recipe trains."""
-    fields = read_fields(recipe, overrides)
-    if fields.get("kind") == "volume-network":
-        return "volume-network"
-    return "refiner" if "rounds" in fields else "sam2"
+    return "volume-network" if read_fields(recipe, overrides).get("kind") == "volume-network" else "sam2"
 
 
-def load_any_recipe(recipe: str, overrides: tuple[str, ...] = ()) -> TrainingRecipe | RefinerRecipe | NetworkRecipe:
+def load_any_recipe(recipe: str, overrides: tuple[str, ...] = ()) -> TrainingRecipe | NetworkRecipe:
     """Read a recipe of any kind; see ``load_recipe``."""
-    load: dict[Kind, Callable[[str, tuple[str, ...]], TrainingRecipe | RefinerRecipe | NetworkRecipe]] = {
-        "sam2": load_recipe,
-        "refiner": load_refiner_recipe,
-        "volume-network": load_network_recipe,
-    }
-    return load[kind_of(recipe, overrides)](recipe, overrides)
+    load = load_network_recipe if kind_of(recipe, overrides) == "volume-network" else load_recipe
+    return load(recipe, overrides)
 
 
 def _resume_command(recipe: str, out: Path, overrides: tuple[str, ...], device: str, devices: int) -> str:

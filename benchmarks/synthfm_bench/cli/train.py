@@ -36,7 +36,6 @@ def train(
     fine-tune an official checkpoint on a GPU, ablation-shape, ablation-boundary and ablation-both take minutes. The
     folder gets the best weights, metrics.jsonl, pictures of the validation and a checkpoint to --resume from.
     """
-    from synthfm_train.run import kind_of
     from synthfm_train.run import train as run_training
 
     folder = out or Path("runs") / f"train-{Path(recipe).stem}"
@@ -51,8 +50,4 @@ def train(
             workers=workers,
         )
     typer.echo(f"weights: {best}")
-    if kind_of(recipe, tuple(changes or ())) == "refiner":
-        options = f'options={{"refine": "{best}"}}'
-        typer.echo(f'next: make_segmenter("{NANO}", {options}), or params.options.refine = "{best}" in a suite')
-    else:
-        typer.echo(f"next: synthfm bench quick --segmenter {best} --segmenter {NANO}")
+    typer.echo(f"next: synthfm bench quick --segmenter {best} --segmenter {NANO}")

@@ -59,15 +59,15 @@ def machine() -> dict[str, Any]:
 
 
 def weights_sha256(segmenter: Segmenter) -> str | None:
-    """Return the SHA-256 of parameters and buffers of a model and its refiner; None without a model."""
-    model, refiner = getattr(segmenter, "model", None), getattr(segmenter, "refiner", None)
+    """Return the SHA-256 of parameters and buffers of a model and the network beside it; None without a model."""
+    model, network = getattr(segmenter, "model", None), getattr(segmenter, "network", None)
     if model is None:
         return None
     import torch  # here, because a segmenter without a model needs none of it
 
     digest = hashlib.sha256()
-    refining = [] if refiner is None else sorted(refiner.state_dict().items())
-    for name, tensor in (*sorted(model.state_dict().items()), *refining):
+    beside = [] if network is None else sorted(network.model.state_dict().items())
+    for name, tensor in (*sorted(model.state_dict().items()), *beside):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         digest.update(tensor.detach().cpu().flatten().contiguous().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()

@@ -2,8 +2,6 @@
 
 from synthfm_env.segmenters.sam2.architecture import Architecture, build_model, seeded, set_image_size
 from synthfm_env.segmenters.sam2.checkpoints import OFFICIAL, build_official, load_weights, trained_here
-from synthfm_env.segmenters.sam2.multiview.refiner import Refiner, load_refiner
-from synthfm_env.segmenters.sam2.multiview.refiner_input import RefinerInput
 from synthfm_env.segmenters.sam2.options import FAST, FULL, EngineOptions
 from synthfm_env.segmenters.sam2.segmenter import SAM2Segmenter
 from synthfm_env.segmenters.weights_file import fill
@@ -14,13 +12,10 @@ __all__ = [
     "OFFICIAL",
     "Architecture",
     "EngineOptions",
-    "Refiner",
-    "RefinerInput",
     "SAM2Segmenter",
     "build_model",
     "build_official",
     "fill",
-    "load_refiner",
     "load_weights",
     "seeded",
     "set_image_size",

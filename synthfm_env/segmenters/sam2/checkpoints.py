@@ -120,11 +120,6 @@ def _guess(path: Path, state: dict[str, Tensor]) -> str:
     width = state.get("image_encoder.trunk.patch_embed.proj.weight")
     depth = len({key.split(".")[3] for key in state if key.startswith("image_encoder.trunk.blocks.")})
     size = None if width is None else _TRUNKS.get((width.shape[0], depth))
-    if size is None and "stem.weight" in state:
-        raise InputError(
-            f"weights {str(path)!r} are a refiner's; give them as an option of a segmenter: "
-            f'make_segmenter("synthfm3d-nano", options={{"refine": {str(path)!r}}})'
-        )
     if size is None:
         raise InputError(
             f"weights {str(path)!r} are of no official SAM 2, and name no architecture in their header; "

@@ -25,9 +25,8 @@ class EngineOptions:
         planes: 3 to track along y and x as well as along z, and an image or thin stack in all eight orientations; the
             logits are averaged. 1 for z alone.
         zoom: answer from a crop around the object at the model's full resolution.
-        distances: add a click prior, logits from geodesic distances to the clicks; clicked voxels are as clicked.
-        refine: post-process the combined logits of volumes with the packaged 3D refiner; a path loads another one.
-            Needs ``distances``.
+        ensemble: add the logits of the packaged volume network (``synthfm3d-unet``, ``synthfm2d-unet``), which answers
+            the same clicks; it also finds the crop for the first one.
         memory: which slices memory attention attends to, in fast mode. "all": every prompted slice and the last six
             tracked. "nearest": of the prompted slices the four nearest. "confident": every prompted slice, and of the
             last sixteen tracked the six of the highest estimated IoU, after MedSAM-2's bank (Zhu et al. 2024,
@@ -47,8 +46,7 @@ class EngineOptions:
 
     planes: Literal[1, 3] = 1
     zoom: bool = False
-    distances: bool = False
-    refine: bool | str = False
+    ensemble: bool = False
     memory: MemoryPolicy = "all"
     feature_budget: int = 2 * 2**30
     image_size: int | None = None
@@ -56,11 +54,9 @@ class EngineOptions:
     def __post_init__(self) -> None:
         if self.planes not in (1, 3):
             raise InputError(f"EngineOptions(planes={self.planes!r}): expected 1 or 3")
-        for name in ("zoom", "distances"):
+        for name in ("zoom", "ensemble"):
             if not isinstance(getattr(self, name), bool):
                 raise InputError(f"EngineOptions({name}={getattr(self, name)!r}): expected True or False")
-        if not isinstance(self.refine, bool | str):
-            raise InputError(f"EngineOptions(refine={self.refine!r}): expected True, False or the path of a refiner")
         if self.memory not in get_args(MemoryPolicy):
             raise unknown_name("memory policy", self.memory, get_args(MemoryPolicy))
         if not isinstance(self.feature_budget, int) or self.feature_budget < 1:
@@ -70,10 +66,6 @@ class EngineOptions:
                 f"EngineOptions(image_size={self.image_size!r}): expected a multiple of {PATCH} from {PATCH} to "
                 f"{MOST_PIXELS}, or None"
             )
-        if self.refine and not self.distances:
-            raise InputError(
-                f"EngineOptions(refine={self.refine!r}) needs distances=True: the refiner reads distances to the clicks"
-            )
 
 
 def _is_image_size(size: object) -> bool:
@@ -81,7 +73,7 @@ def _is_image_size(size: object) -> bool:
 
 
 FAST = EngineOptions()
-FULL = EngineOptions(planes=3, zoom=True, distances=True, refine=True)
+FULL = EngineOptions(planes=3, zoom=True, ensemble=True)
 PRESETS: dict[str, EngineOptions] = {"stock": FAST, "fast": FAST, "full": FULL}
 _ALIASES = {"exact": "stock"}
 
@@ -109,14 +101,12 @@ def resolve_options(
         chosen = options
     else:
         if not isinstance(options, Mapping | None):
-            raise InputError(f"options={shown(options)}: expected EngineOptions, or a dict as {{'refine': False}}")
+            raise InputError(f"options={shown(options)}: expected EngineOptions, or a dict as {{'ensemble': False}}")
         changes = dict(options or {})
         known = [field.name for field in fields(EngineOptions)]
         for name in changes:
             if name not in known:
                 raise unknown_name("option of SAM 2", name, known)
-        if changes.get("distances") is False:
-            changes.setdefault("refine", False)  # without distances there is nothing to refine
         chosen = replace(PRESETS[preset], **changes)
     if preset == "stock" and chosen.memory != "all":
         raise InputError(f"memory={chosen.memory!r} needs fast arithmetic; preset 'stock' remembers all, as SAM 2 does")

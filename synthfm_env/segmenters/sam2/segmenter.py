@@ -11,9 +11,7 @@ from torch import Tensor
 from synthfm_env.geometry import Crop
 from synthfm_env.prompts import Click, Prompt
 from synthfm_env.segmenters.base import Capabilities, Prediction, Segmenter, Session, check_batch
-from synthfm_env.segmenters.click_distances import ClickDistances
 from synthfm_env.segmenters.image_input import prepare_image
-from synthfm_env.segmenters.sam2.multiview.refiner import Refines
 from synthfm_env.segmenters.sam2.multiview.session import MultiViewSession
 from synthfm_env.segmenters.sam2.multiview.view import MultiView
 from synthfm_env.segmenters.sam2.options import FAST, EngineOptions
@@ -23,6 +21,7 @@ from synthfm_env.segmenters.sam2.tracking.stack import Stack
 from synthfm_env.segmenters.sam2.tracking.stack_session import StackSession, add_together
 from synthfm_env.segmenters.sam2.tracking.tracker import SliceTracker
 from synthfm_env.segmenters.stopwatch import Stopwatch
+from synthfm_env.segmenters.volume_network.segmenter import VolumeNetworkSegmenter
 
 
 class SAM2Segmenter(Segmenter):
@@ -32,7 +31,7 @@ class SAM2Segmenter(Segmenter):
         name: the name or path given to ``make_segmenter``.
         model: the ``SAM2Base``, in evaluation mode.
         options: see ``EngineOptions``.
-        refiner: corrects the logits of volumes, or None.
+        network: the volume network whose logits are added, or None.
     """
 
     capabilities = Capabilities(boxes=True, initial_mask=True)
@@ -45,7 +44,7 @@ class SAM2Segmenter(Segmenter):
         *,
         exact: bool = False,
         options: EngineOptions = FAST,
-        refiner: Refines | None = None,
+        network: VolumeNetworkSegmenter | None = None,
     ) -> None:
         """Move a model to its device, and build the tracker that all sessions share.
 
@@ -54,10 +53,10 @@ class SAM2Segmenter(Segmenter):
             model: a SAM 2.
             device: where to run.
             exact: track as stock SAM 2 does, instead of faster.
-            options: all but ``refine``, which ``refiner`` replaces.
-            refiner: needs ``options.distances``.
+            options: all but ``ensemble``, which ``network`` replaces.
+            network: answers the same prompts; see ``MultiViewSession``.
         """
-        self.name, self.options, self.refiner = name, options, refiner
+        self.name, self.options, self.network = name, options, network
         self.model = model.to(device)
         self._tracker: SliceTracker = StockTracker(model) if exact else FastTracker(model, options.memory)
 
@@ -73,7 +72,7 @@ class SAM2Segmenter(Segmenter):
         def open_stack(slices: NDArray[np.uint8]) -> Stack:
             return Stack(self._tracker, slices, options.feature_budget, encoding)
 
-        if options.planes == 1 and not options.zoom and not options.distances:
+        if options.planes == 1 and not options.zoom and self.network is None:
             return StackSession(open_stack(prepared), encoding)
 
         def open_view(crop: Crop, overview: bool) -> MultiView:
@@ -81,13 +80,10 @@ class SAM2Segmenter(Segmenter):
             return MultiView(open_stack, prepared, crop, planes=options.planes, side=side, overview=overview)
 
         depth, height, width = prepared.shape[:3]
+        with encoding:
+            network = self.network.start(prepared, spacing) if self.network else None
         return MultiViewSession(
-            open_view,
-            (depth, height, width),
-            encoding,
-            zoom=options.zoom,
-            measure=(lambda: ClickDistances(prepared, spacing)) if options.distances else None,
-            refine=self.refiner.refine if self.refiner else None,
+            open_view, (depth, height, width), spacing, encoding, zoom=options.zoom, network=network
         )
 
     def add_many(self, sessions: Sequence[Session], clicks: Sequence[Click]) -> list[Prediction]:

@@ -14,8 +14,8 @@ from torch import Tensor
 from synthfm_env.errors import InputError
 from synthfm_env.prompts import Box, Click, Prompt
 from synthfm_env.segmenters.base import Prediction, Seconds, Session
+from synthfm_env.segmenters.first_crop import centrality, size_bonus
 from synthfm_env.segmenters.focus import Crop, FocusPolicy, Shape, covered_extent, whole_crop
-from synthfm_env.segmenters.volume_network.first_crop import centrality, size_bonus
 from synthfm_env.segmenters.volume_network.image_pyramid import ImagePyramid
 from synthfm_env.segmenters.volume_network.network_input import GridPrompt
 from synthfm_env.segmenters.volume_network.resampling import along_axis, axis_weights, carry_over, resample
@@ -120,6 +120,11 @@ class VolumeNetworkSession(Session):
     def clicks(self) -> tuple[Click, ...]:
         """The clicks in force, oldest first."""
         return self._history[-1].clicks if self._history else ()
+
+    @property
+    def answer(self) -> Answer | None:
+        """The newest answer on the network's grid; None before the first."""
+        return self._history[-1] if self._history else None
 
     def add(self, click: Click) -> Prediction:
         """Take one more click; see ``Session.add``."""

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from synthfm_env.geometry import Crop, spread_indices
 from synthfm_env.prompts import Click, Prompt
-from synthfm_env.segmenters.click_distances import ClickDistances
 from synthfm_env.segmenters.sam2.multiview.view import MultiView, States
+from synthfm_env.segmenters.volume_network.session import Answer as NetworkAnswer
 
 _OUTSIDE_LOGIT = -32.0  # logit of voxels outside the crop
 _PREVIEW_SIDE = 128  # most pixels along a side of the logits in a prediction
@@ -24,14 +24,14 @@ class Answer:
         prompts: oldest first.
         view: of the crop.
         states: of the view's stacks.
-        distances: to the clicks; None for a session without the click prior.
+        network: the volume network's answer, which the logits contain; None without an ensemble.
         logits: float32 (d, h, w), on a grid that covers the crop evenly.
     """
 
     prompts: tuple[Prompt, ...]
     view: MultiView
     states: States
-    distances: ClickDistances | None
+    network: NetworkAnswer | None
     logits: Tensor
 
     @property
@@ -57,10 +57,6 @@ class Answer:
     def mask(self, shape: tuple[int, int, int]) -> NDArray[np.bool_]:
         """Return the mask on the image's grid, bool (D, H, W)."""
         return self.on_image_grid(shape)[0]
-
-    def nearer_positive(self) -> NDArray[np.bool_] | None:
-        """Return the voxels nearer to a positive click than to a negative one or the border; None without distances."""
-        return None if self.distances is None else self.distances.grid.positive(self.distances.balance)
 
     def on_image_grid(self, shape: tuple[int, int, int]) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
         """Interpolate the logits to the image's grid, sixteen slices at a time.
@@ -88,6 +84,6 @@ class Answer:
             slices = slice(z.start + low, z.start + low + len(full))
             mask[slices, y, x] = full > 0
             preview[slices][:, *in_preview] = full[:, *in_crop]
-        if self.distances is not None:
-            self.distances.apply_clicks(mask)
+        for click in self.clicks:
+            mask[click.zyx] = click.positive
         return mask, preview

@@ -1,4 +1,4 @@
-"""Implements the default session: tracking in several views, click prior, refiner and a crop that follows."""
+"""Implements the default session: SAM 2 in several views, the volume network beside it, and a crop that follows."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -6,20 +6,25 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from synthfm_env.errors import InputError
-from synthfm_env.geometry import FEWEST_SLICES, Crop
+from synthfm_env.geometry import Crop
 from synthfm_env.prompts import Box, Click, Prompt
 from synthfm_env.segmenters.base import Prediction, Seconds, Session
-from synthfm_env.segmenters.click_distances import KEPT_MAPS, ClickDistances
-from synthfm_env.segmenters.focus import Shape, whole_crop
+from synthfm_env.segmenters.focus import FocusPolicy, Shape, covered_extent, whole_crop
 from synthfm_env.segmenters.sam2.multiview.answer import Answer
-from synthfm_env.segmenters.sam2.multiview.click_prior import click_prior
+from synthfm_env.segmenters.sam2.multiview.confidence import CERTAIN_LOGIT
 from synthfm_env.segmenters.sam2.multiview.focus import MultiViewFocus, Proposal
-from synthfm_env.segmenters.sam2.multiview.refiner_input import RefinerInput
+from synthfm_env.segmenters.sam2.multiview.scout import scouted_view
 from synthfm_env.segmenters.sam2.multiview.view import MultiView, States
 from synthfm_env.segmenters.stopwatch import Stopwatch
+from synthfm_env.segmenters.volume_network.resampling import carry_over
+from synthfm_env.segmenters.volume_network.session import Answer as NetworkAnswer
+from synthfm_env.segmenters.volume_network.session import VolumeNetworkSession
+
+# A certain network outvotes certain views. Chosen on real cases, of which weights of 1 and 1.5 answer fewer well.
+_NETWORK_WEIGHT = 2.0
+_BEYOND = -4.0  # logit of the volume network outside its crop
 
 
 class MultiViewSession(Session):
@@ -27,43 +32,41 @@ class MultiViewSession(Session):
 
     A prompt is answered in four steps:
 
-    1. ``MultiView.track`` propagates it through each stack of the crop: three planes of a volume, or eight orientations
+    1. The volume network answers it; its first mask gives the crop in which SAM 2 starts.
+    2. ``MultiView.track`` propagates it through each stack of the crop: three planes of a volume, or eight orientations
        of an image or thin stack.
-    2. ``click_prior`` adds logits from geodesic distances to the clicks.
-    3. The refiner corrects the sum, for volumes only.
-    4. ``MultiViewFocus`` proposes another crop if the mask does not fit this one; steps 1 to 3 run again there, with
+    3. The logits of both are added, which makes an ensemble; those of the network count twice.
+    4. ``MultiViewFocus`` proposes another crop if the mask does not fit this one; steps 2 and 3 run again there, with
        all prompts.
 
-    The first prompt is answered on an overview of the whole image. SAM 2's masks have a quarter of its resolution, so
-    small organs need a crop of their own.
+    Without the volume network, SAM 2 starts in an overview of the whole image, or with a first click on a single slice
+    in the crop that ``scouted_view`` finds.
     """
 
     def __init__(
         self,
         open_view: Callable[[Crop, bool], MultiView],
         shape: Shape,
+        spacing: tuple[float, float, float],
         encoding: Stopwatch,
         *,
         zoom: bool,
-        measure: Callable[[], ClickDistances] | None,
-        refine: Callable[[RefinerInput], Tensor] | None,
+        network: VolumeNetworkSession | None,
     ) -> None:
         """Prepare the overview; slices are encoded at the first prompt.
 
         Args:
             open_view: makes a view of a crop, with all slices or as an overview.
             shape: (D, H, W) of the image.
-            encoding: runs while slices are encoded or distances prepared.
-            zoom: whether step 4 runs; without it every prompt is answered on the whole image.
-            measure: prepares distances to clicks, for step 2; None leaves out steps 2 and 3.
-            refine: returns corrected logits, for step 3; None leaves it out.
+            spacing: (z, y, x) in mm.
+            encoding: runs while slices are encoded.
+            zoom: whether the crop follows the structure; without it every prompt is answered on the whole image.
+            network: a session of the volume network on the same image, or None for SAM 2 alone.
         """
-        self._open_view, self._shape, self._encoding = open_view, shape, encoding
-        self._zoom, self._measure = zoom, measure
-        self._refine = None if shape[0] < FEWEST_SLICES else refine
+        self._open_view, self._shape, self._spacing, self._encoding = open_view, shape, spacing, encoding
+        self._zoom, self._network = zoom, network
         self._focus = MultiViewFocus(shape)
         self._overview = open_view(whole_crop(shape), zoom)
-        self._no_clicks: ClickDistances | None = None
         self._history: list[Answer] = []
         self._closed = False
 
@@ -82,41 +85,71 @@ class MultiViewSession(Session):
     ) -> Prediction:
         """Add clicks, a box and a mask at once; see ``Session.prompt``, and ``Stack.condition`` for each stack's part.
 
-        Click prior and refiner need a positive click if there is a box or a mask.
+        The volume network does not see a box.
         """
         self._check_open()
         prompt = Prompt.of(clicks, box, mask)
         prompt.check(self._shape)
         started, encoded = time.perf_counter(), self._encoding.seconds
-        # Steps 1 to 3 on the present crop, then step 4.
-        answer = self._next_answer(prompt)
-        if self._zoom:
-            answer = self._refocused(answer)
+        # Step 1.
+        network = self._network_answer(prompt)
+        try:
+            # Steps 2 and 3 on the present crop, then step 4.
+            answer = self._next_answer(prompt, network)
+            if self._zoom and not (network is None and self._is_scouted(prompt)):
+                answer = self._refocused(answer)
+        except BaseException:
+            self._take_back(network)
+            raise
         # Append to the history; free what an undo can compute again.
         if self._history and answer.view is not self._history[-1].view:
             self._history[-1].view.drop_features()
         self._history.append(answer)
-        if len(self._history) > KEPT_MAPS and (older := self._history[-KEPT_MAPS - 1].distances) is not None:
-            older.drop_maps()
         native, preview = answer.on_image_grid(self._shape)
         encode = self._encoding.seconds - encoded
         return Prediction(native, preview, Seconds(encode, time.perf_counter() - started - encode))
 
-    def _next_answer(self, prompt: Prompt) -> Answer:
+    def _network_answer(self, prompt: Prompt) -> NetworkAnswer | None:
+        """Return the volume network's answer to a prompt; its last one if the prompt is a box, or None without one."""
+        if self._network is None:
+            return None
+        if prompt.clicks or prompt.mask is not None:
+            self._network.prompt(prompt.clicks, mask=prompt.mask)
+        return self._network.answer
+
+    def _take_back(self, network: NetworkAnswer | None) -> None:
+        """Make the volume network forget an answer that the history does not contain."""
+        if self._network is not None and network is not (self._history[-1].network if self._history else None):
+            self._network.undo()
+
+    def _next_answer(self, prompt: Prompt, network: NetworkAnswer | None) -> Answer:
         """Answer a new prompt on the present crop."""
         if self._history:
             now = self._history[-1]
-            view, states, prompts, distances = now.view, now.states, (*now.prompts, prompt), now.distances
+            view, states, prompts = now.view, now.states, (*now.prompts, prompt)
         else:
-            view, states, prompts, distances = self._overview, self._overview.start, (prompt,), self._prepared()
-        if distances is not None:
-            for click in prompt.clicks:
-                distances = distances.with_click(click)
-        return self._answer(view, view.track(states, (prompt,)), prompts, distances)
+            view = self._first_view(prompt, network)
+            states, prompts = view.start, (prompt,)
+        return self._answer(view, view.track(states, (prompt,)), prompts, network)
+
+    def _first_view(self, prompt: Prompt, network: NetworkAnswer | None) -> MultiView:
+        """Return a view of the crop around the volume network's mask, of the scouted crop, or the overview."""
+        if self._zoom and network is not None:
+            positive = [click for click in prompt.clicks if click.positive]
+            extent = covered_extent(network.crop, (network.logits > 0).numpy(), positive)
+            if extent is not None:
+                return self._open_view(FocusPolicy().fitted(extent, self._shape), False)
+        if self._is_scouted(prompt):
+            return scouted_view(prompt.clicks[0], self._shape, self._spacing, lambda crop: self._open_view(crop, False))
+        return self._overview
+
+    def _is_scouted(self, prompt: Prompt) -> bool:
+        """Return True for a lone positive click that comes first, on a single slice."""
+        lone = len(prompt.clicks) == 1 and prompt.box is None and prompt.mask is None
+        return self._zoom and self._shape[0] == 1 and not self._history and lone and prompt.clicks[0].positive
 
     def _refocused(self, answer: Answer) -> Answer:
         """Answer all prompts again on proposed crops, and return the last answer that was accepted."""
-        answer = self._try(self._focus.after_streak(answer), answer) or answer
         # Up to two crops: the first one may be fitted to a coarse mask of the overview.
         for _ in range(2):
             better = self._try(self._focus.refit(answer), answer)
@@ -129,36 +162,20 @@ class MultiViewSession(Session):
         """Return the answer to the same prompts on a proposed crop; None without a proposal, or if it is refused."""
         if proposal is None:
             return None
-        view = self._open_view(proposal.crop, proposal.overview)
-        states = view.track(view.start, answer.prompts)
-        candidate = self._answer(view, states, answer.prompts, answer.distances)
+        view = self._open_view(proposal.crop, False)
+        candidate = self._answer(view, view.track(view.start, answer.prompts), answer.prompts, answer.network)
         return candidate if proposal.accepts(candidate) else None
 
-    def _prepared(self) -> ClickDistances | None:
-        """Return the distances without clicks; they are prepared once."""
-        if self._measure and self._no_clicks is None:
-            with self._encoding:
-                self._no_clicks = self._measure()
-        return self._no_clicks
-
     def _answer(
-        self, view: MultiView, states: States, prompts: tuple[Prompt, ...], distances: ClickDistances | None
+        self, view: MultiView, states: States, prompts: tuple[Prompt, ...], network: NetworkAnswer | None
     ) -> Answer:
-        """Combine the views, the click prior and the refiner."""
-        views = view.logits(states)
-        logits = views.mean(0)
-        clicks = tuple(click for prompt in prompts for click in prompt.clicks)
-        # With a box or a mask and no positive click, the prior would mark everything as background.
-        has_region = any(prompt.box is not None or prompt.mask is not None for prompt in prompts)
-        if distances is None or (has_region and not any(click.positive for click in clicks)):
-            return Answer(prompts, view, states, distances, logits)
-        depth, height, width = logits.shape
-        prior = click_prior(distances, view.crop, (depth, height, width))
-        if self._refine is None:
-            return Answer(prompts, view, states, distances, logits + prior.logits)
-        spread = torch.stack((logits, views.amin(0), views.amax(0)))
-        refined = self._refine(RefinerInput(view.crop, spread, prior, view.grey(), clicks))
-        return Answer(prompts, view, states, distances, refined)
+        """Add the mean logits of the views and the weighted ones of the volume network."""
+        logits = view.logits(states).mean(0)
+        if network is not None:
+            depth, height, width = logits.shape
+            added = carry_over(network.logits, network.crop, view.crop, (depth, height, width), _BEYOND)
+            logits += _NETWORK_WEIGHT * added.clamp(-CERTAIN_LOGIT, CERTAIN_LOGIT)
+        return Answer(prompts, view, states, network, logits)
 
     def undo(self) -> Prediction:
         """Take back the newest prompt; see ``Session.undo``."""
@@ -166,7 +183,8 @@ class MultiViewSession(Session):
         if not self._history:
             raise InputError("session.undo(): there is no click to undo")
         started = time.perf_counter()
-        self._history.pop()
+        undone = self._history.pop()
+        self._take_back(undone.network)
         if not self._history:
             return Prediction(np.zeros(self._shape, dtype=bool), None, Seconds(0.0, 0.0))
         native, preview = self._history[-1].on_image_grid(self._shape)
@@ -176,12 +194,16 @@ class MultiViewSession(Session):
         """Remove all prompts and keep the encoded overview."""
         self._check_open()
         self._history = []
+        if self._network is not None:
+            self._network.reset()
 
     def close(self) -> None:
         """Free the views and all masks. May be called twice."""
         self._closed = True
         self._overview.drop_features()
-        self._history, self._no_clicks = [], None
+        self._history = []
+        if self._network is not None:
+            self._network.close()
 
     def _check_open(self) -> None:
         if self._closed:

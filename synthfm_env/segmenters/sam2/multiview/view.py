@@ -89,7 +89,7 @@ class _View(NamedTuple):
 
 
 class MultiView:
-    """Tracks a crop of an image along z, y and x with SAM 2. Callers average or refine the logits of the three views.
+    """Tracks a crop of an image along z, y and x with SAM 2. Callers average the logits of the three views.
 
     Slices along y and x through the click cut the object lengthwise, so they show where it ends along z; tracking along
     z alone often follows it too far. Each axis has at most two thirds as many slices as a mask has pixels along its

@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
+import torch
 
 from synthfm_env import Click
+from synthfm_env.segmenters.first_crop import centrality, expected_dice, size_bonus
 from synthfm_env.segmenters.focus import whole_crop
-from synthfm_env.segmenters.volume_network.first_crop import centrality, size_bonus
 
 MM = (1.0, 1.0, 1.0)
 
@@ -44,3 +45,11 @@ def test_a_crop_of_half_the_sides_costs_the_same_in_any_number_of_dimensions(sha
     half = tuple(slice(0, max(1, n // 2)) for n in shape)
     assert size_bonus(whole_crop(shape), shape) == 0
     assert size_bonus(half, shape) == pytest.approx(-0.03 if max(shape) > 1 else 0)
+
+
+def test_a_sure_mask_expects_more_of_itself_than_a_doubtful_one():
+    sure, doubtful = torch.zeros(1, 20, 20), torch.full((1, 20, 20), 0.3)
+    sure[:, 5:15, 5:15], doubtful[:, 5:15, 5:15] = 1.0, 0.6
+    assert expected_dice(sure) == 1
+    assert 0.3 < expected_dice(doubtful) < 0.5
+    assert expected_dice(torch.zeros(1, 4, 4)) == 0

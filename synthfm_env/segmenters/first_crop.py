@@ -1,6 +1,6 @@
 """Rates the answers to a first click on crops of different sizes, to find out which structure was meant.
 
-The network predicts the Dice of each answer, but synthetic volumes do not teach how large a structure people mean. Two
+A network tells how sure it is of each answer, but synthetic volumes do not teach how large a structure people mean. Two
 habits of people help: they segment large structures rather than small ones, and they click near the middle.
 """
 
@@ -8,12 +8,28 @@ import math
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from synthfm_env.error_regions import depth_map
 from synthfm_env.prompts import Click
 from synthfm_env.segmenters.focus import Crop, Shape, crop_voxels
 
 _PER_DOUBLING = 0.03  # predicted Dice that a crop of twice the side is worth
+
+
+def expected_dice(probability: Tensor) -> float:
+    """Return about the Dice that a model expects of its own mask, ``probability > 0.5``; 0 for an empty one.
+
+    Args:
+        probability: float (d, h, w), of each voxel to be inside.
+
+    Example:
+        >>> import torch
+        >>> expected_dice(torch.tensor([[[1.0, 1.0, 0.0]]])), expected_dice(torch.tensor([[[0.75, 0.5, 0.25]]]))
+        (1.0, 0.6)
+    """
+    inside = probability > 0.5
+    return float(2 * probability[inside].sum() / (probability.sum() + inside.sum()).clamp(min=1e-6))
 
 
 def size_bonus(crop: Crop, shape: Shape) -> float:
