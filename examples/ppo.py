@@ -7,6 +7,7 @@ seconds and show the way; the return grows over the next minutes.
 import sys
 
 import gymnasium as gym
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.distributions import Categorical
@@ -34,7 +35,7 @@ class Policy(nn.Module):
 
 
 def main(updates: int = 2) -> None:
-    """Train, and print the mean return of each update's episodes."""
+    """Train, and print the mean return of the episodes that ended in each update."""
     torch.manual_seed(0)
     envs = VectorCandidateClicks(
         gym.make_vec(
@@ -52,19 +53,24 @@ def main(updates: int = 2) -> None:
     policy = Policy()
     optimizer = torch.optim.Adam(policy.parameters(), lr=1e-3)
     observations, _ = envs.reset(seed=0)
+    running = np.zeros(ENVS)  # returns of the running episodes so far
     for update in range(updates):
         # 1. Play.
-        rows, gained, ended = [], 0.0, 0
+        rows: list[tuple[Tensor, ...]] = []
+        ended: list[float] = []
         for _ in range(STEPS):
             features, mask = torch.from_numpy(observations["candidates"]), torch.from_numpy(envs.action_masks())
             with torch.no_grad():
                 choice, value = policy(features, mask)
             action = choice.sample()
             observations, reward, terminated, truncated, _ = envs.step(action.numpy())
-            ends = torch.from_numpy(terminated | truncated)
-            rows.append((features, mask, action, choice.log_prob(action), value, torch.tensor(reward).float(), ~ends))
-            gained, ended = gained + reward.sum(), ended + int(ends.sum())
-        # 2. Advantages, backwards in time; an episode's end cuts them off.
+            ends = terminated | truncated
+            going = torch.from_numpy(~ends)
+            rows.append((features, mask, action, choice.log_prob(action), value, torch.tensor(reward).float(), going))
+            running += reward
+            ended += running[ends].tolist()
+            running[ends] = 0
+        # 2. Advantages, backwards in time; an episode's end cuts them off, and the value stands for the steps to come.
         features, mask, action, before, values, rewards, going = (
             torch.stack(column) for column in zip(*rows, strict=True)
         )
@@ -87,7 +93,7 @@ def main(updates: int = 2) -> None:
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
-        print(f"update {update + 1}: mean return {gained / max(ended, 1):.3f} of {ended} episodes")
+        print(f"update {update + 1}: mean return {sum(ended) / max(len(ended), 1):.3f} of {len(ended)} episodes")
     envs.close()
 
 

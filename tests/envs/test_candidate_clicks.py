@@ -3,6 +3,7 @@
 import gymnasium as gym
 import numpy as np
 import pytest
+import torch
 from ball_segmenter import BALL_LOGITS, BallSegmenter
 from env_cases import IDS
 from gymnasium.envs.registration import EnvSpec
@@ -190,6 +191,45 @@ def test_a_vector_of_choices_is_what_single_ones_are(make):
     vector.step(np.array([99, 99]))  # both begin anew
 
 
+def two_environments():
+    return gym.make_vec(
+        "SynthFM/Synthetic3D-v0", num_envs=2, workers=0, shape=[8, 32, 32], segmenter="geodesic", start="click"
+    )
+
+
+def test_choices_before_reset_are_refused(volume):
+    vector, single = two_environments(), VolumeEnv(image=volume, segmenter=BallSegmenter())
+    for env, action in ((VectorCandidateClicks(vector, k=3), [0, 0]), (CandidateClicks(single, k=3), 0)):
+        with pytest.raises(gym.error.ResetNeeded, match=r"call env\.reset\(\) before env\.step\(\)"):
+            env.step(action)
+        with pytest.raises(gym.error.ResetNeeded, match=r"call env\.reset\(\) before env\.action_masks\(\)"):
+            env.action_masks()
+    vector.close()
+
+
+@pytest.mark.parametrize(
+    ("actions", "message"),
+    [
+        ([0], r"shape \(1,\), expected \(2,\)"),
+        ([0, 0, 0], r"shape \(3,\), expected \(2,\)"),
+        (0, r"shape \(\), expected \(2,\).* 3 to stop"),
+        (None, r"shape \(\), expected \(2,\)"),
+        ([[0], [0]], r"shape \(2, 1\), expected \(2,\)"),
+        ([[0], [0, 1]], r"got action \[0\]"),
+        ([0, 4], "got action 4"),
+        (np.zeros(2), r"got action 0\.0"),
+    ],
+)
+def test_wrong_actions_of_a_vector_change_nothing(actions, message):
+    env = VectorCandidateClicks(two_environments(), k=3)
+    before = env.reset(seed=0)[0]
+    with pytest.raises(InputError, match=message):
+        env.step(actions)
+    after = env.step(torch.tensor([3, 3]))[0]
+    assert (after["clicks"] == before["clicks"]).all()
+    env.close()
+
+
 @wrapped
 def test_the_error_map_shows_what_is_missed_and_what_is_false(volume):
     env = ErrorMap(VolumeEnv(image=volume, segmenter=BallSegmenter(), start="click", reveal_truth=True))
@@ -213,5 +253,16 @@ def test_wrong_arguments_are_explained(volume):
         CandidateClicks(SliceLockedAction(env))
     with pytest.raises(InputError, match="ErrorMap needs the truth"):
         ErrorMap(env)
-    with pytest.raises(InputError, match=r"gym\.make_vec made"):
+    with pytest.raises(InputError, match=r"gym\.make_vec made.*got CartPoleVectorEnv"):
         VectorCandidateClicks(gym.make_vec("CartPole-v1", num_envs=2))
+
+
+def test_the_wrapper_of_the_other_kind_of_environment_is_named(volume):
+    vector = two_environments()
+    with pytest.raises(InputError, match="got SyntheticVectorEnv, a vector environment: use VectorCandidateClicks"):
+        CandidateClicks(vector)
+    with pytest.raises(InputError, match="got VolumeEnv, a single environment: use CandidateClicks"):
+        VectorCandidateClicks(VolumeEnv(image=volume, segmenter=BallSegmenter()))
+    with pytest.raises(InputError, match=r"CandidateClicks got None.*gym\.make"):
+        CandidateClicks(None)
+    vector.close()

@@ -1,19 +1,23 @@
 """Offers a few candidate clicks as discrete actions."""
 
-from typing import Any
+from typing import Any, TypeVar
 
 import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
+from gymnasium.error import ResetNeeded
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
-from synthfm_env.candidates import FEATURES, Candidates
+from synthfm_env.candidates import Candidates
 from synthfm_env.envs.actions import stop_action
 from synthfm_env.envs.prompt_env import PromptEnv
 from synthfm_env.envs.vector_env import PromptVectorEnv
 from synthfm_env.envs.wrappers.candidate_proposer import CandidateProposer, action_mask, action_of
 from synthfm_env.errors import InputError
+from synthfm_env.printable import shown
+
+_Proposed = TypeVar("_Proposed")
 
 
 class CandidateClicks(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructorArgs):
@@ -41,7 +45,8 @@ class CandidateClicks(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstruct
             never.
 
     Raises:
-        InputError: `k` below 1, `look_ahead` below 0, actions of another form, or no truth for an oracle.
+        InputError: `k` below 1, `look_ahead` below 0, actions of another form, no truth for an oracle, or a vector
+            environment, which `VectorCandidateClicks` takes.
 
     Example:
         >>> env = gym.make(
@@ -54,6 +59,13 @@ class CandidateClicks(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstruct
     """
 
     def __init__(self, env: gym.Env[Any, Any], k: int = 8, oracle: bool = False, look_ahead: int = 0) -> None:
+        if isinstance(env, gym.vector.VectorEnv):
+            raise InputError(
+                f"CandidateClicks got {type(env).__name__}, a vector environment: use VectorCandidateClicks, "
+                f"or make a single environment with gym.make"
+            )
+        if not isinstance(env, gym.Env):
+            raise InputError(f"CandidateClicks got {shown(env)}: expected an environment that gym.make made")
         gym.utils.RecordConstructorArgs.__init__(self, k=k, oracle=oracle, look_ahead=look_ahead)
         super().__init__(env)
         inner = env.unwrapped
@@ -68,7 +80,7 @@ class CandidateClicks(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstruct
         self.action_space = spaces.Discrete(k + 1)
         assert isinstance(env.observation_space, spaces.Dict)
         self.observation_space = spaces.Dict({**env.observation_space.spaces, **self._proposer.spaces()})
-        self._candidates = Candidates((), np.zeros((0, len(FEATURES)), np.float32))
+        self._candidates: Candidates | None = None
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Start an episode and propose the first candidates."""
@@ -76,17 +88,28 @@ class CandidateClicks(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstruct
         return self._propose(observation), info
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
-        """Place the candidate with the number ``action``, or stop."""
-        observation, reward, terminated, truncated, info = self.env.step(action_of(self._candidates, action, self.k))
+        """Place the candidate with the number ``action``, or stop.
+
+        Raises:
+            InputError: the action is not a number from 0 to ``k``.
+            gymnasium.error.ResetNeeded: no episode is running.
+        """
+        candidates = _proposed(self._candidates, "step")
+        observation, reward, terminated, truncated, info = self.env.step(action_of(candidates, action, self.k))
         return self._propose(observation), reward, terminated, truncated, info
 
     def action_masks(self) -> NDArray[np.bool_]:
-        """Return which actions exist, bool (k + 1,); the last one, to stop, always does."""
-        return action_mask(self._candidates, self.k)
+        """Return which actions exist, bool (k + 1,); the last one, to stop, always does.
+
+        Raises:
+            gymnasium.error.ResetNeeded: no episode began.
+        """
+        return action_mask(_proposed(self._candidates, "action_masks"), self.k)
 
     def _propose(self, observation: dict[str, Any]) -> dict[str, Any]:
-        (self._candidates,), _ = self._proposer.propose([self._inner], [observation])
-        return {**observation, **self._proposer.observation(self._candidates)}
+        (candidates,), _ = self._proposer.propose([self._inner], [observation])
+        self._candidates = candidates
+        return {**observation, **self._proposer.observation(candidates)}
 
 
 class VectorCandidateClicks(gym.vector.VectorWrapper, gym.utils.RecordConstructorArgs):
@@ -105,7 +128,7 @@ class VectorCandidateClicks(gym.vector.VectorWrapper, gym.utils.RecordConstructo
         tried: for each environment, the segmenter's masks for its candidates, bool (D, H, W); empty if not tried.
 
     Raises:
-        InputError: as `CandidateClicks`.
+        InputError: as `CandidateClicks`, or another environment than those of `gym.make_vec`.
 
     Example:
         >>> import gymnasium as gym
@@ -118,10 +141,18 @@ class VectorCandidateClicks(gym.vector.VectorWrapper, gym.utils.RecordConstructo
     """
 
     def __init__(self, env: gym.vector.VectorEnv, k: int = 8, oracle: bool = False, look_ahead: int = 0) -> None:
+        if isinstance(env, gym.Env):
+            raise InputError(
+                f"VectorCandidateClicks got {type(env).__name__}, a single environment: use CandidateClicks, "
+                f"or make a vector environment with gym.make_vec"
+            )
+        if not isinstance(env, PromptVectorEnv):
+            raise InputError(
+                f"VectorCandidateClicks needs a vector environment that gym.make_vec made of a SynthFM id, but got "
+                f"{type(env).__name__}: wrap gym.make_vec's environment first"
+            )
         gym.utils.RecordConstructorArgs.__init__(self, k=k, oracle=oracle, look_ahead=look_ahead)
         super().__init__(env)
-        if not isinstance(env, PromptVectorEnv):
-            raise InputError("VectorCandidateClicks needs a vector environment that gym.make_vec made of a SynthFM id")
         self._inner = env
         self._proposer = CandidateProposer(k, oracle, look_ahead, env.envs[0])
         self.k, self.oracle, self.look_ahead = k, oracle, look_ahead
@@ -131,7 +162,7 @@ class VectorCandidateClicks(gym.vector.VectorWrapper, gym.utils.RecordConstructo
         assert isinstance(single, spaces.Dict)
         self.single_observation_space = spaces.Dict({**single.spaces, **self._proposer.spaces()})
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
-        self._candidates: list[Candidates] = []
+        self._candidates: list[Candidates] | None = None
         self.tried: list[list[NDArray[np.bool_]]] = []
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
@@ -140,21 +171,53 @@ class VectorCandidateClicks(gym.vector.VectorWrapper, gym.utils.RecordConstructo
         return self._propose(observations), infos
 
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
-        """Place a candidate, or stop, in every environment."""
+        """Place a candidate, or stop, in every environment.
+
+        Args:
+            actions: integers (num_envs,): the number of a candidate, or ``k`` to stop.
+
+        Raises:
+            InputError: another number of actions, or one that is not a number from 0 to ``k``; nothing changes then.
+            gymnasium.error.ResetNeeded: no episode is running.
+        """
+        proposed = _proposed(self._candidates, "step")
+        actions = np.asarray(actions, dtype=object)  # lists of different lengths too, which `action_of` refuses
+        if actions.shape != (self.num_envs,):
+            raise InputError(
+                f"env.step() got actions of shape {actions.shape}, expected {(self.num_envs,)}: for each environment "
+                f"the number of a candidate, or {self.k} to stop"
+            )
         begins = self._inner.begins_next()
         clicks = [
             stop_action() if begin else action_of(candidates, action, self.k)
-            for candidates, action, begin in zip(self._candidates, actions, begins, strict=True)
+            for candidates, action, begin in zip(proposed, actions, begins, strict=True)
         ]
         observations, rewards, terminations, truncations, infos = self.env.step(np.array(clicks))
         return self._propose(observations), rewards, terminations, truncations, infos
 
     def action_masks(self) -> NDArray[np.bool_]:
-        """Return which actions exist, bool (num_envs, k + 1)."""
-        return np.array([action_mask(candidates, self.k) for candidates in self._candidates])
+        """Return which actions exist, bool (num_envs, k + 1).
+
+        Raises:
+            gymnasium.error.ResetNeeded: no episode began.
+        """
+        proposed = _proposed(self._candidates, "action_masks")
+        return np.array([action_mask(candidates, self.k) for candidates in proposed])
 
     def _propose(self, observations: dict[str, Any]) -> dict[str, Any]:
         rows = [{key: array[i] for key, array in observations.items()} for i in range(self.num_envs)]
-        self._candidates, self.tried = self._proposer.propose(self._inner.envs, rows)
-        added = [self._proposer.observation(candidates) for candidates in self._candidates]
+        proposed, self.tried = self._proposer.propose(self._inner.envs, rows)
+        self._candidates = proposed
+        added = [self._proposer.observation(candidates) for candidates in proposed]
         return {**observations, **{key: np.array([row[key] for row in added]) for key in added[0]}}
+
+
+def _proposed(candidates: _Proposed | None, verb: str) -> _Proposed:
+    """Return the candidates that `reset` or the last step proposed.
+
+    Raises:
+        gymnasium.error.ResetNeeded: there are none, since no episode began.
+    """
+    if candidates is None:
+        raise ResetNeeded(f"no episode began: call env.reset() before env.{verb}()")
+    return candidates
