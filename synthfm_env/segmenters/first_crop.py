@@ -25,8 +25,8 @@ def expected_dice(probability: Tensor) -> float:
 
     Example:
         >>> import torch
-        >>> expected_dice(torch.tensor([[[1.0, 1.0, 0.0]]])), expected_dice(torch.tensor([[[0.75, 0.5, 0.25]]]))
-        (1.0, 0.6)
+        >>> [round(expected_dice(torch.tensor([[[inside, 0.5, 0.25]]])), 2) for inside in (1.0, 0.75)]
+        [0.73, 0.6]
     """
     inside = probability > 0.5
     return float(2 * probability[inside].sum() / (probability.sum() + inside.sum()).clamp(min=1e-6))

@@ -15,7 +15,7 @@ def golden():
 @pytest.mark.parametrize(
     ("name", "shape"),
     [
-        pytest.param(name, shape, marks=pytest.mark.slow) if (name, shape) == ("default", "volume") else (name, shape)
+        pytest.param(name, shape, marks=pytest.mark.slow) if (name, shape) == ("views", "volume") else (name, shape)
         for name in SEGMENTERS
         for shape in SHAPES
     ],

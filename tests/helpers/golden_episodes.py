@@ -22,7 +22,8 @@ SPACING = {"volume": (2.0, 1.0, 1.0), "thin": (5.0, 1.0, 1.0), "image": (1.0, 1.
 BUILDERS = {
     "exact": lambda: make_segmenter("synthfm3d-nano", device="cpu", preset="stock"),
     "fast": lambda: make_segmenter("synthfm3d-nano", device="cpu", preset="fast"),
-    "default": lambda: make_segmenter("synthfm3d-nano", device="cpu"),
+    # Without the ensemble, whose network runs in another precision on some CPUs.
+    "views": lambda: make_segmenter("synthfm3d-nano", device="cpu", options={"ensemble": False}),
     "geodesic": lambda: make_segmenter("geodesic"),
 }
 SEGMENTERS = tuple(BUILDERS)
@@ -73,7 +74,7 @@ def thinned(logits: np.ndarray) -> np.ndarray:
 
 
 def record() -> dict[str, np.ndarray]:
-    """Play all episodes; clicks are placed by the errors of the default segmenter."""
+    """Play all episodes; each segmenter's clicks are placed by its own errors."""
     arrays: dict[str, np.ndarray] = {}
     for shape in SHAPES:
         image, truth = case(shape)
