@@ -53,42 +53,6 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[io.BufferedWriter]:
         raise
 
 
-@contextmanager
-def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Make a folder that appears under its name when the block ends without an error.
-
-    The files go to a new folder of a random name beside it, which an error in the block removes.
-
-    Args:
-        path: the folder to make. Its parent must exist, and it must not exist or be empty.
-
-    Yields:
-        The folder to write into.
-
-    Raises:
-        OSError: the folder cannot be made, or ``path`` holds files already.
-
-    Example:
-        >>> import pathlib, tempfile
-        >>> target = pathlib.Path(tempfile.mkdtemp()) / "case"
-        >>> with atomic_folder(target) as folder:
-        ...     write_text(folder / "notes.txt", "complete")
-        ...     target.exists()
-        False
-        >>> [file.name for file in target.iterdir()]
-        ['notes.txt']
-    """
-    target = Path(path)
-    part = _unfinished_beside(target)
-    try:
-        part.mkdir()
-        yield part
-        os.replace(part, target)
-    except BaseException:
-        shutil.rmtree(part, ignore_errors=True)
-        raise
-
-
 def _unfinished_beside(target: Path) -> Path:
     return target.with_name(f".synthfm-{secrets.token_hex(8)}.part")
 
@@ -128,7 +92,7 @@ def write_json(path: str | os.PathLike[str], content: dict[str, Any]) -> None:
 
 
 def is_unfinished(name: str) -> bool:
-    """Tell whether a name is one that ``atomic_write`` and ``atomic_folder`` give to what they are writing.
+    """Tell whether a name is one that ``atomic_write`` gives to what it is writing.
 
     Example:
         >>> is_unfinished(".synthfm-0123456789abcdef.part")

@@ -61,9 +61,8 @@ def played_on(weights: Path, cases: Path, most: int, only: list[str]) -> list[Pl
     kept = weights.with_name("episodes.jsonl")
     if kept.exists():
         return [Played(**json.loads(line)) for line in kept.read_text(encoding="utf-8").splitlines()]
-    segmenter = make_segmenter(
-        str(weights), options={"ensemble": False}
-    )  # the volume network would hide what was learned
+    # The volume network would hide what was learned.
+    segmenter = make_segmenter(str(weights), options={"ensemble": False})
     volumes = [volume for volume in load_cases(cases) if not only or volume.case_id in only]
     shown = track(volumes, weights.parent.name, console=Console(stderr=True))
     slices = (one for volume in shown for one in largest_slices(volume, most))

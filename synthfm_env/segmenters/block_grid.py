@@ -1,7 +1,6 @@
 """Averages large volumes over blocks of voxels, and interpolates results back."""
 
 import math
-from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,22 +68,6 @@ class BlockGrid:
             for out, plane in zip(mask[in_z, in_y, in_x], rows, strict=True):
                 np.greater(interpolate_along(plane, at_x, 1), 0, out=out)
         return mask
-
-    def sample(self, values: NDArray[np.float32], places: Sequence[NDArray[np.float64]]) -> NDArray[np.float32]:
-        """Interpolate values of the blocks linearly at the points of another grid.
-
-        Args:
-            values: float32 (d, h, w), the working grid.
-            places: coordinates of the points along z, y and x, in voxels of the image. Beyond the outermost block
-                centres values are constant.
-
-        Returns:
-            float32 (len(places[0]), len(places[1]), len(places[2])).
-        """
-        for axis, wanted in enumerate(places):
-            centres = self._centres(axis, slice(0, self.shape[axis]))
-            values = interpolate_along(values, np.interp(wanted, centres, np.arange(centres.size)), axis)
-        return values
 
     def _centres(self, axis: int, blocks: slice) -> NDArray[np.float64]:
         edges = np.minimum(np.arange(blocks.start, blocks.stop + 1) * self.sizes[axis], self.image_shape[axis])

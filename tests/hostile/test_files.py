@@ -7,7 +7,7 @@ import os
 import pytest
 
 from synthfm_env.errors import InputError
-from synthfm_env.files import atomic_folder, atomic_write, remove_unfinished, write_text
+from synthfm_env.files import atomic_write, remove_unfinished, write_text
 from synthfm_env.folder_lock import LOCK_NAME, folder_lock
 from synthfm_env.printable import printable
 
@@ -35,25 +35,6 @@ def test_a_partial_file_has_a_name_that_cannot_be_foreseen(tmp_path):
         with atomic_write(tmp_path / "a"):
             names |= {path.name for path in tmp_path.iterdir()} - {"a"}
     assert len(names) == 2
-
-
-def test_an_unfinished_folder_never_has_its_name(tmp_path):
-    with contextlib.suppress(ZeroDivisionError), atomic_folder(tmp_path / "a") as folder:
-        write_text(folder / "b", "half")
-        raise ZeroDivisionError
-    assert list(tmp_path.iterdir()) == []
-    with atomic_folder(tmp_path / "a") as folder:
-        write_text(folder / "b", "complete")
-        assert not (tmp_path / "a").exists()
-    assert [path.name for path in tmp_path.rglob("*")] == ["a", "b"]
-
-
-def test_a_folder_with_files_is_not_replaced(tmp_path):
-    (tmp_path / "a").mkdir()
-    write_text(tmp_path / "a" / "b", "precious")
-    with pytest.raises(OSError, match="a"), atomic_folder(tmp_path / "a"):
-        pass
-    assert [path.name for path in tmp_path.rglob("*")] == ["a", "b"]
 
 
 def test_what_killed_writers_left_is_removed_and_nothing_else(tmp_path):

@@ -1,7 +1,6 @@
 """Tests the block grid of large volumes."""
 
 import itertools
-from random import Random
 
 import numpy as np
 import pytest
@@ -77,21 +76,3 @@ def test_a_lone_block_stays_within_its_neighbours() -> None:
     assert not (mask & ~expected).any()
     assert mask.any()
     assert not grid.positive(-values - 2).any()
-
-
-@given(
-    st.tuples(st.integers(1, 12), st.integers(1, 12), st.integers(1, 12)),
-    st.integers(8, 400),
-    st.randoms(use_true_random=False),
-)
-def test_sampled_at_its_voxels_it_is_what_the_mask_was_cut_from(
-    shape: tuple[int, int, int], cap: int, random: Random
-) -> None:
-    grid = BlockGrid(shape, (1.0, 1.5, 2.0), cap)
-    values = np.random.default_rng(random.getrandbits(32)).normal(size=grid.shape).astype(np.float32)
-    everywhere = grid.sample(values, [np.arange(n, dtype=float) for n in shape])
-    assert everywhere.shape == shape
-    assert np.array_equal(everywhere > 0, grid.positive(values))
-    # Beyond the outermost centres nothing is extrapolated.
-    far = grid.sample(values, [np.array([-50.0, n + 50.0]) for n in shape])
-    assert np.array_equal(far, values[np.ix_(*([0, n - 1] for n in grid.shape))])

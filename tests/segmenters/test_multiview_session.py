@@ -291,6 +291,18 @@ def test_a_box_is_answered_by_sam_2_alone(network) -> None:
     assert inner.answer is None
 
 
+@pytest.mark.parametrize("positive", [True, False])
+def test_after_a_box_the_network_starts_from_the_mask_of_sam_2(network, positive: bool) -> None:
+    """Nothing in the image tells the ball of the box, which the network could not find from a click at its rim."""
+    inner = network.start(np.full(VOLUME, 90, np.uint8), MM)
+    boxed = ball_at(VOLUME, MIDDLE, 20)
+    opened = faked(VOLUME, lambda seen, _: boxed, network=inner)
+    opened.prompt(box=Box((0, 40, 40), (40, 80, 80)))
+    opened.add(Click((20, 60, 78), positive))
+    assert inner.clicks == opened.clicks
+    assert all(side.start <= 45 and side.stop >= 75 for side in inner.answer.crop[1:])
+
+
 def test_a_failure_on_a_proposed_crop_leaves_the_session_as_it_was(network) -> None:
     shape, centre = (40, 120, 120), (20, 60, 60)
     broken: list[Exception] = []

@@ -72,11 +72,15 @@ class VolumeNetworkSegmenter(Segmenter):
 
     def answer(self, sessions: Sequence[VolumeNetworkSession], prompts: Sequence[Prompt]) -> list[Prediction]:
         """Answer one prompt for each session, all looks of a round in one batch."""
+        started = time.perf_counter()
+        answers = self.answers(sessions, prompts)
+        return [session.keep(answer, started) for session, answer in zip(sessions, answers, strict=True)]
+
+    def answers(self, sessions: Sequence[VolumeNetworkSession], prompts: Sequence[Prompt]) -> list[Answer]:
+        """Return the answers on the network's grid alone; the sessions do not keep them."""
         for session, prompt in zip(sessions, prompts, strict=True):
             session.check(prompt)
-        started = time.perf_counter()
-        answers = self._answer([session.ask(prompt) for session, prompt in zip(sessions, prompts, strict=True)])
-        return [session.keep(answer, started) for session, answer in zip(sessions, answers, strict=True)]
+        return self._answer([session.ask(prompt) for session, prompt in zip(sessions, prompts, strict=True)])
 
     @torch.inference_mode()
     def _answer(self, asking: list[Asking]) -> list[Answer]:

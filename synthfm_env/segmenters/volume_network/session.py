@@ -88,6 +88,9 @@ class AnswersPrompts(Protocol):
     def answer(self, sessions: "Sequence[VolumeNetworkSession]", prompts: Sequence[Prompt]) -> list[Prediction]:
         """Answer one prompt for each session, all in one batch."""
 
+    def answers(self, sessions: "Sequence[VolumeNetworkSession]", prompts: Sequence[Prompt]) -> list[Answer]:
+        """Return the answers on the network's grid alone; the sessions do not keep them."""
+
 
 class VolumeNetworkSession(Session):
     """One structure in one image.
@@ -138,6 +141,12 @@ class VolumeNetworkSession(Session):
         A mask without a click is the answer itself, as far as the network's grid can show it.
         """
         return self._segmenter.answer([self], [Prompt.of(clicks, box, mask)])[0]
+
+    def extend(self, prompt: Prompt) -> Answer:
+        """Answer a prompt as ``prompt`` does, on the network's grid alone; no mask of the image's size is made."""
+        [answer] = self._segmenter.answers([self], [prompt])
+        self._history.append(answer)
+        return answer
 
     def undo(self) -> Prediction:
         """Take back the newest click; see ``Session.undo``."""
