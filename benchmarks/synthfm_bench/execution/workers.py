@@ -1,8 +1,11 @@
 """Starts worker processes."""
 
 import multiprocessing
+import signal
+import threading
 import time
 from collections.abc import Callable
+from multiprocessing import forkserver
 from typing import Any
 
 _TRIES = 5
@@ -26,7 +29,10 @@ def start_worker(target: Callable[..., None], *arguments: Any) -> Any:
         OSError: no process could be started.
     """
     for _ in range(_TRIES):
-        process = worker_context().Process(target=target, args=arguments, daemon=True)
+        context = worker_context()
+        if context.get_start_method() == "forkserver":
+            _start_server()
+        process = context.Process(target=target, args=arguments, daemon=True)
         try:
             process.start()
             return process
@@ -34,3 +40,19 @@ def start_worker(target: Callable[..., None], *arguments: Any) -> Any:
             failed = error
             time.sleep(_PAUSE_S)
     raise OSError(f"no worker process could be started ({failed})") from failed
+
+
+def _start_server() -> None:
+    """Start the server of workers, if there is none, so that it and all workers ignore Ctrl-C from their first line on.
+
+    A terminal sends Ctrl-C to them too, and a process that still imports would print a traceback. They inherit the
+    signal's disposition, which only the main thread can change.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        forkserver.ensure_running()
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.signal(signal.SIGINT, before)
