@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 from small_sam2 import make_model
 
+from synthfm_env.segmenters.sam2.fast import onednn
 from synthfm_env.segmenters.sam2.fast.image_encoder import FastImageEncoder
 from synthfm_env.segmenters.sam2.fast.mask_decoder import FastMaskDecoder
 from synthfm_env.segmenters.sam2.fast.memory_encoder import FastMemoryEncoder
@@ -99,8 +100,11 @@ def test_a_layer_and_its_activation_are_one_after_the_other(rows, activation):
         torch.testing.assert_close(linear_activation(layer, activation, x), activation(layer(x)), atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.parametrize("mkl", [False, True])
 @pytest.mark.parametrize("tokens", [5, 700])
-def test_keys_that_fill_up_are_not_attended_to(tokens):
+def test_keys_that_fill_up_are_not_attended_to(tokens, mkl, monkeypatch):
+    """With oneDNN and with MKL, whichever is faster on this CPU."""
+    monkeypatch.setattr(onednn, "_mkl_is_faster", lambda: mkl)
     queries, keys, values = random(2, 900, 16), random(2, tokens, 16, seed=1), random(2, tokens, 16, seed=2)
     expected = F.scaled_dot_product_attention(queries, keys, values, scale=1.0)
     fill = random(2, key_padding(tokens, keys), 16, seed=3)

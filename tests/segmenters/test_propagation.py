@@ -181,6 +181,35 @@ def test_empty_slices_do_not_tell_that_tracking_may_stop():
     assert tracked[False] == [*range(5, 24)]
 
 
+def sweep_up(state, features, rule, stop_after_empty):
+    """Sweep upwards from slice 2 and return the slices that were tracked."""
+    up = Sweep(state, features, range(3, features.depth), reverse=False, stop_after_empty=stop_after_empty)
+    propagate([up], track_by(rule))
+    return up.visited
+
+
+def test_a_sweep_ends_after_as_many_empty_slices_as_it_is_given():
+    state, features = state_of([1.0] * 3, [2], [Click((2, 1, 1))])
+    features.depth = 20
+    assert sweep_up(state, features, lambda z: 1.0 if z < 6 else -1.0, 3) == set(range(3, 9))
+    assert state.memory_of(9) is None
+
+
+def test_a_sweep_goes_on_if_a_slice_ahead_showed_the_object():
+    """A negative click may empty some slices of an object that goes on behind them."""
+    state, features = state_of([1.0] * 15 + [-1.0] * 5, [2], [Click((2, 1, 1))])
+    assert sweep_up(state, features, lambda z: 1.0 if z > 9 else -1.0, 3) == set(range(3, 20))
+    assert state.memory_of(14).shows_object
+
+
+def test_three_planes_end_a_sweep_earlier_than_one(model):
+    ends = {
+        planes: SAM2Segmenter("small", model, CPU, options=EngineOptions(planes=planes))._tracker._stop_after_empty
+        for planes in (1, 3)
+    }
+    assert ends == {1: 16, 3: 3}
+
+
 def test_after_several_clicks_at_once_every_slice_is_tracked():
     before, state, features = after_a_click([1.0] * 9, [4, 6], 6)
     state.clicks += (Click((6, 2, 2)),)

@@ -16,12 +16,17 @@ from synthfm_env.segmenters.sam2.multiview.session import MultiViewSession
 from synthfm_env.segmenters.sam2.multiview.view import MultiView
 from synthfm_env.segmenters.sam2.options import FAST, EngineOptions
 from synthfm_env.segmenters.sam2.tracking.frames import square_frames
+from synthfm_env.segmenters.sam2.tracking.propagation import STOP_AFTER_EMPTY
 from synthfm_env.segmenters.sam2.tracking.slice_trackers import FastTracker, StockTracker
 from synthfm_env.segmenters.sam2.tracking.stack import Stack
 from synthfm_env.segmenters.sam2.tracking.stack_session import StackSession, add_together
 from synthfm_env.segmenters.sam2.tracking.tracker import SliceTracker
 from synthfm_env.segmenters.stopwatch import Stopwatch
 from synthfm_env.segmenters.volume_network.segmenter import VolumeNetworkSegmenter
+
+# A connected object is on consecutive slices of every axis, and other planes show what one plane loses. So three planes
+# need not track the margins of a crop, a fifth of all slices; masks hardly change.
+_STOP_AFTER_EMPTY_IN_PLANES = 3
 
 
 class SAM2Segmenter(Segmenter):
@@ -58,7 +63,8 @@ class SAM2Segmenter(Segmenter):
         """
         self.name, self.options, self.network = name, options, network
         self.model = model.to(device)
-        self._tracker: SliceTracker = StockTracker(model) if exact else FastTracker(model, options.memory)
+        stop = STOP_AFTER_EMPTY if options.planes == 1 else _STOP_AFTER_EMPTY_IN_PLANES
+        self._tracker: SliceTracker = StockTracker(model) if exact else FastTracker(model, options.memory, stop)
 
     def frames(self, image: NDArray) -> Tensor:
         """Return the encoder's input for an image, float32 (D, 3, S, S); see ``Segmenter.start`` for the image."""

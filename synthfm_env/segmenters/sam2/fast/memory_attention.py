@@ -10,6 +10,10 @@ temporal position encoding::
 
 Projection W and rotation are linear. So the first term is computed once for each memory and all layers, the second once
 for each age, and a bank is their sum.
+
+Values have no position, and the weights of attention sum to 1. So values are projected after they are averaged: the
+mean is taken over memories as they are, which have fewer channels than values and serve all layers. The projections of
+values and of the output are one matrix.
 """
 
 from collections import OrderedDict
@@ -28,6 +32,7 @@ from synthfm_env.segmenters.sam2.fast.onednn import (
     apply_norm,
     attention,
     key_padding,
+    linear,
     linear_activation,
 )
 from synthfm_env.segmenters.sam2.options import MemoryPolicy
@@ -39,14 +44,14 @@ _CACHED_MEMORIES = 16  # memories for each sweep whose keys and values are cache
 
 
 class _KeysValues(NamedTuple):
-    """Keys and values of tokens, each (layers, heads, tokens, channels)."""
+    """Keys (layers, heads, tokens, channels), and values before projection: the tokens themselves, (tokens, C)."""
 
     keys: Tensor
     values: Tensor
 
 
 class _Bank(NamedTuple):
-    """Keys and values that one slice attends to. Tokens from index ``real`` on are padding."""
+    """Keys and values that one slice attends to, as ``_KeysValues``. Tokens from index ``real`` on are padding."""
 
     keys: Tensor
     values: Tensor
@@ -107,14 +112,15 @@ class FastMemoryAttention:
             q, k = self._rotate(q, self._self_rotation_scaled), self._rotate(k, self._self_rotation)
             v = v.to(self._dtype)
             attended = [attention(*each, self._tokens) for each in zip(q, k, v, strict=True)]
-            x = x + _project_out(own, attended)
+            x = x + apply_linear(own.out_proj, _recombine_heads(own, attended))
             # Cross-attention to the memory bank, slice by slice, because banks differ in length.
             (projected,) = self._cross_q[i](apply_norm(layer.norm2, x))
             q = self._rotate(cross._separate_heads(projected, cross.num_heads), self._cross_rotation_scaled)
             attended = [
-                attention(each, bank.keys[i], bank.values[i], bank.real) for each, bank in zip(q, banks, strict=True)
+                attention(each, bank.keys[i], bank.values.expand(len(each), -1, -1), bank.real)
+                for each, bank in zip(q, banks, strict=True)
             ]
-            x = x + _project_out(cross, attended)
+            x = x + linear(_recombine_heads(cross, attended), *self._cross_values[i])
             # Feed-forward.
             hidden = linear_activation(layer.linear1, layer.activation, apply_norm(layer.norm3, x))
             x = x + apply_linear(layer.linear2, hidden)
@@ -143,12 +149,12 @@ class FastMemoryAttention:
             self._self_qkv.append(FusedLinear([(own.q_proj, at), (own.k_proj, at), (own.v_proj, None)]))
             at = self._position if layer.pos_enc_at_cross_attn_queries else None
             self._cross_q.append(FusedLinear([(layer.cross_attn_image.q_proj, at)]))
-        # Projections of memories and of pointers: keys of all layers, then values of all layers.
+        # Projections of memories and of pointers to the keys of all layers; of attended memories to the output.
         with_position = layers[0].pos_enc_at_cross_attn_keys
-        values = [(cross.v_proj, None) for cross in crosses]
         at = memory_position if with_position else None
-        self._project_memory = FusedLinear([(cross.k_proj, at) for cross in crosses] + values)
-        self._project_pointers = FusedLinear([(cross.k_proj, None) for cross in crosses] + values)
+        self._project_memory = FusedLinear([(cross.k_proj, at) for cross in crosses])
+        self._project_pointers = FusedLinear([(cross.k_proj, None) for cross in crosses])
+        self._cross_values = [_values_to_output(cross) for cross in crosses]
         # Projected temporal positions by age: (ages, layers, heads, tokens, channels). Conditioning slices use the
         # last.
         self._key_weight = torch.stack([cross.k_proj.weight for cross in crosses]) * float(with_position)
@@ -178,10 +184,13 @@ class FastMemoryAttention:
             parts += self._of_pointers(step, behind, chosen, passed_over)
         # Padding, so that few different shapes occur.
         count = sum(keys.shape[2] for keys, _ in parts)
-        padding = key_padding(count, parts[0].keys)
+        keys, values = parts[0]
+        padding = key_padding(count, keys)
         if padding:
-            zeros = parts[0].keys.new_zeros(1).expand(*parts[0].keys.shape[:2], padding, parts[0].keys.shape[3])
-            parts.append(_KeysValues(zeros, zeros))
+            zero = keys.new_zeros(1)
+            parts.append(
+                _KeysValues(zero.expand(*keys.shape[:2], padding, keys.shape[3]), zero.expand(padding, values.shape[1]))
+            )
         return _Bank(*_concatenated(parts), count)
 
     def _recent(
@@ -204,20 +213,17 @@ class FastMemoryAttention:
             self._memories.move_to_end(memory)
             return self._memories[memory]
         tokens = memory.features.float().flatten(2).transpose(1, 2)
-        keys, values = self._by_layer(self._project_memory(tokens))
-        pair = _KeysValues(self._rotate(keys, self._cross_rotation), values.to(self._dtype))
+        keys = self._rotate(self._by_layer(self._project_memory(tokens)), self._cross_rotation)
+        pair = _KeysValues(keys, tokens[0].to(self._dtype).contiguous())
         self._memories[memory] = pair
         if len(self._memories) > self._capacity:
             self._memories.popitem(last=False)
         return pair
 
-    def _by_layer(self, products: Sequence[Tensor]) -> _KeysValues:
-        """Stack fused products (1, tokens, C), keys of all layers and then values, and separate their heads."""
-        count, heads = len(self._layers), self._crosses[0].num_heads
-        keys, values = torch.cat(tuple(products[:count])), torch.cat(tuple(products[count:]))
-        return _KeysValues(
-            self._crosses[0]._separate_heads(keys, heads), self._crosses[0]._separate_heads(values, heads)
-        )
+    def _by_layer(self, products: Sequence[Tensor]) -> Tensor:
+        """Stack the keys (1, tokens, C) of all layers, and separate their heads."""
+        keys: Tensor = self._crosses[0]._separate_heads(torch.cat(tuple(products)), self._crosses[0].num_heads)
+        return keys
 
     def _of_conditioning(self, chosen: dict[int, SliceMemory]) -> _KeysValues:
         """Return the keys and values of conditioning slices, with their temporal position; computed once a click."""
@@ -249,9 +255,9 @@ class FastMemoryAttention:
         # A pointer is wider than a memory token, so it is split into several tokens, which share its distance.
         split = model.hidden_dim // model.mem_dim
         tokens = torch.cat([memory.pointer for _, memory in pointers]).reshape(1, -1, model.mem_dim)
-        keys, values = self._by_layer(self._project_pointers(tokens))
+        keys = self._by_layer(self._project_pointers(tokens))
         added = torch.cat([self._of_distance(distance, most - 1) for distance, _ in pointers], 2)
-        return [_KeysValues((keys + added.repeat_interleave(split, 2)).to(self._dtype), values.to(self._dtype))]
+        return [_KeysValues((keys + added.repeat_interleave(split, 2)).to(self._dtype), tokens[0].to(self._dtype))]
 
     def _of_distance(self, distance: int, most: int) -> Tensor:
         """Return the projected temporal position of a pointer at a distance in slices: (layers, heads, 1, channels)."""
@@ -268,12 +274,20 @@ class FastMemoryAttention:
 
 
 def _concatenated(parts: Sequence[_KeysValues]) -> _KeysValues:
-    return _KeysValues(torch.cat([keys for keys, _ in parts], 2), torch.cat([values for _, values in parts], 2))
+    return _KeysValues(torch.cat([keys for keys, _ in parts], 2), torch.cat([values for _, values in parts]))
 
 
-def _project_out(module: RoPEAttention, attended: list[Tensor]) -> Tensor:
-    """Recombine the heads of each slice and apply the output projection; return (B, tokens, C)."""
-    return apply_linear(module.out_proj, module._recombine_heads(torch.stack(attended)))
+def _values_to_output(module: RoPEAttention) -> tuple[Tensor, Tensor]:
+    """Return weight and bias of the projection of values followed by that of the output, for all heads side by side."""
+    out, values = module.out_proj, module.v_proj
+    heads = zip(out.weight.chunk(module.num_heads, 1), values.weight.chunk(module.num_heads, 0), strict=True)
+    return torch.cat([after @ before for after, before in heads], 1), out.weight @ values.bias + out.bias
+
+
+def _recombine_heads(module: RoPEAttention, attended: list[Tensor]) -> Tensor:
+    """Return what the heads of each slice attended to, side by side: (B, tokens, heads * C)."""
+    recombined: Tensor = module._recombine_heads(torch.stack(attended))
+    return recombined
 
 
 def _memory_at(step: SliceStep, z: int, passed_over: dict[int, SliceMemory]) -> SliceMemory | None:

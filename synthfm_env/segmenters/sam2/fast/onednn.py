@@ -1,6 +1,7 @@
 """Computes matrix products with oneDNN, which torch uses for convolutions but not for float32 matrices."""
 
 from collections.abc import Callable, Sequence
+from functools import cache
 
 import torch
 import torch.nn.functional as F
@@ -14,10 +15,23 @@ _KEY_MULTIPLE = 64  # pad keys to a multiple of this, because oneDNN takes a mil
 _MIN_PRODUCTS = 2**20
 
 
+@cache
+def _mkl_is_faster() -> bool:
+    """Return True on CPUs with AVX2 alone: MKL uses all of their vector width, with less overhead than oneDNN."""
+    return torch.backends.mkl.is_available() and torch.backends.cpu.get_cpu_capability() == "AVX2"
+
+
+def _multiplies_with_onednn(x: Tensor) -> bool:
+    """Return True if large products of ``x`` are computed by oneDNN."""
+    return not _mkl_is_faster() and uses_onednn(x)
+
+
 def _pays_off(x: Tensor, weight: Tensor) -> bool:
+    if not _multiplies_with_onednn(x):
+        return False
     # oneDNN is slow if neither the weight nor its transpose is contiguous.
     dense = weight.is_contiguous() or weight.T.is_contiguous()
-    return dense and x.numel() * len(weight) > _MIN_PRODUCTS and uses_onednn(x) and weight.dtype == x.dtype
+    return dense and x.numel() * weight.shape[0] > _MIN_PRODUCTS and weight.dtype == x.dtype
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -69,15 +83,18 @@ def attention(queries: Tensor, keys: Tensor, values: Tensor, count: int) -> Tens
         return F.scaled_dot_product_attention(queries[None], keys, values, scale=1.0)[0]
     heads = []
     for q, k, v in zip(queries, keys, values, strict=True):
-        scores = linear(q, k)
-        scores[:, count:] = -torch.inf
-        heads.append(linear(scores.softmax(-1), v.contiguous().T))
+        if _multiplies_with_onednn(q):
+            scores = linear(q, k)
+            scores[:, count:] = -torch.inf
+            heads.append(linear(scores.softmax(-1), v.contiguous().T))
+        else:
+            heads.append((q @ k[:count].T).softmax(-1) @ v[:count])
     return torch.stack(heads)
 
 
 def key_padding(count: int, like: Tensor) -> int:
     """Return the number of padding keys to add to ``count`` keys, so that few different shapes occur."""
-    return -count % _KEY_MULTIPLE if uses_onednn(like) else 0
+    return -count % _KEY_MULTIPLE if _multiplies_with_onednn(like) else 0
 
 
 class FusedLinear:

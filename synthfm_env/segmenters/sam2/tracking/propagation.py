@@ -36,7 +36,7 @@ from synthfm_env.segmenters.sam2.slice_memory import (
     mask_change,
 )
 
-STOP_AFTER_EMPTY = 16  # end a sweep after so many slices without the object; object pointers reach fifteen slices back
+STOP_AFTER_EMPTY = 16  # end a lone sweep after so many slices without the object, the reach of object pointers
 RESTART_IF_CHANGED = 0.05  # track a slice again if its preview changed by more than this (1 - IoU)
 STOP_AFTER_AGREEING = 2  # stop after so many consecutive previewed slices ...
 AGREEMENT = 0.01  # ... that differ from their preview by at most this (1 - IoU)
@@ -54,7 +54,7 @@ class Sweep:
         reverse: whether the order goes downwards.
         leader: a sweep that must be ``lag`` slices ahead of this one, or finished.
         lag: in slices.
-        stops_when_empty: whether to end after ``STOP_AFTER_EMPTY`` slices without the object.
+        stop_after_empty: end after so many slices without the object if no slice ahead shows it; None never ends early.
         previews: memories from ``preview_slices``, by slice; unchanged slices are skipped. None tracks every slice.
         before: memories before the newest prompt.
         done: number of slices of ``order`` that were tracked or skipped.
@@ -67,7 +67,7 @@ class Sweep:
     reverse: bool
     leader: "Sweep | None" = None
     lag: int = 0
-    stops_when_empty: bool = False
+    stop_after_empty: int | None = None
     previews: dict[int, SliceMemory] | None = None
     before: dict[int, SliceMemory] = field(default_factory=dict)
     done: int = 0
@@ -102,13 +102,19 @@ class Sweep:
         self.visited.add(z)
         self.done += 1
         self._empty = 0 if memory.shows_object else self._empty + 1
-        if self.stops_when_empty and self._empty >= STOP_AFTER_EMPTY and not self._conditioned_ahead(z):
-            # The object has ended: remove it from all further slices.
+        if self._object_ended(z):
             for left in self.order[self.done :]:
                 self.state.tracked.pop(left, None)
             self.done = len(self.order)
         elif self.previews is not None and z in self.previews:
             self._compare(memory, self.previews[z])
+
+    def _object_ended(self, z: int) -> bool:
+        """Return True after enough empty slices, unless a slice ahead was prompted or showed the object before."""
+        if self.stop_after_empty is None or self._empty < self.stop_after_empty or self._conditioned_ahead(z):
+            return False
+        ahead = (self.state.tracked.get(left) for left in self.order[self.done :])
+        return not any(memory is not None and memory.shows_object for memory in ahead)
 
     def _compare(self, memory: SliceMemory, preview: SliceMemory) -> None:
         """Skip unchanged slices after enough masks that equal their previews. Two empty masks do not count."""
@@ -165,6 +171,7 @@ def pruned_sweeps(
     before: StackState,
     previews: dict[int, SliceMemory] | None,
     lag: int,
+    stop_after_empty: int = STOP_AFTER_EMPTY,
 ) -> list[Sweep]:
     """Return the sweeps of fast mode: both directions together, without slices that hardly change.
 
@@ -174,13 +181,14 @@ def pruned_sweeps(
         before: the state without the new prompt.
         previews: see ``Sweep``.
         lag: number of slices that the upward sweep is ahead: as many memories as a slice attends to.
+        stop_after_empty: see ``Sweep``.
     """
     start, old = min(state.conditioning), before.memories()
     order = _unconditioned(state, range(start + 1, features.depth))
-    up = Sweep(state, features, order, False, stops_when_empty=True, previews=previews, before=old)
+    up = Sweep(state, features, order, False, stop_after_empty=stop_after_empty, previews=previews, before=old)
     down = Sweep(
         state, features, range(start - 1, -1, -1), True,
-        leader=up, lag=lag, stops_when_empty=True, previews=previews, before=old,
+        leader=up, lag=lag, stop_after_empty=stop_after_empty, previews=previews, before=old,
     )  # fmt: skip
     return [up, down]
 

@@ -16,7 +16,7 @@ from synthfm_env.segmenters.sam2.fast.precision import autocast, fast_dtype
 from synthfm_env.segmenters.sam2.options import MemoryPolicy
 from synthfm_env.segmenters.sam2.slice_memory import SliceMemory, SliceStep
 from synthfm_env.segmenters.sam2.tracking.preview import interpolate_unvisited, preview_slices
-from synthfm_env.segmenters.sam2.tracking.propagation import full_sweeps, propagate, pruned_sweeps
+from synthfm_env.segmenters.sam2.tracking.propagation import STOP_AFTER_EMPTY, full_sweeps, propagate, pruned_sweeps
 from synthfm_env.segmenters.sam2.tracking.tracker import SliceTracker, Update, stock_memory
 
 
@@ -69,10 +69,10 @@ class FastTracker(SliceTracker):
 
     feature_dtype = torch.float16
 
-    def __init__(self, model: SAM2Base, policy: MemoryPolicy) -> None:
+    def __init__(self, model: SAM2Base, policy: MemoryPolicy, stop_after_empty: int = STOP_AFTER_EMPTY) -> None:
         super().__init__(model)
         self.parts = FastSam2(model, policy)
-        self._lag = model.num_maskmem - 1
+        self._lag, self._stop_after_empty = model.num_maskmem - 1, stop_after_empty
 
     def encode(self, frames: Tensor) -> list[Tensor]:
         """Encode slices; see ``SliceTracker.encode``."""
@@ -86,7 +86,8 @@ class FastTracker(SliceTracker):
             previews = preview_slices(updates, self._redecode)
             # 2. Sweep through all stacks at once.
             by_stack = [
-                pruned_sweeps(*update, of_stack, self._lag) for update, of_stack in zip(updates, previews, strict=True)
+                pruned_sweeps(*update, of_stack, self._lag, self._stop_after_empty)
+                for update, of_stack in zip(updates, previews, strict=True)
             ]
             propagate([sweep for sweeps in by_stack for sweep in sweeps], self._track)
             # 3. Interpolate the slices that neither visited.
