@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from synthfm_env.errors import InputError
-from synthfm_env.metrics.overlap import dice
 from synthfm_env.prompts import Box, Click, Prompt
 from synthfm_env.segmenters.base import Prediction, Seconds, Session
 from synthfm_env.segmenters.first_crop import centrality, size_bonus
@@ -23,7 +22,6 @@ from synthfm_env.segmenters.volume_network.resampling import along_axis, axis_we
 
 _LOOKS = 2  # proposals answered after a click, at most
 _DOUBTFUL = 0.5  # predicted Dice below which all clicks are answered afresh as well, on crops of every size
-_CONTRADICTION = 0.2  # predicted Dice that an answer afresh needs more, if it shares nothing with the mask before
 _WORSE = 0.03  # a proposed crop is taken unless the predicted Dice falls by more than this
 _GIVEN = 5.0  # logit inside a mask that was given
 _OUTSIDE = -4.0  # carried logit of voxels that the earlier crop did not hold
@@ -99,8 +97,8 @@ class VolumeNetworkSession(Session):
 
     A first click is answered on several crops of doubling size at once; the crop of the best answer is kept and fitted
     to its mask (see ``first_crop``). Later clicks are answered on the current crop, with the previous logits as input;
-    if the predicted Dice is low, all clicks are answered afresh as well, and the better answer is kept; the more an answer
-    afresh differs from the mask before, the more predicted Dice it needs. After each answer the ``FocusPolicy`` may propose a better crop, which is kept if the predicted Dice does not fall.
+    if the predicted Dice is low, all clicks are answered afresh as well, and the better answer is kept. After each
+    answer the ``FocusPolicy`` may propose a better crop, which is kept if the predicted Dice does not fall.
 
     A history of answers on the network's small grid is all the state there is: masks on the image's grid are computed
     from them, also after ``undo``.
@@ -195,9 +193,7 @@ class VolumeNetworkSession(Session):
             answer = yield from self._answer_on(self._holding(before.crop, prompt.clicks), clicks, before)
             if answer.quality < _DOUBTFUL:
                 afresh = yield from self._scout(clicks)
-                # One click corrects a part: an answer that replaces the whole mask has to promise more.
-                if afresh.quality > answer.quality + _CONTRADICTION * (1 - agreement(before, afresh)):
-                    answer = afresh
+                answer = max(answer, afresh, key=lambda each: each.quality)
         else:
             answer = yield from self._scout(clicks)
         # 2. Move to a better crop, if the mask asks for one.
@@ -310,14 +306,6 @@ def image_mask(logits: Tensor, crop: Crop, shape: Shape) -> NDArray[np.bool_]:
         values = along_axis(values, axis, axis_weights(n, length)[low:high])
     torch.gt(values, 0, out=torch.from_numpy(mask)[into[0], into[1], into[2]])
     return mask
-
-
-def agreement(one: Answer, other: Answer) -> float:
-    """Return the Dice of two answers' masks, on the grid of the answer with the larger crop; 1 if both are empty."""
-    large, small = sorted((one, other), key=lambda each: -math.prod(side.stop - side.start for side in each.crop))
-    grid = large.logits.shape
-    carried = carry_over(small.logits, small.crop, large.crop, (grid[0], grid[1], grid[2]), _OUTSIDE)
-    return dice((large.logits > 0).numpy(), (carried > 0).numpy())
 
 
 def _preview(logits: Tensor, crop: Crop, shape: Shape) -> NDArray[np.float32]:

@@ -8,11 +8,9 @@ from small_network import small_segmenter
 
 from synthfm_env import Box, Click, InputError
 from synthfm_env.metrics import dice
-from synthfm_env.prompts import Prompt
-from synthfm_env.segmenters.focus import whole_crop
 from synthfm_env.segmenters.volume_network.image_pyramid import ImagePyramid
 from synthfm_env.segmenters.volume_network.resampling import resample
-from synthfm_env.segmenters.volume_network.session import Answer, agreement, image_mask
+from synthfm_env.segmenters.volume_network.session import image_mask
 from synthfm_env.testing import check_segmenter
 
 SPACING = (2.0, 1.0, 1.0)
@@ -138,46 +136,6 @@ def test_one_undo_takes_back_a_prompt_of_several_clicks(segmenter):
         assert session.clicks == tuple(clicks)
         assert np.array_equal(session.undo().mask, first.mask)
         assert session.clicks == (clicks[0],)
-
-
-def box_logits(grid, low, high):
-    logits = torch.full(grid, -4.0)
-    logits[tuple(slice(*ends) for ends in zip(low, high, strict=True))] = 4.0
-    return logits
-
-
-def test_agreement_is_the_dice_of_the_masks_whatever_their_crops():
-    grid = (16, 16, 16)
-    whole, corner = (slice(0, 32),) * 3, (slice(0, 16),) * 3
-    in_whole = Answer((), whole, box_logits(grid, (2, 2, 2), (6, 6, 6)), 0.5)  # voxels 4 to 12 of the image
-    in_corner = Answer((), corner, box_logits(grid, (4, 4, 4), (12, 12, 12)), 0.5)
-    elsewhere = Answer((), whole, box_logits(grid, (9, 9, 9), (14, 14, 14)), 0.5)
-    assert agreement(in_whole, in_corner) == agreement(in_corner, in_whole) > 0.9
-    assert agreement(in_corner, elsewhere) == 0
-    assert agreement(in_whole, in_whole) == 1
-
-
-@pytest.mark.parametrize(("promised", "taken"), [(0.5, False), (0.7, True)])
-def test_an_answer_that_replaces_the_mask_needs_more_predicted_dice(segmenter, promised, taken):
-    session = segmenter.start(picture((32, 40, 40)), SPACING)
-    grid = (40, 40, 40)
-    # 1. A first answer at the low end of the crop, of low predicted Dice; so is its correction.
-    session.extend(Prompt((Click((16, 20, 20)),)))
-    session._history[-1] = Answer(session.clicks, whole_crop((32, 40, 40)), box_logits(grid, (2,) * 3, (12,) * 3), 0.4)
-    asking = session.ask(Prompt((Click((4, 4, 4)),)))
-    next(asking)
-    looks = asking.send([(box_logits(grid, (2,) * 3, (13,) * 3), 0.4)])
-    # 2. Crops for all clicks afresh, then the best of them fitted: each answer lies at the high end of the image.
-    asking.send([(box_logits(look.prompt.image.shape, (18,) * 3, (24,) * 3), promised) for look in looks])
-    reply = [(box_logits(grid, (24,) * 3, (36,) * 3), promised)]
-    # 3. Better crops promise nothing.
-    try:
-        while True:
-            asking.send(reply)
-            reply = [(box_logits(grid, (24,) * 3, (36,) * 3), 0.0)]
-    except StopIteration as stop:
-        answer = stop.value
-    assert (answer.quality == promised) is taken
 
 
 def test_a_box_is_refused(segmenter):
