@@ -23,12 +23,14 @@ class SecondOpinion(Clicker):
     clicker's own guesses, so the other segmenters do not get them.
 
     1. The first click is positive, in the middle of the image, unless the episode begins with one.
-    2. A voxel outside the mask is missed if more than half of the opinions contain it. A voxel of the mask is false if
-       no opinion contains it.
-    3. Missed and false voxels that touch (26 neighbours) are one region. The largest one, among equals the first in
-       raster order, gets the click, at its voxel farthest from its border in mm. Voxels clicked before have distance 0.
+    2. The mask after the first click and the opinions give the target. A voxel is in the target if more than half of
+       the opinions contain it, or if the mask and at least one opinion contain it. With one opinion the target is that
+       opinion. The target stays the same for the whole episode.
+    3. Missed voxels (in the target, not in the mask) and false ones (in the mask, not in the target) that touch (26
+       neighbours) are one region. The largest one, among equals the first in raster order, gets the click, at its voxel
+       farthest from its border in mm. Voxels clicked before have distance 0.
     4. The click is positive on a missed voxel and negative on a false one.
-    5. It stops if no voxel of the largest region is left to click, and if every opinion is empty.
+    5. It stops if no voxel of the largest region is left to click, and if the target is empty.
 
     It draws nothing at random. An episode costs one answer of each other segmenter.
 
@@ -46,38 +48,43 @@ class SecondOpinion(Clicker):
     name: ClassVar[str] = "second-opinion-v1"
 
     def __init__(self, opinions: str | Segmenter | Sequence[Segmenter] = "synthfm3d-unet") -> None:
-        alone = isinstance(opinions, str | Segmenter)
         # A list of names is refused: suites look for commands and files of the user's own in plain names alone.
-        if not alone and not _are_segmenters(opinions):
+        if not isinstance(opinions, str | Segmenter) and not _are_segmenters(opinions):
             raise InputError(
                 f"clicker {self.name!r} got opinions={shown(opinions)}: expected the name of a segmenter, a Segmenter, "
                 "or a list of one Segmenter or more"
             )
-        self._shadows = [ShadowSession(segmenter) for segmenter in ([opinions] if alone else opinions)]
+        several: Sequence[str | Segmenter] = [opinions] if isinstance(opinions, str | Segmenter) else opinions
+        self._shadows = [ShadowSession(segmenter) for segmenter in several]
+        self._target: NDArray[np.bool_] | None = None
 
     @property
     def answers(self) -> int:
         """Number of answers of the other segmenters so far."""
         return sum(shadow.answers for shadow in self._shadows)
 
+    def reset(self, seed: int) -> None:
+        """Forget the target, and seed the random generator."""
+        super().reset(seed)
+        self._target = None
+
     def act(self, observation: Observation, info: Mapping[str, Any]) -> NDArray[np.int64]:
-        """Return the click into the largest region where mask and opinions differ, or stop."""
+        """Return the click into the largest region where mask and target differ, or stop."""
         clicks = clicks_in(observation)
         if not clicks:
             return click_action(Click(middle_of(observation)))
-        votes = self._votes(observation)
-        if not votes.any():
-            return stop_action()
-        # Regions where mask and opinions differ.
         mask = observation["mask"] != 0
-        missed = ~mask & (2 * votes > len(self._shadows))
-        false = mask & (votes == 0)
-        # The deepest voxel of the largest one.
+        if self._target is None:
+            votes = self._votes(observation)
+            self._target = (2 * votes > len(self._shadows)) | (mask & (votes > 0))
+        if not self._target.any():
+            return stop_action()
         z, y, x = (float(size) for size in observation["spacing"])
-        deepest = deepest_voxel(largest_component(missed | false), [click.zyx for click in clicks], (z, y, x))
+        region = largest_component(mask ^ self._target)
+        deepest = deepest_voxel(region, [click.zyx for click in clicks], (z, y, x))
         if deepest.distance == 0:
             return stop_action()
-        return click_action(Click(deepest.zyx, positive=bool(missed[deepest.zyx])))
+        return click_action(Click(deepest.zyx, positive=bool(self._target[deepest.zyx])))
 
     def _votes(self, observation: Observation) -> NDArray[np.int64]:
         """Return the number of opinions that contain each voxel, (D, H, W)."""
