@@ -20,6 +20,7 @@ from synthfm_agents import Clicker, make_clicker
 from synthfm_env import VolumeEnv, make_segmenter
 from synthfm_env.envs.actions import stop_action
 from synthfm_env.envs.synthetic_env import fair_targets
+from synthfm_env.segmenters import Segmenter
 from synthfm_env.volumes.datasets import get_layout
 
 UNSEEN = 10_000  # seeds of the synthetic cases begin here; trainings use small ones
@@ -59,7 +60,7 @@ class Scores:
 def measure(
     ours: Contender,
     others: Sequence[Contender],
-    segmenter: str,
+    segmenter: str | Segmenter,
     shape: tuple[int, int, int],
     clicks: int,
     cases: int,
@@ -71,14 +72,14 @@ def measure(
     Args:
         ours: the clicker to compare with each of the others.
         others: the clickers to compare it with.
-        segmenter: answers their clicks.
+        segmenter: answers their clicks; a name, a path, or a ``Segmenter``.
         shape: grid (D, H, W) of the synthetic cases.
         clicks: budget of an episode.
         cases: number of synthetic cases, one structure of each.
         real: folder with a folder for each case (image.nii.gz, label.nii.gz); None for none.
         start: of ``PromptEnv``.
     """
-    model = make_segmenter(segmenter)
+    model = make_segmenter(segmenter) if isinstance(segmenter, str) else segmenter
     options: dict[str, Any] = {"segmenter": model, "max_clicks": clicks, "start": start, "reveal_truth": True}
     names = [contender.name for contender in (ours, *others)]
     clickers = [contender.make() for contender in (ours, *others)]
@@ -86,11 +87,11 @@ def measure(
         env = gym.make("synthfm_env:SynthFM/Synthetic3D-v0", shape=shape, disable_env_checker=True, **options)
         played = [
             [_play(env, clicker, seed, None) for clicker in clickers]
-            for seed in track(range(UNSEEN, UNSEEN + cases), f"{segmenter}, synthetic")
+            for seed in track(range(UNSEEN, UNSEEN + cases), f"{model.name}, synthetic")
         ]
-        _print(f"{segmenter}: {cases} unseen synthetic cases", names, played)
+        _print(f"{model.name}: {cases} unseen synthetic cases", names, played)
     if real is not None:
-        _print(f"{segmenter}: real cases of {real.name}", names, play_real(real, clickers, options))
+        _print(f"{model.name}: real cases of {real.name}", names, play_real(real, clickers, options))
 
 
 def play_real(folder: Path, clickers: Sequence[Clicker], options: dict[str, Any]) -> list[list[Scores]]:

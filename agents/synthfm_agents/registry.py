@@ -8,6 +8,7 @@ from synthfm_agents.base import Clicker
 from synthfm_agents.blind.centre import CentreClicker
 from synthfm_agents.blind.ppo.clicker import LearnedClicker
 from synthfm_agents.blind.random import RandomClicker
+from synthfm_agents.blind.second_opinion import SecondOpinion
 from synthfm_agents.blind.uncertain import UncertainClicker
 from synthfm_agents.candidates.clicker import BlindPPO, OracleImitation, OraclePPO
 from synthfm_agents.parameters import check_parameters
@@ -48,6 +49,7 @@ _OTHERS: tuple[type[Clicker], ...] = (
     RandomClicker,
     CentreClicker,
     UncertainClicker,
+    SecondOpinion,
     LearnedClicker,
     BlindPPO,
     OraclePPO,

@@ -78,9 +78,13 @@ def describe_clicker(choice: Choice, clicker: Clicker) -> dict[str, Any]:
 
 
 def _with_a_stand_in(choice: Choice, clicker: Clicker) -> Clicker:
-    """Return the clicker to be hashed: one that asks the segmenter that it plays with asks ``geodesic`` instead."""
-    asks = "segmenter" in inspect.signature(type(clicker)).parameters and "segmenter" not in choice.params
-    return make_clicker(choice.use, **choice.params, segmenter=Geodesic()) if asks and not own_code(choice) else clicker
+    """Return the clicker to be hashed: it asks ``geodesic`` instead of the segmenters that its parameters do not name.
+
+    Answers of a network differ from one machine to another.
+    """
+    asked = {"segmenter", "opinions"} & set(inspect.signature(type(clicker)).parameters)
+    unnamed = {key: Geodesic() for key in sorted(asked) if key not in choice.params}
+    return make_clicker(choice.use, **choice.params, **unnamed) if unnamed and not own_code(choice) else clicker
 
 
 def own_code(choice: Choice) -> list[str]:

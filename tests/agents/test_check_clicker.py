@@ -14,7 +14,10 @@ ASKING = ("uncertain", "blind-ppo-v1", "oracle-bc-v1", "oracle-ppo-v1", "greedy-
 
 @pytest.mark.parametrize("name", list_clickers())
 def test_packaged_clickers_pass(name):
-    check_clicker(make_clicker(name, segmenter=Coarse()) if name in ASKING else make_clicker(name))
+    if name == "second-opinion-v1":
+        check_clicker(make_clicker(name, opinions=Coarse()))
+    else:
+        check_clicker(make_clicker(name, segmenter=Coarse()) if name in ASKING else make_clicker(name))
 
 
 class Good(Clicker):

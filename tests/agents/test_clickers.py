@@ -14,6 +14,8 @@ ASKING = ("uncertain", "blind-ppo-v1", "oracle-bc-v1", "oracle-ppo-v1", "greedy-
 
 def make(name):
     """Build a clicker; those that ask a segmenter get a small one."""
+    if name == "second-opinion-v1":
+        return make_clicker(name, opinions=Coarse())
     return make_clicker(name, segmenter=Coarse()) if name in ASKING else make_clicker(name)
 
 

@@ -2,7 +2,11 @@ from types import SimpleNamespace
 
 import torch
 
+from synthfm_agents import make_clicker
+from synthfm_bench.players import describe_clicker
 from synthfm_bench.results.provenance import device_of, versions, weights_sha256
+from synthfm_bench.suite import Choice
+from synthfm_env import make_segmenter
 
 
 def segmenter(**tensors):
@@ -35,3 +39,10 @@ def test_a_segmenter_without_a_model_has_no_hash_and_runs_on_the_cpu():
 def test_absent_packages_are_left_out_of_the_versions(monkeypatch):
     monkeypatch.setattr("synthfm_bench.results.provenance._PACKAGES", ("numpy", "no-such-package"))
     assert versions().keys() == {"python", "numpy"}
+
+
+def test_the_hash_of_a_clicker_asks_no_network_that_its_parameters_do_not_name():
+    choice = Choice(use="second-opinion-v1")
+    built = [make_clicker(choice.use), make_clicker(choice.use, opinions=make_segmenter("random-walker"))]
+    assert len({describe_clicker(choice, clicker)["protocol_hash"] for clicker in built}) == 1
+    assert all(clicker.answers == 0 for clicker in built)
