@@ -1,7 +1,8 @@
 """Rates the answers to a first click on crops of different sizes, to find out which structure was meant.
 
 A network tells how sure it is of each answer, but synthetic volumes do not teach how large a structure people mean. Two
-habits of people help: they segment large structures rather than small ones, and they click near the middle.
+habits of people help: they segment large structures rather than small ones, and they click near the middle. A third hint
+is in the image: the region that paths without edges connect to the click.
 """
 
 import math
@@ -45,6 +46,26 @@ def size_bonus(crop: Crop, shape: Shape) -> float:
     """
     axes = sum(n > 1 for n in shape) or 1
     return _PER_DOUBLING * math.log2(crop_voxels(crop) / math.prod(shape)) / axes
+
+
+def overlap_with_region(mask: NDArray[np.bool_], region: NDArray[np.bool_], crop: Crop, voxels: float) -> float:
+    """Return the Dice of a mask, which is empty outside its crop, with a region of the whole image.
+
+    Args:
+        mask: bool (d, h, w), on any grid that covers the crop evenly.
+        region: bool (d, h, w), the region on the same grid.
+        crop: of the image.
+        voxels: of the image that the region covers, inside and outside the crop.
+
+    Example:
+        >>> mask = np.zeros((1, 2, 4), dtype=bool)
+        >>> mask[..., :2] = True
+        >>> overlap_with_region(mask, mask, (slice(0, 1), slice(0, 20), slice(10, 50)), 1200.0)
+        0.5
+    """
+    voxel = crop_voxels(crop) / mask.size  # voxels of the image in one of the grid
+    total = np.count_nonzero(mask) * voxel + voxels
+    return float(2 * np.count_nonzero(mask & region) * voxel / total) if total else 0.0
 
 
 def centrality(mask: NDArray[np.bool_], crop: Crop, click: Click, spacing: tuple[float, float, float]) -> float:

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from synthfm_env import Click
-from synthfm_env.segmenters.first_crop import centrality, expected_dice, size_bonus
+from synthfm_env.metrics import dice
+from synthfm_env.segmenters.first_crop import centrality, expected_dice, overlap_with_region, size_bonus
 from synthfm_env.segmenters.focus import whole_crop
 
 MM = (1.0, 1.0, 1.0)
@@ -53,3 +54,15 @@ def test_a_sure_mask_expects_more_of_itself_than_a_doubtful_one():
     assert expected_dice(sure) == 1
     assert 0.3 < expected_dice(doubtful) < 0.5
     assert expected_dice(torch.zeros(1, 4, 4)) == 0
+
+
+def test_overlap_with_a_region_is_the_dice_on_the_whole_image():
+    region, mask = np.zeros((1, 60, 60), bool), np.zeros((1, 60, 60), bool)
+    region[:, 10:40, 10:50], mask[:, 20:50, 30:50] = True, True
+    crop = (slice(0, 1), slice(12, 52), slice(20, 60))  # the region goes beyond it, the mask does not
+    coarse = (slice(None), slice(0, None, 2), slice(0, None, 2))
+    for grid in ((slice(None),) * 3, coarse):
+        assert overlap_with_region(mask[crop][grid], region[crop][grid], crop, region.sum()) == pytest.approx(
+            dice(mask, region)
+        )
+    assert overlap_with_region(np.zeros((1, 8, 8), bool), np.zeros((1, 8, 8), bool), crop, 0.0) == 0

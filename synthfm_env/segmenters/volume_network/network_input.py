@@ -79,6 +79,25 @@ def network_input(prompts: Sequence[GridPrompt]) -> NetworkInput:
     return NetworkInput(fine, _coarse_channels(F.adaptive_avg_pool3d(images[:, None], half)[:, 0], seeds))
 
 
+def geodesic_balance(prompt: GridPrompt) -> Tensor:
+    """Return what ``geodesic`` would compare on a crop's grid: distances to positive clicks and to all that is outside.
+
+    Args:
+        prompt: its image and clicks are used.
+
+    Returns:
+        float32 (d, h, w), from 1 at a positive click to -1 at a negative one and at the crop's faces.
+    """
+    images = _normalised_images([prompt])
+    seeds = _click_seeds(prompt, images.shape[1:])
+    positive, negative, border = geodesic_maps(_edge_costs(images), seeds[None], images.new_ones(1, 3))[0]
+    return _balance(torch.minimum(negative, border), positive)
+
+
+def _balance(far: Tensor, near: Tensor) -> Tensor:
+    return (far - near) / (far + near + 1)
+
+
 def _normalised_images(prompts: Sequence[GridPrompt]) -> Tensor:
     """Return each crop less its mean, over its deviation; float32 (B, d, h, w)."""
     images = torch.stack([prompt.image for prompt in prompts])
@@ -86,7 +105,7 @@ def _normalised_images(prompts: Sequence[GridPrompt]) -> Tensor:
     return (images - images.mean((1, 2, 3))[:, None, None, None]) / spread[:, None, None, None]
 
 
-def _click_seeds(prompt: GridPrompt, shape: Shape) -> Tensor:
+def _click_seeds(prompt: GridPrompt, shape: Sequence[int]) -> Tensor:
     """Mark positive clicks, negative clicks and the faces of a grid.
 
     Args:
@@ -153,8 +172,8 @@ def _coarse_channels(images: Tensor, seeds: Tensor) -> Tensor:
     outside = torch.minimum(negative, border)
     return torch.stack(
         (
-            (outside - positive) / (outside + positive + 1),
-            (negative - positive) / (negative + positive + 1),
+            _balance(outside, positive),
+            _balance(negative, positive),
             torch.log1p(positive).clamp_(max=2 * _MAX_LOG_COST) / _MAX_LOG_COST - 1,
             torch.log1p(negative).clamp_(max=2 * _MAX_LOG_COST) / _MAX_LOG_COST - 1,
         ),

@@ -14,14 +14,15 @@ from torch import Tensor
 from synthfm_env.errors import InputError
 from synthfm_env.prompts import Box, Click, Prompt
 from synthfm_env.segmenters.base import Prediction, Seconds, Session
-from synthfm_env.segmenters.first_crop import centrality, size_bonus
+from synthfm_env.segmenters.first_crop import centrality, overlap_with_region, size_bonus
 from synthfm_env.segmenters.focus import Crop, FocusPolicy, Shape, covered_extent, whole_crop
 from synthfm_env.segmenters.volume_network.image_pyramid import ImagePyramid
-from synthfm_env.segmenters.volume_network.network_input import GridPrompt
+from synthfm_env.segmenters.volume_network.network_input import GridPrompt, geodesic_balance
 from synthfm_env.segmenters.volume_network.resampling import along_axis, axis_weights, carry_over, resample
 
 _LOOKS = 2  # proposals answered after a click, at most
 _DOUBTFUL = 0.5  # predicted Dice below which all clicks are answered afresh as well, on crops of every size
+_REGION = 0.2  # predicted Dice that full agreement with the geodesic region of the clicks is worth
 _WORSE = 0.03  # a proposed crop is taken unless the predicted Dice falls by more than this
 _GIVEN = 5.0  # logit inside a mask that was given
 _OUTSIDE = -4.0  # carried logit of voxels that the earlier crop did not hold
@@ -96,7 +97,7 @@ class VolumeNetworkSession(Session):
     """One structure in one image.
 
     A first click is answered on several crops of doubling size at once; the crop of the best answer is kept and fitted
-    to its mask (see ``first_crop``). Later clicks are answered on the current crop, with the previous logits as input;
+    to its mask. Best is a high predicted Dice, a large crop and a mask like the geodesic region (see ``first_crop``). Later clicks are answered on the current crop, with the previous logits as input;
     if the predicted Dice is low, all clicks are answered afresh as well, and the better answer is kept. After each
     answer the ``FocusPolicy`` may propose a better crop, which is kept if the predicted Dice does not fall.
 
@@ -214,24 +215,36 @@ class VolumeNetworkSession(Session):
         return prediction
 
     def _scout(self, clicks: tuple[Click, ...]) -> Asking:
-        """Answer a first click on crops of doubling size, and return the best by predicted Dice and size."""
+        """Answer clicks on crops of doubling size around the first one, and return the answer of the best crop, fitted."""
         shape = self._opened().shape
         first = next(click for click in clicks if click.positive)
         crops = self._policy.first_crops(first, shape, self._spacing)
         looks = [self._look(crop, clicks, None, self._grids.scout) for crop in crops]
         answers = yield looks
         found = [Answer(clicks, crop, *answer) for crop, answer in zip(crops, answers, strict=True)]
-        best = max(found, key=self._rating)
+        # The region that lies nearer to the clicks than to the image's faces, along paths without edges.
+        region = geodesic_balance(self._look(whole_crop(shape), clicks, None, self._grids.full).prompt)
+        best = max(found, key=lambda answer: self._rating(answer, region))
         fitted = self._policy.proposal(best.crop, (best.logits > 0).numpy(), clicks, shape) or best.crop
         return (yield from self._answer_on(fitted, clicks, best))
 
-    def _rating(self, answer: Answer) -> float:
-        """Rate an answer to a first click by its predicted Dice, its crop's size and the click's place in the mask."""
-        rating = answer.quality
-        # The places of several clicks do not tell the middle.
-        if self._grids.centred and len(answer.clicks) == 1:
+    def _rating(self, answer: Answer, region: Tensor) -> float:
+        """Rate an answer by its predicted Dice, its crop's size, the click's place in it and a geodesic region.
+
+        Args:
+            answer: to clicks without an answer before.
+            region: float32, on a grid over the whole image, above 0 inside.
+        """
+        shape, rating = self._opened().shape, answer.quality
+        if len(answer.clicks) > 1:  # corrections tell more than habits and edges do
+            return rating + size_bonus(answer.crop, shape)
+        if self._grids.centred:
             rating *= centrality((answer.logits > 0).numpy(), answer.crop, answer.clicks[0], self._spacing)
-        return rating + size_bonus(answer.crop, self._opened().shape)
+        d, h, w = answer.logits.shape
+        here = carry_over(region, whole_crop(shape), answer.crop, (d, h, w), -1.0) > 0
+        voxels = float((region > 0).float().mean()) * math.prod(shape)
+        overlap = overlap_with_region((answer.logits > 0).numpy(), here.numpy(), answer.crop, voxels)
+        return rating + size_bonus(answer.crop, shape) + _REGION * overlap
 
     def _answer_on(self, crop: Crop, clicks: tuple[Click, ...], before: Answer) -> Asking:
         grid = self._grids.full
