@@ -1,8 +1,8 @@
 """Rates the answers to a first click on crops of different sizes, to find out which structure was meant.
 
 A network tells how sure it is of each answer, but synthetic volumes do not teach how large a structure people mean. Two
-habits of people help: they segment large structures rather than small ones, and they click near the middle. A third hint
-is in the image: the region that paths without edges connect to the click.
+habits of people help: they segment large structures rather than small ones, and they click near the middle. A third
+hint is in the image: the region that paths without edges connect to the click.
 """
 
 import math

@@ -8,7 +8,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from synthfm_env.segmenters.focus import Shape
 from synthfm_env.segmenters.volume_network.geodesic_sweeps import geodesic_maps
 
 FINE_CHANNELS = 7  # on the crop's grid

@@ -97,9 +97,10 @@ class VolumeNetworkSession(Session):
     """One structure in one image.
 
     A first click is answered on several crops of doubling size at once; the crop of the best answer is kept and fitted
-    to its mask. Best is a high predicted Dice, a large crop and a mask like the geodesic region (see ``first_crop``). Later clicks are answered on the current crop, with the previous logits as input;
-    if the predicted Dice is low, all clicks are answered afresh as well, and the better answer is kept. After each
-    answer the ``FocusPolicy`` may propose a better crop, which is kept if the predicted Dice does not fall.
+    to its mask. Best is a high predicted Dice, a large crop and a mask like the geodesic region (see ``first_crop``).
+    Later clicks are answered on the current crop, with the previous logits as input; if the predicted Dice is low, all
+    clicks are answered afresh as well, and the better answer is kept. After each answer the ``FocusPolicy`` may propose
+    a better crop, which is kept if the predicted Dice does not fall.
 
     A history of answers on the network's small grid is all the state there is: masks on the image's grid are computed
     from them, also after ``undo``.
@@ -215,7 +216,7 @@ class VolumeNetworkSession(Session):
         return prediction
 
     def _scout(self, clicks: tuple[Click, ...]) -> Asking:
-        """Answer clicks on crops of doubling size around the first one, and return the answer of the best crop, fitted."""
+        """Answer clicks on crops of doubling size around the first one; fit the best, and return the answer there."""
         shape = self._opened().shape
         first = next(click for click in clicks if click.positive)
         crops = self._policy.first_crops(first, shape, self._spacing)
