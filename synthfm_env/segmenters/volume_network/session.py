@@ -223,29 +223,30 @@ class VolumeNetworkSession(Session):
         looks = [self._look(crop, clicks, None, self._grids.scout) for crop in crops]
         answers = yield looks
         found = [Answer(clicks, crop, *answer) for crop, answer in zip(crops, answers, strict=True)]
-        # The region that lies nearer to the clicks than to the image's faces, along paths without edges.
-        region = geodesic_balance(self._look(whole_crop(shape), clicks, None, self._grids.full).prompt)
+        region = None
+        if len(clicks) == 1:
+            # What lies nearer to the click than to the image's faces, along paths without edges. Corrections tell more.
+            region = geodesic_balance(self._look(whole_crop(shape), clicks, None, self._grids.full).prompt)
         best = max(found, key=lambda answer: self._rating(answer, region))
         fitted = self._policy.proposal(best.crop, (best.logits > 0).numpy(), clicks, shape) or best.crop
         return (yield from self._answer_on(fitted, clicks, best))
 
-    def _rating(self, answer: Answer, region: Tensor) -> float:
-        """Rate an answer by its predicted Dice, its crop's size, the click's place in it and a geodesic region.
+    def _rating(self, answer: Answer, region: Tensor | None) -> float:
+        """Rate an answer by its predicted Dice and its crop's size; to a first click, by place and region as well.
 
         Args:
             answer: to clicks without an answer before.
-            region: float32, on a grid over the whole image, above 0 inside.
+            region: of a first click, float32 on a grid over the whole image, above 0 inside; None for several clicks.
         """
-        shape, rating = self._opened().shape, answer.quality
-        if len(answer.clicks) > 1:  # corrections tell more than habits and edges do
-            return rating + size_bonus(answer.crop, shape)
-        if self._grids.centred:
-            rating *= centrality((answer.logits > 0).numpy(), answer.crop, answer.clicks[0], self._spacing)
-        d, h, w = answer.logits.shape
-        here = carry_over(region, whole_crop(shape), answer.crop, (d, h, w), -1.0) > 0
-        voxels = float((region > 0).float().mean()) * math.prod(shape)
-        overlap = overlap_with_region((answer.logits > 0).numpy(), here.numpy(), answer.crop, voxels)
-        return rating + size_bonus(answer.crop, shape) + _REGION * overlap
+        shape, rating, mask = self._opened().shape, answer.quality, (answer.logits > 0).numpy()
+        if region is not None:
+            if self._grids.centred:
+                rating *= centrality(mask, answer.crop, answer.clicks[0], self._spacing)
+            d, h, w = mask.shape
+            here = carry_over(region, whole_crop(shape), answer.crop, (d, h, w), -1.0) > 0
+            voxels = float((region > 0).float().mean()) * math.prod(shape)
+            rating += _REGION * overlap_with_region(mask, here.numpy(), answer.crop, voxels)
+        return rating + size_bonus(answer.crop, shape)
 
     def _answer_on(self, crop: Crop, clicks: tuple[Click, ...], before: Answer) -> Asking:
         grid = self._grids.full
