@@ -225,7 +225,8 @@ class VolumeNetworkSession(Session):
         found = [Answer(clicks, crop, *answer) for crop, answer in zip(crops, answers, strict=True)]
         region = None
         if len(clicks) == 1:
-            # What lies nearer to the click than to the image's faces, along paths without edges. Corrections tell more.
+            # Voxels nearer to the click than to the image's faces, along paths without edges. For several clicks the
+            # network knows better.
             region = geodesic_balance(self._look(whole_crop(shape), clicks, None, self._grids.full).prompt)
         best = max(found, key=lambda answer: self._rating(answer, region))
         fitted = self._policy.proposal(best.crop, (best.logits > 0).numpy(), clicks, shape) or best.crop
