@@ -88,9 +88,10 @@ def geodesic_balance(prompt: GridPrompt) -> Tensor:
         float32 (d, h, w), from 1 at a positive click to -1 at a negative one and at the crop's faces.
     """
     images = _normalised_images([prompt])
-    seeds = _click_seeds(prompt, images.shape[1:])
-    positive, negative, border = geodesic_maps(_edge_costs(images), seeds[None], images.new_ones(1, 3))[0]
-    return _balance(torch.minimum(negative, border), positive)
+    positive, negative, border = _click_seeds(prompt, images.shape[1:])
+    seeds = torch.stack((positive, negative | border))[None]
+    inside, outside = geodesic_maps(_edge_costs(images), seeds, images.new_ones(1, 3))[0]
+    return _balance(outside, inside)
 
 
 def _balance(far: Tensor, near: Tensor) -> Tensor:
