@@ -78,19 +78,20 @@ def network_input(prompts: Sequence[GridPrompt]) -> NetworkInput:
     return NetworkInput(fine, _coarse_channels(F.adaptive_avg_pool3d(images[:, None], half)[:, 0], seeds))
 
 
-def geodesic_balance(prompt: GridPrompt) -> Tensor:
-    """Return what ``geodesic`` would compare on a crop's grid: distances to positive clicks and to all that is outside.
+def geodesic_balances(prompts: Sequence[GridPrompt]) -> Tensor:
+    """Return what ``geodesic`` would compare on each crop: distances to positive clicks and to all that is outside.
 
     Args:
-        prompt: its image and clicks are used.
+        prompts: their images, which share one grid, and their clicks are used.
 
     Returns:
-        float32 (d, h, w), from 1 at a positive click to -1 at a negative one and at the crop's faces.
+        float32 (B, d, h, w), from 1 at a positive click to -1 at a negative one and at the crop's faces.
     """
-    images = _normalised_images([prompt])
-    positive, negative, border = _click_seeds(prompt, images.shape[1:])
-    seeds = torch.stack((positive, negative | border))[None]
-    inside, outside = geodesic_maps(_edge_costs(images), seeds, images.new_ones(1, 3))[0]
+    images = _normalised_images(prompts)
+    seeds = torch.stack([_click_seeds(prompt, images.shape[1:]) for prompt in prompts])
+    seeds = torch.stack((seeds[:, 0], seeds[:, 1] | seeds[:, 2]), 1)
+    maps = geodesic_maps(_edge_costs(images), seeds, images.new_ones(len(images), 3))
+    inside, outside = maps.unbind(1)
     return _balance(outside, inside)
 
 

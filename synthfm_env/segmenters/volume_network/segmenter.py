@@ -18,7 +18,7 @@ from synthfm_env.segmenters.image_input import prepare_image
 from synthfm_env.segmenters.volume_network.click_prior import click_prior
 from synthfm_env.segmenters.volume_network.image_pyramid import ImagePyramid
 from synthfm_env.segmenters.volume_network.network import VolumeNetwork
-from synthfm_env.segmenters.volume_network.network_input import MAX_LOGIT, network_input
+from synthfm_env.segmenters.volume_network.network_input import MAX_LOGIT, GridPrompt, geodesic_balances, network_input
 from synthfm_env.segmenters.volume_network.session import Answer, Asking, Grids, Look, VolumeNetworkSession
 from synthfm_env.segmenters.volume_network.weights import EMBEDDED, embedded_weights, load_network
 
@@ -101,24 +101,30 @@ class VolumeNetworkSegmenter(Segmenter):
         return [done[index] for index in range(len(asking))]
 
     def _run(self, looks: Sequence[Look]) -> list[tuple[Tensor, float]]:
-        """Return logits and predicted Dice of each look; looks on one grid share a forward pass."""
+        """Return logits and predicted Dice of each look; looks of a kind on one grid share a forward pass."""
         results: dict[int, tuple[Tensor, float]] = {}
-        by_grid: dict[tuple[int, ...], list[int]] = {}
+        alike: dict[tuple[bool, tuple[int, ...]], list[int]] = {}
         for index, look in enumerate(looks):
-            by_grid.setdefault(tuple(look.prompt.image.shape), []).append(index)
-        for grid, indices in by_grid.items():
-            network = self.model["2" if grid[0] == 1 else "3"]
+            alike.setdefault((look.geodesic, tuple(look.prompt.image.shape)), []).append(index)
+        for (geodesic, _), indices in alike.items():
             for first in range(0, len(indices), _BATCH):
                 part = indices[first : first + _BATCH]
-                given = network_input([looks[index].prompt.to(self.device) for index in part])
-                with bfloat16_autocast(self.device):
-                    output = network(given)
-                qualities = output.quality.tolist()
-                # The prior decides where the network is not sure; it cannot outvote a sure one.
-                together = (output.logits.clamp(-MAX_LOGIT, MAX_LOGIT) + click_prior(given)).cpu()
-                for index, logits, quality in zip(part, together, qualities, strict=True):
-                    results[index] = logits, quality
+                prompts = [looks[index].prompt.to(self.device) for index in part]
+                logits, qualities = self._geodesic(prompts) if geodesic else self._network(prompts)
+                results |= zip(part, zip(logits.cpu(), qualities, strict=True), strict=True)
         return [results[index] for index in range(len(looks))]
+
+    def _network(self, prompts: Sequence[GridPrompt]) -> tuple[Tensor, list[float]]:
+        """Return the network's logits (B, d, h, w), and its prediction of their Dice."""
+        given = network_input(prompts)
+        with bfloat16_autocast(self.device):
+            output = self.model["2" if given.fine.shape[2] == 1 else "3"](given)
+        # The prior decides where the network is not sure; it cannot outvote a sure one.
+        return output.logits.clamp(-MAX_LOGIT, MAX_LOGIT) + click_prior(given), output.quality.tolist()
+
+    def _geodesic(self, prompts: Sequence[GridPrompt]) -> tuple[Tensor, list[float]]:
+        """Return balances of geodesic distances (B, d, h, w); their Dice is not predicted."""
+        return geodesic_balances(prompts), [0.0] * len(prompts)
 
 
 def load_volume_network(name_or_path: str, device: torch.device) -> VolumeNetworkSegmenter:

@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -17,7 +17,7 @@ from synthfm_env.segmenters.base import Prediction, Seconds, Session
 from synthfm_env.segmenters.first_crop import centrality, overlap_with_region, size_bonus
 from synthfm_env.segmenters.focus import Crop, FocusPolicy, Shape, covered_extent, whole_crop
 from synthfm_env.segmenters.volume_network.image_pyramid import ImagePyramid
-from synthfm_env.segmenters.volume_network.network_input import GridPrompt, geodesic_balance
+from synthfm_env.segmenters.volume_network.network_input import GridPrompt
 from synthfm_env.segmenters.volume_network.resampling import along_axis, axis_weights, carry_over, resample
 
 _LOOKS = 2  # proposals answered after a click, at most
@@ -55,10 +55,12 @@ class Look:
     Attributes:
         crop: of the image.
         prompt: what the network sees of it.
+        geodesic: whether to answer by geodesic distances alone instead (see ``geodesic_balances``), without a predicted Dice.
     """
 
     crop: Crop
     prompt: GridPrompt
+    geodesic: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -221,13 +223,14 @@ class VolumeNetworkSession(Session):
         first = next(click for click in clicks if click.positive)
         crops = self._policy.first_crops(first, shape, self._spacing)
         looks = [self._look(crop, clicks, None, self._grids.scout) for crop in crops]
-        answers = yield looks
-        found = [Answer(clicks, crop, *answer) for crop, answer in zip(crops, answers, strict=True)]
-        region = None
         if len(clicks) == 1:
             # Voxels nearer to the click than to the image's faces, along paths without edges. For several clicks
             # this region lowers Dice.
-            region = geodesic_balance(self._look(whole_crop(shape), clicks, None, self._grids.full).prompt)
+            whole = self._look(whole_crop(shape), clicks, None, self._grids.scout)
+            looks.append(replace(whole, geodesic=True))
+        answers = yield looks
+        region = answers.pop()[0] if len(clicks) == 1 else None
+        found = [Answer(clicks, crop, *answer) for crop, answer in zip(crops, answers, strict=True)]
         best = max(found, key=lambda answer: self._rating(answer, region))
         fitted = self._policy.proposal(best.crop, (best.logits > 0).numpy(), clicks, shape) or best.crop
         return (yield from self._answer_on(fitted, clicks, best))

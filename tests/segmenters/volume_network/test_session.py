@@ -10,6 +10,7 @@ from synthfm_env import Box, Click, InputError
 from synthfm_env.metrics import dice
 from synthfm_env.prompts import Prompt
 from synthfm_env.segmenters.volume_network.image_pyramid import ImagePyramid
+from synthfm_env.segmenters.volume_network.network_input import geodesic_balances
 from synthfm_env.segmenters.volume_network.resampling import resample
 from synthfm_env.segmenters.volume_network.session import image_mask
 from synthfm_env.testing import check_segmenter
@@ -143,13 +144,15 @@ def test_the_first_crop_is_one_whose_mask_is_like_the_geodesic_region(segmenter)
     image = picture((40, 80, 80)) // 60 * 60  # an even bright box in the middle
     session = segmenter.start(image, (1.0, 1.0, 1.0))
     asking = session.ask(Prompt((Click((20, 40, 40)),)))
-    looks = next(asking)
+    *looks, whole = next(asking)
     assert [look.crop[2] for look in looks] == [slice(28, 52), slice(16, 64), slice(0, 80)]
+    assert [look.geodesic for look in (*looks, whole)] == [False, False, False, True]
     # Every answer promises as much. The second draws the box, the others fill their crops.
     box = (torch.from_numpy(image[looks[1].crop] > 60).float() - 0.5)[None, None] * 8
     replies = [(torch.full(look.prompt.image.shape, 4.0), 0.6) for look in looks]
     replies[1] = F.interpolate(box, size=replies[1][0].shape, mode="area")[0, 0], 0.6
-    [fitted] = asking.send(replies)
+    region = geodesic_balances([whole.prompt])[0], 0.0
+    [fitted] = asking.send([*replies, region])
     assert fitted.crop == looks[1].crop
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 from sam2.modeling.sam2_base import SAM2Base
+from torch import Tensor
 
 from synthfm_env.errors import InputError
 from synthfm_env.segmenters.sam2 import OFFICIAL, Architecture, build_model, build_official, fill, load_weights, seeded
@@ -15,6 +16,8 @@ from synthfm_train.sam2.heads import TrainingHeads
 from synthfm_train.sam2.initialization import attend_in_place, attend_to_clicks
 from synthfm_train.sam2.lora import add_low_rank_updates
 from synthfm_train.sam2.recipe import RANDOM, TrainingRecipe
+
+_TRUNK = "image_encoder.trunk."
 
 
 def architecture_of(recipe: TrainingRecipe) -> Architecture | str:
@@ -82,7 +85,7 @@ def start_model(recipe: TrainingRecipe) -> tuple[SAM2Base, TrainingHeads]:
         random = {name: value.clone() for name, value in model.state_dict().items() if name.startswith(DECODER)}
         start = load_weights(recipe.weights)
         _adopt_context(model, context_of(start), recipe)
-        fill(model, start.state_dict(), Path(recipe.weights))
+        fill(model, _with_new_trunk(model, start), Path(recipe.weights))
         if recipe.trains == "decoder-from-scratch":
             model.load_state_dict(random, strict=False)
     # Parts that are added start from the recipe's seed, and train even if what they are added to is frozen.
@@ -94,6 +97,26 @@ def start_model(recipe: TrainingRecipe) -> tuple[SAM2Base, TrainingHeads]:
             add_low_rank_updates(model, recipe.lora)
     model.eval()
     return model, heads
+
+
+def teacher_of(recipe: TrainingRecipe) -> SAM2Base | None:
+    """Return the frozen model that a distill phase of the recipe learns from: its weights; None without such a phase.
+
+    Raises:
+        InputError: the weights cannot be read.
+    """
+    if not any(phase.kind == "distill" for phase in recipe.phases):
+        return None
+    return load_weights(recipe.weights).requires_grad_(False)
+
+
+def _with_new_trunk(model: SAM2Base, start: SAM2Base) -> dict[str, Tensor]:
+    """Return the state of ``start``; if the trunks are of another class, with the trunk of ``model`` in its place."""
+    state: dict[str, Tensor] = start.state_dict()
+    if type(model.image_encoder.trunk) is type(start.image_encoder.trunk):
+        return state
+    kept = {name: value for name, value in state.items() if not name.startswith(_TRUNK)}
+    return kept | {name: value for name, value in model.state_dict().items() if name.startswith(_TRUNK)}
 
 
 def _adopt_context(model: SAM2Base, of_weights: SliceContext, recipe: TrainingRecipe) -> None:

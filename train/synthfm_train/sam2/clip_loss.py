@@ -13,6 +13,7 @@ from synthfm_env.segmenters.cpu_arithmetic import bfloat16_autocast
 from synthfm_env.segmenters.sam2.tracking.frames import normalise
 from synthfm_train.sam2.clip_dataset import Clips, masks_of
 from synthfm_train.sam2.contrastive import dense_loss
+from synthfm_train.sam2.distillation import distillation_loss
 from synthfm_train.sam2.heads import TrainingHeads
 from synthfm_train.sam2.recipe import Phase, TrainingRecipe
 from synthfm_train.sam2.relative_position import relative_position_loss
@@ -33,11 +34,19 @@ class ClipBatchLoss(NamedTuple):
     faulty: list[int]
 
 
+def _one_loss(loss: Tensor, clips: int) -> ClipBatchLoss:
+    """Return a loss that no clip can be singled out of."""
+    return ClipBatchLoss(loss, {"loss": loss.detach()}, [] if loss.isfinite() else list(range(clips)))
+
+
 class ClipLoss:
     """The losses of a model and of the heads of its auxiliary tasks."""
 
-    def __init__(self, model: SAM2Base, heads: TrainingHeads, recipe: TrainingRecipe) -> None:
-        self.model, self.heads, self.recipe = model, heads, recipe
+    def __init__(
+        self, model: SAM2Base, heads: TrainingHeads, recipe: TrainingRecipe, teacher: SAM2Base | None = None
+    ) -> None:
+        """Keep the model and its heads, and the teacher of a distill phase."""
+        self.model, self.heads, self.recipe, self._teacher = model, heads, recipe, teacher
         self._device = next(model.parameters()).device
 
     def loss(self, phase: Phase, clips: Clips, generator: torch.Generator) -> ClipBatchLoss:
@@ -56,13 +65,19 @@ class ClipLoss:
         with self._arithmetic():
             if phase.kind == "dense":
                 return self._dense(frames, labels.flatten(0, 1), generator)
+            if phase.kind == "distill":
+                return self._distill(frames)
             masks = masks_of(labels, clips.targets.flatten(0, 1).to(self._device))
             return self._clicks(phase, frames, masks, labels.flatten(0, 1), generator)
 
     def _dense(self, frames: Tensor, labels: Tensor, generator: torch.Generator) -> ClipBatchLoss:
         maps, _ = encode_slices(self.model, frames)
-        loss = dense_loss(maps, self.heads.dense, labels, generator)
-        return ClipBatchLoss(loss, {"loss": loss.detach()}, [] if loss.isfinite() else list(range(len(frames))))
+        return _one_loss(dense_loss(maps, self.heads.dense, labels, generator), len(frames))
+
+    def _distill(self, frames: Tensor) -> ClipBatchLoss:
+        if self._teacher is None:
+            raise TypeError("a distill phase needs a teacher")
+        return _one_loss(distillation_loss(self.model, self._teacher, frames), len(frames))
 
     def _clicks(
         self, phase: Phase, frames: Tensor, masks: Tensor, labels: Tensor, generator: torch.Generator

@@ -16,7 +16,7 @@ from synthfm_train.checkpoint import save_weights
 from synthfm_train.distributed import Processes
 from synthfm_train.loop import BatchLoss, LoopSettings, Objective, TrainingLoop
 from synthfm_train.run_directory import RunFolder
-from synthfm_train.sam2.build import architecture_of, start_model
+from synthfm_train.sam2.build import architecture_of, start_model, teacher_of
 from synthfm_train.sam2.clip_dataset import ClipDataset, Clips, load_clips
 from synthfm_train.sam2.clip_loss import ClipLoss
 from synthfm_train.sam2.lora import merged_state
@@ -60,7 +60,9 @@ class TrainingObjective(Objective):
         self.model: SAM2Base = model.to(processes.device)
         self.heads = heads.to(processes.device)
         self._own_size = int(self.model.image_size)
-        self._losses = ClipLoss(self.model, self.heads, recipe)
+        teacher = teacher_of(recipe)
+        self._teacher = None if teacher is None else teacher.to(processes.device)
+        self._losses = ClipLoss(self.model, self.heads, recipe, self._teacher)
         self._batches: Iterator[Clips] = iter(())
         self._validation: Validation | None = None
         self._last: tuple[Phase, Clips, list[int]] | None = None
@@ -79,8 +81,9 @@ class TrainingObjective(Objective):
         """Set the image size of a phase, open its clips from a step on, and draw its validation set."""
         plan = self.recipe.phases[phase]
         size = plan.image_size or self._own_size
-        for model in (self.model, average):
-            set_image_size(model, size)
+        for model in (self.model, average, self._teacher):
+            if model is not None:
+                set_image_size(model, size)
         first, count = self._seed(phase) + step * plan.volumes, (plan.steps - step) * plan.volumes
         dataset = ClipDataset(self.recipe.data_of(plan), plan, size, first, count)
         share, shares = self._processes.rank, self._processes.count

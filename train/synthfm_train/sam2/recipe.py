@@ -74,8 +74,10 @@ class Data(Strict):
 class Phase(Strict):
     """One phase of training, with its own task, batch and learning rate."""
 
-    kind: Literal["dense", "clicks"] = Field(
-        "clicks", description="dense: contrastive pixel embeddings on the label map; clicks: prompted masks"
+    kind: Literal["dense", "distill", "clicks"] = Field(
+        "clicks",
+        description="dense: contrastive pixel embeddings on the label map; distill: maps of the image encoder of the "
+        "recipe's weights, for a new trunk; clicks: prompted masks",
     )
     steps: int = Field(ge=1)
     image_size: int | None = Field(None, ge=32, multiple_of=32, description="left out: that of the architecture")
@@ -106,7 +108,7 @@ class Phase(Strict):
 
     @model_validator(mode="after")
     def _auxiliary_losses_need_clips(self) -> Self:
-        if (self.relative_position or self.boundary) and (self.kind == "dense" or self.slices == 1):
+        if (self.relative_position or self.boundary) and (self.kind != "clicks" or self.slices == 1):
             raise ValueError(
                 f"relative_position {self.relative_position} and boundary {self.boundary} weigh losses of prompted "
                 'clips: set kind = "clicks" and slices to 2 or more, or both weights to 0'
@@ -166,10 +168,20 @@ class TrainingRecipe(Strict):
         return self
 
     @model_validator(mode="after")
-    def _dense_needs_the_encoder(self) -> Self:
-        if self.trains != "all" and any(phase.kind == "dense" for phase in self.phases):
+    def _the_encoder_trains_in_its_phases(self) -> Self:
+        for kind in ("dense", "distill"):
+            if self.trains != "all" and any(phase.kind == kind for phase in self.phases):
+                raise ValueError(
+                    f"trains {self.trains!r} freezes the image encoder, the one thing that a {kind} phase trains"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _distillation_needs_a_teacher(self) -> Self:
+        if self.weights == RANDOM and any(phase.kind == "distill" for phase in self.phases):
             raise ValueError(
-                f"trains {self.trains!r} freezes the image encoder, the one thing that a dense phase trains"
+                "a distill phase reproduces the maps of the recipe's weights, which are random: set weights to a name "
+                "or a file, and the new trunk in architecture"
             )
         return self
 
