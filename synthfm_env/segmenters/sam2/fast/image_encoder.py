@@ -2,11 +2,15 @@
 
 import torch
 import torch.nn.functional as F
-from sam2.modeling.backbones.hieradet import Hiera, MultiScaleBlock, do_pool
+from sam2.modeling.backbones.hieradet import MultiScaleBlock, do_pool
 from sam2.modeling.backbones.utils import window_partition, window_unpartition
+from sam2.modeling.memory_encoder import CXBlock
 from sam2.modeling.sam2_base import SAM2Base
+from sam2.modeling.sam2_utils import LayerNorm2d
 from torch import Tensor
 
+from synthfm_env.segmenters.sam2.convolutional_trunk import ConvolutionalTrunk
+from synthfm_env.segmenters.sam2.fast.convnext import channel_norm, convnext_residual
 from synthfm_env.segmenters.sam2.fast.onednn import apply_linear, apply_norm, linear, linear_activation
 from synthfm_env.segmenters.sam2.slice_context import ContextEncoder
 
@@ -64,8 +68,8 @@ class FastImageEncoder:
 
     def _trunk_stages(self, frames: Tensor) -> list[Tensor]:
         """Return the output (B, h, w, C) of each of the trunk's four stages."""
-        if not isinstance(self._trunk, Hiera):
-            return [stage.permute(0, 2, 3, 1) for stage in self._trunk(frames)]
+        if isinstance(self._trunk, ConvolutionalTrunk):
+            return _convolutional_stages(self._trunk, frames)
         stages, x = [], self._trunk.patch_embed(frames)
         x = x + self._trunk._get_pos_embed(x.shape[1:3])
         for i, block in enumerate(self._trunk.blocks):
@@ -80,6 +84,21 @@ class FastImageEncoder:
             return lateral
         up = F.interpolate(above.permute(0, 3, 1, 2), scale_factor=2.0, mode=self._neck.fpn_interp_model)
         return lateral.add_(up.permute(0, 2, 3, 1))
+
+
+def _convolutional_stages(trunk: ConvolutionalTrunk, frames: Tensor) -> list[Tensor]:
+    """Return the output (B, h, w, C) of each stage."""
+    maps, x = [], frames.contiguous(memory_format=torch.channels_last)
+    for stage in trunk.stages:
+        for layer in stage:
+            if isinstance(layer, CXBlock):
+                x = x + convnext_residual(layer, x)
+            elif isinstance(layer, LayerNorm2d):
+                x = channel_norm(layer, x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+            else:
+                x = layer(x)
+        maps.append(x.permute(0, 2, 3, 1))
+    return maps
 
 
 def _hiera_block(block: MultiScaleBlock, x: Tensor) -> Tensor:

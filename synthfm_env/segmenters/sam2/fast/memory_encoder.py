@@ -2,12 +2,12 @@
 
 import torch
 import torch.nn.functional as F
-from sam2.modeling.memory_encoder import CXBlock
 from sam2.modeling.sam2_base import SAM2Base
 from sam2.modeling.sam2_utils import LayerNorm2d
 from torch import Tensor, nn
 
-from synthfm_env.segmenters.sam2.fast.onednn import apply_linear, linear, linear_activation
+from synthfm_env.segmenters.sam2.fast.convnext import channel_norm, convnext_residual
+from synthfm_env.segmenters.sam2.fast.onednn import linear
 
 # Fewer channels are normalised faster across planes than along pixels.
 _FEW_CHANNELS = 16
@@ -51,7 +51,7 @@ class FastMemoryEncoder:
         x = x + _pointwise(encoder.pix_feat_proj, coarse)
         # Fuse both, and reduce the channels.
         for block in encoder.fuser.layers:
-            x = x + _fuser_block(block, x)
+            x = x + convnext_residual(block, x)
         if isinstance(encoder.out_proj, nn.Conv2d):
             x = _pointwise(encoder.out_proj, x)
         # Mark memories of slices without the object.
@@ -62,7 +62,7 @@ class FastMemoryEncoder:
     def _downsample(self, layer: nn.Module, x: Tensor) -> Tensor:
         """Apply one layer of the mask's downsampling to (B, C, h, w)."""
         if isinstance(layer, LayerNorm2d) and x.shape[1] >= _FEW_CHANNELS:
-            return _channel_norm(layer, x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+            return channel_norm(layer, x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
         if not isinstance(layer, nn.Conv2d):
             output: Tensor = layer(x)
             return output
@@ -70,19 +70,6 @@ class FastMemoryEncoder:
             return _pointwise(layer, x)
         kernel = self._kernels.get(layer, layer.weight)
         return F.conv2d(x, kernel, layer.bias, layer.stride, layer.padding)
-
-
-def _fuser_block(block: CXBlock, x: Tensor) -> Tensor:
-    """Return a ConvNeXt block's residual of (B, C, h, w)."""
-    y = block.dwconv(x.contiguous(memory_format=torch.channels_last)).permute(0, 2, 3, 1)
-    y = _channel_norm(block.norm, y)
-    y = apply_linear(block.pwconv2, linear_activation(block.pwconv1, block.act, y))
-    return (y if block.gamma is None else block.gamma * y).permute(0, 3, 1, 2)
-
-
-def _channel_norm(norm: LayerNorm2d, x: Tensor) -> Tensor:
-    """Normalise (B, h, w, C) along C."""
-    return F.layer_norm(x, x.shape[-1:], norm.weight, norm.bias, norm.eps)
 
 
 def _pointwise(layer: nn.Conv2d, x: Tensor) -> Tensor:
