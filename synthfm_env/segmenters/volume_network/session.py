@@ -55,7 +55,7 @@ class Look:
     Attributes:
         crop: of the image.
         prompt: what the network sees of it.
-        geodesic: whether to answer by geodesic distances alone instead (see ``geodesic_balances``), without a predicted Dice.
+        geodesic: whether geodesic distances alone answer instead (see ``geodesic_balances``); no Dice is predicted.
     """
 
     crop: Crop

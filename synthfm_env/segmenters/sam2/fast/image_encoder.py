@@ -89,8 +89,8 @@ class FastImageEncoder:
 def _convolutional_stages(trunk: ConvolutionalTrunk, frames: Tensor) -> list[Tensor]:
     """Return the output (B, h, w, C) of each stage."""
     maps, x = [], frames.contiguous(memory_format=torch.channels_last)
-    for stage in trunk.stages:
-        for layer in stage:
+    for stage in trunk.stages.children():
+        for layer in stage.children():
             if isinstance(layer, CXBlock):
                 x = x + convnext_residual(layer, x)
             elif isinstance(layer, LayerNorm2d):
