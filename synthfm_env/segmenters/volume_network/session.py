@@ -152,13 +152,17 @@ class VolumeNetworkSession(Session):
         self._history.append(answer)
         return answer
 
+    def withdraw(self) -> None:
+        """Forget the newest answer, as ``undo`` does; no mask is made. There must be one."""
+        self._history.pop()
+
     def undo(self) -> Prediction:
         """Take back the newest click; see ``Session.undo``."""
         pyramid = self._opened()
         if not self._history:
             raise InputError("session.undo(): there is no click to undo")
         started = time.perf_counter()
-        self._history.pop()
+        self.withdraw()
         if not self._history:
             return Prediction(np.zeros(pyramid.shape, dtype=bool), None, Seconds(0.0, time.perf_counter() - started))
         return self._prediction(self._history[-1], started)

@@ -15,7 +15,7 @@ from synthfm_env.segmenters.focus import Shape, covered_extent, whole_crop
 from synthfm_env.segmenters.sam2.multiview.answer import Answer
 from synthfm_env.segmenters.sam2.multiview.confidence import CERTAIN_LOGIT
 from synthfm_env.segmenters.sam2.multiview.focus import MultiViewFocus, Proposal
-from synthfm_env.segmenters.sam2.multiview.scout import scouted_view
+from synthfm_env.segmenters.sam2.multiview.scout import scout
 from synthfm_env.segmenters.sam2.multiview.view import MultiView, States
 from synthfm_env.segmenters.stopwatch import Stopwatch
 from synthfm_env.segmenters.volume_network.resampling import carry_over
@@ -40,7 +40,7 @@ class MultiViewSession(Session):
        all prompts.
 
     Without the volume network, SAM 2 starts in an overview of the whole image, or with a first click on a single slice
-    in the crop that ``scouted_view`` finds.
+    in the crop that ``scout`` finds.
     """
 
     def __init__(
@@ -129,27 +129,29 @@ class MultiViewSession(Session):
     def _take_back(self, network: NetworkAnswer | None) -> None:
         """Make the volume network forget an answer that the history does not contain."""
         if self._network is not None and network is not (self._history[-1].network if self._history else None):
-            self._network.undo()
+            self._network.withdraw()
 
     def _next_answer(self, prompt: Prompt, network: NetworkAnswer | None) -> Answer:
         """Answer a new prompt on the present crop."""
         if self._history:
             now = self._history[-1]
-            view, states, prompts = now.view, now.states, (*now.prompts, prompt)
+            return self._answer(now.view, now.view.track(now.states, (prompt,)), (*now.prompts, prompt), network)
+        if network is None and self._is_scouted(prompt):
+            view, states = scout(
+                prompt.clicks[0], self._shape, self._spacing, lambda crop: self._open_view(crop, False)
+            )
         else:
             view = self._first_view(prompt, network)
-            states, prompts = view.start, (prompt,)
-        return self._answer(view, view.track(states, (prompt,)), prompts, network)
+            states = view.track(view.start, (prompt,))
+        return self._answer(view, states, (prompt,), network)
 
     def _first_view(self, prompt: Prompt, network: NetworkAnswer | None) -> MultiView:
-        """Return a view of the crop around the volume network's mask, of the scouted crop, or the overview."""
+        """Return a view of the crop around the volume network's mask, or the overview."""
         if self._zoom and network is not None:
             positive = [click for click in prompt.clicks if click.positive]
             extent = covered_extent(network.crop, (network.logits > 0).numpy(), positive)
             if extent is not None:
                 return self._open_view(self._focus.policy.fitted(extent, self._shape), False)
-        if self._is_scouted(prompt):
-            return scouted_view(prompt.clicks[0], self._shape, self._spacing, lambda crop: self._open_view(crop, False))
         return self._overview
 
     def _is_scouted(self, prompt: Prompt) -> bool:
