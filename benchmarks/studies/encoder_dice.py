@@ -2,7 +2,7 @@
 
 ``python benchmarks/studies/encoder_dice.py --real FOLDER`` continues the packaged weights on the same clips with
 each option (recipe ``ablation-encoder``). It trains the small SAM 2 from random weights with either trunk (recipe
-``ablation-trunk``), because a convolutional trunk cannot start from Hiera's weights. Each is then played
+``ablation-trunk``), so that both begin alike. Each is then played
 
 - on clips of volumes that no training saw: one click, the other slices tracked from it, and five clicks;
 - on real cases as ``views.py`` plays them (``ritm-3d-v1``, the largest structure of each), with planes, orientations
