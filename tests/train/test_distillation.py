@@ -14,14 +14,6 @@ DISTILL = "phases=[{kind='distill',steps=30,volumes=1,cuts=4,lr=3e-3,warmup=2}]"
 TRUNK = "image_encoder.trunk."
 
 
-@pytest.fixture(scope="module")
-def start(tmp_path_factory):
-    """Weights with Hiera, as a training writes them."""
-    objective, path = tiny_objective(), tmp_path_factory.mktemp("start") / "weights.safetensors"
-    objective.write_weights(objective.model, path, {})
-    return path
-
-
 def test_a_new_trunk_replaces_that_of_the_weights_and_all_else_is_kept(start):
     weights = tiny_objective(f"weights={start}").model.state_dict()
     renewed = tiny_objective(f"weights={start}", CONVOLUTIONAL).model.state_dict()

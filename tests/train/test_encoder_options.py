@@ -15,14 +15,6 @@ from synthfm_train.sam2.recipe import load_recipe
 FROZEN = "trains=memory+decoder"
 
 
-@pytest.fixture(scope="module")
-def start(tmp_path_factory):
-    """Weights to start from, as a training writes them."""
-    objective, path = tiny_objective(), tmp_path_factory.mktemp("start") / "weights.safetensors"
-    objective.write_weights(objective.model, path, {})
-    return path
-
-
 @pytest.mark.parametrize(
     ("option", "part"), [("lora=2", "parametrizations.weight.0."), ("depth_adapter=4", "image_encoder.adapters.")]
 )

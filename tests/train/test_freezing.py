@@ -12,14 +12,6 @@ FROZEN = {
 }
 
 
-@pytest.fixture(scope="module")
-def start(tmp_path_factory):
-    """Weights to start from, as a training writes them."""
-    objective, path = tiny_objective(), tmp_path_factory.mktemp("start") / "weights.safetensors"
-    objective.write_weights(objective.model, path, {})
-    return path
-
-
 @pytest.mark.parametrize("trains", FROZEN)
 def test_frozen_parts_keep_their_bytes_and_have_no_gradient_or_state(tmp_path, start, trains):
     trainer = tiny_trainer(tmp_path, CLIPS, f"trains={trains}", f"weights={start}", "weight_decay=0.5")

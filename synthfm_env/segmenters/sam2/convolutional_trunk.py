@@ -10,7 +10,10 @@ from torch import Tensor, nn
 
 
 class ChannelsLastBlock(CXBlock):
-    """A ConvNeXt block with channels last in memory: on a CPU a training step takes a third less time than stock."""
+    """A ConvNeXt block with channels last in memory, a quarter faster to train on a CPU than the stock one.
+
+    ``fast.convnext`` computes the same for inference, with products that have no gradient.
+    """
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the output (B, C, h, w) for a map of the same shape."""

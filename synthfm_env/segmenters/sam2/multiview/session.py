@@ -96,7 +96,7 @@ class MultiViewSession(Session):
         try:
             # Steps 2 and 3 on the present crop, then step 4.
             answer = self._next_answer(prompt, network)
-            if self._zoom and not (network is None and self._is_scouted(prompt)):
+            if self._zoom and not self._is_scouted(prompt):
                 answer = self._refocused(answer)
         except BaseException:
             self._take_back(network)
@@ -136,7 +136,7 @@ class MultiViewSession(Session):
         if self._history:
             now = self._history[-1]
             return self._answer(now.view, now.view.track(now.states, (prompt,)), (*now.prompts, prompt), network)
-        if network is None and self._is_scouted(prompt):
+        if self._is_scouted(prompt):
             view, states = scout(
                 prompt.clicks[0], self._shape, self._spacing, lambda crop: self._open_view(crop, False)
             )
@@ -155,9 +155,10 @@ class MultiViewSession(Session):
         return self._overview
 
     def _is_scouted(self, prompt: Prompt) -> bool:
-        """Return True for a lone positive click that comes first, on a single slice."""
+        """Return True for a lone positive click that comes first, on a single slice, without the volume network."""
         lone = len(prompt.clicks) == 1 and prompt.box is None and prompt.mask is None
-        return self._zoom and self._shape[0] == 1 and not self._history and lone and prompt.clicks[0].positive
+        searches = self._zoom and self._network is None and self._shape[0] == 1
+        return searches and not self._history and lone and prompt.clicks[0].positive
 
     def _refocused(self, answer: Answer) -> Answer:
         """Answer all prompts again on proposed crops, and return the last answer that was accepted."""
