@@ -213,7 +213,8 @@ class FakeView:
 
     def logits(self, states):
         seen = self.rule(self, len(states[0]))[self.crop]
-        return torch.from_numpy(np.where(seen, 40.0, -40.0).astype(np.float32))[None]
+        logits = np.where(seen, 40.0, -40.0) if seen.dtype == bool else seen
+        return torch.from_numpy(logits.astype(np.float32))[None]
 
     def drop_features(self):
         pass
@@ -244,6 +245,28 @@ def test_a_first_click_on_an_image_prefers_the_largest_of_crops_that_agree() -> 
     assert opened._history[0].crop == (slice(0, 1), slice(0, 96), slice(0, 96))
 
 
+@pytest.mark.parametrize("told", ["click", "click and box"])
+def test_half_sure_voxels_belong_to_the_mask_of_an_image_after_a_first_click_alone(told: str) -> None:
+    shape, centre = (1, 96, 96), (0, 48, 48)
+    core, whole = ball_at(shape, centre, 9), ball_at(shape, centre, 12)
+    opened = faked(shape, lambda seen, _: np.where(core, 2.0, np.where(whole, -0.45, -7.0)))
+    box = Box((0, 36, 36), (1, 61, 61)) if told == "click and box" else None
+    answer = opened.prompt([Click(centre)], box=box)
+    expected = core if box else whole
+    np.testing.assert_array_equal(answer.mask, expected)
+    assert answer.logits is not None
+    np.testing.assert_array_equal(answer.logits > 0, expected)
+    sure = faked(shape, lambda seen, _: np.where(core, 6.0, np.where(whole, -3.0, -7.0)))
+    np.testing.assert_array_equal(sure.add(Click(centre)).mask, core)
+
+
+def test_half_sure_voxels_do_not_belong_to_the_mask_of_a_volume() -> None:
+    shape, centre = (32, 96, 96), (16, 48, 48)
+    core, whole = ball_at(shape, centre, 9), ball_at(shape, centre, 15)
+    opened = faked(shape, lambda seen, _: np.where(core, 2.0, np.where(whole, -0.45, -7.0)))
+    np.testing.assert_array_equal(opened.add(Click(centre)).mask, core)
+
+
 @pytest.fixture(scope="module")
 def network() -> VolumeNetworkSegmenter:
     segmenter = make_segmenter("synthfm3d-unet", "cpu")
@@ -264,8 +287,8 @@ def test_the_volume_network_chooses_the_first_crop_and_its_logits_are_added(netw
     assert first.network is inner.answer
     assert all(side.stop - side.start < 40 for side in first.crop)
     assert all(side.start <= at < side.stop for side, at in zip(first.crop, MIDDLE, strict=True))
-    # The network is certain of the inside there: twice 8 is added to the views' -40.
-    assert float(first.logits.max()) == -40 + 2 * 8
+    # The network is certain of the inside there: a mean of the views' -40 and twice 8.
+    assert float(first.logits.max()) == (-40 + 2 * 8) / 3
 
 
 def test_undo_takes_back_both_models_answers(network) -> None:

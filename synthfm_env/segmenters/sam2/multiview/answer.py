@@ -26,6 +26,7 @@ class Answer:
         states: of the view's stacks.
         network: the volume network's answer, which the logits contain; None without an ensemble.
         logits: float32 (d, h, w), on a grid that covers the crop evenly.
+        threshold: the mask contains what is above it.
     """
 
     prompts: tuple[Prompt, ...]
@@ -33,6 +34,7 @@ class Answer:
     states: States
     network: NetworkAnswer | None
     logits: Tensor
+    threshold: float
 
     @property
     def clicks(self) -> tuple[Click, ...]:
@@ -51,7 +53,7 @@ class Answer:
 
     @property
     def inside(self) -> NDArray[np.bool_]:
-        """Positive logits: bool (d, h, w), on the grid of the logits."""
+        """Positive logits, which crops are fitted to: bool (d, h, w), on the grid of the logits."""
         return (self.logits > 0).numpy()
 
     def mask(self, shape: tuple[int, int, int]) -> NDArray[np.bool_]:
@@ -65,8 +67,8 @@ class Answer:
             shape: (D, H, W) of the image.
 
         Returns:
-            The mask, bool (D, H, W), in which clicked voxels have the label of their click; and logits at a lower
-            in-plane resolution, float32 (D, h, w).
+            The mask, bool (D, H, W), in which clicked voxels have the label of their click; and logits less the
+            threshold at a lower in-plane resolution, float32 (D, h, w).
         """
         z, y, x = self.crop
         size = (y.stop - y.start, x.stop - x.start)
@@ -78,7 +80,7 @@ class Answer:
         in_crop = np.ix_(rows[in_preview[0][:, 0]] - y.start, columns[in_preview[1][0]] - x.start)
         # Interpolate along z at once, then in the plane by sixteen slices, without a float copy of the whole image.
         depth = (z.stop - z.start, *self.logits.shape[1:])
-        along_z = F.interpolate(self.logits[None, None], size=depth, mode="trilinear")[0]
+        along_z = F.interpolate((self.logits - self.threshold)[None, None], size=depth, mode="trilinear")[0]
         for low in range(0, depth[0], 16):
             full = F.interpolate(along_z[:, low : low + 16], size=size, mode="bilinear")[0].numpy()
             slices = slice(z.start + low, z.start + low + len(full))

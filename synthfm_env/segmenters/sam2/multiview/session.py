@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from synthfm_env.errors import InputError
 from synthfm_env.geometry import Crop
@@ -14,6 +15,7 @@ from synthfm_env.segmenters.base import Prediction, Seconds, Session
 from synthfm_env.segmenters.focus import Shape, covered_extent, whole_crop
 from synthfm_env.segmenters.sam2.multiview.answer import Answer
 from synthfm_env.segmenters.sam2.multiview.confidence import CERTAIN_LOGIT
+from synthfm_env.segmenters.sam2.multiview.dice_threshold import dice_threshold
 from synthfm_env.segmenters.sam2.multiview.focus import MultiViewFocus, Proposal
 from synthfm_env.segmenters.sam2.multiview.scout import scout
 from synthfm_env.segmenters.sam2.multiview.view import MultiView, States
@@ -35,7 +37,8 @@ class MultiViewSession(Session):
     1. The volume network answers it; its first mask gives the crop in which SAM 2 starts.
     2. ``MultiView.track`` propagates it through each stack of the crop: three planes of a volume, or eight orientations
        of an image or thin stack.
-    3. The logits of both are added, which makes an ensemble; those of the network count twice.
+    3. The logits of both are averaged, which makes an ensemble; those of the network count twice. On an image the mask
+       after few clicks contains voxels of lower logits too (see ``dice_threshold``).
     4. ``MultiViewFocus`` proposes another crop if the mask does not fit this one; steps 2 and 3 run again there, with
        all prompts.
 
@@ -181,13 +184,25 @@ class MultiViewSession(Session):
     def _answer(
         self, view: MultiView, states: States, prompts: tuple[Prompt, ...], network: NetworkAnswer | None
     ) -> Answer:
-        """Add the mean logits of the views and the weighted ones of the volume network."""
+        """Average the logits of the views and the weighted ones of the volume network, and choose their threshold."""
         logits = view.logits(states).mean(0)
         if network is not None:
             depth, height, width = logits.shape
             added = carry_over(network.logits, network.crop, view.crop, (depth, height, width), _BEYOND)
             logits += _NETWORK_WEIGHT * added.clamp(-CERTAIN_LOGIT, CERTAIN_LOGIT)
-        return Answer(prompts, view, states, network, logits)
+            logits /= 1 + _NETWORK_WEIGHT
+        return Answer(prompts, view, states, network, logits, self._threshold(logits, prompts))
+
+    def _threshold(self, logits: Tensor, prompts: tuple[Prompt, ...]) -> float:
+        """Return the logit above which voxels belong to the mask.
+
+        It is 0 in volumes, where a lower one gained on synthetic cases and lost on real ones, and as soon as a box or a
+        mask says how far the structure reaches.
+        """
+        told = any(prompt.box is not None or prompt.mask is not None for prompt in prompts)
+        if told or self._shape[0] > 1:
+            return 0.0
+        return dice_threshold(logits, sum(len(prompt.clicks) for prompt in prompts))
 
     def undo(self) -> Prediction:
         """Take back the newest prompt; see ``Session.undo``."""
