@@ -20,10 +20,10 @@ from synthfm_env.errors import InputError
 from synthfm_env.volumes.datasets import get_layout
 
 
-def board(**fields):
+def board(models=("one/with: a slash", "two"), **fields):
     records = []
     for case in ("a", "b", "c"):
-        for model in ("one/with: a slash", "two"):
+        for model in models:
             records += episode([0.2, 0.5, 0.6, 0.7, 0.8], budget=5, case_id=case, model=model, **fields)
     return make_board(episodes_of(records))
 
@@ -44,6 +44,18 @@ def test_evaluation_results_are_what_the_hub_reads(tmp_path: Path) -> None:
     card = hub.ModelCard.load(paths[1].parents[1] / "README.md")
     assert card.data.library_name == "synthfm_env"
     assert "0.800" in card.text
+    assert "pushed to the Hub" not in card.text
+
+
+def test_segmenters_whose_names_have_one_slug_get_a_folder_each(tmp_path: Path) -> None:
+    pytest.importorskip("huggingface_hub", reason="needs the extra hub")
+    names = ("a b", "a:b", "A b", "a-b-2")
+    paths = write_eval_results(
+        tmp_path, board(names), dataset_id="lab/quick", suite="quick", results_hash="f" * 64, date="2026-11-29"
+    )
+    cards = [(path.parents[1] / "README.md").read_text(encoding="utf-8") for path in paths]
+    assert len({path.parents[1].name.lower() for path in paths}) == len(names)
+    assert [f"# {name}\n" in card for name, card in zip(sorted(names), cards, strict=True)] == [True] * len(names)
 
 
 @pytest.mark.parametrize("name", ["bridge:touch x", "cvpr25:sh x.sh", "nninteractive:http://127.0.0.1:1", "toys:Ball"])
@@ -53,7 +65,7 @@ def test_commands_and_servers_that_a_run_names_need_trust(name: str) -> None:
     assert own_code(Choice(use="random-walker")) == []
 
 
-@pytest.mark.parametrize("name", ["", "quick", "a/b/c", "a b/c"])
+@pytest.mark.parametrize("name", ["", "quick", "a/b/c", "a b/c", "a/..", "../b", "a/.b", "a/b..c"])
 def test_a_data_set_of_another_form_is_refused(name: str) -> None:
     with pytest.raises(InputError, match="OWNER/NAME"):
         check_dataset_id(name)
