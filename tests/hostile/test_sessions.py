@@ -1,5 +1,7 @@
 """Tests sessions after a refused click, with whole-number spacing, and with long histories."""
 
+import warnings
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -145,3 +147,23 @@ def test_a_failed_answer_leaves_a_geodesic_session_as_it_was(image, monkeypatch,
             with pytest.raises(ZeroDivisionError):
                 session.add(Click((1, 1, 1))) if verb == "add" else session.undo()
         assert session.clicks == clicks
+
+
+@pytest.mark.parametrize("name", ["geodesic", "random-walker"])
+def test_the_spacing_across_a_single_slice_does_not_matter(image, name):
+    masks = []
+    for thickness in (1.0, 1e-30):
+        with make_segmenter(name).start(image[:1], (thickness, 1.0, 1.0)) as session:
+            masks.append(session.add(Click((0, 10, 12))).mask)
+    assert np.array_equal(*masks)
+
+
+@pytest.mark.parametrize(
+    "spacing", [(1e-300, 1.0, 1e300), (1e300, 1.0, 1.0), (1e-300, 1.0, 1.0), (1e300, 1e300, 1e300)]
+)
+@pytest.mark.parametrize("name", ["geodesic", "random-walker"])
+def test_any_ratio_of_the_spacing_is_answered_without_a_warning(image, name, spacing):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with make_segmenter(name).start(image, spacing) as session:
+            assert session.add(Click((3, 10, 12))).mask[3, 10, 12]
