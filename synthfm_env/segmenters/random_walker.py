@@ -115,11 +115,13 @@ class RandomWalkerSession(PromptHistorySession):
             return np.zeros(seeds.shape, dtype=np.float32)
         if not ((seeds == OUTSIDE).any() and (seeds == 0).any()):
             return (seeds != OUTSIDE).astype(np.float32)
+        data = self._grey / 255
+        if data.min() == data.max():
+            # The solver divides by the standard deviation: a ramp too flat to be an edge keeps it above 0.
+            data = data + np.linspace(0, 1e-6, data.size).reshape(data.shape)
         with warnings.catch_warnings():
             # The solver stops early. Only an error that moves a probability across one half matters.
             warnings.filterwarnings("ignore", "The probability range is outside", UserWarning)
             warnings.filterwarnings("ignore", "Conjugate gradient convergence", UserWarning)
-            both = random_walker(
-                self._grey / 255, seeds, beta=BETA, mode="cg_j", return_full_prob=True, spacing=tuple(self._steps)
-            )
+            both = random_walker(data, seeds, beta=BETA, mode="cg_j", return_full_prob=True, spacing=tuple(self._steps))
         return np.asarray(both[0], dtype=np.float32)

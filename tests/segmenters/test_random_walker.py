@@ -109,3 +109,13 @@ def test_a_solver_that_stops_early_says_nothing(monkeypatch: pytest.MonkeyPatch)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert segment(np.full((5, 15, 15), 90, np.uint8), [Click((2, 7, 7))]).any()
+
+
+@pytest.mark.parametrize("shape", [(1, 41, 41), (15, 15, 15)])
+def test_the_grey_level_of_a_flat_image_does_not_matter(shape: tuple[int, int, int]) -> None:
+    click = Click(tuple(n // 2 for n in shape))  # type: ignore[arg-type]
+    expected = segment(np.full(shape, 90, np.uint8), [click])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for grey in (0, 7, 128, 255):
+            assert np.mean(segment(np.full(shape, grey, np.uint8), [click]) != expected) < 1e-3
