@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +20,7 @@ class Click:
     """A voxel inside (positive) or outside (negative) the structure.
 
     Attributes:
-        zyx: voxel index in the image's own grid, axes (z, y, x).
+        zyx: voxel index in the image's own grid, axes (z, y, x). A list, and numpy's integers, become a tuple of int.
         positive: True if the voxel belongs to the structure.
 
     Example:
@@ -31,6 +32,10 @@ class Click:
 
     zyx: tuple[int, int, int]
     positive: bool = True
+
+    def __post_init__(self) -> None:
+        """Make the index a plain tuple; ``check_inside`` refuses what is no index."""
+        object.__setattr__(self, "zyx", _plain_index(self.zyx))
 
     @classmethod
     def parse(cls, text: str) -> "Click":
@@ -52,7 +57,7 @@ class Click:
             InputError: it is not.
         """
         zyx = self.zyx
-        if not isinstance(zyx, tuple | list) or len(zyx) != len(shape) or not all(map(is_whole, zyx)):
+        if not isinstance(zyx, tuple) or len(zyx) != len(shape) or not all(map(is_whole, zyx)):
             raise InputError(f"click at {shown(zyx)}: expected three whole numbers z, y, x")
         if any(not 0 <= i < n for i, n in zip(zyx, shape, strict=True)):
             raise InputError(
@@ -62,6 +67,13 @@ class Click:
 
     def __str__(self) -> str:
         return ",".join(map(str, self.zyx)) + (",+" if self.positive else ",-")
+
+
+def _plain_index(zyx: Any) -> Any:
+    """Return whole numbers in a list or tuple as a tuple of int, which numpy takes for one voxel; others unchanged."""
+    if type(zyx) is tuple and all(type(i) is int for i in zyx):
+        return zyx
+    return tuple(map(int, zyx)) if isinstance(zyx, list | tuple) and all(map(is_whole, zyx)) else zyx
 
 
 def check_click(click: Click, shape: tuple[int, ...]) -> None:
@@ -99,7 +111,7 @@ class Box:
     """A box of voxels around the structure. A box of one slice is a 2D box.
 
     Attributes:
-        start: (z, y, x) of its first voxel, in the image's own grid.
+        start: (z, y, x) of its first voxel, in the image's own grid. Lists become tuples, as in ``Click``.
         stop: (z, y, x) one past its last voxel.
 
     Raises:
@@ -115,10 +127,12 @@ class Box:
     stop: tuple[int, int, int]
 
     def __post_init__(self) -> None:
-        """Check the corners, and that no side is empty."""
+        """Check the corners and make them plain tuples; check that no side is empty."""
         for corner in (self.start, self.stop):
             if not isinstance(corner, tuple | list) or len(corner) != 3 or not all(map(is_whole, corner)):
                 raise InputError(f"box with a corner {shown(corner)}: expected three whole numbers z, y, x")
+        object.__setattr__(self, "start", _plain_index(self.start))
+        object.__setattr__(self, "stop", _plain_index(self.stop))
         if any(first >= last for first, last in zip(self.start, self.stop, strict=True)):
             raise InputError(
                 f"box {self} holds no voxel: the stop is exclusive, so its z, y, x must be above the start's"

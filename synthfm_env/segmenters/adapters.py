@@ -92,8 +92,8 @@ def make_adapter(name: str, argument: str, device: str, time_limit_s: float | No
         raise InputError(f"segmenter {name!r}: give {adapter.argument} after a colon, {name}:{adapter.argument}")
     if argument and not adapter.argument:
         raise InputError(f"segmenter '{name}:{argument}': {name!r} takes nothing after a colon")
-    if device not in ("auto", "cpu") and not adapter.has_device:
-        raise InputError(f"make_segmenter(device={device!r}): {name!r} runs on no device of this process")
+    if not adapter.has_device:
+        refuse_device(name, device)
     if time_limit_s is not None and not adapter.has_time_limit:
         raise InputError(
             f"make_segmenter(time_limit_s={shown(time_limit_s)}): {name!r} runs in this process, without one"
@@ -101,6 +101,12 @@ def make_adapter(name: str, argument: str, device: str, time_limit_s: float | No
     if time_limit_s is not None and not (is_number(time_limit_s) and 0 < time_limit_s < 1e6):
         raise InputError(f"make_segmenter(time_limit_s={shown(time_limit_s)}): expected seconds, more than 0")
     return adapter.build(name, argument, device, time_limit_s)
+
+
+def refuse_device(name: str, device: str) -> None:
+    """Raise InputError if another device than the CPU is chosen for a segmenter that runs on none."""
+    if device not in ("auto", "cpu"):
+        raise InputError(f"make_segmenter(device={shown(device)}): {name!r} runs on no device of this process")
 
 
 def _random_walker(name: str, argument: str, device: str, time_limit_s: float | None) -> Segmenter:

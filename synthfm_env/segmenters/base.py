@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synthfm_env.errors import InputError
+from synthfm_env.printable import shown
 from synthfm_env.prompts import Box, Click, as_clicks
 
 
@@ -216,6 +217,11 @@ class Segmenter(ABC):
     name: str
     capabilities: Capabilities
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Make ``start`` note in each session which segmenter opened it, so that ``add_many`` can tell."""
+        super().__init_subclass__(**kwargs)
+        setattr(cls, "start", _note_segmenter(cls.start))  # noqa: B010 - mypy takes no assignment
+
     def __deepcopy__(self, memo: dict[int, object]) -> Self:
         """Return itself: Gymnasium copies an environment's arguments, and a model is shared, never copied."""
         return self
@@ -245,10 +251,9 @@ class Segmenter(ABC):
             The answers, in the order of the sessions.
 
         Raises:
-            InputError: the numbers of clicks and sessions differ, a session is given twice, or as ``session.add``. All
-                sessions are then as they were.
+            InputError: as ``check_batch`` or ``session.add``. All sessions are then as they were.
         """
-        check_batch(sessions, clicks)
+        check_batch(self, sessions, clicks)
         answers: list[Prediction] = []
         try:
             for session, click in zip(sessions, clicks, strict=True):
@@ -260,15 +265,45 @@ class Segmenter(ABC):
         return answers
 
 
-def check_batch(sessions: Sequence[Session], clicks: Sequence[Click]) -> None:
+def _segmenters_of(session: Session) -> list[Segmenter]:
+    """Return the segmenters whose ``start`` returned a session: several if one delegates to another."""
+    segmenters: list[Segmenter] = session.__dict__.setdefault("_opened_by_segmenters", [])
+    return segmenters
+
+
+def _note_segmenter(start: Callable[..., Session]) -> Callable[..., Session]:
+    @wraps(start)
+    def start_noted(self: Segmenter, *args: Any, **kwargs: Any) -> Session:
+        session = start(self, *args, **kwargs)
+        if isinstance(session, Session):
+            _segmenters_of(session).append(self)
+        return session
+
+    return start_noted
+
+
+def check_batch(segmenter: Segmenter, sessions: Sequence[Session], clicks: Sequence[Click]) -> None:
     """Check the arguments of ``Segmenter.add_many``.
 
+    Args:
+        segmenter: whose ``add_many`` it is.
+        sessions: anything.
+        clicks: anything.
+
     Raises:
-        InputError: the numbers of clicks and sessions differ, or a session is given twice.
+        InputError: one of them is no sequence, their numbers differ, a session is given twice, or one was not
+            opened by ``segmenter.start``.
     """
+    if not isinstance(sessions, Sequence) or not isinstance(clicks, Sequence):
+        raise InputError("add_many: expected a list of sessions and a list of clicks, one for each session")
     if len(sessions) != len(clicks):
         raise InputError(
             f"add_many: {len(sessions)} sessions and {len(clicks)} clicks; give one click for each session"
         )
     if len({id(session) for session in sessions}) != len(sessions):
         raise InputError("add_many: a session comes twice; give its clicks one after the other")
+    for session in sessions:
+        if not isinstance(session, Session):
+            raise InputError(f"add_many: {shown(session)} is no session; open one with segmenter.start")
+        if not any(each is segmenter for each in _segmenters_of(session)):
+            raise InputError(f"add_many: a session is of another segmenter than {shown(segmenter.name)}")

@@ -13,7 +13,7 @@ class BlockGrid:
     """A grid of blocks of voxels with a limited number of blocks; for a small image, the image's own grid.
 
     Blocks grow by one voxel at a time along the axis on which they are shortest in mm, so that they become isotropic
-    first. The last block of an axis may be smaller than the others.
+    first, unless an axis has a limit of its own. The last block of an axis may be smaller than the others.
 
     Attributes:
         image_shape: (D, H, W) of the image.
@@ -21,8 +21,23 @@ class BlockGrid:
         sizes: voxels in a block along z, y, x.
     """
 
-    def __init__(self, image_shape: tuple[int, int, int], spacing: tuple[float, float, float], max_voxels: int) -> None:
-        sizes, shape = [1, 1, 1], list(image_shape)
+    def __init__(
+        self,
+        image_shape: tuple[int, int, int],
+        spacing: tuple[float, float, float],
+        max_voxels: int,
+        max_side: int | None = None,
+    ) -> None:
+        """Choose the sizes of blocks.
+
+        Args:
+            image_shape: (D, H, W) of the image.
+            spacing: (z, y, x) in mm.
+            max_voxels: most blocks.
+            max_side: most blocks along an axis; None for any number.
+        """
+        sizes = [1 if max_side is None else -(-length // max_side) for length in image_shape]
+        shape = [-(-length // size) for length, size in zip(image_shape, sizes, strict=True)]
         while math.prod(shape) > max_voxels:
             divisible = [axis for axis in range(3) if shape[axis] > 1]
             axis = min(divisible, key=lambda axis: sizes[axis] * spacing[axis])

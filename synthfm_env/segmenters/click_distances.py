@@ -21,6 +21,7 @@ SMOOTHING = 0.7  # standard deviation of the Gaussian, in units of the working g
 EDGE = 2.55  # gradient that doubles the cost of a path: 1 % of the grey range per finest voxel side
 KEPT_MAPS = 16  # number of newest clicks whose maps a session keeps for undo; a map takes at most 4 MB
 UNREACHED = 1e18  # cost without a click: finite, so that differences and quotients are defined
+_LONGEST_STEP = 1e9  # of a block: an infinite one crashes ``MCP_Geometric``, and no path takes such a step anyway
 TINY = np.finfo(np.float32).tiny  # avoids a division by zero
 
 _Array = NDArray[np.float32]
@@ -59,10 +60,9 @@ class ClickDistances:
         """
         depth, height, width = image.shape[:3]
         self.grid = BlockGrid((depth, height, width), spacing, MAX_VOXELS)
-        # Block means of the grey image, and the sides of a block in units of the shortest side.
+        # Block means of the grey image, and the sides of a block.
         grey = self.grid.mean(image if image.ndim == 3 else image @ LUMA)
-        steps = np.multiply(spacing, self.grid.sizes, dtype=np.float64)  # a spacing may be of integers
-        steps /= min((step for step, n in zip(steps, grey.shape, strict=True) if n > 1), default=1.0)
+        steps = relative_steps(self.grid, spacing)
         # Paths are long across edges and short in flat regions.
         cost = 1 + (_gradient(grey, steps) / EDGE) ** 2
         self._paths = MCP_Geometric(cost, fully_connected=False, sampling=tuple(steps))
@@ -121,6 +121,17 @@ class ClickDistances:
     def _distance(self, seeds: NDArray[np.integer]) -> _Array:
         """Return the cost of the cheapest path from each voxel to the nearest of the (n, 3) seeds."""
         return np.asarray(self._paths.find_costs(seeds)[0], dtype=np.float32)
+
+
+def relative_steps(grid: BlockGrid, spacing: tuple[float, float, float]) -> NDArray[np.float64]:
+    """Return the sides of a block along z, y, x, in units of the finest side; 1 along an axis of one block.
+
+    Nothing is measured along an axis of one block, so its side must not decide the length of a Gaussian's kernel.
+    """
+    steps = np.multiply(spacing, grid.sizes, dtype=np.float64)  # a spacing may be of integers
+    finest = min((step for step, n in zip(steps, grid.shape, strict=True) if n > 1), default=1.0)
+    with np.errstate(over="ignore"):
+        return np.where(np.array(grid.shape) > 1, np.minimum(steps / finest, _LONGEST_STEP), 1.0)
 
 
 def _gradient(grey: _Array, steps: NDArray[np.float64]) -> _Array:

@@ -55,18 +55,21 @@ class GeodesicSession(Session):
         distances = self._current()
         check_click(click, distances.grid.image_shape)
         started = time.perf_counter()
-        self._history.append(distances.with_click(click))
+        clicked = distances.with_click(click)
+        prediction = self._prediction(clicked, started)
+        self._history.append(clicked)
         if len(self._history) > KEPT_MAPS:
             self._history[-KEPT_MAPS - 1].drop_maps()
-        return self._prediction(started)
+        return prediction
 
     def undo(self) -> Prediction:
         """Take back the newest click; see ``Session.undo``."""
         if not self._current().clicks:
             raise InputError("session.undo(): there is no click to undo")
         started = time.perf_counter()
+        prediction = self._prediction(self._history[-2], started)
         self._history.pop()
-        return self._prediction(started)
+        return prediction
 
     def reset(self) -> None:
         """Remove all clicks; the gradient and the distance to the border are kept."""
@@ -82,8 +85,7 @@ class GeodesicSession(Session):
             raise InputError("this session is closed; open another with segmenter.start(image, spacing)")
         return self._history[-1]
 
-    def _prediction(self, started: float) -> Prediction:
-        distances = self._history[-1]
+    def _prediction(self, distances: ClickDistances, started: float) -> Prediction:
         mask = distances.grid.positive(distances.balance)
         distances.apply_clicks(mask)
         encode, self._encode_seconds = self._encode_seconds, 0.0

@@ -12,12 +12,13 @@ from skimage.segmentation import random_walker
 from synthfm_env.prompts import Click, Prompt
 from synthfm_env.segmenters.base import Capabilities, Segmenter
 from synthfm_env.segmenters.block_grid import BlockGrid
-from synthfm_env.segmenters.click_distances import border_voxels
+from synthfm_env.segmenters.click_distances import border_voxels, relative_steps
 from synthfm_env.segmenters.image_input import prepare_image
 from synthfm_env.segmenters.prompt_history import PromptHistorySession
 from synthfm_env.volumes.intensity import LUMA
 
-MAX_VOXELS = 60_000  # a linear system of this size is solved in a fraction of a second on one core
+MAX_VOXELS = 60_000  # a linear system of this size is solved in a fraction of a second on one core ...
+MAX_SIDE = 1000  # ... unless it is long and thin: the solver's iterations grow with the length
 # One setting for all images, chosen with deepest-point clicks on ten synthetic structures and eight real ones. A walk
 # in 3D hardly ever meets a single voxel, so a click is a ball of voxels of the same intensity: without it the mean
 # Dice of the first click is below 0.1, with a ball of any intensity it is 0.05 to 0.09 lower.
@@ -39,8 +40,8 @@ class RandomWalker(Segmenter):
       hardly ever meets a single voxel. Where balls of both signs overlap, the nearer click counts.
     - A clicked voxel has the label of its newest click.
     - Without a positive click the mask is empty.
-    - An image of more than ``MAX_VOXELS`` is solved on block means (see ``BlockGrid``), and the probability is
-      interpolated linearly to the image's own grid: memory and time are bounded for any volume.
+    - An image of more than ``MAX_VOXELS``, or longer than ``MAX_SIDE``, is solved on block means (see ``BlockGrid``).
+      The probability is interpolated linearly to the image's own grid: memory and time are bounded for any volume.
 
     It is deterministic and needs no weights. There are no logits.
 
@@ -76,10 +77,9 @@ class RandomWalkerSession(PromptHistorySession):
         began = time.perf_counter()
         depth, height, width = image.shape[:3]
         shape = (depth, height, width)
-        self._grid = BlockGrid(shape, spacing, MAX_VOXELS)
+        self._grid = BlockGrid(shape, spacing, MAX_VOXELS, MAX_SIDE)
         grey = self._grid.mean(image if image.ndim == 3 else image @ LUMA)
-        steps = np.multiply(spacing, self._grid.sizes)
-        self._steps = steps / min((s for s, n in zip(steps, grey.shape, strict=True) if n > 1), default=1.0)
+        self._steps = relative_steps(self._grid, spacing)
         self._grey = ndimage.gaussian_filter(grey, SMOOTHING / self._steps)
         super().__init__(RandomWalker.name, RandomWalker.capabilities, shape, time.perf_counter() - began)
 
@@ -115,10 +115,13 @@ class RandomWalkerSession(PromptHistorySession):
             return np.zeros(seeds.shape, dtype=np.float32)
         if not ((seeds == OUTSIDE).any() and (seeds == 0).any()):
             return (seeds != OUTSIDE).astype(np.float32)
+        data = self._grey / 255
+        if data.min() == data.max():
+            # The solver divides by the standard deviation: a ramp too flat to be an edge keeps it above 0.
+            data = data + np.linspace(0, 1e-6, data.size).reshape(data.shape)
         with warnings.catch_warnings():
             # The solver stops early. Only an error that moves a probability across one half matters.
             warnings.filterwarnings("ignore", "The probability range is outside", UserWarning)
-            both = random_walker(
-                self._grey / 255, seeds, beta=BETA, mode="cg_j", return_full_prob=True, spacing=tuple(self._steps)
-            )
+            warnings.filterwarnings("ignore", "Conjugate gradient convergence", UserWarning)
+            both = random_walker(data, seeds, beta=BETA, mode="cg_j", return_full_prob=True, spacing=tuple(self._steps))
         return np.asarray(both[0], dtype=np.float32)

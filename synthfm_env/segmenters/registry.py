@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from synthfm_env.errors import InputError, unknown_name
 from synthfm_env.plugins import build, load_class
 from synthfm_env.printable import shown
-from synthfm_env.segmenters.adapters import ADAPTERS, find_adapter, make_adapter
+from synthfm_env.segmenters.adapters import ADAPTERS, find_adapter, make_adapter, refuse_device
 from synthfm_env.segmenters.base import Segmenter
 from synthfm_env.segmenters.extras import missing_extra
 from synthfm_env.segmenters.placed_weights import weights_folder
@@ -119,6 +119,7 @@ def make_segmenter(
         return make_adapter(*adapter, device, time_limit_s)
     if time_limit_s is not None:
         raise InputError(f"make_segmenter(time_limit_s={shown(time_limit_s)}): {name_or_path!r} runs in this process")
+    _refuse_misplaced_path(name_or_path)
     # A class of the user's.
     is_file = name_or_path.endswith((".safetensors", ".pt"))
     if ":" in name_or_path and not is_file:
@@ -129,6 +130,7 @@ def make_segmenter(
         from synthfm_env.segmenters.geodesic import Geodesic
 
         _refuse_options(name_or_path, preset, options)
+        refuse_device(name_or_path, device)
         return Geodesic()
     from synthfm_env.segmenters.volume_network.weights import EMBEDDED, holds_volume_network
 
@@ -141,6 +143,19 @@ def make_segmenter(
     if name_or_path not in _DESCRIPTIONS and not is_file:
         raise unknown_name("segmenter", name_or_path, _DESCRIPTIONS)
     return _make_sam2(name_or_path, device, preset, options)
+
+
+def _refuse_misplaced_path(name_or_path: str) -> None:
+    """Raise InputError for a path that needs a name before it, or a name that takes no path, with the form to use."""
+    if name_or_path.endswith(".pth"):
+        names = ", ".join(f"{name}:PATH" for name, adapter in ADAPTERS.items() if adapter.weights is not None)
+        raise InputError(
+            f"segmenter {shown(name_or_path, 120)}: name the model of a .pth checkpoint, as one of {names}"
+        )
+    name, colon, path = name_or_path.partition(":")
+    if colon and name in _DESCRIPTIONS:
+        hint = f"; a SAM 2 checkpoint has no name before its path: give {shown(path, 120)}" if name in _OFFICIAL else ""
+        raise InputError(f"segmenter {shown(name_or_path, 120)}: {name!r} takes nothing after a colon{hint}")
 
 
 def _make_sam2(name_or_path: str, device: str, preset: str, options: Options) -> Segmenter:

@@ -25,6 +25,7 @@ from synthfm_env.segmenters.sam_med3d_grid import Index, TargetGrid
 from synthfm_env.segmenters.weights_file import fill
 
 NAME = "sam-med3d-turbo"
+_MOST_MM = 1e9  # longest side of an image: voxels of the model's grid are counted in 64 bits
 LOW_RESOLUTION = 4  # the decoder's logits are coarser by this factor
 # The authors' training loop stores its arguments and NumPy scalars with the tensors. A pickled scalar names the
 # function that makes one, in older files by the module's former name.
@@ -94,11 +95,15 @@ class SamMed3D(Segmenter):
         """Open a session; a cube is encoded when a click first needs it. See ``Segmenter.start``.
 
         Raises:
-            InputError: as ``Segmenter.start``, or the image has one slice.
+            InputError: as ``Segmenter.start``, the image has one slice, or it is longer than a thousand kilometres.
         """
         grey = prepare_grey(image, spacing)
         if grey.shape[0] == 1:
             raise InputError(f"{self.name} takes volumes alone, got an image of one slice, shape {image.shape}")
+        if max(n * float(mm) for n, mm in zip(grey.shape, spacing, strict=True)) > _MOST_MM:
+            raise InputError(
+                f"{self.name}: a spacing of {spacing} mm makes the image longer than {_MOST_MM:g} mm; give the real one"
+            )
         return SamMed3DSession(self, grey, TargetGrid(grey.shape, spacing))
 
     @torch.no_grad()

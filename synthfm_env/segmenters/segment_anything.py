@@ -98,6 +98,9 @@ class SegmentAnything(Segmenter):
         """Open a session; slices are encoded when they are first prompted. See ``Segmenter.start``."""
         return SliceSession(self, prepare_image(image, spacing))
 
+    def check_kinds(self, prompt: Prompt) -> None:
+        """Raise InputError for kinds of prompts that the model does not take beyond what ``capabilities`` say."""
+
     @torch.no_grad()
     def encode_slice(self, rgb: NDArray[np.uint8]) -> "EncodedSlice":
         """Return the features of a slice.
@@ -110,7 +113,7 @@ class SegmentAnything(Segmenter):
         """
         height, width = rgb.shape[:2]
         scale = self.model.image_encoder.img_size / max(height, width)
-        size = int(height * scale + 0.5), int(width * scale + 0.5)
+        size = max(1, int(height * scale + 0.5)), max(1, int(width * scale + 0.5))
         resized = np.array(Image.fromarray(rgb).resize(size[::-1], Image.Resampling.BILINEAR))
         tensor = torch.from_numpy(resized).permute(2, 0, 1)[None].to(self._device)
         return EncodedSlice(self.model.image_encoder(self.model.preprocess(tensor)), (height, width), size)
@@ -162,6 +165,13 @@ class MedSam(SegmentAnything):
 
     capabilities = Capabilities(negative_clicks=False, boxes=True)
 
+    def check_kinds(self, prompt: Prompt) -> None:
+        """Refuse clicks and masks; see ``SegmentAnything.check_kinds``."""
+        if prompt.clicks or prompt.mask is not None:
+            raise InputError(
+                f"{self.name} takes boxes alone, no clicks and no mask; give session.prompt(box=Box(start, stop))"
+            )
+
     def encode_slice(self, rgb: NDArray[np.uint8]) -> "EncodedSlice":
         """Return the features of a slice; see ``SegmentAnything.encode_slice``."""
         height, width = rgb.shape[:2]
@@ -177,8 +187,7 @@ class MedSam(SegmentAnything):
         self, encoded: "EncodedSlice", prompt: "SlicePrompt", last: NDArray[np.float32] | None
     ) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
         """Return a slice's mask from its box; see ``SegmentAnything.decode_slice``."""
-        if len(prompt.points) or prompt.box is None:
-            raise InputError(f"{self.name} takes boxes alone, no clicks; give session.prompt(box=Box(start, stop))")
+        assert prompt.box is not None, "the session refuses other prompts"
         (height, width), (side, _) = encoded.original_size, encoded.input_size
         box = torch.from_numpy(prompt.box / [width, height, width, height] * side).float()
         with torch.no_grad():
@@ -240,6 +249,10 @@ class SliceSession(PromptHistorySession):
             mask[z], last[z] = self._segmenter.decode_slice(self._encode(z), prompt, last.get(z))
         self._logits.append(last)
         return mask
+
+    def _check(self, prompt: Prompt) -> None:
+        self._segmenter.check_kinds(prompt)
+        super()._check(prompt)
 
     def _touched(self, prompts: Prompt) -> list[int]:
         """Return the slices that the newest prompt changes."""

@@ -57,7 +57,9 @@ def check_finite(state: dict[str, Tensor], path: Path) -> None:
     """Raise InputError if a tensor holds NaN or infinite values."""
     for name, tensor in state.items():
         if not bool(tensor.isfinite().all()):
-            raise InputError(f"weights {str(path)!r}: {name} holds NaN or infinite values; train again or take others")
+            raise InputError(
+                f"weights {str(path)!r}: {printable(name)} holds NaN or infinite values; train again or take others"
+            )
 
 
 def fill(model: _Model, state: dict[str, Tensor], path: Path) -> _Model:
@@ -82,7 +84,7 @@ def _differences(expected: dict[str, tuple[int, ...]], found: dict[str, tuple[in
         f"{k} {found[k]} for {expected[k]}" for k in sorted(expected.keys() & found.keys()) if expected[k] != found[k]
     ]
     parts = [
-        f"{len(names)} {kind} ({', '.join(names[:5])}{', ...' if len(names) > 5 else ''})"
+        f"{len(names)} {kind} ({', '.join(map(printable, names[:5]))}{', ...' if len(names) > 5 else ''})"
         for kind, names in (("missing", missing), ("unexpected", unexpected), ("mis-shaped", shapes))
         if names
     ]

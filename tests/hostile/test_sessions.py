@@ -1,5 +1,7 @@
 """Tests sessions after a refused click, with whole-number spacing, and with long histories."""
 
+import warnings
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -7,8 +9,9 @@ from hypothesis import strategies as st
 
 from synthfm_env.envs.actions import read_action
 from synthfm_env.errors import InputError
-from synthfm_env.prompts import Click
+from synthfm_env.prompts import Box, Click
 from synthfm_env.segmenters import make_segmenter
+from synthfm_env.segmenters.block_grid import BlockGrid
 from synthfm_env.segmenters.click_distances import KEPT_MAPS, ClickDistances
 
 
@@ -115,3 +118,52 @@ def test_a_segmenter_that_is_none_is_refused_in_one_line(name, message):
 def test_parameters_that_a_segmenter_lacks_are_refused():
     with pytest.raises(InputError, match="planes=99"):
         make_segmenter("geodesic", options={"planes": 99})
+
+
+@pytest.mark.parametrize("zyx", [[3, 10, 12], (np.int64(3), 10, np.uint8(12)), tuple(np.array([3, 10, 12]))], ids=repr)
+def test_an_index_of_lists_or_of_numpys_integers_is_a_plain_tuple(zyx):
+    for index in (Click(zyx).zyx, Box(zyx, (6, 20, 20)).start, Box((0, 0, 0), zyx).stop):
+        assert index == (3, 10, 12)
+        assert type(index) is tuple
+        assert all(type(i) is int for i in index)
+
+
+@pytest.mark.parametrize("name", ["geodesic", "random-walker"])
+def test_a_click_given_as_a_list_has_the_mask_of_the_same_tuple(image, name):
+    with make_segmenter(name).start(image, (1.0, 1.0, 1.0)) as session:
+        as_tuple = session.add(Click((3, 10, 12))).mask
+        session.reset()
+        assert np.array_equal(session.add(Click([3, 10, 12])).mask, as_tuple)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("verb", ["add", "undo"])
+def test_a_failed_answer_leaves_a_geodesic_session_as_it_was(image, monkeypatch, verb):
+    clicks = (Click((3, 10, 10)), Click((3, 2, 2), positive=False))
+    with make_segmenter("geodesic").start(image, (1.0, 1.0, 1.0)) as session:
+        for click in clicks:
+            session.add(click)
+        with monkeypatch.context() as patched:
+            patched.setattr(BlockGrid, "positive", lambda *_: 1 / 0)
+            with pytest.raises(ZeroDivisionError):
+                session.add(Click((1, 1, 1))) if verb == "add" else session.undo()
+        assert session.clicks == clicks
+
+
+@pytest.mark.parametrize("name", ["geodesic", "random-walker"])
+def test_the_spacing_across_a_single_slice_does_not_matter(image, name):
+    masks = []
+    for thickness in (1.0, 1e-30):
+        with make_segmenter(name).start(image[:1], (thickness, 1.0, 1.0)) as session:
+            masks.append(session.add(Click((0, 10, 12))).mask)
+    assert np.array_equal(*masks)
+
+
+@pytest.mark.parametrize(
+    "spacing", [(1e-300, 1.0, 1e300), (1e300, 1.0, 1.0), (1e-300, 1.0, 1.0), (1e300, 1e300, 1e300)]
+)
+@pytest.mark.parametrize("name", ["geodesic", "random-walker"])
+def test_any_ratio_of_the_spacing_is_answered_without_a_warning(image, name, spacing):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with make_segmenter(name).start(image, spacing) as session:
+            assert session.add(Click((3, 10, 12))).mask[3, 10, 12]

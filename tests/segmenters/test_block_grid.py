@@ -33,6 +33,12 @@ def test_the_finest_axes_are_coarsened_first() -> None:
     assert BlockGrid((1, 100, 100), (0.1, 1.0, 1.0), 2500).sizes == (1, 2, 2)
 
 
+def test_a_long_axis_is_coarsened_first_if_sides_are_limited() -> None:
+    assert BlockGrid((1, 3, 1001), (1.0, 1.0, 1.0), 10**6, 100).sizes == (1, 1, 11)
+    assert BlockGrid((1, 3, 1001), (1.0, 1.0, 1.0), 10**6).sizes == (1, 1, 1)
+    assert BlockGrid((1, 400, 1000), (1.0, 1.0, 1.0), 10000, 200).shape == (1, 58, 167)
+
+
 @given(hnp.arrays(np.uint8, hnp.array_shapes(min_dims=3, max_dims=3, max_side=7)), st.integers(1, 100))
 def test_blocks_are_averaged(image: np.ndarray, cap: int) -> None:
     grid = BlockGrid(image.shape, (1.0, 1.5, 2.0), cap)

@@ -203,6 +203,20 @@ def test_add_many_of_a_bad_click_leaves_every_session_as_it_was(segmenter: Segme
         assert session.clicks == ()
 
 
+def test_add_many_of_another_segmenters_session_is_refused(segmenter: Segmenter, session: Session) -> None:
+    other = "random-walker" if segmenter.name == "geodesic" else "geodesic"
+    with make_segmenter(other).start(scene(), MM) as foreign:
+        with pytest.raises(InputError, match="of another segmenter"):
+            segmenter.add_many([session, foreign], CLICKS[:2])
+        assert (session.clicks, foreign.clicks) == ((), ())
+
+
+@pytest.mark.parametrize("sessions", [None, 3, iter([]), [3]])
+def test_add_many_of_what_is_no_list_of_sessions_is_refused(segmenter: Segmenter, sessions) -> None:
+    with pytest.raises(InputError, match="add_many: "):
+        segmenter.add_many(sessions, CLICKS[:1])
+
+
 def test_add_many_of_none_is_none(segmenter: Segmenter) -> None:
     assert segmenter.add_many([], []) == []
 

@@ -246,6 +246,14 @@ def test_a_batch_of_sessions_answers_as_single_sessions_do(model, mode):
             np.testing.assert_allclose(answers[i].logits, expected.logits, rtol=0, atol=0 if mode == "exact" else 1e-3)
 
 
+def test_a_batch_with_a_session_of_another_model_is_refused(model):
+    one, other = (SAM2Segmenter(name, model, CPU) for name in ("one", "other"))
+    sessions = [segmenter.start(noise((4, 20, 20)), MM) for segmenter in (one, other)]
+    with pytest.raises(InputError, match="of another segmenter than 'one'"):
+        one.add_many(sessions, [Click((1, 10, 10))] * 2)
+    assert [session.clicks for session in sessions] == [(), ()]
+
+
 def test_memory_policies_remember_other_slices(model):
     image = noise((30, 30, 40))
     clicks = [Click((z, 15, 20)) for z in (2, 6, 10, 14, 18, 22)]

@@ -1,6 +1,7 @@
 """Tests the random walker on synthetic shapes, and its bounded cost."""
 
 import itertools
+import warnings
 
 import numpy as np
 import pytest
@@ -78,3 +79,43 @@ def test_a_large_volume_is_solved_on_a_bounded_grid(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(module, "random_walker", watched)
     assert dice(segment(noisy(truth), [Click((15, 30, 30))]), truth) > 0.85
     assert max(sizes) <= 8000
+
+
+def test_a_long_thin_image_is_solved_on_a_bounded_length(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_SIDE", 50)
+    lengths = []
+    solve = module.random_walker
+
+    def watched(data: np.ndarray, *args: object, **kwargs: object) -> np.ndarray:
+        lengths.extend(data.shape)
+        return solve(data, *args, **kwargs)
+
+    monkeypatch.setattr(module, "random_walker", watched)
+    image = np.full((1, 4, 900), 40, np.uint8)
+    image[:, 1:3, 300:600] = 200
+    mask = segment(image, [Click((0, 2, 450))])
+    assert max(lengths) <= 50
+    assert dice(mask, image > 100) > 0.9
+
+
+def test_a_solver_that_stops_early_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    solve = module.random_walker
+
+    def stopped(*args: object, **kwargs: object) -> np.ndarray:
+        warnings.warn("Conjugate gradient convergence to tolerance not achieved.", UserWarning, stacklevel=2)
+        return solve(*args, **kwargs)
+
+    monkeypatch.setattr(module, "random_walker", stopped)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert segment(np.full((5, 15, 15), 90, np.uint8), [Click((2, 7, 7))]).any()
+
+
+@pytest.mark.parametrize("shape", [(1, 41, 41), (15, 15, 15)])
+def test_the_grey_level_of_a_flat_image_does_not_matter(shape: tuple[int, int, int]) -> None:
+    click = Click(tuple(n // 2 for n in shape))  # type: ignore[arg-type]
+    expected = segment(np.full(shape, 90, np.uint8), [click])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for grey in (0, 7, 128, 255):
+            assert np.mean(segment(np.full(shape, grey, np.uint8), [click]) != expected) < 1e-3

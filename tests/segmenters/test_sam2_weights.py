@@ -99,6 +99,39 @@ def test_a_truncated_checkpoint_is_named(state, tmp_path):
         make_segmenter(str(path))
 
 
+WEIGHT = torch.zeros(2, 2)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {1: WEIGHT},
+        {("a", "b"): WEIGHT, "c": WEIGHT},
+        {"a": WEIGHT.to(torch.float8_e4m3fn)},
+        {"a": WEIGHT.to(torch.complex64)},
+        {"a": torch.eye(2).to_sparse()},
+        {"a": torch.empty(2, 2, device="meta")},
+        {"a": torch.zeros(1).expand(2**44)},
+        {"image_encoder.trunk.patch_embed.proj.weight": torch.tensor(3.0)},
+        {"image_encoder.trunk.blocks": WEIGHT},
+        {"\x1b[31mred\n": WEIGHT * float("nan")},
+    ],
+    ids=lambda content: "+".join(f"{key!r}" for key in content),
+)
+def test_a_checkpoint_of_odd_content_is_refused_in_one_line(tmp_path, content):
+    torch.save(content, tmp_path / "odd.pt")
+    with pytest.raises(InputError) as refusal:
+        make_segmenter(str(tmp_path / "odd.pt"))
+    assert str(refusal.value).isprintable()
+
+
+@pytest.mark.filterwarnings("ignore:.*quantize:UserWarning")
+def test_a_quantised_checkpoint_is_refused(tmp_path):
+    torch.save({"a": torch.quantize_per_tensor(WEIGHT, 1.0, 0, torch.qint8)}, tmp_path / "odd.pt")
+    with pytest.raises(InputError, match="expected plain numbers"):
+        make_segmenter(str(tmp_path / "odd.pt"))
+
+
 def test_an_official_checkpoint_is_known_by_its_tensors_and_loads_strictly(tmp_path, monkeypatch):
     with seeded(0):
         state = build_official("sam2.1-hiera-tiny", image_size=64).state_dict()

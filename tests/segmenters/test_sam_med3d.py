@@ -190,6 +190,12 @@ def test_an_image_of_one_slice_is_refused() -> None:
         SamMed3D(Thresholds()).start(np.zeros((1, 8, 8), np.uint8), (1.0, 1.0, 1.0))
 
 
+@pytest.mark.parametrize("spacing", [(1e19, 1.0, 1.0), (1.0, 1.0, 1e300), (1e308, 1e308, 1e308)])
+def test_an_image_of_impossible_length_is_refused(spacing: tuple[float, float, float]) -> None:
+    with pytest.raises(InputError, match="give the real one"):
+        SamMed3D(Thresholds()).start(np.zeros((4, 8, 8), np.uint8), spacing)
+
+
 @pytest.mark.parametrize("content", [b"", b"not a checkpoint"])
 def test_a_damaged_checkpoint_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "turbo.pth").write_bytes(content)

@@ -122,11 +122,21 @@ def test_medsam_takes_a_box_on_each_of_its_slices_and_no_clicks() -> None:
     with medsam.start(picture(), MM) as session:
         with pytest.raises(InputError, match="takes boxes alone"):
             session.add(Click((1, 20, 20)))
-        with pytest.raises(InputError, match="no negative clicks"):
+        with pytest.raises(InputError, match="takes boxes alone"):
             session.add(Click((1, 20, 20), False))
+        with pytest.raises(InputError, match="takes boxes alone"):
+            session.prompt(mask=np.ones((6, 40, 56), bool))
         assert session.clicks == ()
         mask = session.prompt(box=Box((1, 5, 5), (3, 30, 40))).mask
         assert set(np.flatnonzero(mask.any(axis=(1, 2)))) <= {1, 2}
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 200), (2, 300, 1), (1, 1, 1)])
+def test_a_slice_thinner_than_a_pixel_of_the_model_is_answered(
+    segmenter: SegmentAnything, shape: tuple[int, int, int]
+) -> None:
+    with segmenter.start(np.full(shape, 90, np.uint8), MM) as session:
+        assert session.add(Click((0, shape[1] // 2, shape[2] // 2))).mask.shape == shape
 
 
 def test_medsam_answers_as_the_authors_inference_script_does() -> None:

@@ -5,6 +5,7 @@ from tiny_training import CLIPS, TINY
 from synthfm_env import make_segmenter
 from synthfm_env.errors import InputError
 from synthfm_train.run import train
+from synthfm_train.sam2 import objective
 from synthfm_train.sam2.real_volumes import DatasetSource, RealVolumes
 from synthfm_train.sam2.recipe import load_recipe
 
@@ -41,6 +42,12 @@ def test_missing_files_and_unknown_layouts_are_named(root):
     made_layouts.msd_cases(few, "spleen", 1)
     with pytest.raises(InputError, match="1 images leave none for train"):
         RealVolumes(DatasetSource(layout="msd", path="few"), str(root), "train")
+
+
+def test_a_missing_folder_is_told_before_weights_are_fetched(tmp_path, monkeypatch):
+    monkeypatch.setattr(objective, "start_model", lambda recipe: pytest.fail("weights were asked for"))
+    with pytest.raises(InputError, match="there is no such folder"):
+        train("sam2-3dmed-spleen", out=tmp_path / "run", overrides=("data.root=/nonexistent",), device="cpu", workers=0)
 
 
 @pytest.mark.slow

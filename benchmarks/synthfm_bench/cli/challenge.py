@@ -15,7 +15,7 @@ def challenge(
     seed: Annotated[int, typer.Option(min=0, metavar="N", help="secret; whoever knows it can draw the volumes")],
     image: Annotated[str, typer.Option(metavar="IMAGE", help="a Docker image with synthfm_env in it")],
 ) -> None:
-    """Write a bundle that Codabench imports as a competition: volumes from a secret seed, without data that could leak.
+    """Write a bundle that Codabench imports as a competition: volumes from a secret seed, which nobody has beforehand.
 
     `synthfm challenge synthetic-3d --seed 918273645 --image my-lab/synthfm:1 -o bundle.zip`
     """

@@ -2,9 +2,8 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from types import new_class
 from typing import Any
 
 from synthfm_bench.analysis.aggregate import LeaderboardRow
@@ -13,7 +12,8 @@ from synthfm_env.errors import InputError
 from synthfm_env.files import write_text
 from synthfm_env.segmenters.extras import import_extra
 
-_DATASET_ID = re.compile(r"[\w.-]+/[\w.-]+")
+# As the Hub has it: two points or dashes in a row, and names that begin or end with one, are refused there too.
+_DATASET_ID = re.compile(r"(?!.*(\.\.|--))\w([\w.-]*\w)?/\w([\w.-]*\w)?", re.ASCII)
 _CODE = "https://github.com/synthfm/synthfm_env"
 
 
@@ -54,13 +54,15 @@ def write_eval_results(
     hub = import_extra("huggingface_hub", "hub", "--eval-results")
     yaml = import_extra("yaml", "hub", "--eval-results")
     entries: dict[str, list[Any]] = defaultdict(list)
+    tasks = _distinct_slugs(_task_name(row) for row in rows)
     for row in rows:
         for key in dict.fromkeys((row.primary.key, f"dice@{row.budget}", NAUC.key)):
-            entry = _entry(hub, row, _column_of_key(row, key), dataset_id, results_hash, date)
+            task = f"{tasks[_task_name(row)]}-{key}"
+            entry = _entry(hub, row, _column_of_key(row, key), dataset_id, task, results_hash, date)
             entries[row.segmenter] += [] if entry is None else [entry]
-    paths = []
+    paths, places = [], _distinct_slugs(entries)
     for segmenter, found in sorted(entries.items()):
-        place = folder / "eval_results" / _slug(segmenter)
+        place = folder / "eval_results" / places[segmenter]
         (place / ".eval_results").mkdir(parents=True, exist_ok=True)
         path = place / ".eval_results" / f"{_slug(suite)}.yaml"
         write_text(path, yaml.safe_dump(hub.eval_result_entries_to_yaml(found), sort_keys=False, allow_unicode=True))
@@ -70,7 +72,7 @@ def write_eval_results(
 
 
 def model_card(segmenter: str, suite: str, entries: Sequence[Any]) -> str:
-    """Return a model card through ``PyTorchModelHubMixin``, with the figures as a table.
+    """Return a model card for the Hub, with the figures as a table.
 
     Args:
         segmenter: its name on the board.
@@ -81,27 +83,28 @@ def model_card(segmenter: str, suite: str, entries: Sequence[Any]) -> str:
         InputError: the extra ``hub`` is missing.
     """
     hub = import_extra("huggingface_hub", "hub", "a model card")
-    from torch import nn
-
-    # The mixin is known at run time alone. It writes the card's head; the weights stay where they are.
-    options = {
-        "library_name": "synthfm_env",
-        "pipeline_tag": "mask-generation",
-        "repo_url": _CODE,
-        "tags": ["medical-imaging", "interactive-segmentation"],
-    }
-    kind: Any = new_class("Card", (nn.Module, hub.PyTorchModelHubMixin), options)
-    card = str(kind().generate_model_card())
+    head = hub.ModelCardData(
+        library_name="synthfm_env",
+        pipeline_tag="mask-generation",
+        tags=["interactive-segmentation", "medical-imaging"],
+    )
     lines = [f"| `{entry.task_id}` | {entry.value:.3f} | {entry.notes} |" for entry in entries]
     table = "\n".join(["| task | value | notes |", "|---|---|---|", *lines])
-    return f"{card}\n# {segmenter}\n\nPlayed with synthfm_env on the suite `{suite}`:\n\n{table}\n"
+    played = f"Played with [synthfm_env]({_CODE}) on the suite `{suite}`:"
+    return f"---\n{head.to_yaml()}\n---\n\n# {segmenter}\n\n{played}\n\n{table}\n"
+
+
+def _task_name(row: LeaderboardRow) -> str:
+    return f"{row.data_id}-{row.clicker}"
 
 
 def _column_of_key(row: LeaderboardRow, key: str) -> Column:
     return NAUC if key == NAUC.key else dice_at(int(key.partition("@")[2]))
 
 
-def _entry(hub: Any, row: LeaderboardRow, column: Column, dataset_id: str, results_hash: str, date: str) -> Any | None:
+def _entry(
+    hub: Any, row: LeaderboardRow, column: Column, dataset_id: str, task_id: str, results_hash: str, date: str
+) -> Any | None:
     """Return the entry of one figure of a row; None if no case has it."""
     estimate = row.estimate(column)
     if estimate is None:
@@ -111,11 +114,25 @@ def _entry(hub: Any, row: LeaderboardRow, column: Column, dataset_id: str, resul
     notes = f"{row.clicker} [{protocol}], {len(row.cases)} cases, {interval}results {results_hash[:12]}"
     return hub.EvalResultEntry(
         dataset_id=dataset_id,
-        task_id=_slug(f"{row.data_id}-{row.clicker}-{column.key}"),
+        task_id=task_id,
         value=round(estimate.mean, 6),
         date=date or None,
         notes=notes,
     )
+
+
+def _distinct_slugs(names: Iterable[str]) -> dict[str, str]:
+    """Return a file name for each name; a number tells apart those that differ in other characters or in case alone."""
+    slugs: dict[str, str] = {}
+    taken: set[str] = set()
+    for name in sorted(set(names)):
+        slug, number = _slug(name), 1
+        while slug.lower() in taken:
+            number += 1
+            slug = f"{_slug(name)}-{number}"
+        slugs[name] = slug
+        taken.add(slug.lower())
+    return slugs
 
 
 def _slug(text: str) -> str:

@@ -119,7 +119,7 @@ def _guess(path: Path, state: dict[str, Tensor]) -> str:
     """Return the name of a checkpoint's official model, from its trunk's width and depth and a tensor of 2.1."""
     width = state.get("image_encoder.trunk.patch_embed.proj.weight")
     depth = len({key.split(".")[3] for key in state if key.startswith("image_encoder.trunk.blocks.")})
-    size = None if width is None else _TRUNKS.get((width.shape[0], depth))
+    size = None if width is None or width.ndim == 0 else _TRUNKS.get((width.shape[0], depth))
     if size is None:
         raise InputError(
             f"weights {str(path)!r} are of no official SAM 2, and name no architecture in their header; "

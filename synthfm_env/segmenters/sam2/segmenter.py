@@ -98,8 +98,8 @@ class SAM2Segmenter(Segmenter):
         With the preset "stock" the answers equal those of single clicks bit for bit, because both encode the same
         batches of slices. With "fast" logits differ by the rounding of larger matrix products.
         """
+        check_batch(self, sessions, clicks)
         alike = [session for session in sessions if isinstance(session, StackSession)]
         if len(alike) < len(sessions):
             return super().add_many(sessions, clicks)
-        check_batch(sessions, clicks)
         return add_together(alike, [Prompt((click,)) for click in clicks])

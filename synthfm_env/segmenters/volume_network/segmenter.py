@@ -3,7 +3,7 @@
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from numpy.typing import NDArray
@@ -64,10 +64,8 @@ class VolumeNetworkSegmenter(Segmenter):
 
     def add_many(self, sessions: Sequence[Session], clicks: Sequence[Click]) -> list[Prediction]:
         """Give each session one more click, all looks of a round in one batch; see ``Segmenter.add_many``."""
-        check_batch(sessions, clicks)
-        ours = [session for session in sessions if isinstance(session, VolumeNetworkSession)]
-        if len(ours) != len(sessions):
-            raise InputError("add_many: a session is of another segmenter")
+        check_batch(self, sessions, clicks)
+        ours = cast(Sequence[VolumeNetworkSession], sessions)
         return self.answer(ours, [Prompt((click,)) for click in clicks])
 
     def answer(self, sessions: Sequence[VolumeNetworkSession], prompts: Sequence[Prompt]) -> list[Prediction]:

@@ -46,7 +46,8 @@ class TrainingObjective(Objective):
         """Build the model.
 
         Raises:
-            InputError: the weights cannot be read, or the processes cannot share a step's volumes evenly.
+            InputError: files of a data set are missing, the weights cannot be read, or the processes cannot share a
+                step's volumes evenly.
         """
         for index, phase in enumerate(recipe.phases):
             if phase.volumes % processes.count:
@@ -54,6 +55,8 @@ class TrainingObjective(Objective):
                     f"phases.{index}.volumes is {phase.volumes}, which {processes.count} processes cannot share "
                     f"evenly; set it to a multiple of {processes.count}"
                 )
+        if recipe.data.datasets:
+            recipe.data.generators()  # raises if files are missing, before weights are downloaded
         self.recipe, self.phases, self._processes, self._workers = recipe, recipe.phases, processes, workers
         self._architecture = architecture_of(recipe)
         model, heads = start_model(recipe)
