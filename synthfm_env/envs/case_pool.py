@@ -11,7 +11,7 @@ from synthfm_env.errors import InputError
 from synthfm_env.printable import shown
 from synthfm_env.volumes.case_cache import CachedCase, CaseCache
 from synthfm_env.volumes.case_source import CaseSource, case_sources
-from synthfm_env.volumes.case_splits import SPLITS, split_cases
+from synthfm_env.volumes.case_splits import SPLITS, split_sources
 from synthfm_env.volumes.datasets import get_layout, wanted_ids
 from synthfm_env.volumes.fixed_grid import FixedGrid
 
@@ -62,14 +62,14 @@ class CasePool:
         if not isinstance(cache, str | Path | None):
             raise InputError(f"cache is {shown(cache)}: expected a folder, or None")
         self.all_sources = case_sources(data, layout, part)
-        self.splits = split_cases((source.case_id for source in self.all_sources), fractions, split_seed)
+        self.splits = split_sources(self.all_sources, fractions, split_seed)
         chosen = set(self.splits[split]) if split != "all" else {source.case_id for source in self.all_sources}
         self.sources = [source for source in self.all_sources if source.case_id in chosen]
         if not self.sources:
             count = sum(len(cases) for cases in self.splits.values())
             raise InputError(
                 f"split={split!r} holds no case: fractions {tuple(fractions)} of {count} cases; "
-                "give other fractions, more cases, or split='all'"
+                f"give other fractions, more cases, or split='all'{_of_own_splits(self.all_sources)}"
             )
         self.structures = tuple(structures)
         if isinstance(data, str | Path) and not str(data).endswith(".toml") and get_layout(layout).structures:
@@ -118,3 +118,10 @@ class CasePool:
                 case, ids = opened
                 names |= {case.structures[key] for key in ids}
         return sorted(names)
+
+
+def _of_own_splits(sources: Sequence[CaseSource]) -> str:
+    """Return a clause on the splits of tables; empty if no table has one."""
+    sides = sorted({source.side for source in sources if source.side})
+    names = {"train": "side 'train' gives cases to 'train' and 'validation'", "test": "side 'test' only to 'test'"}
+    return "".join(f"; a table's split with {names[side]}" for side in sides)

@@ -187,6 +187,88 @@ cases = 2
     assert all(source.load().label is not None for source in sources)
 
 
+def _table(folder, name="boxes", **keys):
+    return {"kind": "dataset", "name": name, "layout": "folder", "path": str(folder), **keys}
+
+
+def test_the_side_of_a_table_keeps_its_test_patients_out_of_training(dataset, folder):
+    test, train = (
+        _table(folder, name, split={"side": name, "train": 0.5, "seed": 3}) for name in ("test", "train")
+    )
+    env = dataset(data=[test], split="test")
+    held_out = {case.removeprefix("test/") for case in env.pool.splits["test"]}
+    assert len(held_out) == 4
+    assert env.pool.splits["train"] == env.pool.splits["validation"] == []
+    with pytest.raises(InputError, match="holds no case.*side 'test' only to 'test'"):
+        dataset(data=[test], split="train")
+    # Another table on the folder does not bring a test patient back, whatever its name.
+    parts = dataset(data=[test, train, _table(folder, "all")]).pool.splits
+    patients = {name: {case.partition("/")[2] for case in cases} for name, cases in parts.items()}
+    assert patients["test"] == held_out
+    assert patients["train"] | patients["validation"] == {f"case{i}" for i in range(8)} - held_out
+    assert not patients["train"] & patients["validation"]
+
+
+def test_a_patient_in_several_tables_is_in_one_split(dataset, folder, tmp_path):
+    (tmp_path / "link").symlink_to(folder)
+    file = {
+        "kind": "files",
+        "name": "mine",
+        "image": str(folder / "imagesTr/case1_0000.nii.gz"),
+        "label": str(folder / "labelsTr/case1.nii.gz"),
+    }
+    parts = dataset(data=[_table(folder, "a"), _table(tmp_path / "link", "b"), file]).pool.splits
+    split_of = {case: name for name, cases in parts.items() for case in cases}
+    assert all(split_of[f"a/case{i}"] == split_of[f"b/case{i}"] for i in range(8))
+    assert split_of["mine"] == split_of["a/case1"]
+
+
+def test_images_of_a_table_are_chosen_as_a_suite_does(folder):
+    (image, label) = (folder / "imagesVa", folder / "labelsVa")
+    for new, old in ((image, folder / "imagesTr"), (label, folder / "labelsTr")):
+        new.mkdir()
+        for file in old.iterdir():
+            (new / file.name).write_bytes(file.read_bytes())
+    assert len(case_sources([_table(folder)], "folder", None)) == 16
+    assert len(case_sources([_table(folder, images=1, cases=3)], "folder", None)) == 3
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"slices": "largest"}, "slices = 'largest' cannot be honoured: the environment plays whole volumes"),
+        ({"tolerance_mm": 1.0}, "tolerance_mm = 1.0 cannot be honoured"),
+        ({"structurs": ["liver"]}, "unknown key.*structurs.*did you mean structures"),
+        ({"structures": "liver"}, "structures is 'liver': expected a list"),
+        ({"structures": [True]}, "expected a list of label ids or names"),
+        ({"cases": "many"}, "cases is 'many': expected a whole number of 1 or more"),
+        ({"cases": -1}, "cases is -1"),
+        ({"images": 0}, "images is 0"),
+        ({"path": 3}, "path is 3: expected a path"),
+        ({"part": 3}, "part is 3"),
+        ({"split": {"side": "tests"}}, "expected a table of side"),
+        ({"split": {"sid": "test"}}, "expected a table of side"),
+        ({"kind": "files", "image": 3, "label": "y.nii.gz"}, "unknown key|image is 3"),
+        ({"kind": 3}, "unknown kind of data"),
+    ],
+)
+def test_a_key_of_a_table_is_honoured_or_refused(dataset, folder, keys, message):
+    with pytest.raises(InputError, match=message):
+        dataset(data=[{**_table(folder), **keys}], split="all")
+
+
+@pytest.mark.parametrize("keys", [{"cases": "many"}, {"cases": -1}, {"shape": 8}, {"recipe": 3}, {"env": "CartPole-v1"}])
+def test_wrong_values_of_a_synthetic_table_are_refused(dataset, keys):
+    table = {"kind": "synthetic", "name": "a", "shape": [8, 32, 32], "cases": 2, **keys}
+    with pytest.raises(InputError, match=rf"data\[0\]: {next(iter(keys))} is"):
+        dataset(data=[table])
+
+
+def test_two_tables_of_one_name_are_refused(dataset, folder):
+    with pytest.raises(InputError, match="two tables have the name 'boxes'"):
+        dataset(data=[_table(folder), _table(folder)])
+
+
 @pytest.mark.parametrize(
     ("kwargs", "message"),
     [

@@ -98,7 +98,9 @@ def _make(suite: Suite, data: Data, model: Choice) -> gym.Env[Any, Any]:
         common["start"] = suite.start
     if isinstance(data, SyntheticData):
         return gym.make(data.env, shape=list(data.shape), recipe=data.recipe, **common)
-    table = data.model_dump(mode="json", exclude_none=True)
+    # The tolerance belongs to the suite's scores, and without slices their fewest pixels have no effect.
+    unused = {"tolerance_mm"} if getattr(data, "slices", None) else {"tolerance_mm", "slice_pixels"}
+    table = data.model_dump(mode="json", exclude_none=True, exclude=unused)
     return gym.make("SynthFM/Dataset-v0", data=[table], split="all", **common)
 
 
