@@ -9,7 +9,7 @@ from synthfm_env.arguments import check_name
 from synthfm_env.envs.synthetic_env import MIN_VOXELS
 from synthfm_env.errors import InputError
 from synthfm_env.printable import shown
-from synthfm_env.volumes.case_cache import CachedCase, CaseCache
+from synthfm_env.volumes.case_cache import CachedCase, CacheError, CaseCache
 from synthfm_env.volumes.case_source import CaseSource, case_sources
 from synthfm_env.volumes.case_splits import SPLITS, split_sources
 from synthfm_env.volumes.datasets import get_layout, wanted_ids
@@ -84,11 +84,16 @@ class CasePool:
         """Return a case and the label ids that may be drawn.
 
         If the case cannot be read or has no such label id, the result is None, with a warning the first time.
+
+        Raises:
+            CacheError: the folder of the cache cannot be written.
         """
         if source.image_id in self.passed_over:
             return None
         try:
             case = self.cache.open(source)
+        except CacheError:  # no fault of the case: the next one would fail as well
+            raise
         except InputError as error:
             self._pass_over(source, str(error))
             return None

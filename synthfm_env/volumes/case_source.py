@@ -115,6 +115,7 @@ def _dataset(table: Mapping[str, Any], root: Path) -> list[CaseSource]:
                 "structures": list(structures),
                 "image": _stamp(item.image),
                 "label": _stamp(item.label),
+                "descriptions": [_stamp(path) for path in layout.described_by(item)],
             },
             load=partial(layout.load, item, structures),
             patient=(f"{folder.resolve()}: {item.case_id}", str(item.image.resolve())),

@@ -67,8 +67,10 @@ class FixedGrid:
         )
         return np.where(self._inside(image.shape, spacing), np.rint(moved), 0).astype(np.uint8)
 
-    def resample_label(self, label: NDArray[np.integer], spacing: Vector) -> NDArray[np.int16]:
+    def resample_label(self, label: NDArray[np.integer], spacing: Vector) -> NDArray[np.integer]:
         """Return a label map on this grid: of each voxel's centre, the label of the nearest voxel.
+
+        It is int16 if the ids fit, else of the type of ``label``.
 
         Args:
             label: integers on any grid, axes (z, y, x).
@@ -76,7 +78,9 @@ class FixedGrid:
         """
         sources = [self._sources(axis, label.shape[axis], spacing[axis]) for axis in range(3)]
         nearest = label[np.ix_(*(source.clip(0) for source in sources))]
-        return np.where(self._inside(label.shape, spacing), nearest, 0).astype(np.int16)
+        small = np.iinfo(np.int16)
+        fits = small.min <= nearest.min() and nearest.max() <= small.max
+        return np.where(self._inside(label.shape, spacing), nearest, 0).astype(np.int16 if fits else label.dtype)
 
     def targets(self, shape: Sequence[int], spacing: Vector) -> list[NDArray[np.int64]]:
         """Return, for each axis, the index on this grid of each native voxel; -1 for those outside."""

@@ -2,6 +2,8 @@
 
 import json
 import logging
+import os
+import sys
 
 import gymnasium as gym
 import numpy as np
@@ -128,6 +130,83 @@ def test_a_changed_file_or_a_damaged_cache_is_decoded_again(folder, tmp_path):
     )
     changed = CaseCache(tmp_path / "cache", grid).open(case_sources(folder, "folder", None)[0])
     assert set(changed.structures) == {2, 14}
+
+
+@pytest.mark.parametrize("content", ["{}", "[1]", "3", "null", '{"structures": {"1": 3}}', "[" * 100_000])
+def test_a_cached_description_of_wrong_content_is_written_again(folder, tmp_path, content):
+    grid = FixedGrid((3.0, 1.5, 1.5), (8, 16, 16))
+    source = case_sources(folder, "folder", None)[0]
+    case = CaseCache(tmp_path / "cache", grid).open(source)
+    (case.folder / "case.json").write_text(content)
+    assert CaseCache(tmp_path / "cache", grid).open(source).about == case.about
+
+
+@pytest.mark.parametrize(("key", "value"), [("offset", 10**6), ("size", [1, 1]), ("voxels", "many"), ("name", None)])
+def test_a_cached_structure_of_wrong_content_is_written_again(folder, tmp_path, key, value):
+    grid = FixedGrid((3.0, 1.5, 1.5), (8, 16, 16))
+    source = case_sources(folder, "folder", None)[0]
+    case = CaseCache(tmp_path / "cache", grid).open(source)
+    about = json.loads((case.folder / "case.json").read_text())
+    about["structures"]["1"][key] = value
+    (case.folder / "case.json").write_text(json.dumps(about))
+    assert CaseCache(tmp_path / "cache", grid).open(source).about == case.about
+
+
+def test_a_changed_description_of_the_data_set_is_read(folder, tmp_path):
+    grid = FixedGrid((3.0, 1.5, 1.5), (8, 16, 16))
+
+    def names(path):
+        return CaseCache(tmp_path / "cache", grid).open(case_sources(path, "folder", None)[0]).structures
+
+    assert names(folder)[1] == "1"
+    (folder / "dataset.json").write_text('{"labels": {"1": "liver"}}')
+    assert names(folder)[1] == "liver"
+    case = tmp_path / "cases" / "a"
+    case.mkdir(parents=True)
+    save_volume(small_volume(), case / "image.nii.gz", case / "label.nii.gz")
+    assert names(case.parent)[1] == "1"
+    (case / "meta.json").write_text('{"labels": {"1": "spleen"}}')
+    assert names(case.parent)[1] == "spleen"
+
+
+def test_label_ids_above_32767_are_kept(dataset, tmp_path):
+    volume = small_volume()
+    label = volume.label.astype(np.int32)
+    label[label == 7] = 65537  # would be 1 in 16 bits
+    path = tmp_path / "large" / "a"
+    path.mkdir(parents=True)
+    save_volume(Volume(volume.image, label, volume.spacing), path / "image.nii.gz", path / "label.nii.gz")
+    env = dataset(data=path.parent, split="all", spacing=volume.spacing, shape=volume.image.shape)
+    for structure in (1, 65537):
+        info = env.reset(seed=0, options={"structure": structure})[1]
+        assert (info["truth"] == (label == structure)).all()
+
+
+def test_case_folders_follow_the_umask(folder, tmp_path):
+    before = os.umask(0o022)
+    try:
+        cache = CaseCache(tmp_path / "cache", FixedGrid((3.0, 1.5, 1.5), (8, 16, 16)))
+        case = cache.open(case_sources(folder, "folder", None)[0])
+    finally:
+        os.umask(before)
+    assert case.folder.stat().st_mode & 0o777 == 0o755
+
+
+def test_a_cache_that_cannot_be_written_is_no_fault_of_the_cases(dataset, monkeypatch):
+    def full(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    env = dataset(split="all")
+    monkeypatch.setattr(np, "save", full)
+    with pytest.raises(InputError, match=r"cache .*: cannot be written \(No space left on device\); give cache=FOLDER"):
+        env.reset(seed=0)
+    assert not env.pool.passed_over
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs a folder that even root cannot write to")
+def test_a_read_only_cache_is_refused_at_once(dataset):
+    with pytest.raises(InputError, match="cache /proc/self: cannot be written"):
+        dataset(cache="/proc/self")
 
 
 def test_a_broken_file_is_named_and_passed_over(dataset, folder, caplog):
