@@ -83,7 +83,7 @@ def test_stop_and_undo_pass(volume):
 @pytest.mark.parametrize(
     ("kwargs", "message"),
     [
-        ({"jitter_mm": -1}, "jitter_mm is -1, expected a number of 0 or more"),
+        ({"jitter_mm": -1}, "jitter_mm is -1, expected a number from 0 to 10000"),
         ({"wrong_sign": 1.1}, "wrong_sign is 1.1, expected a number from 0 to 1"),
         ({"missed_mm3": float("nan")}, "missed_mm3 is nan"),
     ],
