@@ -1,7 +1,7 @@
 """Chooses and decodes the cases that the environment of a data set draws from."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,8 @@ from synthfm_env.volumes.datasets import get_layout, wanted_ids
 from synthfm_env.volumes.fixed_grid import FixedGrid
 
 _log = logging.getLogger(__name__)
+
+_SHOWN = 5  # names in a message
 
 
 class CasePool:
@@ -102,11 +104,11 @@ class CasePool:
         large = [key for key in present if case.voxels(key) >= MIN_VOXELS]
         if large:
             return case, large
-        names = ", ".join(wanted) or "structure"
+        names = listed(wanted) or "structure"
         if present:
             reason = f"no {names} of {MIN_VOXELS} voxels or more on the grid after cropping"
         else:
-            reason = f"no {names}; it holds {', '.join(case.structures.values()) or 'no structure'}"
+            reason = f"no {names}; it holds {listed(case.structures.values()) or 'no structure'}"
         self._pass_over(source, f"{source.image_id}: {reason}")
         return None
 
@@ -123,6 +125,13 @@ class CasePool:
                 case, ids = opened
                 names |= {case.structures[key] for key in ids}
         return sorted(names)
+
+
+def listed(names: Iterable[str]) -> str:
+    """Return names separated by commas, the number of the others after the first ones."""
+    first = list(names)
+    more = len(first) - _SHOWN
+    return ", ".join(first[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
 def _of_own_splits(sources: Sequence[CaseSource]) -> str:

@@ -4,10 +4,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Unpack
 
-from synthfm_env.envs.case_pool import CasePool
+from synthfm_env.envs.case_pool import CasePool, listed
 from synthfm_env.envs.episode import Episode, SegmentationTask
 from synthfm_env.envs.prompt_env import EpisodeOptions, PromptEnv
 from synthfm_env.errors import InputError
+from synthfm_env.printable import shown
 from synthfm_env.volumes import Volume
 from synthfm_env.volumes.case_cache import CachedCase
 from synthfm_env.volumes.fixed_grid import FixedGrid, NativeTruth
@@ -146,5 +147,5 @@ def _id_of(case: CachedCase, structure: int | str) -> int:
     for key, name in case.structures.items():
         if str(structure) in (name, str(key)) and case.voxels(key):
             return key
-    held = ", ".join(name for key, name in case.structures.items() if case.voxels(key)) or "nothing"
-    raise InputError(f"{case.about['image_id']}: structure {structure!r} is not on the grid; it holds {held}")
+    held = listed(name for key, name in case.structures.items() if case.voxels(key)) or "nothing"
+    raise InputError(f"{case.about['image_id']}: structure {shown(structure)} is not on the grid; it holds {held}")

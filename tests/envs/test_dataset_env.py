@@ -356,7 +356,10 @@ def test_two_tables_of_one_name_are_refused(dataset, folder):
         ({"fractions": (0.5, 0.5)}, "expected three shares"),
         ({"split_seed": -1}, "split_seed is -1"),
         ({"spacing": (1, 0, 1)}, "spacing is"),
+        ({"spacing": (1e-9, 1, 1)}, "expected lengths from 1e-06 to 1000 mm"),
+        ({"spacing": (1, 1, 1e9)}, "expected lengths from 1e-06 to 1000 mm"),
         ({"shape": (8, 8)}, "shape is"),
+        ({"shape": (10**4, 10**4, 10**4)}, r"a grid of shape \(10000, 10000, 10000\) needs .* of memory"),
         ({"layout": "nnunet-raw"}, "unknown layout"),
         ({"data": "/nowhere"}, "there is no such folder"),
         ({"data": [{"kind": "zip"}]}, "unknown kind of data"),
@@ -368,6 +371,17 @@ def test_two_tables_of_one_name_are_refused(dataset, folder):
 def test_wrong_arguments_are_explained(dataset, kwargs, message):
     with pytest.raises(InputError, match=message):
         dataset(**kwargs)
+
+
+def test_long_lists_of_structures_are_shortened(dataset, tmp_path):
+    volume = small_volume()
+    label = (np.arange(volume.label.size) % 52).reshape(volume.label.shape).astype(np.int16)
+    path = tmp_path / "many" / "a"
+    path.mkdir(parents=True)
+    save_volume(Volume(volume.image, label, volume.spacing), path / "image.nii.gz", path / "label.nii.gz")
+    env = dataset(data=path.parent, split="all", structures=["liver"])
+    with pytest.raises(InputError, match="a: no liver; it holds 1, 2, 3, 4, 5 and 46 more"):
+        env.reset(seed=0)
 
 
 def test_a_structure_that_no_case_has_is_explained(dataset):

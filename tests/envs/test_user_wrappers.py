@@ -160,6 +160,19 @@ def test_an_environment_without_a_json_spec_is_recorded_too(volume, tmp_path):
     assert json.loads((tmp_path / "a").read_text(encoding="utf-8"))["spec"] is None
 
 
+@pytest.mark.parametrize("structure", [np.int64(7), np.uint8(7)])
+def test_a_record_takes_numpys_integers(volume, tmp_path, structure):
+    RecordSteps(boxes(volume), tmp_path / "a").reset(seed=0, options={"structure": structure})
+    line = (tmp_path / "a").read_text(encoding="utf-8").splitlines()[1]
+    assert json.loads(line)["options"] == {"structure": 7}
+
+
+@pytest.mark.parametrize("path", [None, 3, b"a"])
+def test_a_record_needs_a_path(volume, path):
+    with pytest.raises(InputError, match="expected the path of a new file"):
+        RecordSteps(boxes(volume), path)
+
+
 def test_a_record_is_not_written_over(volume, tmp_path):
     (tmp_path / "a").write_text("precious")
     with pytest.raises(InputError, match="a exists: give another path"):
