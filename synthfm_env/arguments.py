@@ -104,5 +104,5 @@ def check_whole(value: object, what: str, least: int, noun: str = "a whole numbe
     Example:
         >>> check_whole(3, "k", 1, "a number of candidates")
     """
-    if not is_whole(value) or value < least:  # type: ignore[operator]  # is_whole says that it is a number
+    if not is_whole(value) or value < least:  # type: ignore[operator]  # is_whole has checked the type
         raise InputError(f"{what} is {shown(value)}: expected {noun}, {least} or more")

@@ -35,8 +35,8 @@ class DatasetEnv(PromptEnv):
     A case of the split, drawn from the seed, and one of its structures with at least 50 voxels on the grid. A case that
     cannot be read, or has no such structure, is passed over with a warning that names it;
     `env.unwrapped.pool.passed_over` holds all of them with the reasons. `env.unwrapped.pool.splits` are the case ids of
-    each split; they follow from the cases, `fractions`, `split_seed` and the tables' own `split` alone. A patient whom a
-    table puts on its side "test" is in the split "test" alone, one of its side "train" in "train" or "validation".
+    each split; they follow from the cases, `fractions`, `split_seed` and the tables' own `split` alone. A patient whom
+    a table puts on its side "test" is in the split "test" alone, one of its side "train" in "train" or "validation".
 
     ## Information
 

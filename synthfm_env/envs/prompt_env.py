@@ -170,7 +170,8 @@ class PromptEnv(gym.Env[Observation, NDArray[np.integer]], ABC):
 
     | Argument       | Default            | Meaning                                                          |
     |----------------|--------------------|------------------------------------------------------------------|
-    | `segmenter`    | `"synthfm3d-nano"` | a name, a path, a suite's table of `use` and `params`, or a `Segmenter`; environments share one that is described |
+    | `segmenter`    | `"synthfm3d-nano"` | a name, a path, a suite's table of `use` and `params`, or a      |
+    |                |                    | `Segmenter`; environments share one that is described            |
     | `protocol`     | `None`             | name of the click protocol being played; recorded, not executed  |
     | `max_clicks`   | `10`               | clicks before the episode is truncated                           |
     | `reward`       | `"dice_gain"`      | name of the reward, or a dict with its name and its prices       |

@@ -78,7 +78,7 @@ class PromptVectorEnv(SyncVectorEnv):
 
         Args:
             actions: integers (num_envs, 4): z, y, x and 0 negative, 1 positive, 2 stop.
-            describe_end: returns what ``infos["final_obs"]`` gets besides, from an environment whose episode ended and
+            describe_end: returns further keys of ``infos["final_obs"]``, from an environment whose episode ended and
                 its last observation. With ``"SameStep"`` it is called before the reset, for wrappers that add keys.
 
         Raises:

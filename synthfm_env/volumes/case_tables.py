@@ -13,7 +13,7 @@ from synthfm_env.volumes.volume import MODALITIES
 
 @dataclass(frozen=True, slots=True)
 class _Rule:
-    """What the value of a key must be: a clause for messages, and the test."""
+    """A rule for the value of a key: a clause for messages, and the test."""
 
     expected: str
     fits: Callable[[Any], bool]

@@ -116,7 +116,11 @@ def test_start_and_segmenter_are_the_suites(recording):
 
 
 def test_a_start_mask_has_the_suites_dice(recording):
-    next(recording(segmenters=["prompted_segmenter:PromptedSegmenter"], start="mask", start_dice=0.7, clickers=["random"]))
+    next(
+        recording(
+            segmenters=["prompted_segmenter:PromptedSegmenter"], start="mask", start_dice=0.7, clickers=["random"]
+        )
+    )
     env = minari.load_dataset("synthfm/tiny/made-up-random-v0").recover_environment()
     assert env.unwrapped.start.dice == 0.7
 

@@ -283,7 +283,8 @@ def test_wrong_actions_of_a_vector_change_nothing(actions, message):
 
 
 @pytest.mark.parametrize(
-    ("wrap", "outer"), [(PackedMask, "PackedMask"), (lambda env: FrameStackObservation(env, 2), "FrameStackObservation")]
+    ("wrap", "outer"),
+    [(PackedMask, "PackedMask"), (lambda env: FrameStackObservation(env, 2), "FrameStackObservation")],
 )
 @pytest.mark.parametrize(
     "wrapper", [CandidateClicks, ErrorMap, lambda env: NoisyClicks(env, missed_mm3=5.0)], ids=["choose", "map", "noise"]

@@ -271,14 +271,12 @@ def _table(folder, name="boxes", **keys):
 
 
 def test_the_side_of_a_table_keeps_its_test_patients_out_of_training(dataset, folder):
-    test, train = (
-        _table(folder, name, split={"side": name, "train": 0.5, "seed": 3}) for name in ("test", "train")
-    )
+    test, train = (_table(folder, name, split={"side": name, "train": 0.5, "seed": 3}) for name in ("test", "train"))
     env = dataset(data=[test], split="test")
     held_out = {case.removeprefix("test/") for case in env.pool.splits["test"]}
     assert len(held_out) == 4
     assert env.pool.splits["train"] == env.pool.splits["validation"] == []
-    with pytest.raises(InputError, match="holds no case.*side 'test' only to 'test'"):
+    with pytest.raises(InputError, match=r"holds no case.*side 'test' only to 'test'"):
         dataset(data=[test], split="train")
     # Another table on the folder does not bring a test patient back, whatever its name.
     parts = dataset(data=[test, train, _table(folder, "all")]).pool.splits
@@ -336,7 +334,9 @@ def test_a_key_of_a_table_is_honoured_or_refused(dataset, folder, keys, message)
         dataset(data=[{**_table(folder), **keys}], split="all")
 
 
-@pytest.mark.parametrize("keys", [{"cases": "many"}, {"cases": -1}, {"shape": 8}, {"recipe": 3}, {"env": "CartPole-v1"}])
+@pytest.mark.parametrize(
+    "keys", [{"cases": "many"}, {"cases": -1}, {"shape": 8}, {"recipe": 3}, {"env": "CartPole-v1"}]
+)
 def test_wrong_values_of_a_synthetic_table_are_refused(dataset, keys):
     table = {"kind": "synthetic", "name": "a", "shape": [8, 32, 32], "cases": 2, **keys}
     with pytest.raises(InputError, match=rf"data\[0\]: {next(iter(keys))} is"):

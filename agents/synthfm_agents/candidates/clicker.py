@@ -131,7 +131,8 @@ class OraclePPO(CandidateClicker):
         weights: a file that ``agents/oracle_ppo.py`` wrote, instead of the packaged one.
 
     Raises:
-        InputError: from ``act``, if weights or segmenter cannot be read, the weights are a blind policy's, or the environment reveals no truth.
+        InputError: from ``act``, if weights or segmenter cannot be read, the weights are a blind policy's, or the
+            environment reveals no truth.
     """
 
     name: ClassVar[str] = "oracle-ppo-v1"

@@ -116,9 +116,7 @@ class CandidateProposer:
         return Candidates((middle,), np.array([[1.0, *[0.0] * (len(FEATURES) - 1)]], np.float32))
 
 
-def _try_together(
-    envs: Sequence[PromptEnv], proposed: Sequence[Candidates]
-) -> list[list[NDArray[np.bool_]] | None]:
+def _try_together(envs: Sequence[PromptEnv], proposed: Sequence[Candidates]) -> list[list[NDArray[np.bool_]] | None]:
     """Return the segmenter's masks for each environment's candidates; None for one that it fails on alone."""
     if not envs:
         return []

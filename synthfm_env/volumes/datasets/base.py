@@ -78,7 +78,7 @@ class Layout(ABC):
         """
 
     def described_by(self, item: Item) -> Sequence[Path]:
-        """Return the files that ``load`` reads besides image and truth: names, modality, sizes. They may be missing.
+        """Return the other files that ``load`` reads: names, modality, sizes. They may be missing.
 
         Args:
             item: from ``find``.
