@@ -32,7 +32,7 @@ def split_sources(sources: Sequence[CaseSource], fractions: Sequence[float], see
         >>> from synthfm_env.volumes.case_source import case_sources
         >>> tables = [{"kind": "synthetic", "name": name, "shape": [8, 32, 32], "cases": 2} for name in ("a", "b")]
         >>> split_sources(case_sources(tables, "folder", None), (0.5, 0.0, 0.5), seed=0)
-        {'train': ['a/1', 'b/1'], 'validation': [], 'test': ['a/0', 'b/0']}
+        {'train': ['a/0', 'b/0'], 'validation': [], 'test': ['a/1', 'b/1']}
     """
     # The first case id stands for its patient, so that the order does not depend on where a folder is.
     patients = {min(cases): cases for cases in _by_patient(sources)}
