@@ -291,7 +291,7 @@ def test_wrong_actions_of_a_vector_change_nothing(actions, message):
 )
 def test_a_wrapper_inside_that_changes_the_observation_is_named(volume, wrapper, wrap, outer):
     env = VolumeEnv(image=volume, segmenter=BallSegmenter(), reveal_truth=True)
-    with pytest.raises(InputError, match=f"but {outer} changes it: wrap it inside {outer}"):
+    with pytest.raises(InputError, match=f"which {outer} changes or leaves out: wrap it inside {outer}"):
         wrapper(gym.wrappers.TimeLimit(wrap(env), 5))
     assert wrap(wrapper(env)).reset(seed=0)
 
@@ -325,6 +325,8 @@ def test_arguments_of_another_type_are_refused(volume, wrapper, name, value):
 
 def test_wrong_arguments_are_explained(volume):
     env = VolumeEnv(image=volume, segmenter=BallSegmenter())
+    with pytest.raises(InputError, match="k=1000000000: the table of features needs"):
+        CandidateClicks(env, k=10**9)
     with pytest.raises(InputError, match="k is 0"):
         CandidateClicks(env, k=0)
     with pytest.raises(InputError, match="look_ahead is -1"):

@@ -22,9 +22,12 @@ from synthfm_env.candidates import (
 from synthfm_env.envs.actions import click_action, stop_action
 from synthfm_env.envs.prompt_env import PromptEnv
 from synthfm_env.errors import InputError
+from synthfm_env.memory_limit import check_memory
 from synthfm_env.prompts import Click
 
 _log = logging.getLogger(__name__)
+
+_BYTES_PER_FEATURE = 16  # of the space's bounds and of an observation
 
 
 class CandidateProposer:
@@ -42,6 +45,7 @@ class CandidateProposer:
 
     def __init__(self, k: int, oracle: bool, look_ahead: int, env: PromptEnv) -> None:
         check_whole(k, "k", 1, "a number of candidates")
+        check_memory(k * len(FEATURES) * _BYTES_PER_FEATURE, f"k={k}: the table of features")
         check_whole(look_ahead, "look_ahead", 0, "a number of clicks")
         check_flag(oracle, "oracle")
         if oracle and not env.reveal_truth:

@@ -26,8 +26,8 @@ def check_seen_parts(wrapper: str, env: gym.Env[Any, Any], inner: PromptEnv, key
         layer = layer.env
     outer = type(layer).__name__
     raise InputError(
-        f"{wrapper} needs the observation's {' and '.join(changed)} as gym.make's environment gives it, but {outer} "
-        f"changes it: wrap it inside {outer}, as {outer}({wrapper}(env))"
+        f"{wrapper} reads {' and '.join(changed)} of the observation, which {outer} changes or leaves out: "
+        f"wrap it inside {outer}, as {outer}({wrapper}(env))"
     )
 
 
