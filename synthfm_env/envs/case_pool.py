@@ -12,6 +12,7 @@ from synthfm_env.printable import shown
 from synthfm_env.volumes.case_cache import CachedCase, CacheError, CaseCache
 from synthfm_env.volumes.case_source import CaseSource, case_sources
 from synthfm_env.volumes.case_splits import SPLITS, split_sources
+from synthfm_env.volumes.case_tables import are_structures
 from synthfm_env.volumes.datasets import get_layout, wanted_ids
 from synthfm_env.volumes.fixed_grid import FixedGrid
 
@@ -59,7 +60,7 @@ class CasePool:
         cache: str | Path | None,
     ) -> None:
         check_name("split", split, (*SPLITS, "all"))
-        if isinstance(structures, str) or not isinstance(structures, Sequence):
+        if not are_structures(structures):
             raise InputError(f"structures is {shown(structures)}: expected a list of label ids or names")
         if not isinstance(cache, str | Path | None):
             raise InputError(f"cache is {shown(cache)}: expected a folder, or None")

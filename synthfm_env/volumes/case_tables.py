@@ -68,7 +68,13 @@ def _is_path(value: Any) -> bool:
     return isinstance(value, str | Path) and "\0" not in str(value)
 
 
-def _are_structures(value: Any) -> bool:
+def are_structures(value: Any) -> bool:
+    """Tell whether a value is a list of label ids or names; a text is none.
+
+    Example:
+        >>> are_structures([1, "liver"]), are_structures("liver"), are_structures([True])
+        (True, False, False)
+    """
     if isinstance(value, str | bytes) or not isinstance(value, Sequence):
         return False
     return all(is_whole(one) or _is_text(one) for one in value)
@@ -95,7 +101,7 @@ _SHAPE: Final = _Rule(
     "three integers above 0, (D, H, W)", lambda value: are_lengths(value) and all(n % 1 == 0 for n in value)
 )
 _RECIPE: Final = _Rule("a recipe's name or table", lambda value: isinstance(value, str | Mapping))
-_STRUCTURES: Final = _Rule("a list of label ids or names", _are_structures)
+_STRUCTURES: Final = _Rule("a list of label ids or names", are_structures)
 _MODALITY: Final = _Rule(f"one of {', '.join(MODALITIES)}", lambda value: value in MODALITIES)
 _SPLIT: Final = _Rule(
     'a table of side ("train" or "test"), train (a share between 0 and 1) and seed (0 or more)', _is_side

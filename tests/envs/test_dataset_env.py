@@ -355,6 +355,8 @@ def test_two_tables_of_one_name_are_refused(dataset, folder):
         ({"split": "test", "fractions": (1, 0, 0)}, "split='test' holds no case: fractions .* of 8 cases"),
         ({"fractions": (0.5, 0.5)}, "expected three shares"),
         ({"split_seed": -1}, "split_seed is -1"),
+        ({"structures": "liver"}, "expected a list of label ids or names"),
+        ({"structures": [None]}, "expected a list of label ids or names"),
         ({"spacing": (1, 0, 1)}, "spacing is"),
         ({"spacing": (1e-9, 1, 1)}, "expected lengths from 1e-06 to 1000 mm"),
         ({"spacing": (1, 1, 1e9)}, "expected lengths from 1e-06 to 1000 mm"),
