@@ -24,12 +24,13 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.distributions import Categorical
 
+from command_line import check_arguments, read_shape, run
 from paired_test import Contender, measure
 from synthfm_agents.candidates.network import CandidateNet
+from synthfm_agents.candidates.weights_file import load_policy, save_policy
 from synthfm_env.envs.wrappers import VectorCandidateClicks
 
 
@@ -71,9 +72,8 @@ def train(settings: Settings, init: Path | None, out: Path) -> Path:
         k=settings.candidates,
         look_ahead=settings.look_ahead,
     )  # fmt: skip
-    net = CandidateNet().eval()  # without dropout, so that old and new probabilities compare
-    if init is not None:
-        net.load_state_dict(load_file(init))
+    # Without dropout, so that old and new probabilities compare.
+    net = CandidateNet().eval() if init is None else load_policy(init, "blind")
     optimizer = torch.optim.Adam(net.parameters(), lr=settings.learning_rate, eps=1e-5)
     out.mkdir(parents=True, exist_ok=True)
     (out / "settings.json").write_text(json.dumps({**asdict(settings), "init": str(init)}, indent=2) + "\n")
@@ -91,7 +91,7 @@ def train(settings: Settings, init: Path | None, out: Path) -> Path:
             curve.flush()
             print(line, flush=True)
     envs.close()
-    save_file(net.state_dict(), out / "weights.safetensors")
+    save_policy(net, out / "weights.safetensors", "blind")
     return out / "weights.safetensors"
 
 
@@ -193,8 +193,10 @@ def main() -> None:
     parser.add_argument("--real", type=Path, help="folder of real cases to measure on too")
     given = parser.parse_args()
     torch.set_num_threads(1)
-    depth, height, width = (int(n) for n in given.shape.split(","))
-    settings = Settings(shape=(depth, height, width), segmenter=given.segmenter, steps=given.steps, seed=given.seed)
+    check_arguments(given.seed, given.cases, given.real)
+    for path in filter(None, (given.init, given.weights)):
+        load_policy(path, "blind")
+    settings = Settings(shape=read_shape(given.shape), segmenter=given.segmenter, steps=given.steps, seed=given.seed)
     weights = train(settings, given.init, given.out) if given.train else given.weights
     if given.cases or given.real:
         asks = {"segmenter": given.segmenter}
@@ -206,4 +208,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

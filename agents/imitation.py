@@ -18,19 +18,22 @@ import argparse
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from zipfile import BadZipFile
 
 import gymnasium as gym
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from safetensors.torch import save_file
 from torch import Tensor
 
+from command_line import check_arguments, read_shape, run
 from paired_test import Contender, measure
 from synthfm_agents.candidates.network import CandidateNet
+from synthfm_agents.candidates.weights_file import load_policy, save_policy
 from synthfm_env.candidates import FEATURES
 from synthfm_env.envs.wrappers import VectorCandidateClicks
+from synthfm_env.errors import InputError
 from synthfm_env.metrics import dice
 
 TRIED = FEATURES.index("tried")  # features from here on describe answers
@@ -92,7 +95,8 @@ def record(settings: Settings, out: Path) -> dict[str, NDArray[np.float32]]:
         actions = np.where(rng.random(settings.envs) < 0.5, best, drawn)
         observations, _, terminated, truncated, infos = envs.step(np.where(known, actions, settings.candidates))
         ended += int((terminated | truncated).sum())
-        print(f"{ended} of {settings.episodes} episodes, {len(gains)} states", flush=True)
+        # Environments end together, so that the last step may end more episodes than were asked for.
+        print(f"{min(ended, settings.episodes)} of {settings.episodes} episodes, {len(gains)} states", flush=True)
     envs.close()
     recorded = {"features": np.array(features, np.float32), "gains": np.array(gains, np.float32)}
     np.savez_compressed(out / "lookahead.npz", features=recorded["features"], gains=recorded["gains"])
@@ -104,7 +108,6 @@ def clone(recorded: dict[str, NDArray[np.float32]], settings: Settings, out: Pat
     torch.manual_seed(settings.seed)
     rng = np.random.default_rng(settings.seed)
     features, gains = torch.from_numpy(recorded["features"]), torch.from_numpy(recorded["gains"])
-    assert features.shape[2] == len(FEATURES), "recorded with other features: record again"
     there = ~gains.isnan()
     gains = gains.nan_to_num(0.0)
     # An oracle stops only if there is no candidate, which no recorded state lacks.
@@ -151,11 +154,28 @@ def gain_of(net: CandidateNet, features: Tensor, masks: Tensor, gains: Tensor) -
 
 def train(settings: Settings, out: Path, recorded: Path | None) -> Path:
     """Record unless a record is given, and clone; returns the path of the weights."""
+    states = None if recorded is None else read_record(recorded)
     out.mkdir(parents=True, exist_ok=True)
     (out / "settings.json").write_text(json.dumps(asdict(settings), indent=2) + "\n")
-    states = dict(np.load(recorded, allow_pickle=False)) if recorded else record(settings, out)
-    save_file(clone(states, settings, out).state_dict(), out / "weights.safetensors")
+    states = states or record(settings, out)
+    save_policy(clone(states, settings, out), out / "weights.safetensors", "blind" if settings.blind else "oracle")
     return out / "weights.safetensors"
+
+
+def read_record(path: Path) -> dict[str, NDArray[np.float32]]:
+    """Return the states that ``record`` wrote.
+
+    Raises:
+        InputError: the file is missing, is no record, or has other features.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            states = {key: file[key] for key in ("features", "gains")}
+    except (OSError, ValueError, KeyError, TypeError, BadZipFile) as error:
+        raise InputError(f"--recorded {path}: no record of look-aheads can be read from it ({error})") from None
+    if states["features"].ndim != 3 or states["features"].shape[2] != len(FEATURES):
+        raise InputError(f"--recorded {path}: recorded with other features; record again")
+    return states
 
 
 def main() -> None:
@@ -176,9 +196,11 @@ def main() -> None:
     parser.add_argument("--real", type=Path, help="folder of real cases to measure on too")
     given = parser.parse_args()
     torch.set_num_threads(1)
-    depth, height, width = (int(n) for n in given.shape.split(","))
+    check_arguments(given.seed, given.cases, given.real)
+    if given.weights is not None:
+        load_policy(given.weights, "oracle")
     settings = Settings(
-        shape=(depth, height, width), segmenter=given.segmenter, episodes=given.episodes, seed=given.seed,
+        shape=read_shape(given.shape), segmenter=given.segmenter, episodes=given.episodes, seed=given.seed,
         blind=given.blind, clicks=5 if given.blind else Settings.clicks,
     )  # fmt: skip
     weights = train(settings, given.out, given.recorded) if given.train else given.weights
@@ -193,4 +215,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

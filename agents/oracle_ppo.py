@@ -21,11 +21,12 @@ import gymnasium as gym
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file, save_file
 
 import blind_ppo
+from command_line import check_arguments, read_shape, run
 from paired_test import Contender, measure
 from synthfm_agents.candidates.network import CandidateNet
+from synthfm_agents.candidates.weights_file import load_policy, save_policy
 from synthfm_env.envs.wrappers import VectorCandidateClicks
 
 
@@ -79,9 +80,8 @@ def train(settings: Settings, init: Path | None, out: Path) -> Path:
             look_ahead=settings.look_ahead,
         )
     )  # fmt: skip
-    net = CandidateNet().eval()  # without dropout, so that old and new probabilities compare
-    if init is not None:
-        net.load_state_dict(load_file(init))
+    # Without dropout, so that old and new probabilities compare.
+    net = CandidateNet().eval() if init is None else load_policy(init, "oracle")
     optimizer = torch.optim.Adam(net.parameters(), lr=settings.learning_rate, eps=1e-5)
     # PPO: collect whole rollouts, improve, write a line of the curve
     out.mkdir(parents=True, exist_ok=True)
@@ -100,7 +100,7 @@ def train(settings: Settings, init: Path | None, out: Path) -> Path:
             curve.flush()
             print(line, flush=True)
     envs.close()
-    save_file(net.state_dict(), out / "weights.safetensors")
+    save_policy(net, out / "weights.safetensors", "oracle")
     return out / "weights.safetensors"
 
 
@@ -119,8 +119,10 @@ def main() -> None:
     parser.add_argument("--real", type=Path, help="folder of real cases to measure on too")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    depth, height, width = (int(n) for n in args.shape.split(","))
-    settings = Settings(shape=(depth, height, width), segmenter=args.segmenter, steps=args.steps, seed=args.seed)
+    check_arguments(args.seed, args.cases, args.real)
+    for path in filter(None, (args.init, args.weights)):
+        load_policy(path, "oracle")
+    settings = Settings(shape=read_shape(args.shape), segmenter=args.segmenter, steps=args.steps, seed=args.seed)
     weights = train(settings, args.init, args.out) if args.train else args.weights
     if args.cases or args.real:
         shared = {"segmenter": args.segmenter}
@@ -135,4 +137,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

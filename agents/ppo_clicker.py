@@ -49,6 +49,7 @@ from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.vec_env import DummyVecEnv, VecMonitor
 
 import synthfm_agents
+from command_line import check_arguments, run
 from synthfm_agents import Clicker, make_clicker
 from synthfm_agents.blind.ppo.clicker import action_of
 from synthfm_agents.blind.ppo.network import ACTIONS, CANDIDATES, FEATURES, ClickNet, network_input
@@ -212,10 +213,11 @@ def main() -> None:
     parser.add_argument("--segmenter", default="geodesic", help="to measure with")
     parser.add_argument("--recipe", default="clear", help="of the cases, to train and to measure with")
     args = parser.parse_args()
+    check_arguments(args.seed, args.cases)
     if args.train:
         train(args.recipe, args.steps, args.seed, WEIGHTS)
     measure(args.recipe, args.segmenter, args.cases)
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

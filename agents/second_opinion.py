@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 
+from command_line import check_arguments, read_shape, run
 from paired_test import Contender, measure
 from synthfm_env import make_segmenter
 from synthfm_env.segmenters import Segmenter
@@ -35,14 +36,15 @@ def main() -> None:
     parser.add_argument("--real", type=Path, help="folder of real cases to measure on too")
     given = parser.parse_args()
     torch.set_num_threads(1)
-    depth, height, width = (int(n) for n in given.shape.split(","))
+    check_arguments(cases=given.cases, real=given.real)
+    shape = read_shape(given.shape)
     segmenter = named_segmenter(given.segmenter)
     ours = Contender("second-opinion-v1", {"opinions": [named_segmenter(text) for text in given.opinions]})
     others = [Contender("stop"), Contender("random")]
     if given.segmenter not in ("geodesic", "random-walker"):  # which have no logits
         others.append(Contender("uncertain", {"segmenter": segmenter}))
-    measure(ours, others, segmenter, (depth, height, width), given.clicks, given.cases, given.real, "click")
+    measure(ours, others, segmenter, shape, given.clicks, given.cases, given.real, "click")
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -23,12 +23,13 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
-from safetensors.torch import load_file
 from scipy.stats import bootstrap
 
+from command_line import check_arguments, read_shape, run
 from paired_test import UNSEEN, Contender, play_real
 from synthfm_agents import Clicker
 from synthfm_agents.candidates.network import CandidateNet
+from synthfm_agents.candidates.weights_file import load_policy
 from synthfm_env import Segmenter, make_segmenter
 from synthfm_env.envs.wrappers import VectorCandidateClicks
 
@@ -155,16 +156,16 @@ def main() -> None:
     if given.cases % BLOCK:
         parser.error(f"--cases {given.cases}: expected a multiple of {BLOCK}")
     torch.set_num_threads(1)
-    depth, height, width = (int(n) for n in given.shape.split(","))
+    check_arguments(cases=given.cases, real=given.real)
+    size = read_shape(given.shape)
     segmenter = make_segmenter(given.segmenter)
     policies: dict[str, Path | None] = {PACKAGED: None, **{str(path): path for path in given.weights}}
     contenders = {
         name: Contender("oracle-bc-v1", {"segmenter": segmenter, "weights": path}) for name, path in policies.items()
     } | {name: Contender(name) for name in RULES}
+    nets = [_network(path) for path in policies.values()]
     found: dict[str, dict[str, list[float]]] = {}
     if given.cases:
-        size = (depth, height, width)
-        nets = [_network(path) for path in policies.values()]
         played = play_policies(segmenter, size, given.cases, nets)
         found["synthetic cases"] = dict(zip(policies, played, strict=True)) | {
             name: play_rule(segmenter, size, given.cases, Contender(name)) for name in RULES
@@ -183,11 +184,9 @@ def main() -> None:
 
 
 def _network(weights: Path | None) -> CandidateNet:
-    net = CandidateNet()
     packaged = Path(__file__).parent / "synthfm_agents" / "candidates" / "oracle-bc-v1.safetensors"
-    net.load_state_dict(load_file(weights or packaged))
-    return net.eval()
+    return load_policy(weights or packaged, "oracle")
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -90,3 +90,19 @@ def check_flag(value: object, what: str) -> None:
     """
     if not isinstance(value, bool | np.bool_):
         raise InputError(f"{what} is {shown(value)}: expected True or False")
+
+
+def check_whole(value: object, what: str, least: int, noun: str = "a whole number") -> None:
+    """Raise InputError unless a value is a whole number of at least ``least``.
+
+    Args:
+        value: anything.
+        what: begins the message.
+        least: smallest number that is taken.
+        noun: of what it is a number, for the message.
+
+    Example:
+        >>> check_whole(3, "k", 1, "a number of candidates")
+    """
+    if not is_whole(value) or value < least:  # type: ignore[operator]  # is_whole has checked the type
+        raise InputError(f"{what} is {shown(value)}: expected {noun}, {least} or more")

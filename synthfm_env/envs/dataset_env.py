@@ -4,10 +4,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Unpack
 
-from synthfm_env.envs.case_pool import CasePool
+from synthfm_env.envs.case_pool import CasePool, listed
 from synthfm_env.envs.episode import Episode, SegmentationTask
 from synthfm_env.envs.prompt_env import EpisodeOptions, PromptEnv
 from synthfm_env.errors import InputError
+from synthfm_env.printable import shown
 from synthfm_env.volumes import Volume
 from synthfm_env.volumes.case_cache import CachedCase
 from synthfm_env.volumes.fixed_grid import FixedGrid, NativeTruth
@@ -34,7 +35,8 @@ class DatasetEnv(PromptEnv):
     A case of the split, drawn from the seed, and one of its structures with at least 50 voxels on the grid. A case that
     cannot be read, or has no such structure, is passed over with a warning that names it;
     `env.unwrapped.pool.passed_over` holds all of them with the reasons. `env.unwrapped.pool.splits` are the case ids of
-    each split; they follow from the cases, `fractions` and `split_seed` alone.
+    each split; they follow from the cases, `fractions`, `split_seed` and the tables' own `split` alone. A patient whom
+    a table puts on its side "test" is in the split "test" alone, one of its side "train" in "train" or "validation".
 
     ## Information
 
@@ -145,5 +147,5 @@ def _id_of(case: CachedCase, structure: int | str) -> int:
     for key, name in case.structures.items():
         if str(structure) in (name, str(key)) and case.voxels(key):
             return key
-    held = ", ".join(name for key, name in case.structures.items() if case.voxels(key)) or "nothing"
-    raise InputError(f"{case.about['image_id']}: structure {structure!r} is not on the grid; it holds {held}")
+    held = listed(name for key, name in case.structures.items() if case.voxels(key)) or "nothing"
+    raise InputError(f"{case.about['image_id']}: structure {shown(structure)} is not on the grid; it holds {held}")

@@ -2,7 +2,7 @@
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, TypedDict
 
 import gymnasium as gym
@@ -38,7 +38,7 @@ _BYTES_PER_CLICK = 4 * 4  # four int32 in observations
 class EpisodeOptions(TypedDict, total=False):
     """Arguments that every environment takes; ``PromptEnv`` documents them."""
 
-    segmenter: str | Segmenter
+    segmenter: str | Segmenter | Mapping[str, Any]
     protocol: str | None
     max_clicks: int
     reward: str | dict[str, Any]
@@ -170,7 +170,8 @@ class PromptEnv(gym.Env[Observation, NDArray[np.integer]], ABC):
 
     | Argument       | Default            | Meaning                                                          |
     |----------------|--------------------|------------------------------------------------------------------|
-    | `segmenter`    | `"synthfm3d-nano"` | a name, a path, or a `Segmenter`; environments share one by name |
+    | `segmenter`    | `"synthfm3d-nano"` | a name, a path, a suite's table of `use` and `params`, or a      |
+    |                |                    | `Segmenter`; environments share one that is described            |
     | `protocol`     | `None`             | name of the click protocol being played; recorded, not executed  |
     | `max_clicks`   | `10`               | clicks before the episode is truncated                           |
     | `reward`       | `"dice_gain"`      | name of the reward, or a dict with its name and its prices       |
@@ -209,7 +210,7 @@ class PromptEnv(gym.Env[Observation, NDArray[np.integer]], ABC):
         self,
         shape: tuple[int, int, int],
         *,
-        segmenter: str | Segmenter = "synthfm3d-nano",
+        segmenter: str | Segmenter | Mapping[str, Any] = "synthfm3d-nano",
         protocol: str | None = None,
         max_clicks: int = 10,
         reward: str | dict[str, Any] = "dice_gain",
@@ -224,8 +225,8 @@ class PromptEnv(gym.Env[Observation, NDArray[np.integer]], ABC):
         # Check the arguments.
         if not is_whole(max_clicks) or max_clicks < 1:
             raise InputError(f"max_clicks is {shown(max_clicks)}: expected a whole number of clicks, at least 1")
-        if not isinstance(segmenter, str | Segmenter):
-            raise InputError(f"segmenter is {shown(segmenter)}: expected a name, a path or a Segmenter")
+        if not isinstance(segmenter, str | Segmenter | Mapping):
+            raise InputError(f"segmenter is {shown(segmenter)}: expected a name, a path, a table or a Segmenter")
         check_memory(max_clicks * _BYTES_PER_CLICK, f"max_clicks={shown(max_clicks)}: the list of clicks")
         if target_dice is not None and not (is_number(target_dice) and 0 < target_dice <= 1):
             raise InputError(f"target_dice is {shown(target_dice)}: expected None or a Dice above 0 and up to 1")
@@ -236,7 +237,7 @@ class PromptEnv(gym.Env[Observation, NDArray[np.integer]], ABC):
         if not isinstance(protocol, str | None):
             raise InputError(f"protocol is {shown(protocol)}: expected a name, or None")
         check_flag(reveal_truth, "reveal_truth")
-        # Keep them. A segmenter given by name is shared, and is found by that name again after unpickling.
+        # Keep them. A segmenter that is described is shared, and is found again by its description after unpickling.
         self.protocol = protocol
         self.max_clicks = max_clicks
         self.target_dice = target_dice
@@ -244,7 +245,7 @@ class PromptEnv(gym.Env[Observation, NDArray[np.integer]], ABC):
         self.render_mode = render_mode
         self._shape = shape
         self._reward = make_reward(reward, target_dice)
-        self._segmenter_name = None if isinstance(segmenter, Segmenter) else segmenter
+        self._described_segmenter = None if isinstance(segmenter, Segmenter) else segmenter
         self.segmenter = segmenter if isinstance(segmenter, Segmenter) else shared_segmenter(segmenter)
         self.start = Start(start, start_protocol, start_dice)
         self.start.check(self.segmenter)
@@ -482,15 +483,15 @@ class PromptEnv(gym.Env[Observation, NDArray[np.integer]], ABC):
     def __getstate__(self) -> dict[str, Any]:
         """Return the pickled state: arguments and random state, without the running episode."""
         state = {**self.__dict__, "_opened": None, "_episode": None, "_window": None, "observation_buffer": None}
-        if self._segmenter_name is not None:
+        if self._described_segmenter is not None:
             del state["segmenter"]
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._window = self._make_window()
-        if self._segmenter_name is not None:
-            self.segmenter = shared_segmenter(self._segmenter_name)
+        if self._described_segmenter is not None:
+            self.segmenter = shared_segmenter(self._described_segmenter)
 
     def _open(self, volume: Volume) -> _Opened:
         """Open a session on a volume; reuse the previous episode's session if it had the same volume."""

@@ -1,7 +1,7 @@
 """Plays many episodes at once on one segmenter, which answers all their clicks as a batch."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from functools import partial
 from pathlib import Path
@@ -11,17 +11,21 @@ import numpy as np
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from numpy.typing import ArrayLike, NDArray
 
+from synthfm_env.arguments import check_flag, check_name, check_whole
 from synthfm_env.envs.dataset_env import DatasetEnv
 from synthfm_env.envs.draw_ahead import DrawAhead, spare_cpus
 from synthfm_env.envs.prompt_env import EpisodeOptions, PromptEnv
 from synthfm_env.envs.synthetic_env import SyntheticEnv
 from synthfm_env.envs.volume_env import VolumeEnv
-from synthfm_env.errors import InputError, unknown_name
+from synthfm_env.errors import InputError
 from synthfm_env.prompts import Click
 from synthfm_env.segmenters.base import Prediction
 from synthfm_env.volumes import Volume, load_volume
+from synthfm_env.volumes.volume_description import open_described
 
 _log = logging.getLogger(__name__)
+
+DescribeEnd = Callable[[PromptEnv, dict[str, Any]], dict[str, Any]]
 
 
 class PromptVectorEnv(SyncVectorEnv):
@@ -33,13 +37,13 @@ class PromptVectorEnv(SyncVectorEnv):
     Args:
         make: makes one environment; all must share their segmenter.
         num_envs: number of environments, 1 or more.
-        autoreset_mode: what follows the end of an episode, a value of Gymnasium's ``AutoresetMode``. With the default,
-            ``"NextStep"``, the next step begins the next episode and ignores the action.
+        autoreset_mode: what follows the end of an episode, Gymnasium's ``AutoresetMode`` or its value. With the
+            default, ``"NextStep"``, the next step begins the next episode and ignores the action.
         copy: whether to return copies of the observations. If False, ``reset`` and ``step`` return the same arrays
             every time and overwrite them.
 
     Raises:
-        InputError: fewer than one environment, or an unknown mode.
+        InputError: fewer than one environment, an unknown mode, or an argument of another type.
 
     Example:
         >>> import gymnasium as gym
@@ -54,12 +58,13 @@ class PromptVectorEnv(SyncVectorEnv):
 
     envs: list[PromptEnv]  # type: ignore[assignment]  # without wrappers
 
-    def __init__(self, make: Callable[[], PromptEnv], num_envs: int, autoreset_mode: str, copy: bool = True) -> None:
-        if num_envs < 1:
-            raise InputError(f"num_envs is {num_envs}: a vector environment needs at least 1")
-        modes = [mode.value for mode in AutoresetMode]
-        if autoreset_mode not in modes:
-            raise unknown_name("autoreset mode", autoreset_mode, modes)
+    def __init__(
+        self, make: Callable[[], PromptEnv], num_envs: int, autoreset_mode: str | AutoresetMode, copy: bool = True
+    ) -> None:
+        check_whole(num_envs, "num_envs", 1, "a number of environments")
+        check_flag(copy, "copy")
+        if not isinstance(autoreset_mode, AutoresetMode):
+            check_name("autoreset mode", autoreset_mode, [mode.value for mode in AutoresetMode])
         super().__init__([make] * num_envs, autoreset_mode=autoreset_mode, copy=copy)
         rows = [{key: array[i, ...] for key, array in self._observations.items()} for i in range(num_envs)]
         for env, row in zip(self.envs, rows, strict=True):
@@ -67,12 +72,14 @@ class PromptVectorEnv(SyncVectorEnv):
         self._env_obs = rows  # type: ignore[assignment]  # what `reset` of the base class fills in
 
     def step(
-        self, actions: ArrayLike
+        self, actions: ArrayLike, describe_end: DescribeEnd | None = None
     ) -> tuple[Any, NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
         """Place a click, or stop, in every environment.
 
         Args:
             actions: integers (num_envs, 4): z, y, x and 0 negative, 1 positive, 2 stop.
+            describe_end: returns further keys of ``infos["final_obs"]``, from an environment whose episode ended and
+                its last observation. With ``"SameStep"`` it is called before the reset, for wrappers that add keys.
 
         Raises:
             InputError: an action is not in the action space.
@@ -103,7 +110,10 @@ class PromptVectorEnv(SyncVectorEnv):
                 )
             ended = self._terminations[i] or self._truncations[i]
             if ended and self.autoreset_mode is AutoresetMode.SAME_STEP:
-                infos = self._add_info(infos, {"final_obs": _copied(env), "final_info": info}, i)
+                last = _copied(env)
+                if describe_end is not None:
+                    last |= describe_end(env, last)
+                infos = self._add_info(infos, {"final_obs": last, "final_info": info}, i)
                 info = env.reset()[1]
             infos = self._add_info(infos, info, i)
         self._autoreset_envs = self._terminations | self._truncations
@@ -159,13 +169,13 @@ class SyntheticVectorEnv(PromptVectorEnv):
         self,
         *,
         num_envs: int = 1,
-        autoreset_mode: str = "NextStep",
+        autoreset_mode: str | AutoresetMode = "NextStep",
         copy: bool = True,
         workers: int | None = None,
         **kwargs: Any,
     ) -> None:
-        if workers is not None and workers < 0:
-            raise InputError(f"workers is {workers}: expected a number of processes, 0 or more, or None")
+        if workers is not None:
+            check_whole(workers, "workers", 0, "None or a number of processes")
         super().__init__(partial(SyntheticEnv, **kwargs), num_envs, autoreset_mode, copy)
         count = min(spare_cpus(), num_envs) if workers is None else workers
         first = self.envs[0]
@@ -185,7 +195,12 @@ class DatasetVectorEnv(PromptVectorEnv):
     """Environments of ``DatasetEnv``, which documents the arguments; they share the cases. See ``PromptVectorEnv``."""
 
     def __init__(
-        self, *, num_envs: int = 1, autoreset_mode: str = "NextStep", copy: bool = True, **kwargs: Any
+        self,
+        *,
+        num_envs: int = 1,
+        autoreset_mode: str | AutoresetMode = "NextStep",
+        copy: bool = True,
+        **kwargs: Any,
     ) -> None:
         first = DatasetEnv(**kwargs)
         made = iter([first])
@@ -199,16 +214,19 @@ class VolumeVectorEnv(PromptVectorEnv):
     def __init__(
         self,
         *,
-        image: str | Path | Volume,
+        image: str | Path | Volume | Mapping[str, Any],
         label: str | Path | None = None,
         structure: int | str | None = None,
         modality: str | None = None,
         num_envs: int = 1,
-        autoreset_mode: str = "NextStep",
+        autoreset_mode: str | AutoresetMode = "NextStep",
         copy: bool = True,
         **episode: Unpack[EpisodeOptions],
     ) -> None:
+        # Read once for all.
+        if isinstance(image, Mapping):
+            image = open_described(image)
         if not isinstance(image, Volume):
-            image, label, modality = load_volume(image, label, modality=modality), None, None  # read once for all
+            image, label, modality = load_volume(image, label, modality=modality), None, None
         make = partial(VolumeEnv, image=image, label=label, structure=structure, modality=modality, **episode)
         super().__init__(make, num_envs, autoreset_mode, copy)

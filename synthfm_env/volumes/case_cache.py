@@ -2,9 +2,10 @@
 
 import hashlib
 import json
+import math
 import os
+import secrets
 import shutil
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -12,13 +13,21 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from synthfm_env.arguments import are_lengths, is_whole
 from synthfm_env.errors import InputError
 from synthfm_env.volumes.case_source import CaseSource
 from synthfm_env.volumes.fixed_grid import FixedGrid, NativeTruth, count_native, native_voxels
 from synthfm_env.volumes.intensity import to_uint8
-from synthfm_env.volumes.volume import Volume
+from synthfm_env.volumes.volume import MODALITIES, Volume
 
-FORMAT: Final = 1  # to be raised if the content of the files changes
+FORMAT: Final = 2  # to be raised if the content of the files changes
+
+
+class CacheError(InputError):
+    """The folder of the cache cannot be written, so that no case can be decoded."""
+
+    def __init__(self, folder: Path, error: OSError) -> None:
+        super().__init__(f"cache {folder}: cannot be written ({error.strerror}); give cache=FOLDER")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -43,7 +52,7 @@ class CachedCase:
         return int(self.about["structures"][str(structure)]["voxels"])
 
     def volume(self, grid: FixedGrid) -> Volume:
-        """Return image (uint8) and label (int16, memory-mapped) on the fixed grid."""
+        """Return image (uint8) and label (integers, memory-mapped) on the fixed grid."""
         return Volume(
             np.array(_mapped(self.folder / "image.npy")),
             _mapped(self.folder / "label.npy"),
@@ -74,7 +83,7 @@ class CaseCache:
         grid: of all cases.
 
     Raises:
-        InputError: the folder cannot be written.
+        CacheError: the folder cannot be written.
     """
 
     def __init__(self, folder: str | Path | None, grid: FixedGrid) -> None:
@@ -82,13 +91,15 @@ class CaseCache:
         self.grid = grid
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
+            self._new_folder().rmdir()  # a folder that exists may be read-only
         except OSError as error:
-            raise InputError(f"cache {self.folder}: cannot be written ({error.strerror}); give cache=FOLDER") from None
+            raise CacheError(self.folder, error) from None
 
     def open(self, source: CaseSource) -> CachedCase:
         """Return a case, decoded now if it was not before.
 
         Raises:
+            CacheError: the folder cannot be written.
             InputError: the case cannot be read, or has no label.
         """
         key = json.dumps([FORMAT, self.grid.spacing, self.grid.shape, source.image_id, source.identity], sort_keys=True)
@@ -99,11 +110,10 @@ class CaseCache:
         """Return a case that is cached completely, else None."""
         try:
             about = json.loads((folder / "case.json").read_text(encoding="utf-8"))
-            for name in ("image", "label"):
-                if _mapped(folder / f"{name}.npy").shape != self.grid.shape:
-                    return None
-            _mapped(folder / "counts.npy")
-        except (OSError, ValueError):
+            image, label, counts = (_mapped(folder / f"{name}.npy") for name in ("image", "label", "counts"))
+        except (OSError, ValueError, RecursionError):
+            return None
+        if not image.shape == label.shape == self.grid.shape or not _is_description(about, counts.size):
             return None
         return CachedCase(folder, about)
 
@@ -125,7 +135,7 @@ class CaseCache:
         }
         # Write to another folder and rename it, so that other processes see a complete case or none.
         try:
-            unfinished = Path(tempfile.mkdtemp(prefix=".unfinished-", dir=self.folder))
+            unfinished = self._new_folder()
             try:
                 for name, array in (("image", image), ("label", label), ("counts", counts)):
                     np.save(unfinished / f"{name}.npy", array, allow_pickle=False)
@@ -134,8 +144,14 @@ class CaseCache:
             finally:
                 shutil.rmtree(unfinished, ignore_errors=True)
         except OSError as error:
-            raise InputError(f"cache {self.folder}: cannot be written ({error.strerror}); give cache=FOLDER") from None
+            raise CacheError(self.folder, error) from None
         return CachedCase(folder, about)
+
+    def _new_folder(self) -> Path:
+        """Make a folder of a random name in the cache. Its mode follows the umask, so that a group can share it."""
+        folder = self.folder / f".unfinished-{secrets.token_hex(8)}"
+        folder.mkdir()
+        return folder
 
     def _move(self, unfinished: Path, folder: Path) -> None:
         """Rename a finished folder; a damaged one of that name is removed, a complete one of another process stays."""
@@ -148,7 +164,7 @@ class CaseCache:
                 raise
 
     def _count(
-        self, volume: Volume, label: NDArray[np.int16]
+        self, volume: Volume, label: NDArray[np.integer]
     ) -> tuple[dict[str, dict[str, Any]], NDArray[np.unsignedinteger]]:
         """Return name and counts of each structure, and the voxel counts of all, concatenated."""
         assert volume.label is not None
@@ -168,6 +184,26 @@ class CaseCache:
             parts.append(counts.ravel())
             offset += counts.size
         return structures, np.concatenate([np.zeros(0, np.uint8), *parts])
+
+
+def _is_description(about: Any, counts: int) -> bool:
+    """Tell whether the content of a ``case.json`` is what ``CaseCache`` writes beside so many counts."""
+    try:
+        parts = list(about["structures"].values())
+        texts = [about["case_id"], about["image_id"], *(part["name"] for part in parts)]
+        sides = [about["native_shape"], *(part[key] for part in parts for key in ("corner", "size"))]
+        numbers = [part[key] for part in parts for key in ("voxels", "offset", "total")]
+        return (
+            about["modality"] in MODALITIES
+            and all(isinstance(text, str) for text in texts)
+            and all(len(side) == 3 and all(is_whole(n) and n >= 0 for n in side) for side in sides)
+            and are_lengths(about["native_spacing"])
+            and all(key.removeprefix("-").isdecimal() for key in about["structures"])
+            and all(is_whole(number) and number >= 0 for number in numbers)
+            and all(part["offset"] + math.prod(part["size"]) <= counts for part in parts)
+        )
+    except (AttributeError, KeyError, TypeError):
+        return False
 
 
 def _mapped(path: Path) -> NDArray[Any]:

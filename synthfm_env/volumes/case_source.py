@@ -1,21 +1,25 @@
 """Lists cases that are read one by one, from data sets, files, packages and the generator."""
 
+import json
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import numpy as np
 
-from synthfm_env.arguments import check_name
 from synthfm_env.errors import InputError
 from synthfm_env.printable import shown
 from synthfm_env.volumes.bundled import bundled_volume
-from synthfm_env.volumes.datasets import get_layout
+from synthfm_env.volumes.case_tables import check_tables
+from synthfm_env.volumes.datasets import Item, get_layout, wanted_ids
+from synthfm_env.volumes.datasets.split import train_test_split
 from synthfm_env.volumes.nifti import load_volume
 from synthfm_env.volumes.volume import Volume
+
+_Thing = TypeVar("_Thing")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -28,6 +32,8 @@ class CaseSource:
         structures: ids or names of the structures to segment; empty for all.
         identity: values that JSON can hold; they change if the volume that ``load`` returns does.
         load: reads the volume; raises InputError for a file that is missing or broken.
+        patient: keys of the patient; sources that share one show the same patient, under whichever case id.
+        side: "train" or "test" if a table's own split puts the patient there, else None.
     """
 
     case_id: str
@@ -35,6 +41,8 @@ class CaseSource:
     structures: tuple[int | str, ...]
     identity: dict[str, Any]
     load: Callable[[], Volume]
+    patient: tuple[str, ...]
+    side: str | None = None
 
 
 def case_sources(data: str | Path | Sequence[Mapping[str, Any]], layout: str, part: str | None) -> list[CaseSource]:
@@ -47,7 +55,7 @@ def case_sources(data: str | Path | Sequence[Mapping[str, Any]], layout: str, pa
         part: of the layout.
 
     Raises:
-        InputError: no such folder, file, layout or part; no case in it; a table of another form.
+        InputError: no such folder, file, layout or part; no case in it; a table of another form, see ``check_tables``.
 
     Example:
         >>> tables = [{"kind": "synthetic", "name": "mr", "shape": [8, 32, 32], "recipe": "mr", "cases": 2}]
@@ -64,14 +72,7 @@ def case_sources(data: str | Path | Sequence[Mapping[str, Any]], layout: str, pa
         )
     root = Path(data).parent if isinstance(data, str | Path) else Path()
     tables = _tables(Path(data)) if isinstance(data, str | Path) else list(data)
-    sources: list[CaseSource] = []
-    for number, table in enumerate(tables):
-        kind = str(table.get("kind"))
-        check_name(f"kind of data[{number}]", kind, _KINDS)
-        try:
-            sources += _KINDS[kind](table, root)
-        except KeyError as error:
-            raise InputError(f"data[{number}] of kind {kind!r} lacks the key {error}") from None
+    sources = [source for table in check_tables(tables) for source in _KINDS[table["kind"]](table, root)]
     if not sources:
         raise InputError("data is empty: give a folder, or at least one table as in a suite's [[data]]")
     return sources
@@ -91,12 +92,17 @@ def _tables(path: Path) -> list[Mapping[str, Any]]:
 
 
 def _dataset(table: Mapping[str, Any], root: Path) -> list[CaseSource]:
-    """Return the images of a data set in a layout, of all patients or of ``cases`` evenly chosen ones."""
+    """Return the images of a data set in a layout, chosen as a suite does: a side, then cases, then images of each."""
     layout, folder = get_layout(table["layout"]), root / table.get("path", ".")
     structures = tuple(table.get("structures", ()))
-    items = layout.items(folder, table.get("part"))
-    patients = list(dict.fromkeys(item.case_id for item in items))
-    wanted = set(_evenly(patients, table.get("cases")))
+    if layout.structures:
+        wanted_ids(structures, layout.structures)  # an unknown name is refused now, not at the first reset
+    items, side = _of_side(layout.items(folder, table.get("part")), table.get("split"))
+    images_of: dict[str, list[Item]] = {}
+    for item in items:
+        images_of.setdefault(item.case_id, []).append(item)
+    cases = _evenly(list(images_of), table.get("cases"))
+    chosen = {item for case in cases for item in _evenly(images_of[case], table.get("images"))}
     prefix = f"{table['name']}/" if table["name"] else ""
     return [
         CaseSource(
@@ -109,12 +115,24 @@ def _dataset(table: Mapping[str, Any], root: Path) -> list[CaseSource]:
                 "structures": list(structures),
                 "image": _stamp(item.image),
                 "label": _stamp(item.label),
+                "descriptions": [_stamp(path) for path in layout.described_by(item)],
             },
             load=partial(layout.load, item, structures),
+            patient=(f"{folder.resolve()}: {item.case_id}", str(item.image.resolve())),
+            side=side,
         )
         for item in items
-        if item.case_id in wanted
+        if item in chosen
     ]
+
+
+def _of_side(items: list[Item], split: Mapping[str, Any] | None) -> tuple[list[Item], str | None]:
+    """Return the images of one side of a table's split, and the side; all images without a split."""
+    if split is None:
+        return items, None
+    side = split.get("side", "test")
+    training, test = train_test_split(items, split.get("train", 0.8), split.get("seed", 0))
+    return (training if side == "train" else test), side
 
 
 def _files(table: Mapping[str, Any], root: Path) -> list[CaseSource]:
@@ -127,14 +145,23 @@ def _files(table: Mapping[str, Any], root: Path) -> list[CaseSource]:
             structures=tuple(table.get("structures", ())),
             identity={"image": _stamp(image), "label": _stamp(label), "modality": modality},
             load=partial(load_volume, image, label, modality=modality),
+            patient=(str(image.resolve()),),
         )
     ]
 
 
 def _bundled(table: Mapping[str, Any], root: Path) -> list[CaseSource]:
-    name = table["volume"]
-    structures = tuple(table.get("structures", ()))
-    return [CaseSource(table["name"], table["name"], structures, {"bundled": name}, partial(bundled_volume, name))]
+    name, volume = table["name"], table["volume"]
+    return [
+        CaseSource(
+            case_id=name,
+            image_id=name,
+            structures=tuple(table.get("structures", ())),
+            identity={"bundled": volume},
+            load=partial(bundled_volume, volume),
+            patient=(f"bundled: {volume}",),
+        )
+    ]
 
 
 def _synthetic(table: Mapping[str, Any], root: Path) -> list[CaseSource]:
@@ -156,8 +183,9 @@ def _synthetic(table: Mapping[str, Any], root: Path) -> list[CaseSource]:
             structures=(),
             identity={**settings, "seed": seed},
             load=partial(generator.sample, seed),
+            patient=(f"synthetic: {json.dumps({**settings, 'seed': seed}, sort_keys=True)}",),
         )
-        for seed in range(int(table["cases"]))
+        for seed in range(table["cases"])
     ]
 
 
@@ -169,8 +197,8 @@ _KINDS: Final[dict[str, Callable[[Mapping[str, Any], Path], list[CaseSource]]]] 
 }
 
 
-def _evenly(things: Sequence[str], count: int | None) -> list[str]:
-    """Return ``count`` of the texts, evenly spread from the first to the last; None for all."""
+def _evenly(things: Sequence[_Thing], count: int | None) -> list[_Thing]:
+    """Return ``count`` of the things, evenly spread from the first to the last; None for all."""
     if count is None or count >= len(things):
         return list(things)
     return [things[i] for i in np.linspace(0, len(things) - 1, count).round().astype(int)]

@@ -1,7 +1,9 @@
 """Resamples cases to one grid without use of the label, and scores masks on the native grid."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,10 +11,19 @@ from scipy import ndimage
 
 from synthfm_env.arguments import are_lengths
 from synthfm_env.errors import InputError
+from synthfm_env.memory_limit import check_memory
 from synthfm_env.printable import shown
 
 Vector = tuple[float, float, float]
 Shape = tuple[int, int, int]
+
+LEAST_MM: Final = 1e-6
+"""Smallest spacing of a grid, in mm."""
+
+MOST_MM: Final = 1e3
+"""Largest spacing of a grid, in mm; a coarser one would be smoothed over millions of voxels."""
+
+_BYTES_PER_VOXEL: Final = 32  # of the grid, while image and label are resampled
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +50,21 @@ class FixedGrid:
 
     @classmethod
     def of(cls, spacing: Sequence[float], shape: Sequence[int]) -> "FixedGrid":
-        """Return the grid of a spacing (z, y, x) in mm and a shape (D, H, W), given as any sequences."""
+        """Return the grid of a spacing (z, y, x) in mm and a shape (D, H, W), given as any sequences.
+
+        Raises:
+            MemoryLimitError: resampling to the grid would exceed the limit on memory.
+            InputError: a spacing or a shape that is not as above, or a spacing out of range.
+        """
         if not are_lengths(spacing):
             raise InputError(f"spacing is {shown(spacing)}: expected three lengths above 0, z, y, x in mm")
+        if min(spacing) < LEAST_MM or max(spacing) > MOST_MM:
+            raise InputError(
+                f"spacing is {shown(spacing)}: expected lengths from {LEAST_MM:g} to {MOST_MM:g} mm (z, y, x)"
+            )
         if not are_lengths(shape) or any(n % 1 for n in shape):
             raise InputError(f"shape is {shown(shape)}: expected three integers above 0, (D, H, W)")
+        check_memory(math.prod(int(n) for n in shape) * _BYTES_PER_VOXEL, f"a grid of shape {shown(shape)}")
         z, y, x = (float(mm) for mm in spacing)
         depth, height, width = (int(n) for n in shape)
         return cls((z, y, x), (depth, height, width))
@@ -67,8 +88,10 @@ class FixedGrid:
         )
         return np.where(self._inside(image.shape, spacing), np.rint(moved), 0).astype(np.uint8)
 
-    def resample_label(self, label: NDArray[np.integer], spacing: Vector) -> NDArray[np.int16]:
+    def resample_label(self, label: NDArray[np.integer], spacing: Vector) -> NDArray[np.integer]:
         """Return a label map on this grid: of each voxel's centre, the label of the nearest voxel.
+
+        It is int16 if the ids fit, else of the type of ``label``.
 
         Args:
             label: integers on any grid, axes (z, y, x).
@@ -76,7 +99,9 @@ class FixedGrid:
         """
         sources = [self._sources(axis, label.shape[axis], spacing[axis]) for axis in range(3)]
         nearest = label[np.ix_(*(source.clip(0) for source in sources))]
-        return np.where(self._inside(label.shape, spacing), nearest, 0).astype(np.int16)
+        small = np.iinfo(np.int16)
+        fits = small.min <= nearest.min() and nearest.max() <= small.max
+        return np.where(self._inside(label.shape, spacing), nearest, 0).astype(np.int16 if fits else label.dtype)
 
     def targets(self, shape: Sequence[int], spacing: Vector) -> list[NDArray[np.int64]]:
         """Return, for each axis, the index on this grid of each native voxel; -1 for those outside."""

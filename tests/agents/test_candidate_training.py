@@ -1,6 +1,7 @@
 """Runs the training scripts of candidate policies: they repeat, and clickers read their weights."""
 
 import json
+from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +10,12 @@ import torch
 from safetensors.torch import load_file
 
 blind_ppo = pytest.importorskip("blind_ppo", reason="the scripts in agents/ are not on the Python path")
+import command_line  # noqa: E402
 import imitation  # noqa: E402
 import oracle_ppo  # noqa: E402
 import paired_test  # noqa: E402
+import second_opinion  # noqa: E402
+import seed_spread  # noqa: E402
 from synthfm_agents import make_clicker  # noqa: E402
 from synthfm_agents.candidates.network import CandidateNet  # noqa: E402
 from synthfm_env import InputError, SyntheticEnv  # noqa: E402
@@ -76,9 +80,11 @@ def test_a_blind_policy_begins_with_the_weights_of_imitation(tmp_path):
     )
 
 
-def test_an_oracle_is_recorded_as_it_will_play(tmp_path):
-    settings = imitation.Settings(**TINY, episodes=4, envs=2)
+def test_an_oracle_is_recorded_as_it_will_play(tmp_path, capsys):
+    settings = imitation.Settings(**TINY, episodes=4, envs=3)
     states = imitation.record(settings, tmp_path)
+    shown = [line.split(",")[0] for line in capsys.readouterr().out.splitlines()]
+    assert shown[-1] == "4 of 4 episodes"
     tried = states["features"][:, :, FEATURES.index("tried")].any(axis=1)
     clicks = states["features"][:, 0, FEATURES.index("clicks")]
     assert (tried == (clicks == 0)).all()
@@ -122,6 +128,49 @@ def test_scores_do_not_depend_on_the_order_of_the_candidates():
 def test_holms_correction_is_that_of_the_step_down_procedure():
     assert paired_test._holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
     assert paired_test._holm([0.9, 0.8]) == [1.0, 1.0]
+
+
+PACKAGED = files("synthfm_agents") / "candidates"
+
+
+@pytest.mark.parametrize(
+    ("script", "arguments", "message"),
+    [
+        (blind_ppo, ["--shape", "24,48"], "--shape '24,48': expected three voxel counts"),
+        (blind_ppo, ["--train", "--shape", "a,b,c"], "--shape 'a,b,c'"),
+        (blind_ppo, ["--train", "--segmenter", "geodesik"], "did you mean geodesic"),
+        (blind_ppo, ["--train", "--init", "nowhere.safetensors"], "weights nowhere.safetensors"),
+        (blind_ppo, ["--weights", "nowhere.safetensors", "--cases", "1"], "weights nowhere.safetensors"),
+        (blind_ppo, ["--weights", str(PACKAGED / "oracle-ppo-v1.safetensors")], "kind 'oracle', expected 'blind'"),
+        (blind_ppo, ["--train", "--real", "nowhere"], "nowhere: there is no such folder"),
+        (blind_ppo, ["--train", "--seed", "-1"], "--seed is -1"),
+        (blind_ppo, ["--cases", "-1"], "--cases is -1"),
+        (blind_ppo, ["--train", "--segmenter", "geodesic", "--shape", "8,24,24", "--out", "/dev/null/a"], "/dev/null"),
+        (oracle_ppo, ["--shape", "24"], "--shape '24'"),
+        (oracle_ppo, ["--init", str(PACKAGED / "blind-ppo-v1.safetensors")], "kind 'blind', expected 'oracle'"),
+        (imitation, ["--train", "--recorded", "nowhere.npz"], "--recorded nowhere.npz: no record"),
+        (imitation, ["--shape", "0,1,1"], "--shape '0,1,1'"),
+        (second_opinion, ["--opinions", "geodesik"], "did you mean geodesic"),
+        (seed_spread, ["nowhere.safetensors", "--cases", "20", "--segmenter", "geodesic"], "weights nowhere"),
+    ],
+)
+def test_a_users_mistake_is_one_line_and_status_2(monkeypatch, capsys, script, arguments, message):
+    monkeypatch.setattr("sys.argv", [f"{script.__name__}.py", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        command_line.run(script.main)
+    lines = capsys.readouterr().err.splitlines()
+    assert ended.value.code == 2
+    assert len(lines) == 1
+    assert lines[0].startswith(f"{script.__name__}.py: ")
+    assert message in lines[0]
+
+
+def test_a_clicker_refuses_the_weights_of_the_other_kind():
+    env = SyntheticEnv(shape=(8, 24, 24), segmenter="geodesic", reveal_truth=True)
+    clicker = make_clicker("oracle-ppo-v1", segmenter="geodesic", weights=PACKAGED / "blind-ppo-v1.safetensors")
+    clicker.reset(0)
+    with pytest.raises(InputError, match="kind 'blind', expected 'oracle'"):
+        clicker.act(*env.reset(seed=0))
 
 
 def test_weights_that_are_none_are_named(tmp_path):

@@ -76,6 +76,9 @@ def test_all_clicks_are_in_the_locked_slice(env):
 
 
 def test_slices_that_are_not_there_are_refused(env):
+    for options in ([1], "slice", 3):
+        with pytest.raises(InputError, match=r"expected a dict, for example \{'slice': 1\}"):
+            SliceLockedAction(env).reset(options=options)
     with pytest.raises(InputError, match="no slice 10: this environment has slices 0 to 9"):
         SliceLockedAction(env, index=10)
     locked = SliceLockedAction(env)

@@ -8,11 +8,21 @@ from ball_segmenter import BALL_LOGITS, BallSegmenter
 from env_cases import IDS
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.utils.env_checker import check_env, data_equivalence
+from gymnasium.vector import SyncVectorEnv
+from gymnasium.wrappers import FrameStackObservation
 
 from synthfm_agents import make_clicker
 from synthfm_env import Click, InputError, VolumeEnv
 from synthfm_env.candidates import FEATURES, PromptState, blind_candidates, oracle_candidates
-from synthfm_env.envs.wrappers import CandidateClicks, ErrorMap, SliceLockedAction, VectorCandidateClicks
+from synthfm_env.envs.wrappers import (
+    CandidateClicks,
+    EffortCost,
+    ErrorMap,
+    NoisyClicks,
+    PackedMask,
+    SliceLockedAction,
+    VectorCandidateClicks,
+)
 
 every_id = pytest.mark.parametrize("env_id", IDS)
 wrapped = pytest.mark.filterwarnings("ignore:.*is different from the unwrapped version")
@@ -191,6 +201,48 @@ def test_a_vector_of_choices_is_what_single_ones_are(make):
     vector.step(np.array([99, 99]))  # both begin anew
 
 
+def test_the_last_observation_of_an_episode_is_what_single_ones_give(make):
+    env_id = "SynthFM/Synthetic3D-v0"
+    kwargs = make(env_id, segmenter=BALL_LOGITS, start="click", max_clicks=2).spec.kwargs
+    look = {"k": 4, "look_ahead": 3}
+    mine = gym.make_vec(env_id, num_envs=2, workers=0, autoreset_mode="SameStep", **kwargs)
+    mine = VectorCandidateClicks(mine, **look)
+    theirs = SyncVectorEnv(
+        [lambda: CandidateClicks(gym.make(env_id, **kwargs), **look) for _ in range(2)], autoreset_mode="SameStep"
+    )
+    assert data_equivalence(mine.reset(seed=5), theirs.reset(seed=5), exact=True)
+    for _ in range(4):
+        ours, others = (env.step(np.array([0, 1])) for env in (mine, theirs))
+        assert data_equivalence(ours, others, exact=True)
+    assert mine.single_observation_space.contains(ours[4]["final_obs"][0])
+
+
+def test_a_failure_of_the_segmenter_leaves_the_neighbours_candidates_alone(make):
+    class Picky(BallSegmenter):
+        """Fails on negative clicks in bright images."""
+
+        def start(self, image, spacing):
+            session = super().start(image, spacing)
+            add = session.add
+
+            def picky(click):
+                if image.mean() > limit and not click.positive:
+                    raise RuntimeError("not in this image")
+                return add(click)
+
+            session.add = picky
+            return session
+
+    env_id, limit = "SynthFM/Synthetic3D-v0", np.inf
+    kwargs = make(env_id, start="click").spec.kwargs | {"segmenter": Picky()}
+    singles = [CandidateClicks(gym.make(env_id, **kwargs), k=6, look_ahead=9) for _ in range(3)]
+    limit = sorted(env.reset(seed=i)[0]["image"].mean() for i, env in enumerate(singles))[1]
+    vector = VectorCandidateClicks(gym.make_vec(env_id, num_envs=3, workers=0, **kwargs), k=6, look_ahead=9)
+    together = vector.reset(seed=0)[0]["candidates"]
+    assert (together == [env.reset(seed=i)[0]["candidates"] for i, env in enumerate(singles)]).all()
+    assert sorted(together[:, 0, FEATURES.index("tried")]) == [0, 1, 1]
+
+
 def two_environments():
     return gym.make_vec(
         "SynthFM/Synthetic3D-v0", num_envs=2, workers=0, shape=[8, 32, 32], segmenter="geodesic", start="click"
@@ -230,6 +282,20 @@ def test_wrong_actions_of_a_vector_change_nothing(actions, message):
     env.close()
 
 
+@pytest.mark.parametrize(
+    ("wrap", "outer"),
+    [(PackedMask, "PackedMask"), (lambda env: FrameStackObservation(env, 2), "FrameStackObservation")],
+)
+@pytest.mark.parametrize(
+    "wrapper", [CandidateClicks, ErrorMap, lambda env: NoisyClicks(env, missed_mm3=5.0)], ids=["choose", "map", "noise"]
+)
+def test_a_wrapper_inside_that_changes_the_observation_is_named(volume, wrapper, wrap, outer):
+    env = VolumeEnv(image=volume, segmenter=BallSegmenter(), reveal_truth=True)
+    with pytest.raises(InputError, match=f"which {outer} changes or leaves out: wrap it inside {outer}"):
+        wrapper(gym.wrappers.TimeLimit(wrap(env), 5))
+    assert wrap(wrapper(env)).reset(seed=0)
+
+
 @wrapped
 def test_the_error_map_shows_what_is_missed_and_what_is_false(volume):
     env = ErrorMap(VolumeEnv(image=volume, segmenter=BallSegmenter(), start="click", reveal_truth=True))
@@ -241,8 +307,26 @@ def test_the_error_map_shows_what_is_missed_and_what_is_false(volume):
     check_env(env, skip_render_check=True)
 
 
+@pytest.mark.parametrize(
+    ("wrapper", "name", "value"),
+    [
+        *((CandidateClicks, "k", value) for value in ("3", None, 1.5, True)),
+        *((CandidateClicks, "look_ahead", value) for value in ("3", None, 1.5, True)),
+        *((CandidateClicks, "oracle", value) for value in ("no", None, 1)),
+        *((EffortCost, "per_click", value) for value in ("1", None, True, -1, np.nan)),
+        *((NoisyClicks, "jitter_mm", value) for value in ("1", None, True, np.nan, 1e300)),
+    ],
+)
+def test_arguments_of_another_type_are_refused(volume, wrapper, name, value):
+    env = VolumeEnv(image=volume, segmenter=BallSegmenter(), reveal_truth=True)
+    with pytest.raises(InputError, match=rf"{name} is "):
+        wrapper(env, **{name: value})
+
+
 def test_wrong_arguments_are_explained(volume):
     env = VolumeEnv(image=volume, segmenter=BallSegmenter())
+    with pytest.raises(InputError, match="k=1000000000: the table of features needs"):
+        CandidateClicks(env, k=10**9)
     with pytest.raises(InputError, match="k is 0"):
         CandidateClicks(env, k=0)
     with pytest.raises(InputError, match="look_ahead is -1"):

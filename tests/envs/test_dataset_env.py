@@ -2,6 +2,8 @@
 
 import json
 import logging
+import os
+import sys
 
 import gymnasium as gym
 import numpy as np
@@ -130,6 +132,83 @@ def test_a_changed_file_or_a_damaged_cache_is_decoded_again(folder, tmp_path):
     assert set(changed.structures) == {2, 14}
 
 
+@pytest.mark.parametrize("content", ["{}", "[1]", "3", "null", '{"structures": {"1": 3}}', "[" * 100_000])
+def test_a_cached_description_of_wrong_content_is_written_again(folder, tmp_path, content):
+    grid = FixedGrid((3.0, 1.5, 1.5), (8, 16, 16))
+    source = case_sources(folder, "folder", None)[0]
+    case = CaseCache(tmp_path / "cache", grid).open(source)
+    (case.folder / "case.json").write_text(content)
+    assert CaseCache(tmp_path / "cache", grid).open(source).about == case.about
+
+
+@pytest.mark.parametrize(("key", "value"), [("offset", 10**6), ("size", [1, 1]), ("voxels", "many"), ("name", None)])
+def test_a_cached_structure_of_wrong_content_is_written_again(folder, tmp_path, key, value):
+    grid = FixedGrid((3.0, 1.5, 1.5), (8, 16, 16))
+    source = case_sources(folder, "folder", None)[0]
+    case = CaseCache(tmp_path / "cache", grid).open(source)
+    about = json.loads((case.folder / "case.json").read_text())
+    about["structures"]["1"][key] = value
+    (case.folder / "case.json").write_text(json.dumps(about))
+    assert CaseCache(tmp_path / "cache", grid).open(source).about == case.about
+
+
+def test_a_changed_description_of_the_data_set_is_read(folder, tmp_path):
+    grid = FixedGrid((3.0, 1.5, 1.5), (8, 16, 16))
+
+    def names(path):
+        return CaseCache(tmp_path / "cache", grid).open(case_sources(path, "folder", None)[0]).structures
+
+    assert names(folder)[1] == "1"
+    (folder / "dataset.json").write_text('{"labels": {"1": "liver"}}')
+    assert names(folder)[1] == "liver"
+    case = tmp_path / "cases" / "a"
+    case.mkdir(parents=True)
+    save_volume(small_volume(), case / "image.nii.gz", case / "label.nii.gz")
+    assert names(case.parent)[1] == "1"
+    (case / "meta.json").write_text('{"labels": {"1": "spleen"}}')
+    assert names(case.parent)[1] == "spleen"
+
+
+def test_label_ids_above_32767_are_kept(dataset, tmp_path):
+    volume = small_volume()
+    label = volume.label.astype(np.int32)
+    label[label == 7] = 65537  # would be 1 in 16 bits
+    path = tmp_path / "large" / "a"
+    path.mkdir(parents=True)
+    save_volume(Volume(volume.image, label, volume.spacing), path / "image.nii.gz", path / "label.nii.gz")
+    env = dataset(data=path.parent, split="all", spacing=volume.spacing, shape=volume.image.shape)
+    for structure in (1, 65537):
+        info = env.reset(seed=0, options={"structure": structure})[1]
+        assert (info["truth"] == (label == structure)).all()
+
+
+def test_case_folders_follow_the_umask(folder, tmp_path):
+    before = os.umask(0o022)
+    try:
+        cache = CaseCache(tmp_path / "cache", FixedGrid((3.0, 1.5, 1.5), (8, 16, 16)))
+        case = cache.open(case_sources(folder, "folder", None)[0])
+    finally:
+        os.umask(before)
+    assert case.folder.stat().st_mode & 0o777 == 0o755
+
+
+def test_a_cache_that_cannot_be_written_is_no_fault_of_the_cases(dataset, monkeypatch):
+    def full(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    env = dataset(split="all")
+    monkeypatch.setattr(np, "save", full)
+    with pytest.raises(InputError, match=r"cache .*: cannot be written \(No space left on device\); give cache=FOLDER"):
+        env.reset(seed=0)
+    assert not env.pool.passed_over
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs a folder that even root cannot write to")
+def test_a_read_only_cache_is_refused_at_once(dataset):
+    with pytest.raises(InputError, match="cache /proc/self: cannot be written"):
+        dataset(cache="/proc/self")
+
+
 def test_a_broken_file_is_named_and_passed_over(dataset, folder, caplog):
     (folder / "imagesTr/case3_0000.nii.gz").write_bytes(b"no image")
     env = dataset(split="all")
@@ -187,6 +266,88 @@ cases = 2
     assert all(source.load().label is not None for source in sources)
 
 
+def _table(folder, name="boxes", **keys):
+    return {"kind": "dataset", "name": name, "layout": "folder", "path": str(folder), **keys}
+
+
+def test_the_side_of_a_table_keeps_its_test_patients_out_of_training(dataset, folder):
+    test, train = (_table(folder, name, split={"side": name, "train": 0.5, "seed": 3}) for name in ("test", "train"))
+    env = dataset(data=[test], split="test")
+    held_out = {case.removeprefix("test/") for case in env.pool.splits["test"]}
+    assert len(held_out) == 4
+    assert env.pool.splits["train"] == env.pool.splits["validation"] == []
+    with pytest.raises(InputError, match=r"holds no case.*side 'test' only to 'test'"):
+        dataset(data=[test], split="train")
+    # Another table on the folder does not bring a test patient back, whatever its name.
+    parts = dataset(data=[test, train, _table(folder, "all")]).pool.splits
+    patients = {name: {case.partition("/")[2] for case in cases} for name, cases in parts.items()}
+    assert patients["test"] == held_out
+    assert patients["train"] | patients["validation"] == {f"case{i}" for i in range(8)} - held_out
+    assert not patients["train"] & patients["validation"]
+
+
+def test_a_patient_in_several_tables_is_in_one_split(dataset, folder, tmp_path):
+    (tmp_path / "link").symlink_to(folder)
+    file = {
+        "kind": "files",
+        "name": "mine",
+        "image": str(folder / "imagesTr/case1_0000.nii.gz"),
+        "label": str(folder / "labelsTr/case1.nii.gz"),
+    }
+    parts = dataset(data=[_table(folder, "a"), _table(tmp_path / "link", "b"), file]).pool.splits
+    split_of = {case: name for name, cases in parts.items() for case in cases}
+    assert all(split_of[f"a/case{i}"] == split_of[f"b/case{i}"] for i in range(8))
+    assert split_of["mine"] == split_of["a/case1"]
+
+
+def test_images_of_a_table_are_chosen_as_a_suite_does(folder):
+    (image, label) = (folder / "imagesVa", folder / "labelsVa")
+    for new, old in ((image, folder / "imagesTr"), (label, folder / "labelsTr")):
+        new.mkdir()
+        for file in old.iterdir():
+            (new / file.name).write_bytes(file.read_bytes())
+    assert len(case_sources([_table(folder)], "folder", None)) == 16
+    assert len(case_sources([_table(folder, images=1, cases=3)], "folder", None)) == 3
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"slices": "largest"}, "slices = 'largest' cannot be honoured: the environment plays whole volumes"),
+        ({"tolerance_mm": 1.0}, "tolerance_mm = 1.0 cannot be honoured"),
+        ({"structurs": ["liver"]}, "unknown key.*structurs.*did you mean structures"),
+        ({"structures": "liver"}, "structures is 'liver': expected a list"),
+        ({"structures": [True]}, "expected a list of label ids or names"),
+        ({"cases": "many"}, "cases is 'many': expected a whole number of 1 or more"),
+        ({"cases": -1}, "cases is -1"),
+        ({"images": 0}, "images is 0"),
+        ({"path": 3}, "path is 3: expected a path"),
+        ({"part": 3}, "part is 3"),
+        ({"split": {"side": "tests"}}, "expected a table of side"),
+        ({"split": {"sid": "test"}}, "expected a table of side"),
+        ({"kind": "files", "image": 3, "label": "y.nii.gz"}, "unknown key|image is 3"),
+        ({"kind": 3}, "unknown kind of data"),
+    ],
+)
+def test_a_key_of_a_table_is_honoured_or_refused(dataset, folder, keys, message):
+    with pytest.raises(InputError, match=message):
+        dataset(data=[{**_table(folder), **keys}], split="all")
+
+
+@pytest.mark.parametrize(
+    "keys", [{"cases": "many"}, {"cases": -1}, {"shape": 8}, {"recipe": 3}, {"env": "CartPole-v1"}]
+)
+def test_wrong_values_of_a_synthetic_table_are_refused(dataset, keys):
+    table = {"kind": "synthetic", "name": "a", "shape": [8, 32, 32], "cases": 2, **keys}
+    with pytest.raises(InputError, match=rf"data\[0\]: {next(iter(keys))} is"):
+        dataset(data=[table])
+
+
+def test_two_tables_of_one_name_are_refused(dataset, folder):
+    with pytest.raises(InputError, match="two tables have the name 'boxes'"):
+        dataset(data=[_table(folder), _table(folder)])
+
+
 @pytest.mark.parametrize(
     ("kwargs", "message"),
     [
@@ -194,8 +355,13 @@ cases = 2
         ({"split": "test", "fractions": (1, 0, 0)}, "split='test' holds no case: fractions .* of 8 cases"),
         ({"fractions": (0.5, 0.5)}, "expected three shares"),
         ({"split_seed": -1}, "split_seed is -1"),
+        ({"structures": "liver"}, "expected a list of label ids or names"),
+        ({"structures": [None]}, "expected a list of label ids or names"),
         ({"spacing": (1, 0, 1)}, "spacing is"),
+        ({"spacing": (1e-9, 1, 1)}, "expected lengths from 1e-06 to 1000 mm"),
+        ({"spacing": (1, 1, 1e9)}, "expected lengths from 1e-06 to 1000 mm"),
         ({"shape": (8, 8)}, "shape is"),
+        ({"shape": (10**4, 10**4, 10**4)}, r"a grid of shape \(10000, 10000, 10000\) needs .* of memory"),
         ({"layout": "nnunet-raw"}, "unknown layout"),
         ({"data": "/nowhere"}, "there is no such folder"),
         ({"data": [{"kind": "zip"}]}, "unknown kind of data"),
@@ -207,6 +373,17 @@ cases = 2
 def test_wrong_arguments_are_explained(dataset, kwargs, message):
     with pytest.raises(InputError, match=message):
         dataset(**kwargs)
+
+
+def test_long_lists_of_structures_are_shortened(dataset, tmp_path):
+    volume = small_volume()
+    label = (np.arange(volume.label.size) % 52).reshape(volume.label.shape).astype(np.int16)
+    path = tmp_path / "many" / "a"
+    path.mkdir(parents=True)
+    save_volume(Volume(volume.image, label, volume.spacing), path / "image.nii.gz", path / "label.nii.gz")
+    env = dataset(data=path.parent, split="all", structures=["liver"])
+    with pytest.raises(InputError, match="a: no liver; it holds 1, 2, 3, 4, 5 and 46 more"):
+        env.reset(seed=0)
 
 
 def test_a_structure_that_no_case_has_is_explained(dataset):

@@ -34,6 +34,22 @@ def test_rewards_sum_to_the_final_dice(make, seed):
     assert info["dice"] == pytest.approx(dice(observation["mask"] > 0, info["truth"]))
 
 
+@pytest.mark.parametrize(
+    ("segmenter", "message"),
+    [
+        ({}, "expected a table of use"),
+        ({"use": 3}, "expected a table of use"),
+        ({"use": "geodesic", "params": 3}, "expected a table of use"),
+        ({"use": "geodesic", "preset": "fast"}, "unknown key of segmenter 'preset'"),
+        ({"use": "geodesic", "params": {"presets": "fast"}}, "unknown parameter.*did you mean preset"),
+        ({"use": "geodesic", "params": {"options": {1, 2}}}, "give numbers and texts"),
+    ],
+)
+def test_a_table_of_another_form_is_no_segmenter(volume, segmenter, message):
+    with pytest.raises(InputError, match=message):
+        VolumeEnv(image=volume, segmenter=segmenter)
+
+
 def test_a_click_is_answered(env):
     observation, info = env.reset(seed=0)
     assert not observation["mask"].any()

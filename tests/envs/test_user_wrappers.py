@@ -83,7 +83,7 @@ def test_stop_and_undo_pass(volume):
 @pytest.mark.parametrize(
     ("kwargs", "message"),
     [
-        ({"jitter_mm": -1}, "jitter_mm is -1, expected a number of 0 or more"),
+        ({"jitter_mm": -1}, "jitter_mm is -1, expected a number from 0 to 10000"),
         ({"wrong_sign": 1.1}, "wrong_sign is 1.1, expected a number from 0 to 1"),
         ({"missed_mm3": float("nan")}, "missed_mm3 is nan"),
     ],
@@ -158,6 +158,19 @@ def test_the_same_episodes_are_the_same_lines(make, tmp_path):
 def test_an_environment_without_a_json_spec_is_recorded_too(volume, tmp_path):
     RecordSteps(boxes(volume), tmp_path / "a")
     assert json.loads((tmp_path / "a").read_text(encoding="utf-8"))["spec"] is None
+
+
+@pytest.mark.parametrize("structure", [np.int64(7), np.uint8(7)])
+def test_a_record_takes_numpys_integers(volume, tmp_path, structure):
+    RecordSteps(boxes(volume), tmp_path / "a").reset(seed=0, options={"structure": structure})
+    line = (tmp_path / "a").read_text(encoding="utf-8").splitlines()[1]
+    assert json.loads(line)["options"] == {"structure": 7}
+
+
+@pytest.mark.parametrize("path", [None, 3, b"a"])
+def test_a_record_needs_a_path(volume, path):
+    with pytest.raises(InputError, match="expected the path of a new file"):
+        RecordSteps(boxes(volume), path)
 
 
 def test_a_record_is_not_written_over(volume, tmp_path):

@@ -10,7 +10,7 @@ from env_cases import IDS
 from gymnasium.utils.env_checker import data_equivalence
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
-from synthfm_env import InputError, VolumeEnv, make_segmenter
+from synthfm_env import InputError, VolumeEnv, make_segmenter, save_volume
 from synthfm_env.envs.vector_env import PromptVectorEnv
 
 COUNT = 3
@@ -160,6 +160,10 @@ def test_step_before_reset_is_refused(volume):
     ("kwargs", "message"),
     [
         ({"count": 0}, "num_envs is 0"),
+        ({"count": "2"}, "num_envs is '2': expected a number of environments"),
+        ({"count": 1.5}, "num_envs is 1.5"),
+        ({"copy": "no"}, "copy is 'no': expected True or False"),
+        ({"autoreset_mode": 3}, "unknown autoreset mode"),
         ({"autoreset_mode": "NextSteps"}, "did you mean NextStep"),
         ({"max_clicks": 0}, "max_clicks is 0"),
     ],
@@ -167,6 +171,26 @@ def test_step_before_reset_is_refused(volume):
 def test_wrong_arguments_are_explained(volume, kwargs, message):
     with pytest.raises(InputError, match=message):
         boxes(volume, **kwargs)
+
+
+@pytest.mark.parametrize("workers", ["2", 1.5, -1, True])
+def test_a_wrong_number_of_workers_is_explained(workers):
+    with pytest.raises(InputError, match=f"workers is {workers!r}: expected None or a number of processes"):
+        gym.make_vec("SynthFM/Synthetic3D-v0", num_envs=2, shape=[8, 32, 32], segmenter="geodesic", workers=workers)
+
+
+@pytest.mark.parametrize("mode", [AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP, AutoresetMode.DISABLED])
+def test_a_mode_may_be_gymnasiums_own(volume, mode):
+    assert boxes(volume, autoreset_mode=mode).metadata["autoreset_mode"] is mode
+
+
+def test_a_volume_may_be_described_by_a_table(volume, tmp_path):
+    save_volume(volume, tmp_path / "image.nii.gz", tmp_path / "label.nii.gz")
+    about = {"image": str(tmp_path / "image.nii.gz"), "label": str(tmp_path / "label.nii.gz")}
+    vector = gym.make_vec("SynthFM/Volume-v0", num_envs=2, image=about, segmenter=BallSegmenter())
+    single = gym.make("SynthFM/Volume-v0", image=about, segmenter=BallSegmenter())
+    assert (vector.reset(seed=3)[0]["image"][0] == single.reset(seed=3)[0]["image"]).all()
+    assert vector.envs[0].volume is vector.envs[1].volume
 
 
 @every_id

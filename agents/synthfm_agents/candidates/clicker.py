@@ -20,7 +20,6 @@ from synthfm_env.candidates import (
     with_answers,
 )
 from synthfm_env.envs.actions import click_action, stop_action
-from synthfm_env.errors import InputError
 from synthfm_env.prompts import Click
 from synthfm_env.segmenters import Segmenter
 
@@ -80,7 +79,7 @@ class CandidateClicker(Clicker):
             features = torch.from_numpy(candidates.features)[None]
             mask = torch.ones(1, n + 1, dtype=torch.bool)
             mask[:, -1] = self.stops
-            logits, _ = _network(self._weights)(features, mask)
+            logits, _ = _network(self._weights, self.oracle)(features, mask)
         best = int(logits[0].argmax())
         return stop_action() if best == n else click_action(candidates.clicks[best])
 
@@ -98,7 +97,7 @@ class BlindPPO(CandidateClicker):
         weights: a file that ``agents/blind_ppo.py`` wrote, instead of the packaged one.
 
     Raises:
-        InputError: from ``act``, if weights or segmenter cannot be read.
+        InputError: from ``act``, if weights or segmenter cannot be read, or the weights are an oracle's.
     """
 
     name: ClassVar[str] = "blind-ppo-v1"
@@ -132,7 +131,8 @@ class OraclePPO(CandidateClicker):
         weights: a file that ``agents/oracle_ppo.py`` wrote, instead of the packaged one.
 
     Raises:
-        InputError: from ``act``, if weights or segmenter cannot be read, or the environment reveals no truth.
+        InputError: from ``act``, if weights or segmenter cannot be read, the weights are a blind policy's, or the
+            environment reveals no truth.
     """
 
     name: ClassVar[str] = "oracle-ppo-v1"
@@ -179,20 +179,8 @@ def _state(
 
 
 @cache
-def _network(path: str) -> "CandidateNet":
-    """Return the policy in a weights file, read once.
+def _network(path: str, oracle: bool) -> "CandidateNet":
+    """Return the policy in a weights file, read once."""
+    from synthfm_agents.candidates.weights_file import load_policy
 
-    Raises:
-        InputError: the file is missing or holds no policy over candidates.
-    """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    from synthfm_agents.candidates.network import CandidateNet
-
-    network = CandidateNet()
-    try:
-        network.load_state_dict(load_file(path))
-    except (OSError, SafetensorError, RuntimeError) as error:
-        raise InputError(f"weights {path}: no policy over candidates can be read from it ({error})") from None
-    return network.eval()
+    return load_policy(path, "oracle" if oracle else "blind")

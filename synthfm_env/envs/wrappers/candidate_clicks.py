@@ -14,6 +14,7 @@ from synthfm_env.envs.actions import stop_action
 from synthfm_env.envs.prompt_env import PromptEnv
 from synthfm_env.envs.vector_env import PromptVectorEnv
 from synthfm_env.envs.wrappers.candidate_proposer import CandidateProposer, action_mask, action_of
+from synthfm_env.envs.wrappers.seen_parts import check_seen_parts
 from synthfm_env.errors import InputError
 from synthfm_env.printable import shown
 
@@ -45,8 +46,8 @@ class CandidateClicks(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstruct
             never.
 
     Raises:
-        InputError: `k` below 1, `look_ahead` below 0, actions of another form, no truth for an oracle, or a vector
-            environment, which `VectorCandidateClicks` takes.
+        InputError: `k` below 1, `look_ahead` below 0, an argument of another type, actions or observations of another
+            form, no truth for an oracle, or a vector environment, which `VectorCandidateClicks` takes.
 
     Example:
         >>> env = gym.make(
@@ -74,6 +75,7 @@ class CandidateClicks(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstruct
                 f"CandidateClicks needs the actions z, y, x, kind of a SynthFM environment, but this one takes "
                 f"{env.action_space}: wrap gym.make's environment first"
             )
+        check_seen_parts("CandidateClicks", env, inner, ("image", "mask", "clicks", "spacing"))
         self._inner = inner
         self._proposer = CandidateProposer(k, oracle, look_ahead, inner)
         self.k, self.oracle, self.look_ahead = k, oracle, look_ahead
@@ -192,7 +194,7 @@ class VectorCandidateClicks(gym.vector.VectorWrapper, gym.utils.RecordConstructo
             stop_action() if begin else action_of(candidates, action, self.k)
             for candidates, action, begin in zip(proposed, actions, begins, strict=True)
         ]
-        observations, rewards, terminations, truncations, infos = self.env.step(np.array(clicks))
+        observations, rewards, terminations, truncations, infos = self._inner.step(np.array(clicks), self._describe_end)
         return self._propose(observations), rewards, terminations, truncations, infos
 
     def action_masks(self) -> NDArray[np.bool_]:
@@ -203,6 +205,11 @@ class VectorCandidateClicks(gym.vector.VectorWrapper, gym.utils.RecordConstructo
         """
         proposed = _proposed(self._candidates, "action_masks")
         return np.array([action_mask(candidates, self.k) for candidates in proposed])
+
+    def _describe_end(self, env: PromptEnv, observation: dict[str, Any]) -> dict[str, Any]:
+        """Return the keys that the last observation of an episode gets, before its environment is reset."""
+        (candidates,), _ = self._proposer.propose([env], [observation])
+        return self._proposer.observation(candidates)
 
     def _propose(self, observations: dict[str, Any]) -> dict[str, Any]:
         rows = [{key: array[i] for key, array in observations.items()} for i in range(self.num_envs)]

@@ -8,6 +8,7 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
+from synthfm_env.arguments import check_flag, check_whole
 from synthfm_env.candidates import (
     FEATURES,
     LIMIT,
@@ -21,9 +22,12 @@ from synthfm_env.candidates import (
 from synthfm_env.envs.actions import click_action, stop_action
 from synthfm_env.envs.prompt_env import PromptEnv
 from synthfm_env.errors import InputError
+from synthfm_env.memory_limit import check_memory
 from synthfm_env.prompts import Click
 
 _log = logging.getLogger(__name__)
+
+_BYTES_PER_FEATURE = 16  # of the space's bounds and of an observation
 
 
 class CandidateProposer:
@@ -36,14 +40,14 @@ class CandidateProposer:
         env: one of the environments.
 
     Raises:
-        InputError: `k` below 1, `look_ahead` below 0, or no truth for an oracle.
+        InputError: `k` below 1, `look_ahead` below 0, an argument of another type, or no truth for an oracle.
     """
 
     def __init__(self, k: int, oracle: bool, look_ahead: int, env: PromptEnv) -> None:
-        if k < 1:
-            raise InputError(f"k is {k}: expected 1 candidate or more")
-        if look_ahead < 0:
-            raise InputError(f"look_ahead is {look_ahead}: expected a number of clicks, 0 or more")
+        check_whole(k, "k", 1, "a number of candidates")
+        check_memory(k * len(FEATURES) * _BYTES_PER_FEATURE, f"k={k}: the table of features")
+        check_whole(look_ahead, "look_ahead", 0, "a number of clicks")
+        check_flag(oracle, "oracle")
         if oracle and not env.reveal_truth:
             raise InputError("oracle=True needs the truth: make the environment with reveal_truth=True")
         self._k, self._oracle, self._look_ahead = k, oracle, look_ahead
@@ -81,14 +85,10 @@ class CandidateProposer:
         proposed = [self._candidates(state) for state in states]
         answers: list[list[NDArray[np.bool_]]] = [[] for _ in envs]
         tries_ahead = [i for i, env in enumerate(envs) if env.is_running and len(states[i].clicks) < self._look_ahead]
-        try:
-            sessions = [envs[i].session for i in tries_ahead]
-            tried = try_candidates(envs[0].segmenter, sessions, [proposed[i] for i in tries_ahead])
-        except Exception:  # the step that places a click will record the failure
-            _log.debug("the segmenter failed on a candidate", exc_info=True)
-            return proposed, answers
+        tried = _try_together([envs[i] for i in tries_ahead], [proposed[i] for i in tries_ahead])
         for i, masks in zip(tries_ahead, tried, strict=True):
-            proposed[i], answers[i] = with_answers(states[i], proposed[i], masks), masks
+            if masks is not None:
+                proposed[i], answers[i] = with_answers(states[i], proposed[i], masks), masks
         return proposed, answers
 
     def _state(self, env: PromptEnv, observation: dict[str, Any]) -> PromptState:
@@ -118,6 +118,20 @@ class CandidateProposer:
         depth, height, width = state.mask.shape
         middle = Click((depth // 2, height // 2, width // 2))
         return Candidates((middle,), np.array([[1.0, *[0.0] * (len(FEATURES) - 1)]], np.float32))
+
+
+def _try_together(envs: Sequence[PromptEnv], proposed: Sequence[Candidates]) -> list[list[NDArray[np.bool_]] | None]:
+    """Return the segmenter's masks for each environment's candidates; None for one that it fails on alone."""
+    if not envs:
+        return []
+    try:
+        return [*try_candidates(envs[0].segmenter, [env.session for env in envs], proposed)]
+    except Exception:  # the step that places a click will record the failure
+        _log.debug("the segmenter failed on a candidate", exc_info=True)
+    if len(envs) == 1:
+        return [None]
+    # One environment's failure must not change what the others observe, so each tries alone.
+    return [_try_together([env], [candidates])[0] for env, candidates in zip(envs, proposed, strict=True)]
 
 
 def action_of(candidates: Candidates, action: Any, k: int) -> NDArray[np.int64]:

@@ -5,7 +5,9 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
+from synthfm_env.arguments import is_number
 from synthfm_env.errors import InputError
+from synthfm_env.printable import shown
 
 
 class EffortCost(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructorArgs):
@@ -21,7 +23,7 @@ class EffortCost(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructorArg
         per_mm: price of each mm between a click and the previous one, in the plane (y, x).
 
     Raises:
-        InputError: a price below 0.
+        InputError: a price that is no number of 0 or more.
 
     Example:
         >>> import gymnasium as gym
@@ -37,8 +39,8 @@ class EffortCost(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructorArg
         gym.utils.RecordConstructorArgs.__init__(self, per_click=per_click, per_slice=per_slice, per_mm=per_mm)
         super().__init__(env)
         for name, price in (("per_click", per_click), ("per_slice", per_slice), ("per_mm", per_mm)):
-            if not 0 <= price < np.inf:
-                raise InputError(f"EffortCost: {name} is {price}, expected a number of 0 or more")
+            if not is_number(price) or not 0 <= price < np.inf:
+                raise InputError(f"EffortCost: {name} is {shown(price)}, expected a number of 0 or more")
         self.per_click, self.per_slice, self.per_mm = per_click, per_slice, per_mm
         self._begin()
 

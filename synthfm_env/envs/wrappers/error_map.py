@@ -7,6 +7,7 @@ import numpy as np
 from gymnasium import spaces
 
 from synthfm_env.envs.prompt_env import PromptEnv
+from synthfm_env.envs.wrappers.seen_parts import check_seen_parts
 from synthfm_env.errors import InputError
 
 
@@ -20,7 +21,7 @@ class ErrorMap(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructorArgs)
         env: one with `reveal_truth=True`.
 
     Raises:
-        InputError: the environment does not reveal the truth.
+        InputError: the environment does not reveal the truth, or a wrapper inside changes the mask.
 
     Example:
         >>> import gymnasium as gym
@@ -37,6 +38,7 @@ class ErrorMap(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructorArgs)
         inner = env.unwrapped
         if not isinstance(inner, PromptEnv) or not inner.reveal_truth:
             raise InputError("ErrorMap needs the truth: make the environment with reveal_truth=True")
+        check_seen_parts("ErrorMap", env, inner, ("mask",))
         assert isinstance(env.observation_space, spaces.Dict)
         shape = tuple(int(n) for n in inner.action_space.nvec[:3])
         error = spaces.Box(0, 1, (2, *shape), np.uint8)

@@ -7,14 +7,20 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 
+from synthfm_env.arguments import is_number
 from synthfm_env.envs.actions import STOP, click_action, read_action, stop_action
 from synthfm_env.envs.prompt_env import PromptEnv
+from synthfm_env.envs.wrappers.seen_parts import check_seen_parts
 from synthfm_env.errors import InputError
 from synthfm_env.geometry import bounding_box
+from synthfm_env.printable import shown
 from synthfm_env.prompts import Click
 
 NOISE: Final = 1
 """Second part of the noise's seed, so that it differs from the environment's, which has the same first part."""
+
+MOST_MM: Final = 1e4
+"""Largest jitter, in mm; longer than any image."""
 
 
 class NoisyClicks(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructorArgs):
@@ -32,7 +38,8 @@ class NoisyClicks(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructorAr
             misses or wrongly covers. Needs an environment with `reveal_truth=True`.
 
     Raises:
-        InputError: a value out of its range, actions of another form, or no truth to find errors with.
+        InputError: a value of another type or out of its range, actions or observations of another form, or no truth
+            to find errors with.
 
     Example:
         >>> import gymnasium as gym
@@ -51,13 +58,12 @@ class NoisyClicks(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructorAr
         )
         super().__init__(env)
         for name, value, most in (
-            ("jitter_mm", jitter_mm, np.inf),
+            ("jitter_mm", jitter_mm, MOST_MM),
             ("wrong_sign", wrong_sign, 1),
-            ("missed_mm3", missed_mm3, np.inf),
+            ("missed_mm3", missed_mm3, MOST_MM**3),
         ):
-            if not (0 <= value <= most and np.isfinite(value)):
-                limits = "from 0 to 1" if most == 1 else "of 0 or more"
-                raise InputError(f"NoisyClicks: {name} is {value}, expected a number {limits}")
+            if not is_number(value) or not 0 <= value <= most:
+                raise InputError(f"NoisyClicks: {name} is {shown(value)}, expected a number from 0 to {most:g}")
         inner = env.unwrapped
         if not isinstance(inner, PromptEnv) or env.action_space.shape != inner.action_space.shape:
             raise InputError(
@@ -66,6 +72,8 @@ class NoisyClicks(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructorAr
             )
         if missed_mm3 > 0 and not inner.reveal_truth:
             raise InputError("NoisyClicks: missed_mm3 needs the truth: make the environment with reveal_truth=True")
+        read = ("mask", "spacing") if missed_mm3 > 0 else ("spacing",)
+        check_seen_parts("NoisyClicks", env, inner, read)
         # Start without noise drawn; ``reset`` seeds the generator.
         self.jitter_mm, self.wrong_sign, self.missed_mm3 = jitter_mm, wrong_sign, missed_mm3
         depth, height, width, _ = inner.action_space.nvec.tolist()

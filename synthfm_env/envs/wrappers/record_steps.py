@@ -10,6 +10,7 @@ import numpy as np
 
 import synthfm_env
 from synthfm_env.errors import InputError
+from synthfm_env.printable import shown
 
 
 class RecordSteps(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructorArgs):
@@ -26,7 +27,7 @@ class RecordSteps(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructorAr
         path: the file, which must not exist yet.
 
     Raises:
-        InputError: the file exists, or cannot be written.
+        InputError: the file exists or cannot be written, or the path is none.
 
     Example:
         >>> import tempfile
@@ -43,6 +44,8 @@ class RecordSteps(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructorAr
     """
 
     def __init__(self, env: gym.Env[Any, Any], path: str | Path) -> None:
+        if not isinstance(path, str | Path):
+            raise InputError(f"RecordSteps: path is {shown(path)}: expected the path of a new file")
         gym.utils.RecordConstructorArgs.__init__(self, path=str(path))
         super().__init__(env)
         self.path = Path(path)
@@ -87,7 +90,12 @@ class RecordSteps(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructorAr
     def _write(self, line: dict[str, Any]) -> None:
         # Opened for each line: a killed run keeps what it wrote, and a pickled wrapper has no open file.
         with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+            file.write(json.dumps(line, default=_as_json) + "\n")
+
+
+def _as_json(value: object) -> Any:
+    """Return numpy's numbers and arrays as Python's, which JSON takes; another object as its text."""
+    return value.tolist() if isinstance(value, np.generic | np.ndarray) else shown(value)
 
 
 def _state(observation: dict[str, Any], info: dict[str, Any]) -> dict[str, Any]:

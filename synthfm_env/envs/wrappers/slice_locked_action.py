@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from synthfm_env.envs.wrappers.action_grid import click_limits
 from synthfm_env.errors import InputError
+from synthfm_env.printable import shown
 
 
 class SliceLockedAction(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructorArgs):
@@ -44,7 +45,13 @@ class SliceLockedAction(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstru
         self.action_space = spaces.MultiDiscrete(limits[1:])
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        """Start an episode; ``options={"slice": z}`` picks its slice."""
+        """Start an episode; ``options={"slice": z}`` picks its slice.
+
+        Raises:
+            InputError: there is no such slice, or the options are no dict.
+        """
+        if not isinstance(options, dict | None):
+            raise InputError(f"reset(options={shown(options)}): expected a dict, for example {{'slice': 1}}")
         rest = dict(options or {})
         self._slice = self._checked(rest.pop("slice", self._default))
         observation, info = self.env.reset(seed=seed, options=rest)

@@ -77,6 +77,14 @@ class Layout(ABC):
             InputError: a file is missing, broken, or not of the layout.
         """
 
+    def described_by(self, item: Item) -> Sequence[Path]:
+        """Return the other files that ``load`` reads: names, modality, sizes. They may be missing.
+
+        Args:
+            item: from ``find``.
+        """
+        return []
+
     def unpaired(self, root: Path, part: str) -> list[Path]:
         """Return missing files: the image or the truth whose counterpart exists. ``find`` leaves such images out.
 

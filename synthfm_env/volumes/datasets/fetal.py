@@ -52,6 +52,10 @@ class HC18(Layout):
         names |= {path.name.removesuffix(ending) for path in home.glob(f"*HC{ending}")}
         return [Item(n.split("_")[0], n, home / f"{n}.png", home / f"{n}{ending}") for n in sorted(names)]
 
+    def described_by(self, item: Item) -> Sequence[Path]:
+        """Return the tables of pixel sizes."""
+        return _tables_of_sizes(item.image)
+
     def load(self, item: Item, structures: Sequence[int | str] = ()) -> Volume:
         """Read an image, fill its outline, and look up its pixel size."""
         image, outline = read_picture(item.image), read_picture(item.label) > 0
@@ -143,13 +147,18 @@ def fill_ellipse(outline: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 def _pixel_size(image: Path) -> float:
     """Return a pixel's side in mm from the table of sizes beside the images."""
-    for table in (image.parent / SIZES, image.parent.parent / SIZES):
+    for table in _tables_of_sizes(image):
         if table.is_file():
             sizes = _sizes(table, table.stat().st_mtime_ns)
             if image.name in sizes:
                 return sizes[image.name]
             raise InputError(f"{table}: has no line for {image.name}, so its pixel size is not known")
     raise InputError(f"{image.parent.parent / SIZES}: no such file, so pixel sizes are not known")
+
+
+def _tables_of_sizes(image: Path) -> list[Path]:
+    """Return where the table of sizes may be, in the order of precedence."""
+    return [image.parent / SIZES, image.parent.parent / SIZES]
 
 
 @lru_cache(maxsize=4)

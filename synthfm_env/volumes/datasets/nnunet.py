@@ -47,6 +47,10 @@ class Folder(Layout):
         lone = [path for images, labels in PAIRS for path in _missing_files(root / images, root / labels)]
         return lone + _missing_in_case_folders(root)
 
+    def described_by(self, item: Item) -> Sequence[Path]:
+        """Return ``meta.json`` beside an image in a case's folder, else ``dataset.json`` above it."""
+        return [_description_of(item)]
+
     def load(self, item: Item, structures: Sequence[int | str] = ()) -> Volume:
         """Read a pair; ``dataset.json`` or ``meta.json`` names the structures."""
         names, modality = _names_and_modality(item)
@@ -263,18 +267,22 @@ def _niftis(folder: Path) -> list[Path]:
 
 def _names_and_modality(item: Item) -> tuple[dict[int, str], str | None]:
     """Return the names of label ids and the modality from a file beside the images, if there is one."""
-    dataset, meta = item.image.parent.parent / "dataset.json", item.image.parent / "meta.json"
-    if item.image.name.startswith("image.") and meta.is_file():
-        about = read_json_table(meta, str(meta))
-        labels, modality = about.get("labels", {}), about.get("modality", "")
-    elif dataset.is_file() and not item.image.name.startswith("image."):
-        about = read_json_table(dataset, str(dataset))
-        labels = about.get("labels", {})
-        channels = about.get("channel_names") or about.get("modality") or {}
-        modality = next(iter(channels.values()), "") if isinstance(channels, dict) else str(channels)
-    else:
+    path = _description_of(item)
+    if not path.is_file():
         return {}, None
+    about = read_json_table(path, str(path))
+    labels, modality = about.get("labels", {}), about.get("modality", "")
+    if path.name == "dataset.json":
+        channels = about.get("channel_names") or modality or {}
+        modality = next(iter(channels.values()), "") if isinstance(channels, dict) else str(channels)
     return _names(labels, item.image.parent), _modality(str(modality))
+
+
+def _description_of(item: Item) -> Path:
+    """Return where the names of an image's structures and its modality are, if they are."""
+    if item.image.name.startswith("image."):
+        return item.image.parent / "meta.json"
+    return item.image.parent.parent / "dataset.json"
 
 
 def _names(labels: Any, path: Path) -> dict[int, str]:
