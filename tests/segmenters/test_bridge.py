@@ -5,13 +5,12 @@ import shlex
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from waiting import ended, soon
 
 from synthfm_env.errors import InputError, SegmenterError, SegmenterTimeoutError
 from synthfm_env.prompts import Box, Click, Prompt
@@ -165,22 +164,6 @@ def test_a_session_whose_files_were_damaged_is_played_on(
         with pytest.raises(SegmenterError):
             session.add(CLICKS[1])
         assert session.add(CLICKS[1]).mask.sum() == 2
-
-
-def soon(condition: Callable[[], bool]) -> bool:
-    """Wait until a condition holds, at most 20 s."""
-    for _ in range(400):
-        if condition():
-            return True
-        time.sleep(0.05)
-    return False
-
-
-def ended(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except FileNotFoundError:
-        return True
 
 
 @linux
