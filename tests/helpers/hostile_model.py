@@ -78,6 +78,9 @@ for line in sys.stdin:
         name = "\x1b[31m" + "n" * 100_000 if MOOD == "loud" else MOOD
         answer |= {"version": version, "name": name, "capabilities": abilities}
     elif call["call"] == "start":
+        if MOOD == "dies-at-first-start" and not os.path.exists(sys.argv[2]):
+            open(sys.argv[2], "w").close()
+            os._exit(9)
         shapes[call["session"]] = call["mask"]["path"], call["mask"]["shape"]
     elif call["call"] == "prompt":
         path, shape = shapes[call["session"]]
