@@ -49,9 +49,10 @@ def start_process(command: Sequence[str], what: str, **options: Any) -> subproce
         process = subprocess.Popen(list(command), **_OWN_GROUP, **options)
     except (OSError, ValueError) as error:  # ValueError: a null character
         reason = getattr(error, "strerror", None) or error
+        quotes = ", and put quotes around a path with spaces" if len(command) > 1 else ""
         raise InputError(
-            f"{what}{shlex.join(command)}: cannot be started: {reason}: {command[0]!r}; check the program's path, and "
-            "put quotes around a path with spaces"
+            f"{what}{shlex.join(command)}: cannot be started: {reason}: {command[0]!r}; "
+            f"check the program's path{quotes}"
         ) from None
     guard.add("group", process.pid)
     return process

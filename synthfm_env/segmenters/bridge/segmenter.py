@@ -144,7 +144,7 @@ class BridgeSession(PromptHistorySession):
 
     def _open(self) -> None:
         """Open the session in a process that does not know it."""
-        self._generation = self._process.ensure_running()
+        generation = self._process.ensure_running()
         self._id = next(self._ids)
         # An earlier process may have removed or changed the files.
         if not self._files.are_new:
@@ -159,6 +159,7 @@ class BridgeSession(PromptHistorySession):
         self._process.call(
             {"call": "start", "session": self._id, "image": image, "mask": mask, "spacing": self._spacing}
         )
+        self._generation = generation  # after a failed start the next prompt tries again
 
     def _count_encoding(self, seconds: Any) -> None:
         """Count the seconds of encoding that the model reports with this answer, if they are two numbers."""
