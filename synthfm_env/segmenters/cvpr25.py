@@ -1,28 +1,39 @@
 """Runs entries of the CVPR 2025 challenge on interactive 3D segmentation, as the challenge ran them."""
 
-import io
+import contextlib
+import shlex
 import shutil
 import subprocess
 import tempfile
 import uuid
 import zipfile
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from synthfm_env.errors import SegmenterError, SegmenterTimeoutError
+from synthfm_env.printable import error_line
 from synthfm_env.prompts import Box, Prompt
 from synthfm_env.segmenters.base import Capabilities, Segmenter
 from synthfm_env.segmenters.external_process import kill_process, split_command, start_process
+from synthfm_env.segmenters.foreign_file import open_regular_file
 from synthfm_env.segmenters.image_input import prepare_grey
+from synthfm_env.segmenters.orphan_guard import guard
+from synthfm_env.segmenters.output_tail import OutputTail
 from synthfm_env.segmenters.prompt_history import PromptHistorySession, Shape
 
 TIME_LIMIT_S = 300.0
 CASE = "case.npz"
 _HEADER_BYTES = 1 << 16
+_MOST_ARRAYS = 16  # of the image's size that the file of an answer may hold
 _CONTAINERS = ("docker", "podman")
+_KILL_S = 20.0  # for ending a container
+_PIPE_S = 2.0  # for the end of the output, which a process that left the group may hold open
+_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 
 class Cvpr25Container(Segmenter):
@@ -68,63 +79,115 @@ class Cvpr25Container(Segmenter):
             SegmenterTimeoutError: it takes longer than the time limit.
         """
         folder = Path(tempfile.mkdtemp(prefix="synthfm-cvpr25-"))
-        try:
-            for name in ("inputs", "outputs"):
-                (folder / name).mkdir()
-                (folder / name).chmod(0o777)  # a container may run as another user
-            np.savez_compressed(folder / "inputs" / CASE, **case)
-            self._run(folder)
-            return self._read(folder / "outputs" / CASE, shape)
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
+        with guard.holding("folder", str(folder)):
+            try:
+                for name in ("inputs", "outputs"):
+                    (folder / name).mkdir()
+                    (folder / name).chmod(0o777)  # a container may run as another user
+                np.savez_compressed(folder / "inputs" / CASE, **case)
+                self._run(folder)
+                return self._read(folder / "outputs" / CASE, shape)
+            finally:
+                shutil.rmtree(folder, ignore_errors=True)
 
     def _run(self, folder: Path) -> None:
         """Run the command on the case in a folder, and end its container if it takes too long."""
         name = f"synthfm-{uuid.uuid4().hex[:12]}"
         places = {"inputs": folder / "inputs", "outputs": folder / "outputs", "name": name}
         words = [_filled(word, places) for word in self._words]
-        with (folder / "log").open("w+b") as log:
+        with ExitStack() as stack:
+            # If this process is killed, the guard ends the container, which survives the program that started it.
+            commands = kill_commands(self._words, name)
+            for command in commands:
+                stack.enter_context(guard.holding("command", command))
             process = start_process(
-                words, "cvpr25:", cwd=folder, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
+                words, "cvpr25:", cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
             )
+            assert process.stdout is not None, "a pipe"
+            output = OutputTail(process.stdout)
             try:
                 code = process.wait(self._limit_s)
-            except subprocess.TimeoutExpired:
+            except BaseException as error:
                 kill_process(process)
-                self._end_container(name)
+                _run_briefly(commands)
+                if not isinstance(error, subprocess.TimeoutExpired):
+                    raise
                 raise SegmenterTimeoutError(f"{self.name} took longer than {self._limit_s:g} s") from None
-            except BaseException:
-                kill_process(process)
-                self._end_container(name)
-                raise
-            log.seek(0)
-            output = " ".join(log.read()[-2000:].decode("utf-8", "replace").split())[-300:]
+            kill_process(process)  # what it left running in the background
+        output.join(_PIPE_S)
         if code:
-            raise SegmenterError(f"{self.name} ended with exit code {code}{'; it wrote: ' + output if output else ''}")
-
-    def _end_container(self, name: str) -> None:
-        """Kill the container, which survives the program that started it."""
-        if self._words[0] in _CONTAINERS and any("{name}" in word for word in self._words):
-            subprocess.run([self._words[0], "kill", name], capture_output=True, timeout=60, check=False)
+            text = output.text()
+            raise SegmenterError(f"{self.name} ended with exit code {code}{'; it wrote: ' + text if text else ''}")
 
     def _read(self, path: Path, shape: Shape) -> NDArray[np.bool_]:
         """Read the mask of the answer, bool (D, H, W)."""
+        largest = _MOST_ARRAYS * (8 * int(np.prod(shape)) + _HEADER_BYTES)
+        what = f"{self.name}: outputs/{CASE}"
         try:
-            with path.open("rb") as file, zipfile.ZipFile(file) as archive:
-                # An archive that unpacks to more than the image's voxels is refused before memory is taken.
-                largest = 8 * int(np.prod(shape)) + _HEADER_BYTES
-                if archive.getinfo("segs.npy").file_size > largest:
-                    raise SegmenterError(f"{self.name}: segs in outputs/{CASE} is larger than the image of {shape}")
-                segs = np.lib.format.read_array(io.BytesIO(archive.read("segs.npy")), allow_pickle=False)
+            with open_regular_file(path, largest, what) as file:
+                return _read_segs(file, self.name, shape)
         except FileNotFoundError:
             raise SegmenterError(f"{self.name} wrote no outputs/{CASE}") from None
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            raise SegmenterError(f"{self.name}: outputs/{CASE} holds no array 'segs': {error}") from None
-        if segs.shape != shape or segs.dtype.kind not in "bui":
-            raise SegmenterError(
-                f"{self.name} answered with segs of {segs.dtype} {segs.shape}: expected integers of {shape}"
-            )
-        return np.asarray(segs == 1)
+        except SegmenterError:
+            raise
+        except Exception as error:  # a forged archive or header makes zipfile and NumPy raise nearly anything
+            raise SegmenterError(f"{what} holds no array 'segs': {error_line(error)}") from None
+
+
+def _read_segs(file: BinaryIO, name: str, shape: Shape) -> NDArray[np.bool_]:
+    """Read the array ``segs`` of an archive: True where it is 1.
+
+    Dtype and shape are checked before its voxels are read, so that a header cannot ask for memory.
+
+    Raises:
+        SegmenterError: no integers, or another grid than ``shape``.
+        Exception: anything, if the file is damaged or forged.
+    """
+    with zipfile.ZipFile(file) as archive, archive.open("segs.npy") as array:
+        found, in_fortran_order, dtype = _HEADERS[np.lib.format.read_magic(array)](array)
+        if found != shape or dtype.kind not in "bui":
+            raise SegmenterError(f"{name} answered with segs of {dtype} {found}: expected integers of {shape}")
+        size = dtype.itemsize * int(np.prod(shape))
+        voxels = array.read(size + 1)
+    if len(voxels) != size:
+        raise SegmenterError(f"{name} answered with segs of another length than {shape}")
+    segs = np.frombuffer(voxels, dtype=dtype).reshape(shape, order="F" if in_fortran_order else "C")
+    return np.ascontiguousarray(segs == 1)
+
+
+def kill_commands(words: Sequence[str], name: str) -> list[list[str]]:
+    """Return commands of which one kills the container that a command starts; empty if the command names none.
+
+    Args:
+        words: of the command, with ``{name}`` for the container. The container's program can be any of them, or a word
+            of a script in one of them; if it is in a file, any program that is installed may have been used.
+        name: of the container.
+
+    Example:
+        >>> kill_commands(["sh", "-c", "/usr/bin/docker run --name {name} model"], "synthfm-1")
+        [['/usr/bin/docker', 'kill', 'synthfm-1']]
+    """
+    if not any("{name}" in word for word in words):
+        return []
+    parts = [part for word in words for part in _split(word)]
+    programs = [part for part in parts if Path(part).name in _CONTAINERS]
+    programs = programs or [program for program in _CONTAINERS if shutil.which(program)]
+    return [[program, "kill", name] for program in dict.fromkeys(programs)]
+
+
+def _split(word: str) -> list[str]:
+    """Return the words of a script, or the word itself."""
+    with contextlib.suppress(ValueError):  # quotes that do not match
+        return shlex.split(word)
+    return word.split()
+
+
+def _run_briefly(commands: Sequence[Sequence[str]]) -> None:
+    """Run commands one after another; one that fails or hangs changes nothing."""
+    silent = subprocess.DEVNULL
+    for command in commands:
+        with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+            subprocess.run(command, stdin=silent, stdout=silent, stderr=silent, timeout=_KILL_S, check=False)
 
 
 class Cvpr25Session(PromptHistorySession):

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from synthfm_env.errors import InputError
+from synthfm_env.segmenters.orphan_guard import guard
 
 # A child gets a process group of its own, so that the processes that it starts can be ended with it.
 _OWN_GROUP: dict[str, Any] = {"start_new_session": True} if os.name == "posix" else {}
@@ -34,7 +35,7 @@ def split_command(command: str, what: str) -> list[str]:
 
 
 def start_process(command: Sequence[str], what: str, **options: Any) -> subprocess.Popen[bytes]:
-    """Start a command.
+    """Start a command. Its process is killed if this process is, and otherwise by ``kill_process``.
 
     Args:
         command: program and arguments.
@@ -45,18 +46,27 @@ def start_process(command: Sequence[str], what: str, **options: Any) -> subproce
         InputError: the program cannot be started.
     """
     try:
-        return subprocess.Popen(list(command), **_OWN_GROUP, **options)
+        process = subprocess.Popen(list(command), **_OWN_GROUP, **options)
     except (OSError, ValueError) as error:  # ValueError: a null character
         reason = getattr(error, "strerror", None) or error
+        quotes = ", and put quotes around a path with spaces" if len(command) > 1 else ""
         raise InputError(
-            f"{what}{shlex.join(command)}: cannot be started: {reason}; check the program's path"
+            f"{what}{shlex.join(command)}: cannot be started: {reason}: {command[0]!r}; "
+            f"check the program's path{quotes}"
         ) from None
+    guard.add("group", process.pid)
+    return process
 
 
 def kill_process(process: subprocess.Popen[bytes]) -> int:
-    """Kill a process and the processes that it started, and return its exit code."""
-    if os.name == "posix" and process.returncode is None:
+    """Kill a process and the processes that it started, and return its exit code.
+
+    Call it once, and soon after the process has ended: processes that it started may live on in its group, whose number
+    can later mean another group.
+    """
+    if os.name == "posix":
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)
+        guard.drop("group", process.pid)
     process.kill()
     return process.wait()

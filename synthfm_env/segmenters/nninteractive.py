@@ -1,5 +1,7 @@
 """Uses nnInteractive, or any server of its protocol, through the official client (extra ``nninteractive``)."""
 
+import contextlib
+import re
 import struct
 import threading
 import time
@@ -11,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synthfm_env.errors import InputError, SegmenterError, SegmenterTimeoutError
+from synthfm_env.printable import shown
 from synthfm_env.prompts import Box, Prompt
 from synthfm_env.segmenters.base import Capabilities, Segmenter
 from synthfm_env.segmenters.extras import import_extra
@@ -18,6 +21,7 @@ from synthfm_env.segmenters.image_input import prepare_grey
 from synthfm_env.segmenters.prompt_history import PromptHistorySession
 
 TIME_LIMIT_S = 300.0
+_USER_INFO = re.compile(r"//[^/?#]*@")
 _CLIENT = "nnInteractive.inference.remote"
 
 
@@ -31,6 +35,7 @@ class NnInteractive(Segmenter):
     - A click is a point, a box a bounding box, an initial mask an initial segmentation; several prompts at once are
       predicted once, after the last of them.
     - ``undo`` asks the server, which can take back one interaction. Beyond that all prompts in force are given again.
+    - ``synthfm serve`` takes the 8 bits as they are; a server that scales intensities itself does so.
     - An API key is taken from ``NN_INTERACTIVE_API_KEY``, as by the client.
 
     Args:
@@ -38,11 +43,17 @@ class NnInteractive(Segmenter):
         time_limit_s: longest time for an answer.
 
     Raises:
-        InputError: the extra is not installed, the server cannot be reached, is full, wants a key, or takes no points.
+        InputError: the extra is not installed, the address has a user or password, the server cannot be reached, is
+            full, wants a key, or takes no points.
     """
 
     def __init__(self, url: str, time_limit_s: float = TIME_LIMIT_S) -> None:
         """Claim a first lease and read which prompts the server takes."""
+        if _USER_INFO.search(url):  # names and messages, and so records, would show the password
+            raise InputError(
+                f"nninteractive:{_USER_INFO.sub('//...@', url)}: an address with a user or password is not taken; "
+                "give the key in NN_INTERACTIVE_API_KEY"
+            )
         if not url.startswith(("http://", "https://")):
             raise InputError(f"nninteractive:{url}: expected a server's address, for example http://127.0.0.1:1527")
         import_extra(_CLIENT, "nninteractive", "nninteractive")
@@ -55,9 +66,10 @@ class NnInteractive(Segmenter):
         except SegmenterError as error:
             raise InputError(str(error)) from error
         supported = client.supported_interactions
-        self._free.append(client)
         if not supported.get("points"):
+            client.close()
             raise InputError(f"the server at {url} takes no points; it supports {supported}")
+        self._free.append(client)
         self.thick_boxes = bool(supported.get("bbox3d"))
         self.name = f"nninteractive:{url}"
         self.capabilities = Capabilities(
@@ -97,7 +109,7 @@ class NnInteractive(Segmenter):
         try:
             yield
         except remote.SessionExpiredError as error:
-            raise SegmenterError(f"{where}: the lease is gone ({error}); open another session") from error
+            raise LeaseGoneError(f"{where}: the lease is gone ({error}); open another session") from error
         except remote.ServerAtCapacityError as error:
             raise SegmenterError(f"{where}: the server is full ({error}); close a session or ask for more") from error
         except httpx.HTTPStatusError as error:
@@ -117,23 +129,34 @@ class NnInteractive(Segmenter):
         with self._lock:
             kept = self._free.pop() if self._free else None
         if kept is not None:
-            try:
+            with contextlib.suppress(LeaseGoneError):  # it ran out while it was kept
                 return kept, self._send(kept, image, spacing)
-            except SegmenterTimeoutError:
-                raise
-            except SegmenterError:  # its lease ran out while it was kept
-                kept.close()
         client = self.claim()
         return client, self._send(client, image, spacing)
 
     def _send(self, client: Any, image: NDArray[np.uint8], spacing: tuple[float, float, float]) -> NDArray[np.uint8]:
+        """Send the image, and return the buffer for masks. If that fails, the next session uses the client's lease."""
         buffer = np.zeros(image.shape, dtype=np.uint8)
-        with self.translated_errors():
-            client.set_image(image[np.newaxis], {"spacing": [float(mm) for mm in spacing]})
-            client.set_target_buffer(buffer)
-        if tuple(client.original_image_shape)[-3:] != image.shape:
-            raise SegmenterError(f"{self.name} took an image of shape {client.original_image_shape}, not {image.shape}")
+        try:
+            with self.translated_errors():
+                # Our own server takes 8 bits as they are if it is told so; others ignore the word.
+                properties = {"spacing": [float(mm) for mm in spacing], "windowed": True}
+                client.set_image(image[np.newaxis], properties)
+                client.set_target_buffer(buffer)
+                taken = tuple(client.original_image_shape)
+            if taken[-3:] != image.shape:
+                raise SegmenterError(f"{self.name} took an image of shape {shown(taken)}, not {image.shape}")
+        except LeaseGoneError:
+            client.close()
+            raise
+        except BaseException:
+            self.hand_back(client)
+            raise
         return buffer
+
+
+class LeaseGoneError(SegmenterError):
+    """The server no longer knows the lease of a client."""
 
 
 class NnInteractiveSession(PromptHistorySession):
@@ -194,16 +217,18 @@ class NnInteractiveSession(PromptHistorySession):
         """
         known, before = self._history[-2] if len(self._history) > 1 else (Prompt(), None)
         newest = _difference(known, self._prompts)
+        in_step = not self._out_of_step
+        self._out_of_step = True  # also if the server undoes and its answer is lost
         alone = len(newest.clicks) + (newest.box is not None) + (newest.mask is not None) == 1
-        if alone and not self._out_of_step and self._client.supports_undo:
+        if alone and in_step and self._client.supports_undo:
             with self._segmenter.translated_errors():
                 undone = self._client.undo()
             left = self._buffer > 0
             if undone and (np.array_equal(np.packbits(left), before) if before is not None else not left.any()):
-                return
-        self._out_of_step = True
+                self._out_of_step = False
 
     def _forget(self) -> None:
+        self._out_of_step = True  # also if the server resets and its answer is lost
         with self._segmenter.translated_errors():
             self._client.reset_interactions()
         self._out_of_step = False

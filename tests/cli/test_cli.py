@@ -124,6 +124,11 @@ BAD = {
         (*BENCH, "--label", "truth.nii.gz"),
         "--label was given without --image: give both, or neither",
     ),
+    "a label without a record": (
+        ("serve", "--segmenter", "geodesic", "--label", "truth.nii.gz"),
+        "--label was given without --record: nothing is recorded then; give both, or neither",
+    ),
+    "a folder without a record": (("serve", "--out", "records"), "--out was given without --record"),
     "a structure without an image": ((*BENCH, "--structure", "1"), "--structure was given without --image"),
     "an unknown segmenter": (
         ("bench", "quick", "--segmenter", "synthfm-nano"),

@@ -46,7 +46,7 @@ class FakeServer:
                 server.calls.append(self.path)
                 if server.mood == "hangs":
                     server.release.wait(30)
-                if server.mood in ("500", "garbage", "401"):
+                if server.mood == "garbage" or server.mood.isdigit():
                     status = int(server.mood) if server.mood.isdigit() else 200
                     self._answer(b"\x00what?", status=status, meta=None if status != 200 else "{not json")
                     return

@@ -2,6 +2,8 @@
 
 import json
 import os
+import shutil
+import subprocess
 import sys
 import time
 
@@ -40,6 +42,22 @@ def misbehave(mask_file: str) -> dict:  # noqa: C901 - one case a mood
             return {"error": "model", "message": "CUDA\nout of memory"}
         case "strange-seconds":
             return {"seconds": ["soon", None]}
+        case "endless-seconds":
+            return {"seconds": [10**400, 1.0]}
+        case "null-error":
+            return {"error": None}
+        case "loud":
+            return {"error": "model", "message": "\x1b[2J" + "m" * 100_000}
+        case "pipe":
+            os.remove(mask_file)
+            os.mkfifo(mask_file)
+        case "giant-file":
+            os.truncate(mask_file, 1 << 40)
+        case "removes-folder":
+            shutil.rmtree(os.path.dirname(mask_file))
+        case "dies-with-child":
+            subprocess.Popen(["sleep", "600"])
+            os._exit(9)
     return {}
 
 
@@ -47,6 +65,9 @@ if MOOD == "dies-at-hello":
     sys.exit("no such weights")
 if MOOD == "garbage-at-hello":
     print("Welcome!", flush=True)
+if MOOD == "helper":
+    with open(os.environ["HELPER"], "w") as file:
+        print(subprocess.Popen(["sleep", "600"]).pid, os.getpid(), file=file)
 shapes: dict[int, tuple[str, list[int]]] = {}
 for line in sys.stdin:
     call = json.loads(line)
@@ -54,8 +75,12 @@ for line in sys.stdin:
     if call["call"] == "hello":
         version = 99 if MOOD == "other-version" else 1
         abilities = {"telepathy": True} if MOOD == "other-abilities" else {}
-        answer |= {"version": version, "name": MOOD, "capabilities": abilities}
+        name = "\x1b[31m" + "n" * 100_000 if MOOD == "loud" else MOOD
+        answer |= {"version": version, "name": name, "capabilities": abilities}
     elif call["call"] == "start":
+        if MOOD == "dies-at-first-start" and not os.path.exists(sys.argv[2]):
+            open(sys.argv[2], "w").close()
+            os._exit(9)
         shapes[call["session"]] = call["mask"]["path"], call["mask"]["shape"]
     elif call["call"] == "prompt":
         path, shape = shapes[call["session"]]

@@ -2,16 +2,21 @@
 
 import os
 import shlex
+import signal
+import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from waiting import ended, soon
 
 from synthfm_env.errors import InputError, SegmenterError, SegmenterTimeoutError
-from synthfm_env.prompts import Click
+from synthfm_env.prompts import Box, Click, Prompt
 from synthfm_env.segmenters import make_segmenter
 from synthfm_env.segmenters.bridge import BridgeSegmenter
+from synthfm_env.segmenters.bridge.protocol import encode, prompt_message
 from synthfm_env.testing import check_segmenter
 
 HERE = Path(__file__).parents[1] / "helpers"
@@ -21,6 +26,9 @@ TEMPLATE = f"{PYTHON} {shlex.quote(str(HERE.parents[1] / 'docs' / 'reference' / 
 SHAPE = (6, 24, 32)
 MM = (2.0, 1.0, 1.0)
 CLICKS = [Click((3, 12, 16)), Click((3, 2, 2), False), Click((1, 12, 18))]
+
+linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+posix = pytest.mark.skipif(os.name != "posix", reason="makes a named pipe")
 
 
 def hostile(mood: str) -> BridgeSegmenter:
@@ -127,6 +135,10 @@ def test_encoding_is_charged_once(geodesic: BridgeSegmenter) -> None:
         ("seven", "up to 7"),
         ("missing-file", "cannot be read"),
         ("stale", "answered the call 1"),
+        pytest.param("pipe", "no regular file", marks=posix),
+        ("giant-file", "has 1099511627776 bytes"),
+        ("removes-folder", "cannot be read"),
+        ("dies-with-child", "died .exit code 9"),
         ("fails", "CUDA out of memory"),
     ],
 )
@@ -139,6 +151,104 @@ def test_a_model_that_misbehaves_costs_its_click_and_is_played_on(mood: str, mes
         assert session.clicks == (CLICKS[0],)
     with segmenter.start(image(), MM) as session:
         assert session.add(CLICKS[0]).mask.sum() == 1
+
+
+@posix
+@pytest.mark.parametrize("mood", ["missing-file", "removes-folder", "pipe", "short-file"])
+def test_a_session_whose_files_were_damaged_is_played_on(
+    mood: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ONCE", str(tmp_path / "damaged"))
+    with hostile(mood).start(image(), MM) as session:
+        session.add(CLICKS[0])
+        with pytest.raises(SegmenterError):
+            session.add(CLICKS[1])
+        assert session.add(CLICKS[1]).mask.sum() == 2
+
+
+@linux
+def test_a_helper_of_a_model_that_holds_its_output_ends_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HELPER", str(tmp_path / "ids"))
+    segmenter = hostile("helper")
+    helper, _ = map(int, (tmp_path / "ids").read_text().split())
+    del segmenter
+    assert soon(lambda: ended(helper))
+
+
+@linux
+def test_a_model_that_died_with_a_helper_left_is_started_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HELPER", str(tmp_path / "ids"))
+    segmenter = hostile("helper")
+    helper, model = map(int, (tmp_path / "ids").read_text().split())
+    with segmenter.start(image(), MM) as session:
+        session.add(CLICKS[0])
+        os.kill(model, signal.SIGKILL)
+        assert soon(lambda: ended(model))
+        assert session.add(CLICKS[1]).mask.sum() == 2
+    assert soon(lambda: ended(helper))
+
+
+@linux
+def test_a_model_that_reads_nothing_is_ended_after_its_time_limit() -> None:
+    segmenter = hostile("well")
+    with segmenter.start(image(), MM) as session:
+        session.add(CLICKS[0])
+        assert segmenter.process_id is not None
+        os.kill(segmenter.process_id, signal.SIGSTOP)
+        segmenter._process._limit_s = 1.0
+        with pytest.raises(SegmenterTimeoutError):
+            session.prompt([Click((i % 6, i % 24, i % 32)) for i in range(12_000)])  # more than a pipe holds
+
+
+KILLED = """
+import os, signal, sys
+import numpy as np
+from synthfm_env.segmenters.bridge import BridgeSegmenter
+segmenter = BridgeSegmenter(sys.argv[1])
+session = segmenter.start(np.zeros((2, 8, 8), np.uint8), (1, 1, 1))
+print(segmenter.process_id, os.path.dirname(session._files.image["path"]), flush=True)
+os.kill(segmenter.process_id, signal.SIGSTOP)
+if sys.argv[2] == "killed":
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@linux
+@pytest.mark.parametrize("way", ["killed", "unclosed"])
+def test_a_process_that_is_killed_or_forgets_to_close_leaves_no_model_and_no_files(way: str) -> None:
+    command = f"{PYTHON} {shlex.quote(str(HERE / 'hostile_model.py'))} well"
+    script = [sys.executable, "-c", KILLED, command, way]
+    done = subprocess.run(script, capture_output=True, text=True, timeout=120, check=False)
+    model, folder = done.stdout.split()
+    assert soon(lambda: ended(int(model))), done.stderr
+    assert soon(lambda: not Path(folder).exists())
+
+
+def test_whole_numbers_of_numpy_are_whole_numbers(geodesic: BridgeSegmenter) -> None:
+    with geodesic.start(image(), MM) as session:
+        plain = session.add(CLICKS[0]).mask
+        session.reset()
+        indices: Any = tuple(np.array(CLICKS[0].zyx))
+        assert np.array_equal(session.add(Click(indices)).mask, plain)
+    corners: Any = (tuple(np.array([1, 2, 3])), tuple(np.array([4, 5, 6], np.uint8)))
+    encode(prompt_message(Prompt((), Box(*corners)), None))
+
+
+def test_an_error_that_is_null_is_none_and_texts_of_a_model_are_short_and_printable() -> None:
+    with hostile("null-error").start(image(), MM) as session:
+        session.add(CLICKS[0])
+        assert session.add(CLICKS[1]).mask.sum() == 2
+    segmenter = hostile("loud")
+    assert len(segmenter.name) < 200
+    with segmenter.start(image(), MM) as session:
+        session.add(CLICKS[0])
+        with pytest.raises(SegmenterError) as failed:
+            session.add(CLICKS[1])
+    for text in (segmenter.name, str(failed.value)):
+        assert text.isprintable()
+        assert len(text) < 1000
 
 
 def test_a_model_that_hangs_is_ended_after_its_time_limit() -> None:
@@ -173,6 +283,9 @@ def test_a_refused_prompt_is_the_users_error_and_seconds_that_make_no_sense_do_n
     with hostile("strange-seconds").start(image(), MM) as session:
         session.add(CLICKS[0])
         assert session.add(CLICKS[1]).seconds.encode == 0
+    with hostile("endless-seconds").start(image(), MM) as session:
+        session.add(CLICKS[0])
+        assert session.add(CLICKS[1]).seconds.encode == 300
 
 
 @pytest.mark.parametrize(
@@ -181,6 +294,8 @@ def test_a_refused_prompt_is_the_users_error_and_seconds_that_make_no_sense_do_n
         ("", "the command is missing"),
         ("'unbalanced", "cannot be split"),
         ("/no/such/program", "cannot be started: No such file"),
+        ("/no such/program", "'/no'; .*quotes around a path with spaces"),
+        ("cat", "repeated the call"),
         (f"{PYTHON} {HERE / 'hostile_model.py'} dies-at-hello", "died .exit code 1.; .*no such weights"),
         (f"{PYTHON} {HERE / 'hostile_model.py'} garbage-at-hello", "Welcome!"),
         (f"{PYTHON} {HERE / 'hostile_model.py'} other-version", "speaks version 99"),

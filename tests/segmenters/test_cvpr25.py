@@ -1,19 +1,22 @@
 """Tests entries of the CVPR 2025 challenge: their input file, and a typed outcome for each failure."""
 
+import os
 import shlex
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from waiting import ended, soon
 
 from synthfm_env.errors import InputError, SegmenterError, SegmenterTimeoutError
 from synthfm_env.prompts import Box, Click
-from synthfm_env.segmenters.cvpr25 import Cvpr25Container, box_fields
+from synthfm_env.segmenters.cvpr25 import Cvpr25Container, box_fields, kill_commands
 from synthfm_env.testing import check_segmenter
 
 ENTRY = f"{shlex.quote(sys.executable)} {shlex.quote(str(Path(__file__).parents[1] / 'helpers' / 'cvpr25_entry.py'))}"
 MM = (2.0, 1.0, 1.0)
+posix = pytest.mark.skipif(os.name != "posix", reason="needs named pipes and shell scripts")
 
 
 def image() -> np.ndarray:
@@ -70,7 +73,16 @@ def test_folders_can_be_named_in_the_command(tmp_path: Path) -> None:
         ("silent", "wrote no outputs/case.npz"),
         ("garbage", "holds no array 'segs'"),
         ("other-key", "holds no array 'segs'"),
-        ("pickled", "holds no array 'segs'"),
+        ("pickled", "segs of object"),
+        ("huge-shape", "segs of uint8 .1000000, 1000000, 10000."),
+        ("overflowing-shape", "segs of uint8 .99999"),
+        ("no-voxels", "another length"),
+        ("open-brackets", "holds no array 'segs'"),
+        ("open-string", "holds no array 'segs'"),
+        ("signs", "holds no array 'segs'"),
+        ("encrypted", "holds no array 'segs'.*encrypted"),
+        ("damaged", "holds no array 'segs'"),
+        pytest.param("pipe", "no regular file", marks=posix),
         ("other-grid", r"segs of uint8 \(4, 12, 9\)"),
         ("float", "segs of float32"),
     ],
@@ -88,6 +100,62 @@ def test_an_entry_that_hangs_is_ended() -> None:
         pytest.raises(SegmenterTimeoutError, match=r"longer than 1.5 s"),
     ):
         session.add(Click((1, 4, 3)))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_an_entry_that_ends_leaves_no_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HELPER", str(tmp_path / "id"))
+    with Cvpr25Container(f"{ENTRY} leaves-child").start(image(), MM) as session:
+        session.add(Click((1, 4, 3)))
+    child = int((tmp_path / "id").read_text())
+    assert soon(lambda: ended(child))
+
+
+def test_a_flood_of_output_takes_neither_disk_nor_memory() -> None:
+    with (
+        Cvpr25Container(f"{ENTRY} flood").start(image(), MM) as session,
+        pytest.raises(SegmenterError, match=r"it wrote: x+the end$") as failed,
+    ):
+        session.add(Click((1, 4, 3)))
+    assert len(str(failed.value)) < 1000
+
+
+def test_the_order_and_bytes_of_an_array_do_not_matter() -> None:
+    with Cvpr25Container(f"{ENTRY} fortran").start(image(), MM) as session:
+        assert np.array_equal(session.add(Click((1, 4, 3))).mask, image() == 180)
+
+
+@pytest.mark.parametrize(
+    ("words", "programs"),
+    [
+        (["docker", "run", "--name", "{name}", "x"], ["docker"]),
+        (["/opt/bin/podman", "run", "--name={name}", "x"], ["/opt/bin/podman"]),
+        (["sh", "-c", "cd /x && docker run --name {name} x"], ["docker"]),
+        (["sudo", "docker", "run", "--name", "{name}", "x"], ["docker"]),
+        (["sh", "-c", "docker run --name {name} it's"], ["docker"]),
+        (["docker", "run", "x"], []),
+    ],
+)
+def test_the_program_that_started_a_container_ends_it(words: list[str], programs: list[str]) -> None:
+    assert kill_commands(words, "synthfm-1") == [[program, "kill", "synthfm-1"] for program in programs]
+
+
+@posix
+def test_a_container_that_takes_too_long_is_killed_even_from_a_script_and_a_hanging_kill_is_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    docker = tmp_path / "docker"
+    docker.write_text('#!/bin/sh\n[ "$1" = kill ] && echo "$2" > "$KILLED"\nexec sleep 600\n')
+    docker.chmod(0o755)
+    monkeypatch.setenv("KILLED", str(tmp_path / "killed"))
+    monkeypatch.setattr("synthfm_env.segmenters.cvpr25._KILL_S", 1.0)
+    command = f"sh -c '{docker} run --name {{name}} model'"
+    with (
+        Cvpr25Container(command, time_limit_s=0.5).start(image(), MM) as session,
+        pytest.raises(SegmenterTimeoutError, match="took longer"),
+    ):
+        session.add(Click((1, 4, 3)))
+    assert (tmp_path / "killed").read_text().startswith("synthfm-")
 
 
 @pytest.mark.parametrize("command", ["", "   ", "'sh predict.sh"])

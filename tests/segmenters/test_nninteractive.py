@@ -7,6 +7,7 @@ import pytest
 
 pytest.importorskip("nnInteractive.inference.remote", reason="needs the extra 'nninteractive'")
 
+import httpx
 from fake_nninteractive import FakeServer
 
 from synthfm_env.errors import InputError, SegmenterError, SegmenterTimeoutError
@@ -85,6 +86,53 @@ def test_a_lease_that_is_gone_in_mid_session_is_an_error_and_the_next_session_wo
         assert session.clicks == (CLICKS[0],)
     with segmenter.start(image(), MM) as session:
         assert session.add(CLICKS[0]).mask.any()
+
+
+@pytest.mark.parametrize(
+    ("mood", "error"), [("413", SegmenterError), ("400", InputError), ("hangs", SegmenterTimeoutError)]
+)
+def test_a_refused_image_costs_no_lease(server: FakeServer, mood: str, error: type[Exception]) -> None:
+    server.most = 1
+    segmenter = connect(server, limit=0.5)
+    server.mood = mood
+    for _ in range(2):
+        with pytest.raises(error):
+            segmenter.start(image(), MM)
+    server.mood = ""
+    with segmenter.start(image(), MM) as session:
+        assert session.add(CLICKS[0]).mask.any()
+    assert server.calls.count("/claim") == 1
+    assert "/release" not in server.calls
+
+
+@pytest.mark.parametrize(("call", "method"), [("undo", "undo"), ("reset", "reset_interactions")])
+def test_after_a_lost_answer_all_prompts_are_given_again(
+    server: FakeServer, monkeypatch: pytest.MonkeyPatch, call: str, method: str
+) -> None:
+    with connect(server).start(image(), MM) as session, Geodesic().start(image(), MM) as here:
+        clicks = CLICKS[0], Click((1, 2, 28))
+        for click in clicks:
+            session.add(click)
+            here.add(click)
+        client = session._client  # type: ignore[attr-defined]
+        answered = getattr(client, method)
+
+        def lose() -> None:
+            answered()
+            raise httpx.ReadTimeout("the answer is lost")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(client, method, lose)
+            with pytest.raises(SegmenterTimeoutError):
+                getattr(session, call)()
+        assert session.clicks == clicks
+        assert np.array_equal(session.add(CLICKS[2]).mask, here.add(CLICKS[2]).mask)
+
+
+def test_an_address_with_a_password_is_refused_without_showing_it() -> None:
+    with pytest.raises(InputError, match="NN_INTERACTIVE_API_KEY") as refused:
+        NnInteractive("http://me:secret@127.0.0.1:1527")
+    assert "secret" not in str(refused.value)
 
 
 @pytest.mark.parametrize(

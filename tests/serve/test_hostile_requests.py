@@ -38,7 +38,7 @@ POSTS = [
     "/add_lasso_interaction",
 ]
 KEYS = ["shape", "dtype", "coordinates", "bbox_coords", "include_interaction", "run_prediction", "do_autozoom"]
-META_KEYS = ["image_properties", "include_interaction", "run_prediction", "spacing", "affine"]
+META_KEYS = ["image_properties", "include_interaction", "run_prediction", "spacing", "affine", "windowed"]
 
 scalars = (
     st.none()

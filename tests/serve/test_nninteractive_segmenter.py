@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 
 pytest.importorskip("nnInteractive.inference.remote", reason="needs the extra 'nninteractive'")
+import httpx
+from nnInteractive.inference.remote import nnInteractiveRemoteInferenceSession
 from running import Corner, serving
 
 from synthfm_bench.serve.app import Limits, make_app
@@ -30,6 +32,26 @@ def test_masks_equal_those_in_process():
             for _ in range(2):
                 assert np.array_equal(there.undo().mask, here.undo().mask)
             assert np.array_equal(there.add(CLICKS[2]).mask, here.add(CLICKS[2]).mask)
+
+
+def test_eight_bits_are_not_scaled_again():
+    noise = np.random.default_rng(1).normal(20, 8, SHAPE).clip(1, 60).astype(np.uint8)
+    noise[:, 5:15, 6:18] += 20
+    noise[0, 0, :2] = 0, 255
+    with serving(make_app(make_segmenter("geodesic"), limits=Limits(sessions=4, mib=8))) as url:
+        segmenter = make_segmenter(f"nninteractive:{url}")
+        with segmenter.start(noise, SPACING) as there, make_segmenter("geodesic").start(noise, SPACING) as here:
+            for click in CLICKS:
+                assert np.array_equal(there.add(click).mask, here.add(click).mask)
+
+
+def test_other_types_stated_to_be_windowed_are_refused():
+    with serving(make_app(Corner(), limits=Limits(sessions=4, mib=8))) as url:
+        client = nnInteractiveRemoteInferenceSession(url)
+        for sent, windowed in ((image().astype(np.int16), True), (image(), "yes")):
+            with pytest.raises(httpx.HTTPStatusError, match="400"):
+                client.set_image(sent[None], {"windowed": windowed})
+        client.close()
 
 
 def test_the_contract_is_kept():

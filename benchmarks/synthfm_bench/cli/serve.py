@@ -7,6 +7,7 @@ import typer
 
 from synthfm_bench.cli.messages import import_from_here
 from synthfm_bench.cli.options import NANO
+from synthfm_env.errors import InputError
 
 
 def serve(
@@ -39,6 +40,9 @@ def serve(
     `synthfm play`: the first click, inside a structure, names it.
     """
     import_from_here()
+    ignored = [option for option, value in (("--label", label), ("--out", out)) if value is not None]
+    if record is None and ignored:
+        raise InputError(f"{ignored[0]} was given without --record: nothing is recorded then; give both, or neither")
     from synthfm_bench.serve.listen import check_extra, check_token, listen, run, url_of
 
     check_extra("synthfm serve")

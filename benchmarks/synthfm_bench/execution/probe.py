@@ -39,6 +39,9 @@ class Broken:
 def probe(who: Who, choice: Choice, time_limit_s: float, memory_limit_mib: int | None) -> dict[str, Any] | Broken:
     """Describe a segmenter or clicker of the user's own, as ``players`` does.
 
+    One that fails gets a second try, as an episode whose worker died does. One that hangs gets none: it would take the
+    time limit again.
+
     Args:
         who: which of the two it is.
         choice: the suite's.
@@ -49,6 +52,14 @@ def probe(who: Who, choice: Choice, time_limit_s: float, memory_limit_mib: int |
         InputError: it cannot be imported, is no such class, or takes other parameters.
         RuntimeError: no process could be started.
     """
+    answer = _probe_once(who, choice, time_limit_s, memory_limit_mib)
+    if isinstance(answer, Broken) and answer.outcome != "timeout":
+        answer = _probe_once(who, choice, time_limit_s, memory_limit_mib)
+    return answer
+
+
+def _probe_once(who: Who, choice: Choice, time_limit_s: float, memory_limit_mib: int | None) -> dict[str, Any] | Broken:
+    """Describe it in a new process; see ``probe``."""
     limit = max(time_limit_s, BUILDING_S)
     here, there = worker_context().Pipe()
     process = start_worker(_describe, there, who, choice, memory_limit_mib)

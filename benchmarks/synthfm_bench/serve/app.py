@@ -218,10 +218,11 @@ class _Routes:
         if not isinstance(properties, dict):
             raise InputError(f"image_properties is {messages.shown(properties)}; expected an object")
         spacing, affine = messages.spacing(properties), messages.affine(properties)
+        windowed = messages.windowed(properties)
         async with session.upload:
             body = await self._packed(request)
             shape = await run_in_threadpool(
-                lambda: session.set_image(read_array(body, self._limits.mib), spacing, affine)
+                lambda: session.set_image(read_array(body, self._limits.mib), spacing, affine, windowed)
             )
         return PlainJson({"original_image_shape": list(shape)})
 

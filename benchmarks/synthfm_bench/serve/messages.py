@@ -93,6 +93,14 @@ def spacing(properties: dict[str, Any]) -> tuple[float, float, float]:
     return a, b, c
 
 
+def windowed(properties: dict[str, Any]) -> bool:
+    """Tell whether the intensities are in 8 bits as the segmenter shall get them, False if nothing is stated."""
+    value = properties.get("windowed", False)
+    if not isinstance(value, bool):
+        raise InputError(f"windowed is {shown(value)}; expected true or false")
+    return value
+
+
 def affine(properties: dict[str, Any]) -> np.ndarray | None:
     """Return the 4x4 affine from the array's index to RAS+ mm, None if there is none."""
     value = properties.get("affine")

@@ -126,7 +126,11 @@ class ViewerSession:
         self._closed = False
 
     def set_image(
-        self, array: NDArray, spacing: tuple[float, float, float], affine: NDArray[np.float64] | None
+        self,
+        array: NDArray,
+        spacing: tuple[float, float, float],
+        affine: NDArray[np.float64] | None,
+        windowed: bool = False,
     ) -> tuple[int, ...]:
         """Open an image in place of the previous one.
 
@@ -134,12 +138,15 @@ class ViewerSession:
             array: (1, A, B, C), any real dtype, in the scanner's units; the protocol's leading axis is the channel.
             spacing: in mm along A, B and C; ``affine`` takes precedence.
             affine: 4x4, or None.
+            windowed: whether the array is in 8 bits already, as the segmenter shall get it. A viewer's uint8 image is
+                scaled all the same, as `synthfm segment` scales a file of that type.
 
         Returns:
             The array's shape.
 
         Raises:
-            InputError: the number of axes or channels is wrong, or the voxels are invalid.
+            InputError: the number of axes or channels is wrong, the voxels are invalid, or they are stated to be
+                windowed and are not uint8.
         """
         # Check the array, and turn it to the axes of volumes.
         if array.ndim != 4 or array.shape[0] != 1:
@@ -151,12 +158,18 @@ class ViewerSession:
             a, b, c = np.linalg.norm(affine[:3, :3], axis=0).tolist()
             lengths = (a, b, c)
         check_intensities(grid, "image")
-        with np.errstate(over="ignore"):  # values beyond float32 become infinite and are refused
-            voxels = np.ascontiguousarray(order.to_volume(grid), dtype=np.float32)
-        check_intensities(voxels, "image")
         # Scale to 8 bits, unless the image is one of a suite.
-        known = self._recognise(voxels)
-        image = to_uint8(voxels, guess_modality(voxels)) if known is None else None
+        known, image = None, None
+        if windowed:
+            if grid.dtype != np.uint8:
+                raise InputError(f"image of {grid.dtype} is stated to be windowed; expected uint8")
+            image = np.ascontiguousarray(order.to_volume(grid))
+        else:
+            with np.errstate(over="ignore"):  # values beyond float32 become infinite and are refused
+                voxels = np.ascontiguousarray(order.to_volume(grid), dtype=np.float32)
+            check_intensities(voxels, "image")
+            known = self._recognise(voxels)
+            image = to_uint8(voxels, guess_modality(voxels)) if known is None else None
         # Open a session in place of the one before.
         with self._own:
             self._check_open()

@@ -19,7 +19,7 @@ Every call has an ``id``, which its answer repeats.
   that was started again knows everything.
 - ``seconds`` is optional: ``[encode, predict]``.
 - An answer ``{"error": "input" or "model", "message": ...}`` refuses the prompt, or reports that the model
-  failed.
+  failed. ``"error": null`` is no error. Of a message 500 characters are shown.
 """
 
 import json
@@ -31,6 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synthfm_env.errors import SegmenterError
+from synthfm_env.printable import shown
 from synthfm_env.prompts import Box, Click, Prompt
 from synthfm_env.segmenters.base import Capabilities
 
@@ -84,9 +85,11 @@ def map_array(array: Mapping[str, Any], mode: str = "r") -> NDArray[Any]:
 
 def prompt_message(prompt: Prompt, mask: Mapping[str, Any] | None) -> dict[str, Any]:
     """Return a prompt as a message's field; ``mask`` describes the file of its mask."""
+    corners = None if prompt.box is None else (prompt.box.start, prompt.box.stop)
+    # NumPy's integers are whole numbers too, but JSON does not know them.
     return {
-        "clicks": [[*click.zyx, int(click.positive)] for click in prompt.clicks],
-        "box": None if prompt.box is None else [list(prompt.box.start), list(prompt.box.stop)],
+        "clicks": [[*map(int, click.zyx), int(click.positive)] for click in prompt.clicks],
+        "box": None if corners is None else [list(map(int, corner)) for corner in corners],
         "mask": mask,
     }
 
@@ -108,5 +111,7 @@ def read_capabilities(fields: Any, what: str) -> Capabilities:
     known = Capabilities.__slots__
     good = isinstance(fields, dict) and all(k in known and isinstance(v, bool) for k, v in fields.items())
     if not good:
-        raise SegmenterError(f"{what} declared the capabilities {fields!r}: expected {', '.join(known)}, true or false")
+        raise SegmenterError(
+            f"{what} declared the capabilities {shown(fields)}: expected {', '.join(known)}, true or false"
+        )
     return Capabilities(**fields)
