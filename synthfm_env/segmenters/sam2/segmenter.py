@@ -36,7 +36,7 @@ class SAM2Segmenter(Segmenter):
         name: the name or path given to ``make_segmenter``.
         model: the ``SAM2Base``, in evaluation mode.
         options: see ``EngineOptions``.
-        network: the volume network whose logits are added, or None.
+        network: the volume network whose logits are averaged with SAM 2's, or None.
     """
 
     capabilities = Capabilities(boxes=True, initial_mask=True)
