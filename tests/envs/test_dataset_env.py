@@ -315,7 +315,7 @@ def test_images_of_a_table_are_chosen_as_a_suite_does(folder):
     [
         ({"slices": "largest"}, "slices = 'largest' cannot be honoured: the environment plays whole volumes"),
         ({"tolerance_mm": 1.0}, "tolerance_mm = 1.0 cannot be honoured"),
-        ({"structurs": ["liver"]}, "unknown key.*structurs.*did you mean structures"),
+        ({"structure": ["liver"]}, "unknown key.*structure.*did you mean structures"),
         ({"structures": "liver"}, "structures is 'liver': expected a list"),
         ({"structures": [True]}, "expected a list of label ids or names"),
         ({"cases": "many"}, "cases is 'many': expected a whole number of 1 or more"),

@@ -196,11 +196,11 @@ class MultiViewSession(Session):
     def _threshold(self, logits: Tensor, prompts: tuple[Prompt, ...]) -> float:
         """Return the logit above which voxels belong to the mask.
 
-        It is 0 in volumes, where a lower one gained on synthetic cases and lost on real ones, and as soon as a box or a
-        mask says how far the structure reaches.
+        It is 0 in volumes, where a lower one gained on synthetic cases and lost on real ones, and if a box or a mask
+        shows how far the structure reaches.
         """
-        told = any(prompt.box is not None or prompt.mask is not None for prompt in prompts)
-        if told or self._shape[0] > 1:
+        shown = any(prompt.box is not None or prompt.mask is not None for prompt in prompts)
+        if shown or self._shape[0] > 1:
             return 0.0
         return dice_threshold(logits, sum(len(prompt.clicks) for prompt in prompts))
 
