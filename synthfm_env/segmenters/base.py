@@ -220,6 +220,7 @@ class Segmenter(ABC):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Make ``start`` note in each session which segmenter opened it, so that ``add_many`` can tell."""
         super().__init_subclass__(**kwargs)
+        # An inherited one as well: it may come from a class that is no segmenter.
         setattr(cls, "start", _note_segmenter(cls.start))  # noqa: B010 - mypy takes no assignment
 
     def __deepcopy__(self, memo: dict[int, object]) -> Self:

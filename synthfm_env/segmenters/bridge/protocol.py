@@ -85,11 +85,9 @@ def map_array(array: Mapping[str, Any], mode: str = "r") -> NDArray[Any]:
 
 def prompt_message(prompt: Prompt, mask: Mapping[str, Any] | None) -> dict[str, Any]:
     """Return a prompt as a message's field; ``mask`` describes the file of its mask."""
-    corners = None if prompt.box is None else (prompt.box.start, prompt.box.stop)
-    # NumPy's integers are whole numbers too, but JSON does not know them.
     return {
-        "clicks": [[*map(int, click.zyx), int(click.positive)] for click in prompt.clicks],
-        "box": None if corners is None else [list(map(int, corner)) for corner in corners],
+        "clicks": [[*click.zyx, int(click.positive)] for click in prompt.clicks],
+        "box": None if prompt.box is None else [list(prompt.box.start), list(prompt.box.stop)],
         "mask": mask,
     }
 
